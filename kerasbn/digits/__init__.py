@@ -1,0 +1,1 @@
+"""MNIST, from file to batches, and pictures of digits."""

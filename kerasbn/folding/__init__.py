@@ -1,0 +1,1 @@
+"""Normalizations folded into the linear layers beside them: models in, models out."""

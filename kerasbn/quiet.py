@@ -1,0 +1,37 @@
+"""TensorFlow loaded without a word, and without hiding a word of Python's."""
+
+import logging
+import os
+import sys
+import warnings
+
+
+def quiet_tensorflow(verbose: bool = False) -> None:
+    """Import TensorFlow, silencing what its native libraries print unless `verbose`.
+
+    `TF_CPP_MIN_LOG_LEVEL` alone leaves lines that are written before logging is set up, straight
+    to file descriptor 2. So while TensorFlow is imported that descriptor is the null device and
+    `sys.stderr` writes to a duplicate of the old one: Python's own errors and tracebacks stay
+    visible. Call it before anything else imports TensorFlow; a second call does nothing.
+    """
+    if verbose or "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(tensorflow|keras|tf2onnx|h5py)(\..*)?")
+    python_stderr = sys.stderr
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with os.fdopen(os.dup(saved), "w", buffering=1) as duplicate:
+            sys.stderr = duplicate
+            os.dup2(null, 2)
+            import tensorflow  # noqa: F401 - imported for its effect
+
+            sys.stderr = python_stderr
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+        sys.stderr = python_stderr

@@ -1,0 +1,1 @@
+"""What batch normalization does: comparisons, pictures, reports."""

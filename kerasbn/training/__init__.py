@@ -1,0 +1,1 @@
+"""Keras networks with and without batch normalization, and how they are trained."""
