@@ -12,10 +12,12 @@ from kerasbn.digits import download, sample
 from kerasbn.digits.idx import MNIST, Split, find, read_folder, require_folder
 from kerasbn.errors import InputError, expected
 
-__all__ = ["DATASETS", "Digits", "Place", "Split", "fetch", "load", "survey"]
+__all__ = ["DATASETS", "Digits", "Place", "Split", "fetch", "load", "survey", "taken"]
 
 DATASETS = ("auto", "mnist", "mnist-sample")
 ENVIRONMENT = "KERASBN_DATA"
+
+State = Literal["whole", "absent", "incomplete", "damaged"]
 
 IS_THE_SAMPLE = (
     "This is the sample of 5,000 digits, not MNIST with its 70,000, which `kerasbn data fetch` "
@@ -53,7 +55,8 @@ class Place:
         name: `--data-dir`, `KERASBN_DATA`, `cache`, or `package`.
         dataset: `mnist` or `mnist-sample`.
         where: the folder or the package.
-        state: `whole`; `absent`; or `damaged`, when some of it is there and does not hold.
+        state: `whole`, all there and every sum holds; `absent`; `incomplete`, some files are
+            there; `damaged`, all are there and one does not hold what it must.
         digits: what was read there, if it is whole.
         problem: what is wrong there, as one line, or empty.
     """
@@ -61,7 +64,7 @@ class Place:
     name: str
     dataset: str
     where: str
-    state: Literal["whole", "absent", "damaged"]
+    state: State
     digits: Digits | None = None
     problem: str = ""
 
@@ -82,16 +85,8 @@ def load(
     Raises:
         InputError: if the digits are nowhere to be had, or do not hold what they must.
     """
-    if dataset not in DATASETS:
-        raise expected("--dataset", repr(dataset), f"one of {', '.join(DATASETS)}")
+    _check(dataset, data_dir)
     if dataset == "mnist-sample":
-        if data_dir is not None:
-            raise expected(
-                "--data-dir",
-                "a folder together with mnist-sample",
-                "one of them: the sample comes with a package",
-                "leave one out",
-            )
         return _read_sample()
     if data_dir is not None:
         return _read_mnist(_path(data_dir))
@@ -128,26 +123,37 @@ def home() -> Path:
     return _known_folders()[0][1]
 
 
-def survey(data_dir: str | Path | None = None) -> list[Place]:
-    """Every place where digits may be, in the order `load` looks, and what is there.
+def survey(dataset: str = "auto", data_dir: str | Path | None = None) -> list[Place]:
+    """Every place where the digits of `dataset` may be, in the order `load` looks, as it is found.
 
     Raises:
         InputError: if `data_dir` is given and is no folder.
     """
+    _check(dataset, data_dir)
     folders = _known_folders()
     if data_dir is not None:
         require_folder(_path(data_dir))
         folders.insert(0, ("--data-dir", _path(data_dir)))
-    return [*(_survey_folder(name, folder) for name, folder in folders), _survey_sample()]
+    places = [*(_survey_folder(name, folder) for name, folder in folders), _survey_sample()]
+    return [place for place in places if dataset in ("auto", place.dataset)]
+
+
+def taken(places: list[Place]) -> Place | None:
+    """The place of a survey that `load` reads, whole or not; None if it asks the mirrors first."""
+    if places[0].name == "--data-dir":
+        return places[0]
+    return next((place for place in places if place.state in ("whole", "damaged")), None)
 
 
 def _survey_folder(name: str, folder: Path) -> Place:
-    if not any(find(folder, file) for file in MNIST):
+    found = [find(folder, file) is not None for file in MNIST]
+    if not any(found):
         return Place(name, "mnist", str(folder), "absent")
     try:
         digits = _read_mnist(folder)
     except InputError as error:
-        return Place(name, "mnist", str(folder), "damaged", problem=str(error))
+        state: State = "damaged" if all(found) else "incomplete"
+        return Place(name, "mnist", str(folder), state, problem=str(error))
     return Place(name, "mnist", str(folder), "whole", digits)
 
 
@@ -159,6 +165,19 @@ def _survey_sample() -> Place:
     except InputError as error:
         return Place("package", "mnist-sample", sample.PACKAGE, "damaged", problem=str(error))
     return Place("package", "mnist-sample", digits.source, "whole", digits)
+
+
+def _check(dataset: str, data_dir: str | Path | None) -> None:
+    """Raise the `InputError` for a data set that does not exist, or that no folder holds."""
+    if dataset not in DATASETS:
+        raise expected("--dataset", repr(dataset), f"one of {', '.join(DATASETS)}")
+    if dataset == "mnist-sample" and data_dir is not None:
+        raise expected(
+            "--data-dir",
+            "a folder together with mnist-sample",
+            "one of the two: the sample comes with a package",
+            "leave one out",
+        )
 
 
 def _known_folders() -> list[tuple[str, Path]]:

@@ -1,0 +1,134 @@
+"""`kerasbn data`: which digits there are; `kerasbn data fetch`: download them."""
+
+from __future__ import annotations  # the types below come from modules that help must not load
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import dataset_options
+
+if TYPE_CHECKING:
+    from kerasbn.digits.files import Place
+
+# What is said of a place, and in which colour.
+STATES = {
+    "whole": ("hold", "green"),
+    "absent": ("not there", None),
+    "incomplete": ("incomplete", "red"),
+    "damaged": ("do not hold", "red"),
+}
+
+
+@click.group("data", invoke_without_command=True)
+@dataset_options
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_context
+def command(ctx: click.Context, dataset: str, data_dir: str | None, as_json: bool) -> None:
+    """Show which digits there are, where, how many, and whether their check sums hold.
+
+    Looks in the folder of --data-dir, in the one that the environment variable KERASBN_DATA names,
+    in the cache, and for the sample of 5,000 digits that the extra 'digits' installs. The exit code
+    is 1 if something found there does not hold.
+
+    \b
+    Example:
+      kerasbn data
+      kerasbn data --data-dir mnist/ --json
+      kerasbn data fetch
+    """
+    if ctx.invoked_subcommand:
+        return
+    from kerasbn.digits.files import survey, taken
+    from kerasbn.errors import CheckFailedError
+
+    places = survey(dataset, data_dir)
+    choice = taken(places)
+    if as_json:
+        found = {
+            "dataset": dataset,
+            "taken": choice.name if choice else None,
+            "places": [as_dict(place) for place in places],
+        }
+        click.echo(json.dumps(found, indent=2))
+    else:
+        show(places)
+        click.echo("\n" + outlook(dataset, choice))
+    if problems := [place.problem for place in places if place.state in ("incomplete", "damaged")]:
+        raise CheckFailedError("; ".join(problems))
+
+
+@command.command("fetch")
+@click.option(
+    "--data-dir",
+    metavar="FOLDER",
+    help="Where to; otherwise the folder that KERASBN_DATA names, or else the cache.",
+)
+@click.pass_context
+def fetch(ctx: click.Context, data_dir: str | None) -> None:
+    """Download the full MNIST, 11 MB, from a public mirror, and check it.
+
+    Only what is missing is downloaded, and nothing is overwritten.
+
+    \b
+    Example:
+      kerasbn data fetch
+      kerasbn data fetch --data-dir mnist/
+    """
+    from kerasbn.digits.files import fetch as fetch_digits
+    from kerasbn.digits.files import home
+
+    parent = ctx.parent.params if ctx.parent else {}
+    folder = data_dir or parent.get("data_dir") or home()
+    added = fetch_digits(folder)
+    click.echo(f"{len(added)} files added to {folder}" if added else f"MNIST is whole in {folder}")
+
+
+def show(places: list[Place]) -> None:
+    """Print the places as a table."""
+    head = ("data set", "training", "test", "sums", "where")
+    rows = [head, *(row(place) for place in places)]
+    colours = [None, *(STATES[place.state][1] for place in places)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for (name, train, test, sums, where), colour in zip(rows, colours, strict=True):
+        counts = f"{train:>{widths[1]}}  {test:>{widths[2]}}"
+        verdict = click.style(f"{sums:{widths[3]}}", fg=colour)
+        click.echo(f"{name:{widths[0]}}  {counts}  {verdict}  {where}")
+
+
+def row(place: Place) -> tuple[str, str, str, str, str]:
+    """What the table says of a place."""
+    digits = place.digits
+    train, test = (f"{len(digits.train):,}", f"{len(digits.test):,}") if digits else ("-", "-")
+    return place.dataset, train, test, STATES[place.state][0], f"{place.where} ({place.name})"
+
+
+def as_dict(place: Place) -> dict[str, Any]:
+    """What the JSON says of a place."""
+    digits = place.digits
+    return {
+        "name": place.name,
+        "dataset": place.dataset,
+        "where": place.where,
+        "state": place.state,
+        "train": len(digits.train) if digits else None,
+        "test": len(digits.test) if digits else None,
+        "digest": digits.digest if digits else None,
+        "problem": place.problem or None,
+    }
+
+
+def outlook(dataset: str, choice: Place | None) -> str:
+    """What a run with these options would do, as a sentence."""
+    if choice and choice.state != "whole":
+        return f"A run with --dataset {dataset} stops at {choice.where}."
+    if choice and (choice.dataset == "mnist" or dataset == "mnist-sample"):
+        return f"A run with --dataset {dataset} takes {choice.dataset} from {choice.where}."
+    if dataset == "mnist-sample":
+        return 'A run with --dataset mnist-sample stops; pip install "kerasbn[digits]" installs it.'
+    otherwise = "takes the sample of 5,000 digits" if choice else "stops"
+    return (
+        f"A run with --dataset {dataset} first asks two public mirrors for MNIST, as "
+        f"`kerasbn data fetch` does, and without an answer {otherwise}."
+    )
