@@ -19,6 +19,7 @@ STATES = {
     "incomplete": ("incomplete", "red"),
     "damaged": ("do not hold", "red"),
 }
+ALIGNED = ("{:{}}", "{:>{}}", "{:>{}}", "{:{}}", "{:{}}", "{}")
 
 
 @click.group("data", invoke_without_command=True)
@@ -87,21 +88,20 @@ def fetch(ctx: click.Context, data_dir: str | None) -> None:
 
 def show(places: list[Place]) -> None:
     """Print the places as a table."""
-    head = ("data set", "training", "test", "sums", "where")
+    head = ("data set", "training", "test", "sums", "place", "where")
     rows = [head, *(row(place) for place in places)]
     colours = [None, *(STATES[place.state][1] for place in places)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for (name, train, test, sums, where), colour in zip(rows, colours, strict=True):
-        counts = f"{train:>{widths[1]}}  {test:>{widths[2]}}"
-        verdict = click.style(f"{sums:{widths[3]}}", fg=colour)
-        click.echo(f"{name:{widths[0]}}  {counts}  {verdict}  {where}")
+    for cells, colour in zip(rows, colours, strict=True):
+        name, train, test, sums, found_in, where = map(str.format, ALIGNED, cells, widths)
+        click.echo("  ".join((name, train, test, click.style(sums, fg=colour), found_in, where)))
 
 
-def row(place: Place) -> tuple[str, str, str, str, str]:
+def row(place: Place) -> tuple[str, ...]:
     """What the table says of a place."""
     digits = place.digits
     train, test = (f"{len(digits.train):,}", f"{len(digits.test):,}") if digits else ("-", "-")
-    return place.dataset, train, test, STATES[place.state][0], f"{place.where} ({place.name})"
+    return place.dataset, train, test, STATES[place.state][0], place.name, place.where
 
 
 def as_dict(place: Place) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def outlook(dataset: str, choice: Place | None) -> str:
     if choice and (choice.dataset == "mnist" or dataset == "mnist-sample"):
         return f"A run with --dataset {dataset} takes {choice.dataset} from {choice.where}."
     if dataset == "mnist-sample":
-        return 'A run with --dataset mnist-sample stops; pip install "kerasbn[digits]" installs it.'
+        return "A run with --dataset mnist-sample stops: its package is not installed."
     otherwise = "takes the sample of 5,000 digits" if choice else "stops"
     return (
         f"A run with --dataset {dataset} first asks two public mirrors for MNIST, as "

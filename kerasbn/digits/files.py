@@ -160,8 +160,8 @@ def _survey_folder(name: str, folder: Path) -> Place:
 def _survey_sample() -> Place:
     try:
         digits = _read_sample()
-    except sample.NoSampleError as error:
-        return Place("package", "mnist-sample", sample.PACKAGE, "absent", problem=str(error))
+    except sample.NoSampleError:
+        return Place("package", "mnist-sample", sample.INSTALL, "absent")
     except InputError as error:
         return Place("package", "mnist-sample", sample.PACKAGE, "damaged", problem=str(error))
     return Place("package", "mnist-sample", digits.source, "whole", digits)

