@@ -72,8 +72,7 @@ def fetch(
     if not missing:
         return []
     failures = failing(mirrors, CONNECT_SECONDS)
-    answering = [mirror for mirror in mirrors if mirror not in failures]
-    if not answering:
+    if len(failures) == len(mirrors):
         raise unavailable(failures)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +84,7 @@ def fetch(
     added = []
     with progress(quiet) as start:
         for file in missing:
-            content = from_any(answering, file, failures, start)
+            content = from_any(mirrors, file, failures, start)
             with replacing(folder / file.name) as part:
                 part.write_bytes(content)
             added.append(folder / file.name)
@@ -98,12 +97,16 @@ def from_any(
     failures: dict[str, str],
     start: Callable[[str], "_Bar | None"],
 ) -> bytes:
-    """The checked, uncompressed content of `file` from the first mirror that gives it."""
+    """The checked, uncompressed content of `file` from the first mirror that gives it.
+
+    A mirror that fails is added to `failures` with the reason, and not asked again.
+    """
     for mirror in mirrors:
-        try:
-            return from_mirror(mirror, file, start)
-        except MirrorError as error:
-            failures[mirror] = str(error)
+        if mirror not in failures:
+            try:
+                return from_mirror(mirror, file, start)
+            except MirrorError as error:
+                failures[mirror] = str(error)
     raise unavailable(failures)
 
 
@@ -117,7 +120,7 @@ def from_mirror(mirror: str, file: IdxFile, start: Callable[[str], "_Bar | None"
     import requests
 
     url = f"{mirror}{file.name}.gz"
-    received = _Bounded(file.size)
+    received = _Bounded(file.size + (1 << 16))  # gzip adds a little to what it cannot shrink
     download = pooch.HTTPDownloader(
         progressbar=start(url), chunk_size=1 << 16, timeout=(CONNECT_SECONDS, STALL_SECONDS)
     )
@@ -134,7 +137,7 @@ def from_mirror(mirror: str, file: IdxFile, start: Callable[[str], "_Bar | None"
     except requests.HTTPError as error:
         raise MirrorError(f"it answered {error}") from error
     except requests.RequestException as error:
-        raise MirrorError("the connection broke") from error
+        raise MirrorError("the connection broke or stalled") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise MirrorError(f"it gave a damaged {file.name}.gz") from error
     except InputError as error:
@@ -192,7 +195,7 @@ class _Bounded(io.BytesIO):
 
     def write(self, data: bytes) -> int:  # type: ignore[override] # pooch writes bytes only
         if self.tell() + len(data) > self.limit:
-            raise MirrorError("it sent more than the file has")
+            raise MirrorError("it sent far more than the file has")
         return super().write(data)
 
 
