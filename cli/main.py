@@ -11,7 +11,9 @@ from kerasbn.errors import KerasbnError
 
 # Command -> the sentence `kerasbn --help` shows for it. Each lives in the file of its name, which
 # is imported only when the command is asked for, so that help opens at once.
-COMMANDS: dict[str, str] = {
+COMMANDS = {
+    "train": "Train a network, with or without batch normalization.",
+    "compare": "Train the same network with and without it, on the same batches.",
     "data": "Show which digits there are, where, and whether they are whole.",
 }
 

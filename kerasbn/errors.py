@@ -21,6 +21,12 @@ class CheckFailedError(KerasbnError):
     """The input was fine, the answer is no: a check failed, a training diverged (exit code 1)."""
 
 
+class StoppedError(KerasbnError):
+    """Ctrl-C ended it early, and what there was until then is kept (exit code 130)."""
+
+    exit_code = 130
+
+
 def expected(subject: object, received: object, expected: str, advice: str = "") -> InputError:
     """The `InputError` ``subject: received X, expected Y; advice``.
 

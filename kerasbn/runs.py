@@ -167,27 +167,39 @@ def find_model(name: str | None = None, root: Path = ROOT) -> Path:
     return run.model_path
 
 
-def check_name(name: str) -> str:
-    """The name if a run may be called so.
+def check_name(name: str, *, force: bool = False, root: Path = ROOT) -> None:
+    """Check that a run may be called `name`.
 
     Raises:
-        InputError: if it is a path, empty, hidden or too long.
+        InputError: if it is a path, empty, hidden or too long, or taken and `force` is not set.
     """
     if not _NAME.fullmatch(name):
         raise expected(
-            f"--run {name}", f"'{name}' as a name", "letters, digits, '.', '_' and '-' only",
+            f"--run {name}",
+            f"'{name}' as a name",
+            "letters, digits, '.', '_' and '-' only",
             f"a run is always a folder in {ROOT} of the current folder",
-        )  # fmt: skip
-    return name
-
-
-def check_free(name: str, root: Path = ROOT) -> None:
-    """Raise `InputError` if `name` is taken in `root`."""
-    if (root / name).exists():
+        )
+    if (root / name).exists() and not force:
         raise expected(
-            f"--run {name}", f"the name of a run that exists ({root / name})", "a new name",
-            "add --force to replace it",
-        )  # fmt: skip
+            f"--run {name}",
+            f"a name that is taken ({root / name})",
+            "a new one",
+            "add --force to replace what is there",
+        )
+
+
+def pair_names(name: str | None) -> dict[str, str | None]:
+    """What the two runs and the folder of a comparison are called; None means by default."""
+    return {part: f"{name}-{part}" if name else None for part in ("bn", "plain", "compare")}
+
+
+def check_pair_names(name: str | None, *, force: bool = False, root: Path = ROOT) -> None:
+    """Raise `InputError` if a comparison may not be called `name`."""
+    if name is not None:
+        for each in (name, *filter(None, pair_names(name).values())):
+            # The name alone is nobody's, so it may be taken.
+            check_name(each, force=force or each == name, root=root)
 
 
 def new_run(
@@ -203,7 +215,7 @@ def new_run(
     """
     if name is None:
         return new_folder(root, default, numbered=True)
-    return new_folder(root, check_name(name), replace=force)
+    return new_folder(root, name, replace=force)
 
 
 def write_record(folder: Path, record: dict[str, Any], name: str = RECORD) -> None:

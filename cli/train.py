@@ -1,0 +1,76 @@
+"""`kerasbn train`."""
+
+import json
+from typing import Any
+
+import click
+
+from .options import (
+    dataset_options,
+    network_options,
+    network_settings,
+    run_options,
+    training_options,
+    training_settings,
+)
+
+
+@click.command()
+@click.option("--bn/--no-bn", default=True, show_default=True, help="Normalize every hidden layer.")
+@network_options
+@training_options
+@dataset_options
+@run_options
+@click.pass_obj
+def command(
+    verbose: bool,
+    /,
+    *,
+    dataset: str,
+    data_dir: str | None,
+    device: str,
+    run: str | None,
+    force: bool,
+    tensorboard: bool,
+    quiet: bool,
+    as_json: bool,
+    **settings: Any,  # noqa: ANN401 - the fields of the settings, as click parsed them
+) -> None:
+    """Train a network, with or without batch normalization, and keep the run.
+
+    A run is the folder saved_models/NAME: the network as model.keras, its curves as a picture, its
+    history as a table and everything about the training as run.json.
+
+    \b
+    Example:
+      kerasbn train --bn
+      kerasbn train --no-bn --lr 0.001 --epochs 3 --run slow
+    """
+    from kerasbn.digits.files import load
+    from kerasbn.quiet import quiet_tensorflow
+    from kerasbn.runs import check_name
+
+    network, training = network_settings(settings), training_settings(settings)
+    if run is not None:
+        check_name(run, force=force)
+    digits = load(dataset, data_dir, quiet=quiet)
+    training.check([network], len(digits.train))
+    if digits.note:
+        click.echo(digits.note, err=True)
+    quiet_tensorflow(verbose)
+    from kerasbn.study.experiment import check_ending, member, summary, train
+
+    (kept,) = train(
+        [member(network, run)],
+        digits,
+        training,
+        device=device,
+        force=force,
+        tensorboard=tensorboard,
+        quiet=quiet,
+    )
+    if as_json:
+        click.echo(json.dumps({"run": str(kept.path), **kept.record}))
+    check_ending(kept)
+    if not as_json:
+        click.echo(summary(kept))

@@ -1,0 +1,108 @@
+"""tf.data: the order of the batches, which depends on (seed, epoch) alone.
+
+Any epoch can be repeated or resumed on its own, and every network that trains with one seed sees
+the same batches in the same order. Pixels stay raw `uint8` up to the network.
+"""
+
+import math
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from kerasbn.digits.files import Split
+
+# Batches per compiled call: so many that Python's share vanishes, so few that progress is seen.
+CHUNK = 375
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many batches make an epoch, and how many of those make one compiled call.
+
+    The last batch of an epoch is dropped where it would be incomplete. Each epoch is cut into
+    `chunks` equal chunks of at most `CHUNK` batches; the last one may be padded.
+
+    Attributes:
+        size: digits in the training set.
+        batch_size: digits in a batch.
+        steps: batches in the whole training; the last epoch ends early where they are used up.
+    """
+
+    size: int
+    batch_size: int
+    steps: int
+
+    @classmethod
+    def of(cls, size: int, batch_size: int, epochs: int, steps: int | None = None) -> "Schedule":
+        """The schedule for a number of epochs, or of steps where these are given."""
+        return cls(size, batch_size, epochs * (size // batch_size) if steps is None else steps)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training set."""
+        return self.size // self.batch_size
+
+    @property
+    def epochs(self) -> int:
+        """Epochs begun, the last one perhaps not finished."""
+        return math.ceil(self.steps / self.steps_per_epoch)
+
+    @property
+    def chunks(self) -> int:
+        """Compiled calls in an epoch."""
+        return math.ceil(self.steps_per_epoch / CHUNK)
+
+    @property
+    def chunk_steps(self) -> int:
+        """Batches in a chunk, padding included."""
+        return math.ceil(min(self.steps_per_epoch, self.steps) / self.chunks)
+
+    def steps_after(self, epoch: int) -> int:
+        """Batches trained on when epoch number `epoch` (from 0) is over."""
+        return min((epoch + 1) * self.steps_per_epoch, self.steps)
+
+
+def permutation(size: int, seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
+    """The order of the digits in an epoch: int32 `[size]`, from (seed, epoch) alone.
+
+    Counter-based random numbers (Philox, Salmon and others, SC 2011), so no state is carried from
+    one epoch to the next.
+    """
+    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    return tf.random.experimental.stateless_shuffle(tf.range(size), seed=key)
+
+
+def index_chunks(schedule: Schedule, seed: int, first_epoch: int = 0) -> tf.data.Dataset:
+    """The batches of all epochs from `first_epoch` on, as indices, many batches at a time.
+
+    Yields `schedule.chunks` elements per epoch, each a pair: int32 `[chunk_steps, batch_size]`,
+    and how many of these batches count, an int32 scalar; the others are padding.
+    """
+    per_chunk, per_epoch = schedule.chunk_steps, schedule.steps_per_epoch
+    padded = schedule.chunks * per_chunk
+
+    def epoch_chunks(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = permutation(schedule.size, seed, epoch)[: per_epoch * schedule.batch_size]
+        batches = tf.reshape(order, [per_epoch, schedule.batch_size])[:padded]
+        batches = tf.pad(batches, [[0, tf.maximum(padded - per_epoch, 0)], [0, 0]])
+        left = tf.minimum(schedule.steps - tf.cast(epoch, tf.int32) * per_epoch, per_epoch)
+        starts = tf.range(schedule.chunks) * per_chunk
+        counts = tf.clip_by_value(left - starts, 0, per_chunk)
+        shape = [schedule.chunks, per_chunk, schedule.batch_size]
+        return tf.data.Dataset.from_tensor_slices((tf.reshape(batches, shape), counts))
+
+    epochs = tf.data.Dataset.range(first_epoch, schedule.epochs)
+    return epochs.flat_map(epoch_chunks).prefetch(2)
+
+
+def batches(split: Split, batch_size: int, seed: int, epoch: int) -> tf.data.Dataset:
+    """One epoch of (images, labels) for plain Keras: uint8 `[batch, 28, 28]`, uint8 `[batch]`.
+
+    The same digits in the same order as `index_chunks` gives for that epoch.
+    """
+    pixels, labels = tf.constant(split.images), tf.constant(split.labels)
+    order = tf.data.Dataset.from_tensor_slices(permutation(len(split), seed, epoch))
+    return order.batch(batch_size, drop_remainder=True).map(
+        lambda rows: (tf.gather(pixels, rows), tf.gather(labels, rows)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )

@@ -1,0 +1,159 @@
+"""The curves of one or several trainings as a picture of four panels."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from kerasbn.errors import expected
+from kerasbn.writing import replacing
+
+FORMATS = (".png", ".svg", ".pdf")
+
+# Okabe and Ito's palette (2008), which colour-blind people can tell apart, the darker ones first.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+NOTE_COLOUR = "#a03000"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+# Column of the history -> title of its panel, in the order of reading.
+PANELS = {
+    "loss": "Training loss",
+    "accuracy": "Training accuracy",
+    "val_loss": "Validation loss",
+    "val_accuracy": "Validation accuracy",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The history of one network, and how the picture tells it.
+
+    Attributes:
+        label: what the legend calls it.
+        history: columns by name; `epoch` and those of `PANELS`.
+        ending: how it ended if not as planned, such as "diverged at step 12", for the legend.
+    """
+
+    label: str
+    history: Mapping[str, Sequence[float]]
+    ending: str = ""
+
+
+def draw_curves(curves: Sequence[Curve], title: str, note: str = "") -> Figure:
+    """Four panels over the epochs: loss and accuracy on the training and on the test set.
+
+    Training accuracy has its whole axis, 0 to 1; the other panels show the range in which the
+    curves differ. Every curve ends in its last value.
+
+    Args:
+        curves: what to draw, each in all four panels.
+        title: the heading.
+        note: a sentence that has to be read with the picture, above the legend.
+    """
+    figure = Figure(figsize=(11, 7.6), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=15, fontweight="bold")
+    panels = figure.subplots(2, 2).flat
+    for axes, (column, heading) in zip(panels, PANELS.items(), strict=True):
+        _draw_panel(axes, curves, column, heading)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    legend = figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(len(curves), 4),
+        frameon=False,
+        fontsize=12,
+        title=note,
+        title_fontsize=10,
+    )
+    legend.get_title().set_color(NOTE_COLOUR)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write the picture as the format its suffix names: .png, .svg or .pdf.
+
+    The same figure gives the same bytes: no date is written into the file.
+
+    Raises:
+        InputError: if the suffix is another, or the file cannot be written.
+    """
+    check_format(path)
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})
+    with replacing(path) as temporary:
+        figure.savefig(
+            temporary, dpi=150, format=path.suffix.lower().removeprefix("."), metadata=metadata
+        )
+    return path
+
+
+def check_format(path: Path) -> None:
+    """Raise `InputError` if a picture cannot be written as this suffix says."""
+    if path.suffix.lower() not in FORMATS:
+        raise expected(path, f"'{path.suffix}' as a format", f"one of {', '.join(FORMATS)}")
+
+
+def _draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) -> None:
+    is_accuracy = column.endswith("accuracy")
+    ends: list[tuple[float, str, str]] = []
+    longest = 1.0
+    for curve, colour, marker in zip(
+        curves, _cycle(COLOURS, len(curves)), _cycle(MARKERS, len(curves)), strict=True
+    ):
+        epochs, values = curve.history["epoch"], curve.history[column]
+        label = f"{curve.label} ({curve.ending})" if curve.ending else curve.label
+        axes.plot(epochs, values, color=colour, marker=marker, ms=4, lw=2, label=label)
+        if len(values):
+            longest = max(longest, epochs[-1])
+            ends.append((values[-1], _number(values[-1], is_accuracy), colour))
+            if curve.ending:
+                axes.plot(epochs[-1:], values[-1:], color=colour, marker="x", ms=11, mew=2.5)
+    axes.set_title(heading, fontsize=12)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    axes.grid(True, color="#dddddd", lw=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    if is_accuracy:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if column == "accuracy":
+        axes.set_ylim(0, 1)
+    else:
+        axes.margins(y=0.12)
+    # Room on the right for the last values.
+    axes.set_xlim(1 - 0.03 * longest if longest > 1 else 0.5, longest * 1.13)
+    for height, (_, text, colour) in zip(_spread(ends, axes), sorted(ends), strict=True):
+        axes.annotate(
+            text,
+            (longest, height),
+            xytext=(7, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontsize=9.5,
+            fontweight="bold",
+        )
+
+
+def _spread(ends: Sequence[tuple[float, str, str]], axes: Axes) -> list[float]:
+    """Heights for the last values, from below, far enough apart to be read."""
+    low, high = axes.get_ylim()
+    gap = 0.065 * (high - low)
+    heights: list[float] = []
+    for value, _, _ in sorted(ends):
+        heights.append(max(value, heights[-1] + gap) if heights else value)
+    excess = max(0.0, heights[-1] - high) if heights else 0.0
+    return [height - excess for height in heights]
+
+
+def _number(value: float, is_accuracy: bool) -> str:
+    if not math.isfinite(value):
+        return ""
+    return f"{value:.1%}" if is_accuracy else f"{value:.3f}"
+
+
+def _cycle(items: Sequence[str], count: int) -> list[str]:
+    return [items[i % len(items)] for i in range(count)]

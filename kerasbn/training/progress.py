@@ -1,0 +1,99 @@
+"""What a user sees while networks train: a bar on a terminal, and a line per network and epoch."""
+
+import math
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import keras
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from kerasbn.digits.pipeline import Schedule
+from kerasbn.training.callbacks import Logs, figures_of
+
+
+class ShowProgress(keras.callbacks.Callback):
+    """Shows a training on standard error; it draws within its ``with`` block.
+
+    Args:
+        schedule: how long the training is.
+        labels: what to call each network, by its key.
+        quiet: whether to show nothing at all.
+    """
+
+    def __init__(self, schedule: Schedule, labels: Mapping[str, str], *, quiet: bool) -> None:
+        super().__init__()
+        self._schedule = schedule
+        self._labels = labels
+        self._width = max(map(len, labels.values()))
+        # soft_wrap: a line stays a line where the output is a file or a narrow pipe.
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            "", total=schedule.steps, epoch=1, epochs=schedule.epochs, figures="compiling"
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(line, markup=False)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Move the bar on."""
+        done = batch * self._schedule.chunk_steps + self._schedule.chunk_steps
+        step = min(self._first_step + done, self._last_step)
+        parts = []
+        for key, label in self._labels.items():
+            loss = (logs or {})[f"{key}:batch_loss"]
+            accuracy = (logs or {})[f"{key}:batch_accuracy"]
+            figures = f"loss {loss:.3f} acc {accuracy:.1%}" if math.isfinite(loss) else "diverged"
+            parts.append(f"{label}: {figures}" if len(self._labels) > 1 else figures)
+        self._bar.update(self._task, completed=step, figures="   ".join(parts))
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's call
+        """Show the number of the epoch."""
+        self._first_step = epoch * self._schedule.steps_per_epoch
+        self._last_step = self._schedule.steps_after(epoch)
+        self._bar.update(self._task, epoch=epoch + 1)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Print a line for each network that has figures."""
+        for key, label in self._labels.items():
+            figures = figures_of(logs, key)
+            if figures:
+                self.say(self._line(epoch + 1, label, figures))
+
+    def _line(self, epoch: int, label: str, figures: Mapping[str, Any]) -> str:
+        digits = len(str(self._schedule.epochs))
+        name = f"{label:<{self._width}}  " if len(self._labels) > 1 else ""
+        return (
+            f"epoch {epoch:>{digits}}/{self._schedule.epochs}  {name}"
+            f"training loss {figures['loss']:.4f}, accuracy {figures['accuracy']:7.2%}   "
+            f"test loss {figures['val_loss']:.4f}, accuracy {figures['val_accuracy']:7.2%}"
+        )
