@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import os
+import shutil
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -90,6 +92,29 @@ def mirror(mnist_folder: Path) -> Iterator[Callable[[Answer], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder where there is room for names and next to nothing else.
+
+    Where one may mount (as root on Linux) it is a disk of its own that is full. Elsewhere this
+    process may write no file longer than a few bytes, which the system reports alike.
+    """
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(disk)]
+    if shutil.which("mount") and subprocess.run(mount, capture_output=True).returncode == 0:
+        (disk / "fills it").write_bytes(bytes(4096))
+        yield disk
+        subprocess.run(["umount", str(disk)], check=True)
+        return
+    import resource  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    yield disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

@@ -82,8 +82,12 @@ def split(images: Bytes, labels: Bytes) -> tuple[Split, Split]:
     for label in np.unique(labels):
         places = np.flatnonzero(labels[order] == label)
         for_test[places[::TEST_SHARE]] = True
-    train, test = order[~for_test], order[for_test]
-    return Split(images[train], labels[train]), Split(images[test], labels[test])
+    train, test = (
+        Split(images[half], labels[half]) for half in (order[~for_test], order[for_test])
+    )
+    for array in (train.images, train.labels, test.images, test.labels):
+        array.setflags(write=False)  # as digits that come from a file
+    return train, test
 
 
 def _reinstall(path: Path, received: str, wanted: str) -> InputError:
