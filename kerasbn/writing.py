@@ -2,13 +2,14 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from errno import EEXIST
+from contextlib import contextmanager, suppress
+from errno import EEXIST, ENOTEMPTY
+from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
-from kerasbn.errors import InputError
+from kerasbn.errors import InputError, expected
 
 
 @contextmanager
@@ -16,24 +17,30 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there takes its place at the end.
 
     The temporary name keeps the suffix, since many writers choose their format by it. If the block
-    raises, nothing is left behind and what stood at `path` still stands.
+    raises, nothing is left behind and what stood at `path` still stands. A link stays a link, and
+    what it points to is replaced.
 
     Raises:
-        InputError: if the folder is missing or cannot be written, or the disk is full.
+        InputError: if the folder is missing or cannot be written, the disk is full, or `path` is a
+            folder or a device.
     """
     path = Path(path)
     with _in_words(path):
-        handle, name = tempfile.mkstemp(prefix=".", suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
-        # mkstemp makes files private; a result is as readable as any other file of its folder.
-        Path(name).chmod(0o666 & ~_umask())
-    temporary = Path(name)
+        place = path.resolve()
+        if place.exists() and not place.is_file():
+            found = "a folder" if place.is_dir() else "a device or pipe"
+            raise expected(path, found, "the path of a file to write")
+        temporary = _beside(place)
+        temporary.touch(exist_ok=False)
+        if place.exists():
+            shutil.copymode(place, temporary)
     try:
-        with _in_words(path):
+        with _in_words(path, temporary):
             yield temporary
-            temporary.replace(path)
+            temporary.replace(place)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it has its new name, or the error on its way says more
+            temporary.unlink()
 
 
 class NewFolder:
@@ -61,57 +68,73 @@ def new_folder(
     Raises:
         InputError: if the name is taken and neither is wanted, or it cannot be written.
     """
-    with _in_words(parent / name):
+    place = parent / name
+    with _in_words(place):
         parent.mkdir(parents=True, exist_ok=True)
-        folder = NewFolder(Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=parent)))
-        folder.path.chmod(0o777 & ~_umask())
+        folder = NewFolder(_beside(place))
+        folder.path.mkdir()
     try:
-        with _in_words(parent / name):
+        with _in_words(place, folder.path):
             yield folder
-            folder.placed = _place(folder.path, parent, name, numbered, replace)
+        with _in_words(place):
+            swapped = replace and _swap(folder.path, place)
+            folder.placed = place if swapped else _first_free(folder.path, place, numbered)
     finally:
         shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def _place(folder: Path, parent: Path, name: str, numbered: bool, replace: bool) -> Path:
-    """Rename `folder` to the first free name, or to the given one; the path it now has."""
-    place = parent / name
-    if replace and place.exists():
-        aside = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".old", dir=parent))
-        place.replace(aside / name)
-        folder.replace(place)
-        shutil.rmtree(aside, ignore_errors=True)
-        return place
-    number = 1
-    while place.exists():  # rename(2) alone would silently replace an empty folder
+def _swap(folder: Path, place: Path) -> bool:
+    """Rename `folder` to `place`, whose folder gives way; false if there is none."""
+    if not place.is_dir():
+        return False
+    aside = _beside(place)
+    place.rename(aside)
+    try:
+        folder.rename(place)
+    except BaseException:
+        aside.rename(place)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def _first_free(folder: Path, place: Path, numbered: bool) -> Path:
+    """Rename `folder` to `place` or, if numbers are allowed, to the first that is free."""
+    for number in count(1):
+        free = place if number == 1 else place.with_name(f"{place.name}-{number}")
+        if not free.exists():  # a rename alone would silently take an empty folder's place
+            try:
+                return folder.rename(free)
+            except OSError as error:
+                if error.errno not in (EEXIST, ENOTEMPTY):  # another took the name just now
+                    raise
         if not numbered:
-            raise FileExistsError(EEXIST, "it exists already", str(place))
-        number += 1
-        place = parent / f"{name}-{number}"
-    folder.replace(place)
-    return place
+            break
+    raise FileExistsError(EEXIST, "it exists already", str(place))
+
+
+def _beside(place: Path) -> Path:
+    """A name nobody has, in the same folder, hidden and with the same suffix."""
+    return place.with_name(f".{place.stem[:40]}.{uuid4().hex[:12]}.part{place.suffix}")
 
 
 @contextmanager
-def _in_words(path: Path) -> Iterator[None]:
+def _in_words(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Turn what the file system refuses into one line about `path`.
 
-    The block may also fail to read something elsewhere: an error that names a file outside the
-    folder of `path` passes as it is.
+    With `temporary`, the block is the caller's, who may fail at something else than writing there:
+    an error that names another file, or is a connection's, passes as it is.
     """
     try:
         yield
+    except (ConnectionError, TimeoutError):
+        raise
     except OSError as error:
-        named = error.filename if isinstance(error.filename, str) else None
-        if named and not Path(named).absolute().is_relative_to(path.parent.absolute()):
+        named = error.filename if isinstance(error.filename, str | os.PathLike) else None
+        if temporary and named and not Path(named).resolve().is_relative_to(temporary.resolve()):
             raise
+        reason = " ".join((error.strerror or str(error)).split())  # HDF5's have several lines
         raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); "
+            f"{path}: cannot be written ({reason}); "
             "choose a folder that exists, may be written and has space left"
         ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
