@@ -14,7 +14,9 @@ from kerasbn.errors import KerasbnError
 COMMANDS = {
     "train": "Train a network, with or without batch normalization.",
     "compare": "Train the same network with and without it, on the same batches.",
+    "report": "List runs, or draw the curves of several in one picture.",
     "data": "Show which digits there are, where, and whether they are whole.",
+    "export": "Write a network as an ONNX file, its normalizations folded away.",
 }
 
 HELP = """See what batch normalization does, then fold it away.

@@ -11,11 +11,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "KerasbnError": "kerasbn.errors",
+    "export": "kerasbn.deploy.export",
 }
 
-__all__ = ["KerasbnError", "__version__"]
+__all__ = ["KerasbnError", "__version__", "export"]
 
 if TYPE_CHECKING:
+    from kerasbn.deploy.export import export
     from kerasbn.errors import KerasbnError
 
 

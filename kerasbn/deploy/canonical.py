@@ -1,0 +1,135 @@
+"""The canonical form: the one graph a network has as ONNX, whatever the converter's mood.
+
+Inputs and outputs are named as the Keras model's; nodes after their layers, tensors and constants
+after their nodes; one Gemm or Conv with its bias per linear layer; nothing that changes nothing. The
+order and all names follow from the graph alone, so the same network gives the same bytes.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import onnx
+
+from kerasbn.deploy import fuse, simplify
+from kerasbn.deploy.convert import layer_of
+from kerasbn.deploy.onnx_graph import Graph, Node, infer_shapes, rename_inside, rename_outside
+
+PASSES: tuple[Callable[[Graph], bool], ...] = (
+    simplify.drop_idle,
+    simplify.merge_casts,
+    simplify.merge_transposes,
+    simplify.fold_constants,
+    simplify.merge_equal,
+    simplify.drop_unused,
+    fuse.flatten,
+    fuse.gemm,
+    fuse.kernel_ahead_of_layout,
+    fuse.bias,
+)
+
+# The names constants have by the operation that reads them and the place they have there.
+_ROLES = {
+    ("Gemm", 1): "weight", ("Gemm", 2): "bias", ("MatMul", 1): "weight",
+    ("Conv", 1): "weight", ("Conv", 2): "bias",
+    ("ConvTranspose", 1): "weight", ("ConvTranspose", 2): "bias",
+    ("Gather", 0): "weight", ("PRelu", 1): "slope", ("Reshape", 1): "shape",
+}  # fmt: skip
+
+
+def canonical(graph: Graph, layers: set[str]) -> Graph:
+    """Bring a converted graph into canonical form, in place, and return it.
+
+    Args:
+        graph: what `convert` gave.
+        layers: the names of the model's layers, after which nodes are named.
+    """
+    simplify.order(graph)
+    settle(graph)
+    if simplify.settle_shapes(graph):
+        infer_shapes(graph)
+        settle(graph)
+    simplify.order(graph)
+    rename(graph, layers)
+    infer_shapes(graph)
+    return graph
+
+
+def settle(graph: Graph) -> None:
+    """Apply all passes until none changes anything."""
+    while any([step(graph) for step in PASSES]):
+        infer_shapes(graph)
+
+
+def rename(graph: Graph, layers: set[str]) -> None:
+    """Name every node after its layer, and every tensor and constant after its node."""
+    give_outputs_their_own(graph)
+    names = node_names(graph.nodes, layers)
+    tensors = {port.tensor: port.name for port in graph.inputs}
+    tensors |= {port.tensor: port.name for port in graph.outputs}
+    taken = set(tensors.values())
+    for node, name in names.items():
+        for at, output in enumerate(node.outputs):
+            if output and output not in tensors:
+                tensors[output] = _free(name if at == 0 else f"{name}:{at}", taken)
+        for at, read in enumerate(node.reads()):
+            if read in graph.constants and read not in tensors:
+                role = _ROLES.get((node.op, at), f"constant_{at}")
+                tensors[read] = _free(f"{name}.{role}", taken)
+    for node, name in names.items():
+        node.name = name
+        node.inputs = [tensors.get(read, read) for read in node.inputs]
+        node.outputs = [tensors.get(made, made) for made in node.outputs]
+        for key, value in node.attributes.items():
+            if isinstance(value, onnx.GraphProto):
+                rename_outside(value, tensors)
+                rename_inside(value, f"{name}/{key}")
+    graph.constants = {
+        tensors[name]: graph.constants[name] for name in tensors if name in graph.constants
+    }
+    graph.inputs = [replace(port, tensor=port.name) for port in graph.inputs]
+    graph.outputs = [replace(port, tensor=port.name) for port in graph.outputs]
+    graph.__post_init__()
+
+
+def give_outputs_their_own(graph: Graph) -> None:
+    """Let every output be a tensor of its own, by an Identity where two would share one."""
+    own = {port.tensor for port in graph.inputs} | set(graph.constants)
+    outputs = []
+    for port in graph.outputs:
+        if port.tensor in own:
+            made = Node("Identity", [port.tensor], [f"{port.name} of its own"], {}, f"/{port.name}")
+            graph.nodes.append(made)
+            port = replace(port, tensor=made.output)  # noqa: PLW2901
+        own.add(port.tensor)
+        outputs.append(port)
+    graph.outputs = outputs
+    graph.__post_init__()
+
+
+def node_names(nodes: list[Node], layers: set[str]) -> dict[Node, str]:
+    """A name for each node: its layer's, with the operation where a layer has several nodes."""
+    paths = {node: _path(node, layers) for node in nodes}
+    count = Counter(paths.values())
+    taken: set[str] = set()
+    return {
+        node: _free(
+            path if path and count[path] == 1 else f"{path}/{node.op}" if path else node.op, taken
+        )
+        for node, path in paths.items()
+    }
+
+
+def _path(node: Node, layers: set[str]) -> str:
+    """The layer a node belongs to, by its name or else by those of the tensors at it."""
+    known = (layer_of(name, layers)[0] for name in (node.name, *node.outputs, *node.inputs[1:]))
+    return next(filter(None, known), "")
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, with a number if it is taken; taken from now on."""
+    wanted, count = name, 2
+    while name in taken:
+        name, count = f"{wanted}_{count}", count + 1
+    taken.add(name)
+    return name

@@ -1,0 +1,232 @@
+"""A Keras network to an ONNX file: fold, convert, canonical form, check, and only then a file."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import onnx
+
+from kerasbn.deploy.canonical import canonical
+from kerasbn.deploy.convert import OPSET, all_layer_names, convert
+from kerasbn.deploy.faithful import Difference, compare, random_inputs
+from kerasbn.deploy.metadata import Metadata, digest
+from kerasbn.deploy.models import load_network
+from kerasbn.deploy.onnx_graph import write_graph
+from kerasbn.deploy.paths import check_path
+from kerasbn.deploy.residuals import KINDS, Residual, residuals
+from kerasbn.deploy.session import Session
+from kerasbn.errors import CheckFailedError, InputError, expected
+from kerasbn.runs import MODEL, RECORD, Run, read_run
+from kerasbn.writing import replacing
+
+# Protocol buffers end here; ONNX has a form in several files for more, which this does not write.
+_LARGEST_FILE = 2**31 - 1
+
+DATASETS = ("mnist", "mnist-sample")
+DIGIT_LABELS = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how well it answers.
+
+    Attributes:
+        path: the ONNX file.
+        source: the Keras file it is from, if it is from one.
+        plan: the fold plan as JSON data; empty with ``fold=False``.
+        operations: how many nodes of each kind the graph has.
+        residuals: the normalizations and scalings left in it.
+        difference: how far onnxruntime's answers are from the Keras network's.
+        bytes: the size of the file.
+    """
+
+    path: Path
+    source: Path | None
+    plan: dict[str, Any]
+    operations: dict[str, int]
+    residuals: tuple[Residual, ...]
+    difference: Difference
+    bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON data."""
+        paths = {"path": str(self.path), "source": str(self.source) if self.source else None}
+        return asdict(self) | paths
+
+    def summary(self) -> str:
+        """All of it as a few lines to read."""
+        nodes = ", ".join(f"{count} {kind}" for kind, count in self.operations.items())
+        counts = Counter(residual.kind for residual in self.residuals)
+        left = [
+            f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in KINDS if counts[kind]
+        ]
+        source = f" from {self.source}" if self.source else ""
+        difference = self.difference
+        return (
+            f"{self.path}: {self.bytes:,} bytes{source}\n"
+            f"  nodes: {nodes}\n"
+            f"  left unfolded: {' and '.join(left) or 'nothing'}\n"
+            f"  against Keras: largest difference {difference.absolute:.1e}, relative "
+            f"{difference.relative:.1e}; {difference.changed} of {difference.decisions:,} "
+            "decisions changed"
+        )
+
+
+def export_file(
+    source: Path,
+    path: Path | str,
+    *,
+    fold: bool = True,
+    opset: int = OPSET,
+    probabilities: bool = False,
+) -> Exported:
+    """Export the network in a .keras or .h5 file; a run's with all that its record says of it.
+
+    Beside a run's network the plan is written too, as plan.json.
+
+    Raises:
+        InputError: as `export`, or if the file holds no network.
+        CheckFailedError: as `export`.
+    """
+    model = load_network(source)
+    run = run_of(source)
+    data = dict(run.record["data"]) if run else {}
+    labels = DIGIT_LABELS if data.get("name") in DATASETS else ()
+    exported = export(
+        model,
+        path,
+        fold=fold,
+        opset=opset,
+        probabilities=probabilities,
+        labels=labels,
+        data=data,
+        run=run.name if run else "",
+    )
+    if run and fold:
+        with replacing(run.path / "plan.json") as temporary:
+            temporary.write_text(json.dumps(exported.plan, indent=2) + "\n", encoding="utf-8")
+    return replace(exported, source=source)
+
+
+def run_of(source: Path) -> Run | None:
+    """The run whose network is in this file, None if it is a file on its own."""
+    if source.name != MODEL or not (source.parent / RECORD).is_file():
+        return None
+    return read_run(source.resolve().parent)
+
+
+def export(
+    model: keras.Model,
+    path: Path | str,
+    *,
+    fold: bool = True,
+    opset: int = OPSET,
+    probabilities: bool = False,
+    labels: Sequence[str] = (),
+    data: dict[str, Any] | None = None,
+    run: str = "",
+) -> Exported:
+    """Write a Keras network as an ONNX file that answers as the network does at inference.
+
+    The inputs and outputs have the Keras model's names, the batch axis is `batch` and free, nodes
+    are named after their layers. The file is checked by onnx and by a run in onnxruntime against
+    the Keras model before it takes its place. Equal networks give equal bytes.
+
+    Args:
+        model: a network with fixed inputs.
+        path: the ONNX file, replaced if it exists.
+        fold: whether normalizations and scalings are folded into the layers beside them.
+        opset: the version of ONNX's operations.
+        probabilities: whether a softmax follows the one output.
+        labels: the names of the classes, for the file's metadata.
+        data: what it was trained on, for the metadata: a run's record has it as `data`.
+        run: the name of the run it is from, for the metadata.
+
+    Raises:
+        InputError: if the network, or one of its layers, cannot be written as ONNX, or the file
+            cannot be written.
+        CheckFailedError: if the file would not answer as the network.
+    """
+    path = Path(path)
+    check_path(path)
+    name = digest(model)
+    folded, plan = _folded(model) if fold else (model, {})
+    network = _with_softmax(folded) if probabilities else folded
+    original = _with_softmax(model) if probabilities else model
+    graph = canonical(convert(network, opset), all_layer_names(network))
+    proto = write_graph(graph, model.name)
+    metadata = Metadata(digest=name, plan=plan, labels=tuple(labels), data=data or {}, run=run)
+    onnx.helper.set_model_props(proto, metadata.properties())
+    if proto.ByteSize() > _LARGEST_FILE:
+        raise expected(
+            f"model '{model.name}'", f"{proto.ByteSize()} bytes of weights", "less than 2 GiB",
+            "ONNX files of one piece hold no more",
+        )  # fmt: skip
+    with replacing(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+        difference = _check(temporary, original)
+    return Exported(
+        path, None, plan, _operations(proto), residuals(graph), difference, path.stat().st_size
+    )
+
+
+def _folded(model: keras.Model) -> tuple[keras.Model, dict[str, Any]]:
+    from kerasbn.folding.rewrite import fold_with_plan
+
+    folded = fold_with_plan(model)
+    return folded.model, folded.plan.as_dict()
+
+
+def _with_softmax(model: keras.Model) -> keras.Model:
+    """The network with its one output as probabilities.
+
+    Raises:
+        InputError: if it has several outputs, or they are probabilities already.
+    """
+    outputs = model.outputs
+    if len(outputs) != 1 or len(outputs[0].shape) != 2 or outputs[0].shape[1] in (None, 1):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in outputs)
+        raise expected(
+            "--probabilities", f"a network with outputs {shapes}", "one output [batch, classes]",
+            "leave the option out",
+        )  # fmt: skip
+    last = outputs[0]._keras_history.operation
+    if isinstance(last, keras.layers.Softmax) or _is_softmax(getattr(last, "activation", None)):
+        raise expected(
+            "--probabilities", f"a network whose last layer '{last.name}' is a softmax already",
+            "one that gives logits", "leave the option out",
+        )  # fmt: skip
+    softmax = keras.layers.Softmax(name="probabilities", dtype=last.dtype_policy)
+    return keras.Model(model.input if not isinstance(model, keras.Sequential) else model.inputs,
+                       softmax(outputs[0]), name=model.name)  # fmt: skip
+
+
+def _is_softmax(activation: object) -> bool:
+    return activation is keras.activations.softmax
+
+
+def _check(path: Path, model: keras.Model) -> Difference:
+    """How far the file's answers are from the model's, after onnx's own check."""
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except Exception as error:
+        raise InputError(f"model '{model.name}': gives no valid ONNX file ({error})") from error
+    difference = compare(Session(path), model, random_inputs(model, 16))
+    if not difference.is_close:
+        raise CheckFailedError(
+            f"model '{model.name}': as ONNX it would answer otherwise than in Keras, by "
+            f"{difference.from_float64:.1e} of its largest output where {difference.allowed:.1e} is "
+            "allowed; nothing was written. Try --no-fold, and report it"
+        )
+    return difference
+
+
+def _operations(proto: onnx.ModelProto) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for node in proto.graph.node:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return counts

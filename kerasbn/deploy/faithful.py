@@ -1,0 +1,178 @@
+"""How far the answers of an ONNX file are from its Keras network's, with float64 as the judge."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from kerasbn.deploy.session import Session
+from kerasbn.errors import InputError, expected
+
+Array = NDArray[Any]
+
+# Against float64, a file may be this many times as far off as the Keras network itself, or this many
+# roundings of its type, whichever is more.
+_TIMES, _ROUNDINGS = 4, 16
+# Keras computes parts of some layers in float32, whatever the network's type.
+_FLOAT64 = 1e-6
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two sets of answers, compared; relative differences are to the largest true output.
+
+    Attributes:
+        absolute: the largest difference from the Keras network.
+        relative: the same as a part of the largest output.
+        changed: how many decisions (the largest of the last axis) differ from the Keras network's.
+        decisions: how many were compared.
+        from_float64: the file's largest relative difference from the network in float64.
+        keras_from_float64: the Keras network's own, in its own type.
+        allowed: how much `from_float64` may be.
+    """
+
+    absolute: float
+    relative: float
+    changed: int
+    decisions: int
+    from_float64: float
+    keras_from_float64: float
+    allowed: float
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the file answers as the network does, but for rounding."""
+        return self.from_float64 <= self.allowed
+
+
+def compare(session: Session, model: keras.Model, inputs: list[Array]) -> Difference:
+    """Compare an ONNX file with the Keras network it should be, on `inputs` in the model's order.
+
+    Both are judged by the network rebuilt in float64: a rounding error is no mistake, and how large
+    it may be is told by the network's own.
+
+    Raises:
+        InputError: if the two have other inputs or outputs.
+    """
+    check_ports(session, model)
+    answers = session.run(inputs)
+    own = predict(model, inputs)
+    truth = predict(in_float64(model), inputs)
+    pairs = list(zip(answers, own, strict=True))
+    scales = [max(_largest(value), np.finfo(np.float64).tiny) for value in truth]
+    from_float64 = _worst(answers, truth, scales)
+    keras_from_float64 = _worst(own, truth, scales)
+    kinds = [value.dtype for value in own if np.issubdtype(value.dtype, np.floating)]
+    rounding = max((float(np.finfo(kind).eps) for kind in kinds), default=0.0)
+    floor = _FLOAT64 if rounding < 1e-9 else _ROUNDINGS * rounding
+    decided = [(a.argmax(-1), b.argmax(-1)) for a, b in pairs if a.ndim > 1 and a.shape[-1] > 1]
+    return Difference(
+        absolute=max(_largest(_minus(a, b)) for a, b in pairs),
+        relative=_worst(answers, own, scales),
+        changed=sum(int((a != b).sum()) for a, b in decided),
+        decisions=sum(a.size for a, _ in decided),
+        from_float64=from_float64,
+        keras_from_float64=keras_from_float64,
+        allowed=max(_TIMES * keras_from_float64, floor),
+    )
+
+
+def check_ports(session: Session, model: keras.Model) -> None:
+    """Raise `InputError` unless file and network have as many inputs and outputs, shaped alike."""
+    for what, ports, tensors in (
+        ("inputs", session.inputs, model.inputs),
+        ("outputs", session.outputs, model.outputs),
+    ):
+        theirs = [tuple(tensor.shape) for tensor in tensors]
+        ours = [port.shape for port in ports]
+        if len(ours) != len(theirs) or any(map(_unlike, ours, theirs)):
+            raise expected(
+                session.path, f"{what} of shape {', '.join(map(str, ours))}",
+                f"those of model '{model.name}': {', '.join(map(str, theirs))}",
+                "give the network the file was exported from",
+            )  # fmt: skip
+
+
+def _unlike(ours: tuple[int | None, ...], theirs: tuple[int | None, ...]) -> bool:
+    return len(ours) != len(theirs) or any(
+        None not in (a, b) and a != b for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def predict(model: keras.Model, inputs: list[Array]) -> list[Array]:
+    """A Keras network's outputs at inference, in the order of `model.outputs`."""
+    if isinstance(model, keras.Sequential):
+        packed = inputs[0]
+    else:
+        packed = keras.tree.pack_sequence_as(model.input, inputs)
+    try:
+        outputs = model(packed, training=False)
+    except tf.errors.UnimplementedError:
+        # Channels first on a CPU: TensorFlow has it in float32 alone, and XLA for every type.
+        outputs = tf.function(model, jit_compile=True)(packed, training=False)
+    return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(outputs)]
+
+
+def in_float64(model: keras.Model) -> keras.Model:
+    """The same network with all its arithmetic in float64.
+
+    Raises:
+        InputError: if it has layers that cannot be rebuilt.
+    """
+    try:
+        configuration = _with_float64(keras.saving.serialize_keras_object(model))
+        rebuilt = keras.saving.deserialize_keras_object(configuration)
+        rebuilt.set_weights([w.astype(np.float64) for w in model.get_weights()])
+    except Exception as error:
+        raise InputError(f"model '{model.name}': cannot be rebuilt in float64 ({error})") from error
+    return rebuilt
+
+
+def _with_float64(value: Any) -> Any:  # noqa: ANN401 - any part of a configuration
+    floats = ("float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+    if isinstance(value, dict):
+        if value.get("class_name") == "DTypePolicy" and value["config"]["name"] in floats:
+            return {**value, "config": {"name": "float64"}}
+        return {
+            key: "float64" if key == "dtype" and item in floats else _with_float64(item)
+            for key, item in value.items()
+        }
+    return [_with_float64(item) for item in value] if isinstance(value, list) else value
+
+
+def random_inputs(model: keras.Model, count: int, seed: int = 0) -> list[Array]:
+    """Inputs of the right kind in the model's order: pixels, token numbers, standard normals."""
+    random = np.random.default_rng(seed)
+    tokens = [
+        layer.input_dim
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Embedding)
+    ]
+    arrays = []
+    for tensor in model.inputs:
+        shape = (count, *(size or 16 for size in tensor.shape[1:]))
+        if "int" in tensor.dtype:
+            top = min(tokens, default=256 if tensor.dtype == "uint8" else 2)
+            arrays.append(random.integers(0, top, shape).astype(tensor.dtype))
+        else:
+            arrays.append(random.standard_normal(shape).astype(tensor.dtype))
+    return arrays
+
+
+def _worst(answers: list[Array], truth: list[Array], scales: list[float]) -> float:
+    """The largest relative difference; NaN counts as infinite."""
+    worst = max(
+        _largest(_minus(a, b)) / scale for a, b, scale in zip(answers, truth, scales, strict=True)
+    )
+    return float("inf") if np.isnan(worst) else float(worst)
+
+
+def _minus(a: Array, b: Array) -> Array:
+    return a.astype(np.float64) - b.astype(np.float64)
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values.astype(np.float64)).max(initial=0))
