@@ -58,7 +58,8 @@ def command(
     if digits.note:
         click.echo(digits.note, err=True)
     quiet_tensorflow(verbose)
-    from kerasbn.study.experiment import check_ending, member, summary, train
+    from kerasbn.study.curves import check_ending, summary
+    from kerasbn.study.experiment import member, train
 
     (kept,) = train(
         [member(network, run)],

@@ -99,31 +99,38 @@ def read_history(path: Path) -> dict[str, list[float]]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
-        columns = {"epoch", *FIGURES}
-        if rows and not columns <= rows[0].keys():
-            raise ValueError(f"no column '{sorted(columns - rows[0].keys())[0]}'")
-        return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else columns)}
+            reader = csv.DictReader(lines)
+            rows = list(reader)
+        columns = reader.fieldnames or []
+        missing = [name for name in ("epoch", *FIGURES) if name not in columns]
+        if missing:
+            raise ValueError(f"no column '{missing[0]}'")
+        return {name: [float(row[name]) for row in rows] for name in columns}
     except FileNotFoundError as error:
         raise expected(
             path, "no such file", f"the run's {HISTORY}", "the run is damaged: train again"
         ) from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise expected(
             path, f"a damaged table ({error})", "a row of numbers for every epoch",
             "the run is damaged: train again",
         ) from error  # fmt: skip
 
 
-def list_runs(root: Path = ROOT) -> list[Run]:
-    """All whole runs in `root`, the one that finished last at the end; damaged ones left out."""
-    runs = []
+def survey(root: Path = ROOT) -> tuple[list[Run], list[InputError]]:
+    """The whole runs in `root`, the one that finished last at the end, and what ails the others."""
+    whole, problems = [], []
     for file in sorted(root.glob(f"[!.]*/{RECORD}")):
         try:
-            runs.append(read_run(file.parent))
-        except InputError:
-            continue
-    return sorted(runs, key=lambda run: str(run.record["finished"]))
+            whole.append(read_run(file.parent))
+        except InputError as error:
+            problems.append(error)
+    return sorted(whole, key=lambda run: str(run.record["finished"])), problems
+
+
+def list_runs(root: Path = ROOT) -> list[Run]:
+    """The whole runs in `root`, the one that finished last at the end."""
+    return survey(root)[0]
 
 
 def find_run(name: str, root: Path = ROOT) -> Run:

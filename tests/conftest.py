@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -30,6 +31,23 @@ def full_mnist() -> Path:
     if not FULL_MNIST.is_dir():
         pytest.skip("needs the full MNIST: set KERASBN_TEST_MNIST to a folder that holds it")
     return FULL_MNIST
+
+
+@pytest.fixture(scope="session")
+def sample_digits() -> files.Digits:
+    """The 5,000 digits of the extra `digits`."""
+    return files.load("mnist-sample")
+
+
+@pytest.fixture(scope="session")
+def few_digits(sample_digits: files.Digits) -> files.Digits:
+    """The first 640 of them to train on and 100 to test on, for what must be quick."""
+    train, test = sample_digits.train, sample_digits.test
+    return replace(
+        sample_digits,
+        train=files.Split(train.images[:640], train.labels[:640]),
+        test=files.Split(test.images[:100], test.labels[:100]),
+    )
 
 
 @pytest.fixture

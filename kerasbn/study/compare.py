@@ -6,8 +6,8 @@ from typing import Any
 
 from kerasbn import runs
 from kerasbn.digits.files import Digits
-from kerasbn.study import experiment
-from kerasbn.study.experiment import curve_of, member, title_of, train
+from kerasbn.study import curves
+from kerasbn.study.experiment import member, train
 from kerasbn.study.plots import draw_curves, save_figure
 from kerasbn.training.settings import NetworkSettings, TrainingSettings
 from kerasbn.writing import new_folder
@@ -49,7 +49,7 @@ def check_ending(comparison: Comparison) -> None:
         run.status for run in pair
     }:
         for run in pair:
-            experiment.check_ending(run)
+            curves.check_ending(run)
 
 
 def compare(
@@ -95,7 +95,9 @@ def compare(
     place = names["compare"] or "compare"
     with new_folder(root, place, numbered=name is None, replace=force) as folder:
         runs.write_record(folder.path, record_of(with_bn, without_bn), RECORD)
-        figure = draw_curves([curve_of(run) for run in pair], title_of(with_bn.record), digits.note)
+        figure = draw_curves(
+            [curves.curve_of(run) for run in pair], curves.title_of(with_bn), digits.note
+        )
         save_figure(figure, folder.path / PICTURE)
     assert folder.placed is not None
     return Comparison(folder.placed, with_bn, without_bn)

@@ -15,16 +15,14 @@ import kerasbn
 from kerasbn import runs
 from kerasbn.digits.files import Digits
 from kerasbn.digits.pipeline import Schedule
-from kerasbn.errors import CheckFailedError, StoppedError, expected
-from kerasbn.study.plots import Curve, draw_curves, save_figure
+from kerasbn.study.curves import curve_of, label, title_of
+from kerasbn.study.plots import draw_curves, save_figure
 from kerasbn.training.callbacks import Measure, StopOnInterrupt, View
 from kerasbn.training.device import choose_device
 from kerasbn.training.loop import compile_network, fit
 from kerasbn.training.networks import mlp
 from kerasbn.training.progress import ShowProgress
 from kerasbn.training.settings import NetworkSettings, TrainingSettings
-
-DATA_NAMES = {"mnist": "MNIST", "mnist-sample": "a sample of MNIST"}
 
 
 @dataclass(frozen=True)
@@ -44,17 +42,7 @@ class Member:
 
 def member(settings: NetworkSettings, name: str | None = None) -> Member:
     """The member with these settings, named after its normalization."""
-    return Member(default_name(settings), settings, name)
-
-
-def default_name(settings: NetworkSettings) -> str:
-    """What a run of such a network is called where no name was asked for."""
-    return "bn" if settings.bn else "plain"
-
-
-def label(settings: NetworkSettings) -> str:
-    """What legends and lines call such a network."""
-    return "With BN" if settings.bn else "Without BN"
+    return Member("bn" if settings.bn else "plain", settings, name)
 
 
 def train(
@@ -101,7 +89,7 @@ def train(
         for each in members
     }
     schedule = Schedule.of(len(digits.train), training.batch_size, training.epochs, training.steps)
-    labels = {each.key: label(each.settings) for each in members}
+    labels = {each.key: label(each.settings.bn) for each in members}
     measure = Measure(schedule)
     started = datetime.now(UTC)
     with ExitStack() as stack:
@@ -138,65 +126,6 @@ def train(
     return [runs.read_run(folder.placed) for folder in folders if folder.placed]
 
 
-def check_ending(run: runs.Run) -> None:
-    """Raise if the training did not end as planned.
-
-    Raises:
-        CheckFailedError: if it diverged; the line names the step and the learning rate.
-        StoppedError: if Ctrl-C ended it.
-    """
-    epochs = _plural(run.record["epochs"], "epoch")
-    if run.status == "diverged":
-        raise CheckFailedError(
-            f"{run.path}: the loss became NaN or infinite at step {run.record['diverged_at_step']} "
-            f"with learning rate {run.record['training']['lr']:g}, expected a finite one; try a "
-            f"lower --lr (the {epochs} before that are kept)"
-        )
-    if run.status == "interrupted":
-        raise StoppedError(f"stopped; {epochs} kept in {run.path}")
-
-
-def summary(run: runs.Run) -> str:
-    """One line: where the run is, and its figures on the test set after the last epoch."""
-    final = run.record["final"]
-    return (
-        f"{run.path}: test accuracy {final['val_accuracy']:.2%}, loss {final['val_loss']:.4f} "
-        f"after {_plural(run.record['epochs'], 'epoch')} in {run.record['seconds']:.1f} s"
-    )
-
-
-def curve_of(run: runs.Run, name: str | None = None) -> Curve:
-    """The curve of a run, called `name` or else by whether it has normalization.
-
-    Raises:
-        InputError: if its history is damaged.
-    """
-    settings = run.record["network"]
-    default = "With BN" if settings.get("bn") else "Without BN"
-    return Curve(name or default, run.history, _ending(run.record))
-
-
-def title_of(record: dict[str, Any]) -> str:
-    """The heading of a run's picture: network, data and training.
-
-    Raises:
-        InputError: if the record is damaged.
-    """
-    try:
-        network, training, data = record["network"], record["training"], record["data"]
-        sizes = "-".join(map(str, [784, *network["hidden"], 10]))
-        return (
-            f"{sizes} {network['activation']} network on {DATA_NAMES[data['name']]} "
-            f"({data['train']:,} digits)\n"
-            f"{training['optimizer'].upper() if training['optimizer'] == 'sgd' else 'Adam'} "
-            f"{training['lr']:g}, batch {training['batch_size']}, seed {training['seed']}"
-        )
-    except (KeyError, TypeError) as error:
-        raise expected(
-            "run.json", f"a record without {error}", "a run's whole record", "train again"
-        ) from error
-
-
 def _writers(folder: Path, tensorboard: bool) -> list[keras.callbacks.Callback]:
     """The callbacks of Keras's own that write one network's run while it trains."""
     writers: list[keras.callbacks.Callback] = [keras.callbacks.CSVLogger(folder / runs.HISTORY)]
@@ -219,26 +148,15 @@ def _finish(
     record["epochs"] = len(history["epoch"])
     record["final"] = {name: column[-1] for name, column in history.items() if column}
     runs.write_record(folder, record)
-    curve = curve_of(runs.Run(folder, record))
-    figure = draw_curves([curve], title_of(record), record["data"]["note"])
+    run = runs.Run(folder, record)
+    figure = draw_curves([curve_of(run)], title_of(run), record["data"]["note"])
     save_figure(figure, folder / runs.CURVES)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _status(key: str, measure: Measure, stopped: bool) -> str:
     if key in measure.diverged:
         return "diverged"
     return "interrupted" if stopped else "finished"
-
-
-def _ending(record: dict[str, Any]) -> str:
-    """How a training ended, in the words of a legend; empty if as planned."""
-    if record["status"] == "diverged":
-        return f"diverged at step {record.get('diverged_at_step')}"
-    return "interrupted" if record["status"] == "interrupted" else ""
 
 
 def _times(started: datetime) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -84,7 +85,8 @@ def save_figure(figure: Figure, path: Path) -> Path:
     """
     check_format(path)
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})
-    with replacing(path) as temporary:
+    # Without a salt of its own every SVG has other, random, identifiers.
+    with replacing(path) as temporary, rc_context({"svg.hashsalt": "kerasbn"}):
         figure.savefig(
             temporary, dpi=150, format=path.suffix.lower().removeprefix("."), metadata=metadata
         )
@@ -114,7 +116,7 @@ def _draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) 
                 axes.plot(epochs[-1:], values[-1:], color=colour, marker="x", ms=11, mew=2.5)
     axes.set_title(heading, fontsize=12)
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
     axes.grid(True, color="#dddddd", lw=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     if is_accuracy:

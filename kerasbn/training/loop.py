@@ -94,7 +94,7 @@ class SideBySide(keras.Model):
                 loss = network.compute_loss(x=images, y=labels, y_pred=logits)
             variables = network.trainable_variables
             network.optimizer.apply(tape.gradient(loss, variables), variables)
-            losses.append(loss)
+            losses.append(tf.cast(loss, tf.float32))
             hits.append(_right(logits, labels, 1.0))
         return tf.stack(losses), tf.stack(hits)
 
@@ -127,6 +127,7 @@ class SideBySide(keras.Model):
                     labels, logits, from_logits=True
                 )
                 # A weight of 0 would not silence an infinite loss of the padding.
+                each = tf.cast(each, tf.float32)
                 losses.append(tf.reduce_sum(tf.where(weights > 0, each, 0.0)))
                 hits.append(_right(logits, labels, weights))
             return first + SLICE, sums[0] + tf.stack(losses), sums[1] + tf.stack(hits)

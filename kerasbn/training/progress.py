@@ -9,10 +9,8 @@ import keras
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -38,10 +36,8 @@ class ShowProgress(keras.callbacks.Callback):
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=14),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
@@ -72,9 +68,9 @@ class ShowProgress(keras.callbacks.Callback):
         for key, label in self._labels.items():
             loss = (logs or {})[f"{key}:batch_loss"]
             accuracy = (logs or {})[f"{key}:batch_accuracy"]
-            figures = f"loss {loss:.3f} acc {accuracy:.1%}" if math.isfinite(loss) else "diverged"
-            parts.append(f"{label}: {figures}" if len(self._labels) > 1 else figures)
-        self._bar.update(self._task, completed=step, figures="   ".join(parts))
+            figures = f"{loss:.3f} {accuracy:.1%}" if math.isfinite(loss) else "diverged"
+            parts.append(f"{label} {figures}" if len(self._labels) > 1 else f"loss {figures}")
+        self._bar.update(self._task, completed=step, figures="  ".join(parts))
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's call
         """Show the number of the epoch."""

@@ -1,0 +1,82 @@
+"""What a run's record says, in the words of pictures and lines. Reads runs, loads no Keras."""
+
+from kerasbn.errors import CheckFailedError, StoppedError, expected
+from kerasbn.runs import RECORD, Run
+from kerasbn.study.plots import Curve
+
+DATA_NAMES = {"mnist": "MNIST", "mnist-sample": "a sample of MNIST"}
+OPTIMIZER_NAMES = {"adam": "Adam", "sgd": "SGD"}
+
+
+def label(bn: bool) -> str:
+    """What legends and lines call a network with or without batch normalization."""
+    return "With BN" if bn else "Without BN"
+
+
+def check_ending(run: Run) -> None:
+    """Raise if the training did not end as planned.
+
+    Raises:
+        CheckFailedError: if it diverged; the line names the step and the learning rate.
+        StoppedError: if Ctrl-C ended it.
+    """
+    epochs = _plural(run.record["epochs"], "epoch")
+    if run.status == "diverged":
+        raise CheckFailedError(
+            f"{run.path}: the loss became NaN or infinite at step {run.record['diverged_at_step']} "
+            f"with learning rate {run.record['training']['lr']:g}, expected a finite one; try a "
+            f"lower --lr ({epochs} before that kept)"
+        )
+    if run.status == "interrupted":
+        raise StoppedError(f"stopped; {epochs} kept in {run.path}")
+
+
+def summary(run: Run) -> str:
+    """One line: where the run is, and its figures on the test set after the last epoch."""
+    final = run.record["final"]
+    return (
+        f"{run.path}: test accuracy {final['val_accuracy']:.2%}, loss {final['val_loss']:.4f} "
+        f"after {_plural(run.record['epochs'], 'epoch')} in {run.record['seconds']:.1f} s"
+    )
+
+
+def curve_of(run: Run, name: str | None = None) -> Curve:
+    """The curve of a run, called `name` or else by whether it has normalization.
+
+    Raises:
+        InputError: if its history is damaged.
+    """
+    name = name or label(bool(run.record["network"].get("bn")))
+    return Curve(name, run.history, _ending(run))
+
+
+def title_of(run: Run) -> str:
+    """The heading of a run's picture: network, data and training.
+
+    Raises:
+        InputError: if the record is damaged.
+    """
+    try:
+        network, training, data = (run.record[key] for key in ("network", "training", "data"))
+        sizes = "-".join(map(str, [784, *network["hidden"], 10]))
+        return (
+            f"{sizes} {network['activation']} network on {DATA_NAMES[data['name']]} "
+            f"({data['train']:,} digits)\n{OPTIMIZER_NAMES[training['optimizer']]}, "
+            f"learning rate {training['lr']:g}, batch {training['batch_size']}, "
+            f"seed {training['seed']}"
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise expected(
+            run.path / RECORD, f"a record without {error}", "a run's whole record", "train again"
+        ) from error
+
+
+def _ending(run: Run) -> str:
+    """How a training ended, in the words of a legend; empty if as planned."""
+    if run.status == "diverged":
+        return f"diverged at step {run.record.get('diverged_at_step')}"
+    return "interrupted" if run.status == "interrupted" else ""
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,116 @@
+"""A run holds all that is needed to know what was done, and can be done again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import kerasbn
+from kerasbn.digits.files import Digits
+from kerasbn.errors import CheckFailedError, InputError
+from kerasbn.runs import read_run
+from kerasbn.study.curves import check_ending, summary
+from kerasbn.study.experiment import member, train
+from kerasbn.training.settings import NetworkSettings, TrainingSettings
+
+SHORT = TrainingSettings(epochs=2, seed=3)
+
+
+def test_the_record_tells_everything(few_digits: Digits, tmp_path: Path) -> None:
+    network = NetworkSettings(hidden=(7,), activation="tanh")
+    (run,) = train([member(network)], few_digits, SHORT, quiet=True, root=tmp_path)
+    record = json.loads((tmp_path / "bn" / "run.json").read_text())
+    assert record == run.record
+    assert record["status"] == "finished"
+    assert record["network"]["hidden"] == [7]
+    assert record["network"]["activation"] == "tanh"
+    assert record["training"] == {
+        "optimizer": "adam", "lr": 0.01, "batch_size": 32, "epochs": 2, "steps": None, "seed": 3,
+    }  # fmt: skip
+    assert record["data"] == {
+        "name": "mnist-sample", "digest": few_digits.digest, "train": 640, "test": 100, "note": "",
+    }  # fmt: skip
+    assert record["versions"]["kerasbn"] == kerasbn.__version__
+    assert record["device"].startswith("CPU")
+    assert record["parameters"] == 784 * 7 + 4 * 7 + 7 * 10 + 10
+    assert record["epochs"] == 2
+    assert record["final"]["val_accuracy"] == run.history["val_accuracy"][-1]
+    assert record["started"] < record["finished"]
+    assert "test accuracy" in summary(run)
+
+
+def test_the_same_settings_make_the_same_run(few_digits: Digits, tmp_path: Path) -> None:
+    pair = [
+        train([member(NetworkSettings())], few_digits, SHORT, quiet=True, root=tmp_path)[0]
+        for _ in range(2)
+    ]
+    assert [run.name for run in pair] == ["bn", "bn-2"]
+    assert pair[0].history == pair[1].history
+
+
+def test_no_path_of_the_machine_is_recorded(few_digits: Digits, tmp_path: Path) -> None:
+    (run,) = train([member(NetworkSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
+    assert str(tmp_path) not in (run.path / "run.json").read_text()
+
+
+def test_a_run_that_diverges_at_once_is_kept_without_a_network(
+    few_digits: Digits, tmp_path: Path
+) -> None:
+    settings = TrainingSettings(lr=1e38)
+    (run,) = train([member(NetworkSettings())], few_digits, settings, quiet=True, root=tmp_path)
+    assert run.status == "diverged"
+    assert not run.model_path.exists()
+    assert run.history["epoch"] == []
+    assert (run.path / "curves.png").is_file()
+    with pytest.raises(CheckFailedError) as error:
+        check_ending(run)
+    assert str(error.value) == (
+        f"{run.path}: the loss became NaN or infinite at step {run.record['diverged_at_step']} "
+        "with learning rate 1e+38, expected a finite one; try a lower --lr "
+        "(0 epochs before that kept)"
+    )
+
+
+def test_tensorboard_reads_the_curves(few_digits: Digits, tmp_path: Path) -> None:
+    import tensorflow as tf
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (run,) = train(
+        [member(NetworkSettings())], few_digits, SHORT, tensorboard=True, quiet=True, root=tmp_path
+    )
+    events = EventAccumulator(str(run.path / "tensorboard" / "train")).Reload()
+    losses = [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("epoch_loss")]
+    assert losses == pytest.approx(run.history["loss"])
+
+
+def test_bad_input_leaves_nothing_behind(few_digits: Digits, tmp_path: Path) -> None:
+    for settings, network, device in [
+        (TrainingSettings(batch_size=641), NetworkSettings(), "auto"),
+        (TrainingSettings(batch_size=1), NetworkSettings(), "auto"),
+        (SHORT, NetworkSettings(), "gpu:7"),
+        (SHORT, NetworkSettings(), "tpu"),
+    ]:
+        with pytest.raises(InputError):
+            train([member(network)], few_digits, settings, device=device, root=tmp_path)
+    with pytest.raises(InputError, match="as a name"):
+        train([member(NetworkSettings(), "../up")], few_digits, SHORT, root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_name_needs_force(few_digits: Digits, tmp_path: Path) -> None:
+    one = [member(NetworkSettings(), "mine")]
+    short = TrainingSettings(steps=2)
+    train(one, few_digits, short, quiet=True, root=tmp_path)
+    with pytest.raises(InputError, match="--force"):
+        train(one, few_digits, short, quiet=True, root=tmp_path)
+    train(one, few_digits, TrainingSettings(steps=5), force=True, quiet=True, root=tmp_path)
+    assert read_run(tmp_path / "mine").history["step"] == [5]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_name_taken_meanwhile_is_not_overwritten(few_digits: Digits, tmp_path: Path) -> None:
+    short = TrainingSettings(steps=2)
+    train([member(NetworkSettings())], few_digits, short, quiet=True, root=tmp_path)
+    (tmp_path / "bn-2").mkdir()
+    (run,) = train([member(NetworkSettings())], few_digits, short, quiet=True, root=tmp_path)
+    assert run.name == "bn-3"
