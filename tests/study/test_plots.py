@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from PIL import Image
 
 from kerasbn.errors import InputError
@@ -40,11 +42,16 @@ def test_every_panel_draws_its_column(panel: int, column: str) -> None:
         np.testing.assert_array_equal(drawn[:, 1], each.history[column])
 
 
+def heights_of_values(axes: Axes) -> list[float]:
+    """Where a panel's last values stand, from below."""
+    return sorted(float(text.xy[1]) for text in axes.texts if isinstance(text, Annotation))
+
+
 def test_the_last_values_can_be_read() -> None:
     figure = draw_curves(PAIR, "t")
     texts = {text.get_text() for text in figure.axes[3].texts}
     assert texts == {f"{each.history['val_accuracy'][-1]:.1%}" for each in PAIR}
-    heights = sorted(text.xy[1] for text in figure.axes[3].texts)
+    heights = heights_of_values(figure.axes[3])
     low, high = figure.axes[3].get_ylim()
     assert heights[1] - heights[0] > 0.06 * (high - low)
 
@@ -52,7 +59,7 @@ def test_the_last_values_can_be_read() -> None:
 def test_equal_last_values_do_not_cover_each_other() -> None:
     figure = draw_curves([PAIR[0], PAIR[0], PAIR[0]], "t")
     for axes in figure.axes:
-        heights = sorted(text.xy[1] for text in axes.texts)
+        heights = heights_of_values(axes)
         low, high = axes.get_ylim()
         assert np.diff(heights).min() > 0.06 * (high - low)
 

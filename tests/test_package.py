@@ -1,0 +1,49 @@
+"""What a wheel holds is what the tree holds."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The names in a wheel built from a copy of what git keeps, or of the tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    files = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    for name in filter(None, files.split("\0")):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q",
+         "-w", str(folder), str(source)],
+        check=True,
+    )  # fmt: skip
+    (built,) = folder.glob("*.whl")
+    return set(zipfile.ZipFile(built).namelist())
+
+
+def test_the_wheel_holds_the_tree(wheel: set[str]) -> None:
+    expected = set()
+    for folder, package in (("kerasbn", "kerasbn"), ("cli", "kerasbn/cli")):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                expected.add(f"{package}/{path.relative_to(ROOT / folder).as_posix()}")
+    assert "kerasbn/py.typed" in expected
+    assert {name for name in wheel if ".dist-info/" not in name} == expected
+
+
+def test_the_wheel_has_no_stray_top_level(wheel: set[str]) -> None:
+    tops = {name.split("/")[0] for name in wheel}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"kerasbn"}
+
+
+def test_the_wheel_carries_the_licence(wheel: set[str]) -> None:
+    assert any(name.endswith("/licenses/LICENSE") for name in wheel)
