@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "List runs, or draw the curves of several in one picture.",
     "data": "Show which digits there are, where, and whether they are whole.",
     "export": "Write a network as an ONNX file, its normalizations folded away.",
+    "verify": "Measure whether an ONNX file is folded, faithful and deterministic.",
 }
 
 HELP = """See what batch normalization does, then fold it away.

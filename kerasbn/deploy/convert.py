@@ -277,3 +277,42 @@ def _named(graph: Graph, inputs: dict[str, str], outputs: list[str], model: kera
 def _axes(tensor: Any, name: str) -> tuple[int | str, ...]:  # noqa: ANN401 - a KerasTensor
     """A Keras tensor's shape with a name for each free axis; the first is the batch."""
     return ("batch", *(size or f"{name}_{at}" for at, size in enumerate(tensor.shape[1:], 1)))
+
+
+def with_softmax(model: keras.Model) -> keras.Model:
+    """The network with its one output as probabilities.
+
+    Raises:
+        InputError: if it has several outputs, or they are probabilities already.
+    """
+    outputs = model.outputs
+    if len(outputs) != 1 or len(outputs[0].shape) != 2 or outputs[0].shape[1] in (None, 1):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in outputs)
+        raise expected(
+            "--probabilities", f"a network with outputs {shapes}", "one output [batch, classes]",
+            "leave the option out",
+        )  # fmt: skip
+    last = outputs[0]._keras_history.operation
+    if isinstance(last, keras.layers.Softmax) or _is_softmax(getattr(last, "activation", None)):
+        raise expected(
+            "--probabilities", f"a network whose last layer '{last.name}' is a softmax already",
+            "one that gives logits", "leave the option out",
+        )  # fmt: skip
+    softmax = keras.layers.Softmax(name="probabilities", dtype=last.dtype_policy)
+    inputs = model.inputs if isinstance(model, keras.Sequential) else model.input
+    return keras.Model(inputs, softmax(outputs[0]), name=model.name)
+
+
+def _is_softmax(activation: object) -> bool:
+    return activation is keras.activations.softmax
+
+
+def scaling_paths(model: keras.Model, prefix: str = "") -> tuple[str, ...]:
+    """The paths of all Rescaling and Normalization layers, as `layer_of` gives them."""
+    found: list[str] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
+            found.append(prefix + layer.name)
+        elif isinstance(layer, keras.Model) and hasattr(layer, "layers"):
+            found.extend(scaling_paths(layer, f"{prefix}{layer.name}/"))
+    return tuple(found)

@@ -11,7 +11,7 @@ import keras
 import onnx
 
 from kerasbn.deploy.canonical import canonical
-from kerasbn.deploy.convert import OPSET, all_layer_names, convert
+from kerasbn.deploy.convert import OPSET, all_layer_names, convert, scaling_paths, with_softmax
 from kerasbn.deploy.faithful import Difference, compare, random_inputs
 from kerasbn.deploy.metadata import Metadata, digest
 from kerasbn.deploy.models import load_network
@@ -20,6 +20,8 @@ from kerasbn.deploy.paths import check_path
 from kerasbn.deploy.residuals import KINDS, Residual, residuals
 from kerasbn.deploy.session import Session
 from kerasbn.errors import CheckFailedError, InputError, expected
+from kerasbn.folding.plan import fold_plan
+from kerasbn.folding.rewrite import rewrite
 from kerasbn.runs import MODEL, RECORD, Run, read_run
 from kerasbn.writing import replacing
 
@@ -37,7 +39,7 @@ class Exported:
     Attributes:
         path: the ONNX file.
         source: the Keras file it is from, if it is from one.
-        plan: the fold plan as JSON data; empty with ``fold=False``.
+        plan: the fold plan as JSON data, a decision each; empty with ``fold=False``.
         operations: how many nodes of each kind the graph has.
         residuals: the normalizations and scalings left in it.
         difference: how far onnxruntime's answers are from the Keras network's.
@@ -46,7 +48,7 @@ class Exported:
 
     path: Path
     source: Path | None
-    plan: dict[str, Any]
+    plan: list[dict[str, Any]]
     operations: dict[str, int]
     residuals: tuple[Residual, ...]
     difference: Difference
@@ -154,12 +156,20 @@ def export(
     path = Path(path)
     check_path(path)
     name = digest(model)
-    folded, plan = _folded(model) if fold else (model, {})
-    network = _with_softmax(folded) if probabilities else folded
-    original = _with_softmax(model) if probabilities else model
+    folded, plan = _folded(model) if fold else (model, [])
+    network = with_softmax(folded) if probabilities else folded
+    original = with_softmax(model) if probabilities else model
     graph = canonical(convert(network, opset), all_layer_names(network))
     proto = write_graph(graph, model.name)
-    metadata = Metadata(digest=name, plan=plan, labels=tuple(labels), data=data or {}, run=run)
+    metadata = Metadata(
+        digest=name,
+        plan=plan,
+        labels=tuple(labels),
+        data=data or {},
+        run=run,
+        scalings=scaling_paths(network),
+        probabilities=probabilities,
+    )
     onnx.helper.set_model_props(proto, metadata.properties())
     if proto.ByteSize() > _LARGEST_FILE:
         raise expected(
@@ -170,43 +180,19 @@ def export(
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
         difference = _check(temporary, original)
     return Exported(
-        path, None, plan, _operations(proto), residuals(graph), difference, path.stat().st_size
+        path,
+        None,
+        plan,
+        operations(proto),
+        residuals(graph, metadata.scalings),
+        difference,
+        path.stat().st_size,
     )
 
 
-def _folded(model: keras.Model) -> tuple[keras.Model, dict[str, Any]]:
-    from kerasbn.folding.rewrite import fold_with_plan
-
-    folded = fold_with_plan(model)
-    return folded.model, folded.plan.as_dict()
-
-
-def _with_softmax(model: keras.Model) -> keras.Model:
-    """The network with its one output as probabilities.
-
-    Raises:
-        InputError: if it has several outputs, or they are probabilities already.
-    """
-    outputs = model.outputs
-    if len(outputs) != 1 or len(outputs[0].shape) != 2 or outputs[0].shape[1] in (None, 1):
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in outputs)
-        raise expected(
-            "--probabilities", f"a network with outputs {shapes}", "one output [batch, classes]",
-            "leave the option out",
-        )  # fmt: skip
-    last = outputs[0]._keras_history.operation
-    if isinstance(last, keras.layers.Softmax) or _is_softmax(getattr(last, "activation", None)):
-        raise expected(
-            "--probabilities", f"a network whose last layer '{last.name}' is a softmax already",
-            "one that gives logits", "leave the option out",
-        )  # fmt: skip
-    softmax = keras.layers.Softmax(name="probabilities", dtype=last.dtype_policy)
-    return keras.Model(model.input if not isinstance(model, keras.Sequential) else model.inputs,
-                       softmax(outputs[0]), name=model.name)  # fmt: skip
-
-
-def _is_softmax(activation: object) -> bool:
-    return activation is keras.activations.softmax
+def _folded(model: keras.Model) -> tuple[keras.Model, list[dict[str, Any]]]:
+    plan = fold_plan(model)
+    return rewrite(model, plan), plan.to_json()
 
 
 def _check(path: Path, model: keras.Model) -> Difference:
@@ -225,7 +211,7 @@ def _check(path: Path, model: keras.Model) -> Difference:
     return difference
 
 
-def _operations(proto: onnx.ModelProto) -> dict[str, int]:
+def operations(proto: onnx.ModelProto) -> dict[str, int]:
     counts: dict[str, int] = {}
     for node in proto.graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1

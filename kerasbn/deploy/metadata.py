@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +21,23 @@ class Metadata:
     Attributes:
         version: the version of kerasbn that wrote it.
         digest: the `digest` of the Keras network.
-        plan: the fold plan as JSON data, empty where nothing was folded.
+        plan: the fold plan as JSON data, a decision each; empty where nothing was folded.
         labels: the name of each class, empty if they have none.
         data: the digits it was trained and tested on, as a run's record has them: `name`, `digest`,
             the counts `train` and `test`, and a `note`; empty if unknown.
         run: the name of the run the network is from, or empty.
+        scalings: the layers that are scalings, by which those left are told from normalizations.
+        probabilities: whether a softmax was added to the network's output.
     """
 
     version: str = kerasbn.__version__
     digest: str = ""
-    plan: Mapping[str, Any] = field(default_factory=dict)
+    plan: Sequence[Mapping[str, Any]] = ()
     labels: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     run: str = ""
+    scalings: tuple[str, ...] = ()
+    probabilities: bool = False
 
     def properties(self) -> dict[str, str]:
         """As the strings a file holds, in a fixed order."""
@@ -48,17 +52,11 @@ def read_metadata(properties: Mapping[str, str]) -> Metadata | None:
     found = {key: properties.get(_PREFIX + key) for key in Metadata.__dataclass_fields__}
     if not found["version"]:
         return None
-    values: dict[str, Any] = {}
-    for key, kind in (
-        ("version", str),
-        ("digest", str),
-        ("run", str),
-        ("plan", dict),
-        ("data", dict),
-    ):
-        text = found[key] or ""
-        values[key] = text if kind is str else _parsed(text, kind)
-    values["labels"] = tuple(map(str, _parsed(found["labels"] or "", list)))
+    kinds = {"plan": list, "data": dict, "labels": list, "scalings": list, "probabilities": bool}
+    values = {key: _parsed(text or "", kinds[key]) if key in kinds else text or ""
+              for key, text in found.items()}  # fmt: skip
+    for key in ("labels", "scalings", "plan"):
+        values[key] = tuple(values[key])
     return Metadata(**values)
 
 

@@ -1,5 +1,6 @@
 """The normalizations and scalings that an ONNX graph still has, each named."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,13 +28,13 @@ class Residual:
     nodes: tuple[str, ...]
 
 
-def residuals(graph: Graph) -> tuple[Residual, ...]:
+def residuals(graph: Graph, scalings: Collection[str] | None = None) -> tuple[Residual, ...]:
     """Every BatchNormalization node, and every affine map per channel by constants.
 
     That is a Mul, Div, Add or Sub by a constant that varies along one axis at most; several in a
     row are one map. An Add right behind a linear layer that has no other bias is that layer's bias.
-    Before the first layer with weights, where a constant for all channels counts too, it is a
-    scaling. Nodes of a layer that computes statistics of each sample, or that is an activation, are
+    Before the first layer with weights a constant for all channels counts too, and there it is a
+    scaling, unless `scalings` names the layers that are. Nodes of a layer that computes statistics of each sample, or that is an activation, are
     that layer's own: a LayerNormalization's gamma, a PReLU's slope.
     """
     mixed = _mixed_layers(graph)
@@ -51,7 +52,11 @@ def residuals(graph: Graph) -> tuple[Residual, ...]:
             continue
         taken.update(chain)
         named = tuple(link.name or link.output for link in chain)
-        scaling = _source(graph, node) not in behind_weights and node.op != "BatchNormalization"
+        if scalings is not None:
+            scaling = bool({node.name, layer(node)}.intersection(scalings))
+        else:
+            early = _source(graph, node) not in behind_weights
+            scaling = early and node.op != "BatchNormalization"
         found.append(Residual("scaling" if scaling else "normalization", named))
     return tuple(found)
 

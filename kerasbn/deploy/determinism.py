@@ -1,0 +1,228 @@
+"""Is a network's answer for one input always the same? Measured, since no runtime promises it."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbn.deploy.session import Session
+from kerasbn.errors import InputError
+
+Array = NDArray[Any]
+Arrays = list[Array]
+
+LARGEST_BATCH = 256
+# Rounding by other kernels for other shapes may move an answer by this part of the largest one, or
+# by this many roundings of a coarser type.
+ALLOWED, _ROUNDINGS = 1e-5, 16
+# All batch sizes are tried if they take no longer than this; otherwise the likeliest to differ:
+# few, and the neighbours of the powers of two, where kernels change.
+SECONDS = 20.0
+_LIKELY = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256)
+
+Cause = Literal["", "rounding", "batch statistics", "randomness"]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far answers were from those to the same inputs, each alone, under one circumstance.
+
+    Attributes:
+        circumstance: what was other than at first.
+        bit_equal: whether not a bit differed.
+        relative: the largest difference, as a part of the largest answer.
+        changed: how many decisions changed.
+    """
+
+    circumstance: str
+    bit_equal: bool
+    relative: float
+    changed: int
+
+
+@dataclass(frozen=True)
+class Determinism:
+    """What was measured, and the cause of what differed.
+
+    Attributes:
+        deviations: one for each circumstance.
+        cause: why answers differ; empty if they don't.
+        batch_sizes: the batch sizes that were tried.
+        allowed: how large a relative difference may be that is rounding.
+    """
+
+    deviations: tuple[Deviation, ...]
+    cause: Cause
+    batch_sizes: tuple[int, ...]
+    allowed: float
+
+    @property
+    def bit_equal(self) -> bool:
+        """Whether not one bit differed under any circumstance."""
+        return all(deviation.bit_equal for deviation in self.deviations)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing but rounding differed, within what is allowed, and no decision."""
+        harmless = all(d.relative <= self.allowed and not d.changed for d in self.deviations)
+        return self.cause in ("", "rounding") and harmless
+
+
+def measure(path: Path, inputs: Arrays, mates: Arrays, seconds: float = SECONDS) -> Determinism:
+    """Ask for the same answers under every circumstance that should not matter.
+
+    Args:
+        path: the ONNX file.
+        inputs: up to 256 samples for each of the network's inputs.
+        mates: as many others, to be put beside the same sample.
+        seconds: how long the batch sizes may take; fewer of them are tried where they take longer.
+    """
+    session = Session(path, threads=1)
+    fixed = session.inputs[0].shape[0] if session.inputs[0].shape else None
+    count = len(inputs[0]) if fixed is None else fixed
+    inputs, mates = ([array[:count] for array in arrays] for arrays in (inputs, mates))
+    start = time.monotonic()
+    first = _one_by_one(session, inputs) if fixed is None else session.run(inputs)
+    took = (time.monotonic() - start) / count
+    sizes = (count,) if fixed is not None else _sizes(count, took, seconds)
+    compare = _Comparison(first)
+    found = [
+        compare(f"batch size {size}", slice(0, len(rows[0])), rows)
+        for size, rows in _in_batches(session, inputs, sizes)
+    ]
+    deviations = [_worst("batch sizes", found)]
+    whole = min(count, sizes[-1])
+    batch = [array[:whole] for array in inputs]
+    together = session.run(batch)
+    same_shape = _Comparison(together)
+    everything = slice(0, whole)
+    backward = [rows[::-1] for rows in session.run([array[::-1] for array in batch])]
+    deviations += [
+        compare("another order", everything, backward),
+        same_shape("a repeated run", everything, session.run(batch)),
+        same_shape("a fresh session", everything, Session(path, threads=1).run(batch)),
+        same_shape("2 threads", everything, Session(path, threads=2).run(batch)),
+        same_shape("another process", everything, _elsewhere(path, batch)),
+    ]
+    beside = _beside(session, batch, [array[:whole] for array in mates])
+    deviations.append(same_shape("other batch-mates", slice(0, 1), beside))
+    return Determinism(tuple(deviations), _cause(deviations), sizes, _allowed(first))
+
+
+def _cause(deviations: Sequence[Deviation]) -> Cause:
+    """Why answers differ.
+
+    The same shapes run the same kernels: if then the content of batch-mates makes a difference, or
+    a mere repetition does, it is not a matter of rounding.
+    """
+    by_name = {deviation.circumstance: deviation for deviation in deviations}
+    if not by_name["a repeated run"].bit_equal and by_name["a repeated run"].relative > ALLOWED:
+        return "randomness"
+    if by_name["other batch-mates"].relative > ALLOWED:
+        return "batch statistics"
+    return "" if all(deviation.bit_equal for deviation in deviations) else "rounding"
+
+
+def _sizes(count: int, seconds_each: float, seconds: float) -> tuple[int, ...]:
+    everything = range(1, count + 1)
+    if seconds_each * sum(everything) <= seconds:
+        return tuple(everything)
+    chosen: list[int] = []
+    for size in sorted({*(size for size in _LIKELY if size <= count)}):
+        seconds -= size * seconds_each
+        if chosen and seconds < 0:
+            break
+        chosen.append(size)
+    return tuple(chosen)
+
+
+def _one_by_one(session: Session, inputs: Arrays) -> Arrays:
+    rows = [session.run([array[at : at + 1] for array in inputs]) for at in range(len(inputs[0]))]
+    return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+
+
+def _in_batches(
+    session: Session, inputs: Arrays, sizes: tuple[int, ...]
+) -> Iterator[tuple[int, Arrays]]:
+    for size in sizes:
+        yield size, session.run([array[:size] for array in inputs])
+
+
+def _beside(session: Session, inputs: Arrays, mates: Arrays) -> Arrays:
+    """The answer for the first input, with others at its side than before."""
+    mixed = [np.concatenate([a[:1], b[1:]]) for a, b in zip(inputs, mates, strict=True)]
+    return [rows[:1] for rows in session.run(mixed)]
+
+
+def _elsewhere(path: Path, inputs: Arrays) -> Arrays:
+    """The answers of a new process."""
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+        np.savez(before, *inputs)
+        done = subprocess.run(  # noqa: S603 - this very module
+            [sys.executable, "-m", __name__, str(path), str(before), str(after)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            raise InputError(f"{path}: another process could not answer ({last})")
+        return _read(after)
+
+
+def _read(path: Path) -> Arrays:
+    with np.load(path) as file:
+        return [file[f"arr_{at}"] for at in range(len(file.files))]
+
+
+class _Comparison:
+    """Compares answers with the first ones."""
+
+    def __init__(self, first: Arrays) -> None:
+        self.first = first
+        self.scale = [
+            max(float(np.abs(a.astype(np.float64)).max(initial=0)), 1e-300) for a in first
+        ]
+
+    def __call__(self, circumstance: str, rows: slice, answers: Arrays) -> Deviation:
+        pairs = [(a, b[rows]) for a, b in zip(answers, self.first, strict=True)]
+        relative, changed = 0.0, 0
+        for (a, b), scale in zip(pairs, self.scale, strict=True):
+            if a.shape != b.shape:
+                return Deviation(circumstance, False, float("inf"), 0)
+            if np.issubdtype(a.dtype, np.floating):
+                gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
+                gap = np.where(np.isnan(a) & np.isnan(b), 0, gap)
+                relative = max(
+                    relative, float(np.nan_to_num(gap, nan=np.inf).max(initial=0)) / scale
+                )
+            if a.ndim > 1 and a.shape[-1] > 1:
+                changed += int((a.argmax(-1) != b.argmax(-1)).sum())
+            elif not np.issubdtype(a.dtype, np.floating):
+                changed += int((a != b).sum())
+        equal = all(a.tobytes() == b.tobytes() for a, b in pairs)
+        return Deviation(circumstance, equal, relative, changed)
+
+
+def _worst(circumstance: str, found: list[Deviation]) -> Deviation:
+    return Deviation(
+        circumstance,
+        all(deviation.bit_equal for deviation in found),
+        max(deviation.relative for deviation in found),
+        max(deviation.changed for deviation in found),
+    )
+
+
+def _allowed(answers: Arrays) -> float:
+    kinds = [a.dtype for a in answers if np.issubdtype(a.dtype, np.floating)]
+    return max([ALLOWED, *(_ROUNDINGS * float(np.finfo(kind).eps) for kind in kinds)])
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[3], *Session(sys.argv[1], threads=1).run(_read(Path(sys.argv[2]))))

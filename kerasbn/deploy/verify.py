@@ -1,0 +1,277 @@
+"""Is an ONNX file folded, faithful and deterministic? Measured, with a verdict for each."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from kerasbn.deploy.determinism import LARGEST_BATCH, Determinism, measure
+from kerasbn.deploy.metadata import Metadata, read_metadata
+from kerasbn.deploy.onnx_graph import Graph, read_graph
+from kerasbn.deploy.residuals import KINDS, residuals
+from kerasbn.deploy.session import Session
+from kerasbn.errors import CheckFailedError, InputError, expected
+from kerasbn.runs import Run, find_model, find_run
+from kerasbn.writing import replacing
+
+Array = NDArray[Any]
+Arrays = list[Array]
+
+PASSED, FAILED, NOT_CHECKED = "passed", "failed", "not checked"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One question about a file, answered.
+
+    Attributes:
+        name: `folded`, `faithful` or `deterministic`.
+        verdict: `passed`, `failed` or `not checked`.
+        reason: what was found, as a sentence with its figures.
+        figures: the same as data.
+    """
+
+    name: str
+    verdict: str
+    reason: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The three verdicts on a file."""
+
+    path: Path
+    folded: Verdict
+    faithful: Verdict
+    deterministic: Verdict
+    run: Path | None = None
+
+    @property
+    def verdicts(self) -> tuple[Verdict, Verdict, Verdict]:
+        """All three, in the order they are told."""
+        return self.folded, self.faithful, self.deterministic
+
+    @property
+    def passed(self) -> bool:
+        """Whether none failed."""
+        return all(verdict.verdict != FAILED for verdict in self.verdicts)
+
+    def check(self) -> None:
+        """Raise `CheckFailedError` if a verdict is `failed`, naming which."""
+        failed = [verdict.name for verdict in self.verdicts if verdict.verdict == FAILED]
+        if failed:
+            raise CheckFailedError(f"{self.path}: is not {' and not '.join(failed)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON data."""
+        checks = {verdict.name: asdict(verdict) for verdict in self.verdicts}
+        return {"path": str(self.path), "passed": self.passed, **checks}
+
+    def summary(self) -> str:
+        """All of it as a few lines to read."""
+        lines = [f"  {v.name}: {v.verdict}; {v.reason}" for v in self.verdicts]
+        return "\n".join([f"{self.path}: {PASSED if self.passed else FAILED}", *lines])
+
+
+def verify(
+    path: Path | str,
+    against: Any = None,  # noqa: ANN401 - a keras.Model, which is not loaded for its name
+    *,
+    inputs: Path | str | Arrays | None = None,
+    strict: bool = False,
+) -> Verification:
+    """Measure whether an ONNX file is folded, faithful and deterministic.
+
+    Args:
+        path: the ONNX file.
+        against: the Keras network it should answer as: a model, a .keras or .h5 file, or a run;
+            None for the run its metadata names.
+        inputs: samples to ask for: arrays, or an .npz file with one for each input by its name;
+            random ones of the right kind if there are none.
+        strict: whether answers that are not bit-equal fail, though only by rounding.
+
+    Raises:
+        InputError: if the file, the network or the inputs cannot be used.
+    """
+    path = Path(path)
+    session = Session(path)
+    model = onnx.load(path)
+    graph = read_graph(model)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = read_metadata(properties)
+    samples = _samples(session, graph, inputs)
+    keras_network, why_not, run = _network(against, metadata)
+    return Verification(
+        path,
+        _folded(graph, metadata),
+        _faithful(session, graph, keras_network, why_not, samples, metadata),
+        _deterministic(path, model, samples, strict=strict),
+        run.path if run else None,
+    )
+
+
+def _folded(graph: Graph, metadata: Metadata | None) -> Verdict:
+    found = residuals(graph, metadata.scalings if metadata else None)
+    counts = Counter(residual.kind for residual in found)
+    figures = {f"{kind}s": [" + ".join(r.nodes) for r in found if r.kind == kind] for kind in KINDS}
+    said = [f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)} left" for kind in KINDS]
+    names = figures["normalizations"]
+    if names:
+        said[0] += f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+    return Verdict("folded", FAILED if names else PASSED, ", ".join(said), figures)
+
+
+def _faithful(
+    session: Session,
+    graph: Graph,
+    network: Any,  # noqa: ANN401 - a keras.Model
+    why_not: str,
+    samples: Arrays,
+    metadata: Metadata | None,
+) -> Verdict:
+    if network is None:
+        return Verdict("faithful", NOT_CHECKED, why_not)
+    from kerasbn.deploy.convert import with_softmax
+    from kerasbn.deploy.faithful import compare, own_error
+
+    if metadata and metadata.probabilities:
+        network = with_softmax(network)
+    difference = compare(session, network, samples)
+    own = own_error(graph, network, samples)
+    figures = asdict(difference) | {"file_in_float64": own, "samples": len(samples[0])}
+    said = (
+        f"largest difference from Keras {difference.absolute:.1e}, relative "
+        f"{difference.relative:.1e}, {difference.changed} of {difference.decisions:,} decisions "
+        f"changed; from the unfolded network in float64 {difference.from_float64:.1e}, of "
+        f"{difference.allowed:.1e} allowed (Keras itself {difference.keras_from_float64:.1e}"
+        + (f"; folding and storing the weights {own:.1e})" if own is not None else ")")
+    )
+    return Verdict("faithful", PASSED if difference.is_close else FAILED, said, figures)
+
+
+def _deterministic(path: Path, model: onnx.ModelProto, samples: Arrays, *, strict: bool) -> Verdict:
+    # Other content for the batch-mates than the samples themselves: the same, in another order.
+    mates = [np.roll(array, len(array) // 2 or 1, axis=0) for array in samples]
+    found = measure(path, samples, mates)
+    figures = asdict(found) | {"bit_equal": found.bit_equal}
+    sizes = found.batch_sizes
+    tried = f"batch sizes {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch size {sizes[0]}"
+    if len(sizes) not in (1, sizes[-1] - sizes[0] + 1):
+        tried += f" ({len(sizes)} of them)"
+    others = ", ".join(d.circumstance for d in found.deviations[1:])
+    if found.bit_equal:
+        return Verdict("deterministic", PASSED, f"bit-equal over {tried}, {others}", figures)
+    passed = found.passed and not strict
+    said = _cause_in_words(found, path, samples, mates, model)
+    return Verdict("deterministic", PASSED if passed else FAILED, f"{said}; {tried}", figures)
+
+
+def _cause_in_words(
+    found: Determinism, path: Path, samples: Arrays, mates: Arrays, model: onnx.ModelProto
+) -> str:
+    if found.cause == "batch statistics":
+        from kerasbn.deploy.culprit import first_that_differs
+
+        node = first_that_differs(path, model, samples, mates)
+        return f"the answer depends on what else is in the batch, from node '{node}' on"
+    if found.cause == "randomness":
+        random = [n.name or n.op_type for n in model.graph.node if n.op_type.startswith("Random")]
+        return f"a repeated run answers otherwise (random: {', '.join(random) or 'unknown'})"
+    worst = max(found.deviations, key=lambda deviation: deviation.relative)
+    changed = max(deviation.changed for deviation in found.deviations)
+    return (
+        f"not bit-equal: rounding of {worst.relative:.1e} with {worst.circumstance}, "
+        f"{changed} decisions changed, {found.allowed:.0e} allowed"
+    )
+
+
+def _network(against: Any, metadata: Metadata | None) -> tuple[Any, str, Run | None]:  # noqa: ANN401
+    """The Keras network to compare with, or why there is none; and the run it is from."""
+    if against is not None and not isinstance(against, str | Path):
+        return against, "", None
+    from kerasbn.deploy.models import load_network
+
+    if against is not None:
+        file = find_model(str(against))
+        return load_network(file), "", _run_at(file)
+    if metadata is None or not metadata.run:
+        return None, "the file names no run; give one with --against", None
+    try:
+        run = find_run(metadata.run)
+        network = load_network(run.model_path)
+    except InputError:
+        return None, f"the run '{metadata.run}' is not here; give it with --against", None
+    from kerasbn.deploy.metadata import digest
+
+    if digest(network) != metadata.digest:
+        return None, f"the run '{metadata.run}' has another network by now; see --against", None
+    return network, "", run
+
+
+def _run_at(file: Path) -> Run | None:
+    try:
+        return find_run(str(file.parent))
+    except InputError:
+        return None
+
+
+def _samples(session: Session, graph: Graph, inputs: Path | str | Arrays | None) -> Arrays:
+    """The samples given, or up to 256 random ones of the right kind, for the inputs in order."""
+    if inputs is None:
+        return random_samples(session, graph, LARGEST_BATCH)
+    if not isinstance(inputs, str | Path):
+        return [np.asarray(array) for array in inputs][: len(session.inputs)]
+    path = Path(inputs)
+    names = [port.name for port in session.inputs]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in names if name not in file.files]
+            arrays = [] if missing else [file[name][:LARGEST_BATCH] for name in names]
+    except (OSError, ValueError, EOFError, AttributeError) as error:
+        raise expected(
+            path, "a file that is no .npz of arrays", "one array for each input"
+        ) from error
+    if missing or not arrays or any(not array.ndim or not len(array) for array in arrays):
+        raise expected(
+            path, f"no array '{(missing or names)[0]}'", f"arrays named {', '.join(names)}"
+        )
+    return [
+        array.astype(port.kind, copy=False)
+        for array, port in zip(arrays, session.inputs, strict=True)
+    ]
+
+
+def random_samples(session: Session, graph: Graph, count: int, seed: int = 0) -> Arrays:
+    """Pixels for bytes, numbers within every table's range for integers, else standard normals."""
+    random = np.random.default_rng(seed)
+    tables = [
+        len(graph.constants[node.inputs[0]])
+        for node in graph.nodes
+        if node.op == "Gather" and node.inputs[0] in graph.constants
+        and graph.constants[node.inputs[0]].ndim == 2
+    ]  # fmt: skip
+    samples = []
+    for port in session.inputs:
+        shape = (count, *(size or 16 for size in port.shape[1:]))
+        if port.kind is None:
+            raise expected(session.path, f"an input '{port.name}' of no number type", "numbers")
+        if port.kind == np.bool_ or np.issubdtype(port.kind, np.integer):
+            top = min(tables, default=256 if port.kind == np.uint8 else 2)
+            samples.append(random.integers(0, top, shape).astype(port.kind))
+        else:
+            samples.append(random.standard_normal(shape).astype(port.kind))
+    return samples
+
+
+def write_beside(found: Verification) -> None:
+    """Write the result as verify.json beside the run it was compared with, if it was with one."""
+    if found.run is None:
+        return
+    with replacing(found.run / "verify.json") as temporary:
+        temporary.write_text(json.dumps(found.as_dict(), indent=2) + "\n", encoding="utf-8")
