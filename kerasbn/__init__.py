@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Fold": "kerasbn.folding.plan",
     "KerasbnError": "kerasbn.errors",
+    "Kept": "kerasbn.folding.plan",
     "export": "kerasbn.deploy.export",
+    "fold": "kerasbn.folding.fold",
+    "fold_plan": "kerasbn.folding.plan",
 }
 
-__all__ = ["KerasbnError", "__version__", "export"]
+__all__ = ["Fold", "KerasbnError", "Kept", "__version__", "export", "fold", "fold_plan"]
 
 if TYPE_CHECKING:
     from kerasbn.deploy.export import export
     from kerasbn.errors import KerasbnError
+    from kerasbn.folding.fold import fold
+    from kerasbn.folding.plan import Fold, Kept, fold_plan
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type is that of the name asked for

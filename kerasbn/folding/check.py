@@ -1,0 +1,118 @@
+"""Whether a folded network answers as the unfolded one does, judged in float64."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasbn.folding.graph import read
+from kerasbn.folding.inputs import given_inputs, random_inputs
+from kerasbn.folding.plan import Plan
+from kerasbn.folding.rewrite import rewrite
+
+Arrays = list[np.ndarray]
+
+EXACT = 1e-9
+SINGLE = 1e-6  # where Keras, or a layer that is not known, may compute a part in float32
+ROUNDING = 4.0  # times the unfolded network's own error, in its own dtype
+EPSILON = {"bfloat16": 2**-7, "float16": 2**-10, "float32": 2**-23, "float64": 2**-52}
+UNITS = 8.0  # rounding units of that dtype that are allowed anyhow: an error may be 0 by luck
+
+
+class Judge:
+    """Compares foldings of one network with that network, on random and on given inputs."""
+
+    def __init__(self, model: keras.Model, inputs: Any = None) -> None:  # noqa: ANN401 - arrays in the model's own structure
+        """Compute the network's own answers.
+
+        Args:
+            model: the unfolded network.
+            inputs: further inputs to compare on, as the network takes them.
+
+        Raises:
+            InputError: if the network cannot be run on random inputs, or on those given.
+        """
+        graph = read(model)
+        self.model = model
+        self.tolerance = SINGLE if any(map(_may_be_single, graph.calls)) else EXACT
+        self.inputs = [random_inputs(model, graph)]
+        if inputs is not None:
+            self.inputs.append(given_inputs(model, inputs))
+        self.exact = rewrite(model, Plan(()), "float64")
+        self.want = [answers(self.exact, arrays) for arrays in self.inputs]
+        own = [answers(model, arrays) for arrays in self.inputs]
+        self.unit = max(map(_unit, own[0]), default=0.0)
+        self.unfolded = [difference(a, b) for a, b in zip(own, self.want, strict=True)]
+
+    def complaint(self, plan: Plan, folded: keras.Model) -> str | None:
+        """What is wrong with a plan and the network it came to; None if nothing is."""
+        exact = rewrite(self.model, plan, "float64")
+        for arrays, want, unfolded in zip(self.inputs, self.want, self.unfolded, strict=True):
+            error = difference(answers(exact, arrays), want)
+            if not error <= self.tolerance:
+                return f"in float64 they differ by {error:.1e} (allowed: {self.tolerance:.0e})"
+            error = difference(answers(folded, arrays), want)
+            if not error <= max(ROUNDING * unfolded, UNITS * self.unit):
+                return (
+                    f"in the network's own dtype the error grows from {unfolded:.1e} to {error:.1e}"
+                )
+        return None
+
+
+def difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
+    """The largest difference, relative to the largest number of each output of `want`.
+
+    What is not finite has to be alike in both; otherwise the difference is infinite.
+    """
+    worst = 0.0
+    for one, other in zip(got, want, strict=True):
+        a, b = one.astype(np.float64), other.astype(np.float64)
+        finite = np.isfinite(b)
+        if not np.array_equal(np.isfinite(a), finite):
+            return float("inf")
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+            return float("inf")
+        if finite.any():
+            scale = float(np.abs(b[finite]).max()) or 1.0
+            worst = max(worst, float(np.abs(a[finite] - b[finite]).max()) / scale)
+    return worst
+
+
+def answers(model: keras.Model, arrays: Arrays) -> Arrays:
+    """What a network answers at inference, its state left as it was."""
+    with _state_kept(model):
+        made = model(keras.tree.pack_sequence_as(_inputs(model), arrays))
+    return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(made)]
+
+
+def _inputs(model: keras.Model) -> Any:  # noqa: ANN401 - any structure of tensors
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
+@contextmanager
+def _state_kept(model: keras.Model) -> Iterator[None]:
+    """A normalization that trains while it predicts changes its statistics: put them back."""
+    before = [keras.ops.convert_to_numpy(v).copy() for v in model.non_trainable_variables]
+    try:
+        yield
+    finally:
+        for variable, values in zip(model.non_trainable_variables, before, strict=True):
+            if not np.array_equal(keras.ops.convert_to_numpy(variable), values, equal_nan=True):
+                variable.assign(values)
+
+
+def _may_be_single(call: Any) -> bool:  # noqa: ANN401 - a Call
+    """Whether a layer may compute in float32 though its dtype is float64."""
+    layer = call.layer
+    if type(layer).__module__.split(".")[0] != "keras" or isinstance(layer, keras.layers.Lambda):
+        return True
+    if isinstance(layer, keras.layers.Resizing):
+        return True
+    return isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation != "nearest"
+
+
+def _unit(output: np.ndarray) -> float:
+    """The rounding unit of a network's answers."""
+    return EPSILON.get(keras.backend.standardize_dtype(output.dtype), 0.0)

@@ -1,0 +1,284 @@
+"""The functional graph, flat: who reads whom, through nested models and TimeDistributed.
+
+Nested models are written out, once for each time they are called, so that an affine crosses their
+borders; what is shared is told by `Call.layer` (one set of weights) and `Call.spot` (one place in
+the model to change), which several calls may have in common.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import keras
+
+from kerasbn.errors import expected
+from kerasbn.folding.absorb import Edit
+from kerasbn.folding.affine import Affine, compose
+from kerasbn.folding.norms import affine_of
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(eq=False)
+class Value:
+    """One tensor: its shape (batch first), who makes it, who reads it."""
+
+    shape: Shape
+    dtype: str
+    producer: "Call | None" = None
+    readers: "dict[Call, None]" = field(default_factory=dict)  # a set that keeps its order
+    is_output: bool = False
+
+    @property
+    def example(self) -> Shape:
+        """The shape without the batch axis."""
+        return self.shape[1:]
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a layer or an operation.
+
+    Attributes:
+        layer: what is called; for TimeDistributed, the layer within.
+        wraps: how many TimeDistributed are around it: so many axes after the batch are not seen
+            by the layer.
+        name: the layer's name, with those of the models around it.
+        spot: the node of the Keras graph that this call comes from.
+        training: whether it is called with training=True.
+        inputs: the tensors it reads; `slots` names the argument that each is given as.
+        index: its place in topological order.
+        plain: whether it reads tensors alone, and no constants beside them.
+    """
+
+    layer: Any
+    wraps: int
+    name: str
+    spot: Any
+    training: bool
+    inputs: list[Value]
+    slots: list[str]
+    index: int
+    plain: bool = True
+    outputs: list[Value] = field(default_factory=list)
+
+    @property
+    def data(self) -> list[Value]:
+        """The tensors it computes with: those of its first argument, and for operations all."""
+        if not isinstance(self.layer, keras.layers.Layer):
+            return self.inputs
+        return [
+            value
+            for value, slot in zip(self.inputs, self.slots, strict=True)
+            if slot == self.slots[0]
+        ]
+
+    def seen(self, value: Value) -> Shape:
+        """The example shape of `value` as the layer within TimeDistributed sees it."""
+        return value.example[self.wraps :]
+
+
+class Graph:
+    """All calls of a model in topological order, and what its layers are to absorb so far."""
+
+    def __init__(self) -> None:
+        self.calls: dict[Call, None] = {}  # a set that keeps its order
+        self.inputs: list[Value] = []
+        self.edits: dict[int, list[Edit]] = {}
+        self._by_layer: dict[int, list[Call]] = {}
+
+    def calls_of(self, layer: object) -> list[Call]:
+        """Every call of one layer."""
+        return self._by_layer.get(id(layer), [])
+
+    def affine_of(self, call: Call) -> Affine:
+        """The affine of a call of a normalization, with what it absorbed of others."""
+        a = affine_of(call.layer, len(call.seen(call.inputs[0])), call.training)
+        for edit in self.edits.get(id(call.layer), []):
+            a = compose(edit.affine, a) if edit.side == "after" else compose(a, edit.affine)
+        return a
+
+    def add(self, call: Call) -> None:
+        """Append a call, and make its inputs know it."""
+        for value in call.inputs:
+            value.readers[call] = None
+        self.calls[call] = None
+        self._by_layer.setdefault(id(call.layer), []).append(call)
+
+    def bypass(self, call: Call) -> None:
+        """Take a call of one input and one output out: who read its output reads its input."""
+        (source, *_), (gone,) = call.inputs, call.outputs
+        for value in call.inputs:
+            value.readers.pop(call, None)
+        for reader in gone.readers:
+            reader.inputs = [source if value is gone else value for value in reader.inputs]
+            source.readers[reader] = None
+        source.is_output |= gone.is_output
+        del self.calls[call]
+        self._by_layer[id(call.layer)].remove(call)
+
+
+def read(model: keras.Model) -> Graph:
+    """The flat graph of a functional or sequential model.
+
+    Raises:
+        InputError: if `model` is neither, or was not built.
+    """
+    require_graph(model)
+    graph = Graph()
+    inputs = [Value(tuple(t.shape), t.dtype) for t in model.inputs]
+    graph.inputs = inputs
+    for value in _write_out(graph, model, inputs, prefix="", lead=(), training=None):
+        value.is_output = True
+    return graph
+
+
+def require_graph(model: keras.Model) -> None:
+    """Raise `InputError` unless `model` is a built Functional or Sequential model."""
+    if not isinstance(model, keras.Model):
+        raise expected("model", f"a {type(model).__name__}", "a Keras network")
+    if is_graph(model):
+        return
+    if isinstance(model, keras.Sequential):
+        raise expected(
+            model.name,
+            "a network that was not built yet",
+            "one whose input shape is known",
+            "begin it with keras.Input(shape)",
+        )
+    raise expected(
+        model.name,
+        f"a network of the class {type(model).__name__} that computes in Python code",
+        "a functional or sequential network",
+        "build it as keras.Model(inputs, outputs)",
+    )
+
+
+def is_graph(layer: object) -> bool:
+    """Whether it is a model whose answers come from its graph alone, and the graph is there."""
+    kind: Any = type(layer)
+    plain: Any
+    for plain in (keras.Sequential, _functional_class()):
+        if isinstance(layer, plain) and kind.call is plain.call and kind.__call__ is plain.__call__:
+            return bool(getattr(layer, "inputs", None)) and bool(getattr(layer, "outputs", None))
+    return False
+
+
+@cache
+def _functional_class() -> type:
+    """Keras's class of functional models, which has no public name."""
+    tensor = keras.Input((1,), name="any")
+    return type(keras.Model(tensor, tensor, name="any"))
+
+
+def ordered_nodes(model: keras.Model) -> list[Any]:
+    """The nodes from a model's inputs to its outputs, each after those it reads."""
+    begin = {id(tensor) for tensor in model.inputs}
+    done: set[int] = set()
+    order = []
+    pending = [(tensor, False) for tensor in reversed(model.outputs)]
+    while pending:
+        tensor, ready = pending.pop()
+        if id(tensor) in begin:
+            continue
+        layer, index, _ = (
+            tensor._keras_history
+        )  # Keras has no public way from a tensor to its maker
+        node = layer._inbound_nodes[index]
+        if id(node) in done:
+            continue
+        if ready:
+            done.add(id(node))
+            order.append(node)
+        else:
+            pending.append((tensor, True))
+            pending += [(read, False) for read in reversed(node.input_tensors)]
+    return order
+
+
+def unwrap(layer: Any) -> tuple[Any, int]:  # noqa: ANN401 - Keras ships no types
+    """The layer within TimeDistributed, and how many are around it."""
+    wraps = 0
+    while type(layer) is keras.layers.TimeDistributed:
+        layer, wraps = layer.layer, wraps + 1
+    return layer, wraps
+
+
+def _write_out(
+    graph: Graph,
+    model: keras.Model,
+    inputs: Sequence[Value],
+    prefix: str,
+    lead: Shape,
+    training: bool | None,
+) -> list[Value]:
+    """Add a model's calls to `graph`; give its outputs.
+
+    `lead` are the axes after the batch that TimeDistributed around the model adds to every tensor.
+    A `training` that is set from outside overrules the one of the calls within, as in Keras.
+    """
+    table = {id(t): value for t, value in zip(model.inputs, inputs, strict=True)}
+    for node in ordered_nodes(model):
+        layer, wraps = unwrap(node.operation)
+        given = [table[id(tensor)] for tensor in node.input_tensors]
+        flag = node.arguments.kwargs.get("training") if training is None else training
+        name = prefix + node.operation.name
+        if is_graph(layer) and _fits(layer, node, given, len(lead) + wraps):
+            inner = given[0].shape[1 : 1 + len(lead) + wraps]
+            made = _write_out(graph, layer, given, f"{name}/", inner, flag)
+        else:
+            slots = list(_slots(node))
+            call = Call(
+                layer,
+                wraps + len(lead),
+                name,
+                node,
+                flag is True,
+                given,
+                slots,
+                len(graph.calls),
+                _is_plain(node),
+            )
+            call.outputs = [
+                Value((t.shape[0], *lead, *t.shape[1:]), t.dtype, call) for t in node.outputs
+            ]
+            graph.add(call)
+            made = call.outputs
+        table.update({id(t): value for t, value in zip(node.outputs, made, strict=True)})
+    return [table[id(t)] for t in model.outputs]
+
+
+def _fits(model: keras.Model, node: Any, given: Sequence[Value], wraps: int) -> bool:  # noqa: ANN401 - Keras ships no types
+    """Whether a nested model is called with just its inputs, in their order and rank."""
+    arguments = node.arguments
+    first = arguments.args[0] if arguments.args else next(iter(arguments.kwargs.values()))
+    if isinstance(first, dict) != isinstance(model.input, dict):
+        return False
+    if isinstance(first, dict) and set(first) != set(model.input):
+        return False
+    return [len(t.shape) for t in model.inputs] == [len(value.shape) - wraps for value in given]
+
+
+def _is_plain(node: Any) -> bool:  # noqa: ANN401 - Keras ships no types
+    """Whether the positional arguments are tensors of the network alone."""
+    return all(
+        isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(node.arguments.args)
+    )
+
+
+def _slots(node: Any) -> Iterator[str]:  # noqa: ANN401 - Keras ships no types
+    """The name of the argument that each input tensor of a node is given as, in order."""
+    arguments = node.arguments
+    if len(node.input_tensors) == 1 and not arguments.kwargs:
+        yield "0"
+        return
+    names = [*inspect.signature(node.operation.call).parameters]
+    names += [str(place) for place in range(len(names), len(arguments.args))]
+    given = list(zip(names, arguments.args, strict=False))
+    # Keras lists the tensors of positional arguments first, then those of keywords by name.
+    for name, value in [*given, *sorted(arguments.kwargs.items())]:
+        for leaf in keras.tree.flatten(value):
+            if isinstance(leaf, keras.KerasTensor):
+                yield name

@@ -1,0 +1,238 @@
+"""The decision for each normalization and scaling, as data; nothing is changed here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, overload
+
+import keras
+
+from kerasbn.folding.absorb import Edit
+from kerasbn.folding.graph import Call, Graph, read
+from kerasbn.folding.norms import NORMS, is_norm, is_scaling
+from kerasbn.folding.refused import Refused
+from kerasbn.folding.search import Found, fold_backward, fold_forward
+
+Layer = Any  # Keras ships no types
+
+Kind = Literal["normalization", "scaling"]
+Direction = Literal["backward", "forward", "merge"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A layer that goes: its affine is absorbed by others.
+
+    Attributes:
+        norm: the layer's name, with the names of the models around it (`backbone/bn_1`).
+        into: the layers that absorb it.
+        direction: "backward" into what comes before it, "forward" into what follows, "merge" into
+            another normalization or scaling.
+        through: the layers that its affine crosses on the way.
+        kind: whether it is a normalization or a scaling.
+    """
+
+    norm: str
+    into: tuple[str, ...]
+    direction: Direction
+    through: tuple[str, ...] = ()
+    kind: Kind = "normalization"
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        way = f", through {', '.join(self.through)}" if self.through else ""
+        return f"{self.norm}: folded {self.direction} into {', '.join(self.into)}{way}"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A layer that stays, and why.
+
+    Attributes:
+        norm: the layer's name, with the names of the models around it.
+        reason: a sentence.
+        kind: whether it is a normalization or a scaling.
+    """
+
+    norm: str
+    reason: str
+    kind: Kind = "normalization"
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return f"{self.norm}: kept; {self.reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """What carrying a plan out does to the layers of its model.
+
+    Attributes:
+        edits: what each layer absorbs, in order.
+        dropped: the layers that go.
+
+    Layers are told by `id`.
+    """
+
+    edits: Mapping[int, Sequence[Edit]] = field(default_factory=dict)
+    dropped: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Plan(Sequence[Fold | Kept]):
+    """One decision for each normalization and scaling, in the order of the network.
+
+    Attributes:
+        decisions: a `Fold` or a `Kept` for each.
+        changes: what carrying the plan out does, for `rewrite`; it speaks of the layers of the
+            model that was planned for, and of no other.
+    """
+
+    decisions: tuple[Fold | Kept, ...]
+    changes: Changes = field(default_factory=Changes, repr=False)
+
+    @overload
+    def __getitem__(self, index: int) -> Fold | Kept: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Fold | Kept, ...]: ...
+    def __getitem__(self, index: int | slice) -> Fold | Kept | tuple[Fold | Kept, ...]:
+        """The decision at that place."""
+        return self.decisions[index]
+
+    def __len__(self) -> int:
+        """How many normalizations and scalings there are."""
+        return len(self.decisions)
+
+    def folds(self, kind: Kind | None = None) -> list[Fold]:
+        """What is folded, of one kind or of both."""
+        return [d for d in self.decisions if isinstance(d, Fold) and kind in (None, d.kind)]
+
+    def kept(self, kind: Kind | None = None) -> list[Kept]:
+        """What is kept, of one kind or of both."""
+        return [d for d in self.decisions if isinstance(d, Kept) and kind in (None, d.kind)]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The decisions as plain lists and dictionaries."""
+        names = {Fold: "fold", Kept: "keep"}
+        return [{"decision": names[type(d)], **asdict(d)} for d in self.decisions]
+
+
+def fold_plan(model: keras.Model) -> Plan:
+    """Decide for each normalization and scaling of a network whether and where it is folded.
+
+    Nothing is computed but affines, and the network stays as it is; `kerasbn.fold` carries the
+    same plan out and checks it.
+
+    Args:
+        model: a functional or sequential Keras network.
+
+    Raises:
+        InputError: if it is no such network, or was not built.
+    """
+    return planned(model)
+
+
+def planned(
+    model: keras.Model, refused: Mapping[str, str] | None = None, limit: int | None = None
+) -> Plan:
+    """`fold_plan` without the normalizations in `refused`, which gives the reason for each.
+
+    With a `limit` only so many folds are made, the same ones in the same order as without.
+    """
+    planning = _Planning(read(model), refused or {}, limit)
+    while planning.round(merge=False) or planning.round(merge=True):
+        pass
+    return planning.plan()
+
+
+class _Planning:
+    """The decisions so far; `graph` is the network as it is with them."""
+
+    def __init__(self, graph: Graph, refused: Mapping[str, str], limit: int | None) -> None:
+        self.graph = graph
+        self.refused = refused
+        self.limit = limit
+        self.names = {id(call.layer): call.name for call in reversed(graph.calls)}
+        self.opaque = [call for call in graph.calls if not is_norm(call.layer)]
+        self.left = {id(call.layer): call.layer for call in graph.calls if is_norm(call.layer)}
+        self.all = dict(self.left)
+        self.folds: dict[int, Fold] = {}
+        self.reasons: dict[tuple[int, str], str] = {}
+
+    def round(self, *, merge: bool) -> bool:
+        """Try each normalization that is left, backward, then forward; whether any was folded.
+
+        Backward in the order of the network and forward against it, since what goes first makes
+        way for its neighbour.
+        """
+        before = len(self.folds)
+        for norm in list(self.left.values()):
+            self._attempt(norm, fold_backward, "backward", merge)
+        for norm in reversed(list(self.left.values())):
+            self._attempt(norm, fold_forward, "forward", merge)
+        return len(self.folds) > before
+
+    def _attempt(self, norm: Layer, fold: Any, direction: Direction, merge: bool) -> None:  # noqa: ANN401 - one of two functions
+        if id(norm) not in self.left or (self.limit is not None and len(self.folds) >= self.limit):
+            return
+        try:
+            found = fold(self.graph, norm, merge=merge)
+            for gone in found.dropped:
+                if self.names[gone] in self.refused:
+                    raise Refused(self.refused[self.names[gone]])
+        except Refused as refusal:
+            if not merge:
+                self.reasons[id(norm), direction] = str(refusal)
+            return
+        self._carry_out(found, "merge" if merge else direction)
+
+    def _carry_out(self, found: Found, direction: Direction) -> None:
+        into = tuple(call.name for call in found.into.values())
+        through = tuple(dict.fromkeys(call.name for call in found.through))
+        for key, norm in found.dropped.items():
+            for call in list(self.graph.calls_of(norm)):
+                self.graph.bypass(call)
+            self.folds[key] = Fold(self.names[key], into, direction, through, _kind(norm))
+            del self.left[key]
+        for key, edits in found.edits.items():
+            self.graph.edits.setdefault(key, []).extend(edits)
+
+    def plan(self) -> Plan:
+        decisions: list[Fold | Kept] = []
+        hidden = {call.name: list(_hidden(call)) for call in self.opaque}
+        for key, norm in self.all.items():
+            decisions.append(
+                self.folds.get(key) or Kept(self.names[key], self._reason(key), _kind(norm))
+            )
+        for kept in hidden.values():
+            decisions += kept
+        edits = {
+            key: tuple(edits) for key, edits in self.graph.edits.items() if key not in self.folds
+        }
+        return Plan(tuple(decisions), Changes(edits, frozenset(self.folds)))
+
+    def _reason(self, key: int) -> str:
+        if self.names[key] in self.refused:
+            return self.refused[self.names[key]]
+        sides = ("backward", "forward")
+        return "; ".join(dict.fromkeys(self.reasons.get((key, side), "") for side in sides))
+
+
+def _kind(norm: Layer) -> Kind:
+    return "scaling" if is_scaling(norm) else "normalization"
+
+
+def _hidden(call: Call) -> Iterator[Kept]:
+    """The normalizations of classes of their own, or within layers that hide what they do."""
+    if not isinstance(call.layer, keras.layers.Layer):
+        return
+    layer: Layer
+    for layer in call.layer._flatten_layers():  # Keras has no public way to the layers of a layer
+        if not isinstance(layer, tuple(NORMS)):
+            continue
+        own, holder = type(layer).__name__, type(call.layer).__name__
+        if layer is call.layer:
+            name, reason = call.name, f"it is of the class {own}, whose arithmetic is not known"
+        else:
+            name = f"{call.name}/{layer.name}"
+            reason = f"it is within `{call.name}`, a {holder}, into which folding does not look"
+        yield Kept(name, reason, _kind(layer))
