@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 import kerasbn
 from kerasbn import runs
@@ -84,10 +85,11 @@ def train(
         if each.name is not None:
             runs.check_name(each.name, force=force, root=root)
     where = choose_device(device)
-    networks = {
-        each.key: compile_network(mlp(**asdict(each.settings), seed=training.seed), training)
-        for each in members
-    }
+    with tf.device(where.name):
+        networks = {
+            each.key: compile_network(mlp(**asdict(each.settings), seed=training.seed), training)
+            for each in members
+        }
     schedule = Schedule.of(len(digits.train), training.batch_size, training.epochs, training.steps)
     labels = {each.key: label(each.settings.bn) for each in members}
     measure = Measure(schedule)

@@ -46,7 +46,8 @@ class SideBySide(keras.Model):
         pixels = tf.concat([digits.train.images, digits.test.images], axis=0)
         labels = tf.concat([digits.train.labels, digits.test.labels], axis=0)
         self._pixels = tf.Variable(pixels, trainable=False, name="pixels")
-        self._labels = tf.Variable(tf.cast(labels, tf.int32), trainable=False, name="labels")
+        # TensorFlow keeps no int32 variables on a GPU, so the labels are int64.
+        self._labels = tf.Variable(tf.cast(labels, tf.int64), trainable=False, name="labels")
         self._ranges = {
             "train": (0, len(digits.train)),
             "test": (len(digits.train), len(digits.train) + len(digits.test)),
@@ -151,7 +152,7 @@ def fit(
         digits: what they train on.
         settings: how; every network must have been compiled with them.
         callbacks: Keras callbacks. A batch, to them, is a chunk of batches.
-        device: TensorFlow's name of the device, such as ``/CPU:0``.
+        device: TensorFlow's name of the device, such as ``/CPU:0``; the networks must be there.
     """
     schedule = Schedule.of(len(digits.train), settings.batch_size, settings.epochs, settings.steps)
     with tf.device(device):
@@ -168,7 +169,7 @@ def fit(
 
 def _right(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | float) -> tf.Tensor:
     """How many answers are right; those of a diverged network, all NaN, are not."""
-    right = (tf.argmax(logits, axis=-1, output_type=tf.int32) == labels) & tf.reduce_all(
+    right = (tf.argmax(logits, axis=-1, output_type=tf.int64) == labels) & tf.reduce_all(
         tf.math.is_finite(logits), axis=-1
     )
     return tf.reduce_sum(tf.cast(right, tf.float32) * weights)
