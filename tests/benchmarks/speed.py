@@ -1,0 +1,120 @@
+"""How fast `kerasbn compare` is beside plain Keras, and how light `kerasbn --help` is.
+
+    python tests/benchmarks/speed.py --data-dir FOLDER [--pairs 3] [--epochs 10] [--pixels float32]
+
+Every figure is a ratio of two processes that ran one after the other, repeated in turn; medians
+over the pairs are what to quote. An epoch is training and evaluation (of 70,000 digits) of both
+networks; the first one, which compiles, does not count as steady.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+
+
+class Measured(NamedTuple):
+    """One process: seconds in all, of each epoch, and its peak memory in MB."""
+
+    seconds: float
+    epochs: list[float]
+    memory: float
+
+
+def run(command: list[str], folder: str) -> tuple[float, float, str, list[float]]:
+    """Seconds, peak memory in MB, standard output, and when each line of stderr came."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    came: list[float] = []
+
+    def listen() -> None:
+        assert process.stderr is not None
+        came.extend(time.perf_counter() for line in process.stderr if line.startswith("epoch"))
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    assert process.stdout is not None
+    out = process.stdout.read()
+    listener.join()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{command} failed")
+    seconds = time.perf_counter() - start
+    # Linux counts in KB, macOS in bytes.
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return seconds, usage.ru_maxrss / unit, out, came
+
+
+def plain(data_dir: str, epochs: int, pixels: str, folder: str) -> Measured:
+    """Plain Keras, see plain_keras.py."""
+    command = [sys.executable, str(HERE / "plain_keras.py"), data_dir, str(epochs), pixels]
+    seconds, memory, out, _ = run(command, folder)
+    return Measured(seconds, json.loads(out.splitlines()[-1])["epoch_seconds"], memory)
+
+
+def ours(data_dir: str, epochs: int, folder: str) -> Measured:
+    """`kerasbn compare`."""
+    arguments = ["compare", "--data-dir", data_dir, "--epochs", str(epochs)]
+    seconds, memory, _, came = run([sys.executable, "-m", "kerasbn", *arguments], folder)
+    ends = came[1::2]  # a line for each network
+    return Measured(seconds, [ends[0], *(b - a for a, b in pairwise(ends))], memory)
+
+
+def help_ratio(pairs: int, folder: str) -> list[float]:
+    """`kerasbn --help` over `python -c "import click"`, pair by pair."""
+    script = str(Path(sys.executable).with_name("kerasbn"))
+    commands = ([script, "--help"], [sys.executable, "-c", "import click"])
+    ratios = []
+    for _ in range(pairs):
+        mine, click = (run(command, folder)[0] for command in commands)
+        ratios.append(mine / click)
+    return ratios
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--pixels", choices=["float32", "uint8"], default="float32")
+    options = parser.parse_args()
+    data_dir = str(Path(options.data_dir).resolve())
+    ratios: dict[str, list[float]] = {"steady epoch": [], "whole process": [], "peak memory": []}
+    with tempfile.TemporaryDirectory() as folder:
+        ratios["help / import click"] = help_ratio(15, folder)
+        for i in range(options.pairs):
+            rival = plain(data_dir, options.epochs, options.pixels, folder)
+            mine = ours(data_dir, options.epochs, folder)
+            steady = [statistics.median(each.epochs[1:]) for each in (rival, mine)]
+            ratios["steady epoch"].append(steady[0] / steady[1])
+            ratios["whole process"].append(rival.seconds / mine.seconds)
+            ratios["peak memory"].append(mine.memory / rival.memory)
+            show(
+                f"pair {i + 1}: epoch {steady[0]:.2f} s and {steady[1]:.2f} s, "
+                f"process {rival.seconds:.1f} s and {mine.seconds:.1f} s, "
+                f"memory {rival.memory:.0f} MB and {mine.memory:.0f} MB (plain Keras, kerasbn)"
+            )
+    for name, values in ratios.items():
+        show(f"{name}: median {statistics.median(values):.2f} (of {len(values)})")
+
+
+def show(line: str) -> None:
+    """Print at once, since a pair takes minutes."""
+    print(line, flush=True)  # noqa: T201 - a command
+
+
+if __name__ == "__main__":
+    main()
