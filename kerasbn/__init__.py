@@ -11,20 +11,45 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Fold": "kerasbn.folding.plan",
-    "KerasbnError": "kerasbn.errors",
     "Kept": "kerasbn.folding.plan",
+    "KerasbnError": "kerasbn.errors",
+    "NetworkSettings": "kerasbn.training.settings",
+    "TrainingSettings": "kerasbn.training.settings",
+    "compare": "kerasbn.study.compare",
     "export": "kerasbn.deploy.export",
+    "find_run": "kerasbn.runs",
     "fold": "kerasbn.folding.fold",
     "fold_plan": "kerasbn.folding.plan",
+    "mlp": "kerasbn.training.networks",
+    "train": "kerasbn.study.experiment",
 }
 
-__all__ = ["Fold", "KerasbnError", "Kept", "__version__", "export", "fold", "fold_plan"]
+__all__ = [
+    "Fold",
+    "Kept",
+    "KerasbnError",
+    "NetworkSettings",
+    "TrainingSettings",
+    "__version__",
+    "compare",
+    "export",
+    "find_run",
+    "fold",
+    "fold_plan",
+    "mlp",
+    "train",
+]
 
 if TYPE_CHECKING:
     from kerasbn.deploy.export import export
     from kerasbn.errors import KerasbnError
     from kerasbn.folding.fold import fold
     from kerasbn.folding.plan import Fold, Kept, fold_plan
+    from kerasbn.runs import find_run
+    from kerasbn.study.compare import compare
+    from kerasbn.study.experiment import train
+    from kerasbn.training.networks import mlp
+    from kerasbn.training.settings import NetworkSettings, TrainingSettings
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type is that of the name asked for
