@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "List runs, or draw the curves of several in one picture.",
     "data": "Show which digits there are, where, and whether they are whole.",
     "export": "Write a network as an ONNX file, its normalizations folded away.",
+    "infer": "Answer pictures with an exported network, or show digits with its answers.",
     "verify": "Measure whether an ONNX file is folded, faithful and deterministic.",
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Classifier": "kerasbn.deploy.classifier",
     "Fold": "kerasbn.folding.plan",
     "Kept": "kerasbn.folding.plan",
     "KerasbnError": "kerasbn.errors",
@@ -22,9 +23,11 @@ _HOMES = {
     "fold_plan": "kerasbn.folding.plan",
     "mlp": "kerasbn.training.networks",
     "train": "kerasbn.study.experiment",
+    "verify": "kerasbn.deploy.verify",
 }
 
 __all__ = [
+    "Classifier",
     "Fold",
     "Kept",
     "KerasbnError",
@@ -38,10 +41,13 @@ __all__ = [
     "fold_plan",
     "mlp",
     "train",
+    "verify",
 ]
 
 if TYPE_CHECKING:
+    from kerasbn.deploy.classifier import Classifier
     from kerasbn.deploy.export import export
+    from kerasbn.deploy.verify import verify
     from kerasbn.errors import KerasbnError
     from kerasbn.folding.fold import fold
     from kerasbn.folding.plan import Fold, Kept, fold_plan

@@ -13,7 +13,8 @@ import onnx
 
 from kerasbn.deploy import fuse, simplify
 from kerasbn.deploy.convert import layer_of
-from kerasbn.deploy.onnx_graph import Graph, Node, infer_shapes, rename_inside, rename_outside
+from kerasbn.deploy.onnx_graph import Graph, Node, infer_shapes
+from kerasbn.deploy.subgraphs import rename_inside, rename_outside
 
 PASSES: tuple[Callable[[Graph], bool], ...] = (
     simplify.drop_idle,

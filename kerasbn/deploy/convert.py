@@ -205,16 +205,32 @@ def _tf2onnx(model: keras.Model, traced: Any, opset: int) -> onnx.ModelProto:  #
             converted = converted.make_model(model.name)
     except Exception as error:  # noqa: BLE001 - tf2onnx raises whatever its many parts do
         raise _refusal(model, error) from error
-    for node in converted.graph.node:
+    for node in _all_nodes(converted.graph):
         known = onnx.defs.has(node.op_type, max_inclusive_version=opset, domain=node.domain)
         if not known:
             layer, _ = layer_of(node.name, all_layer_names(model))
             raise expected(
-                f"layer '{layer or node.name}'", f"the operation {node.op_type}",
+                f"layer '{layer or node.name}'",
+                f"the operation {node.op_type}",
                 f"one that ONNX has (opset {opset})",
                 "replace the layer by one made of plain operations",
-            )  # fmt: skip
+            )
     return converted
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of the graphs within them; a node after those within it."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                # What a converter calls a node within a graph begins with other names.
+                yield from (_at(inner, node.name) for inner in _all_nodes(attribute.g))
+        yield node
+
+
+def _at(node: onnx.NodeProto, name: str) -> onnx.NodeProto:
+    """A node of the same operation under another name."""
+    return onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=name)
 
 
 def _refusal(model: keras.Model, error: Exception) -> InputError:

@@ -12,7 +12,7 @@ import onnx
 
 from kerasbn.deploy.canonical import canonical
 from kerasbn.deploy.convert import OPSET, all_layer_names, convert, scaling_paths, with_softmax
-from kerasbn.deploy.faithful import Difference, compare, random_inputs
+from kerasbn.deploy.faithful import Difference, compare
 from kerasbn.deploy.metadata import Metadata, digest
 from kerasbn.deploy.models import load_network
 from kerasbn.deploy.onnx_graph import write_graph
@@ -20,8 +20,8 @@ from kerasbn.deploy.paths import check_path
 from kerasbn.deploy.residuals import KINDS, Residual, residuals
 from kerasbn.deploy.session import Session
 from kerasbn.errors import CheckFailedError, InputError, expected
-from kerasbn.folding.plan import fold_plan
-from kerasbn.folding.rewrite import rewrite
+from kerasbn.folding.fold import fold_with_plan
+from kerasbn.folding.inputs import random_inputs
 from kerasbn.runs import MODEL, RECORD, Run, read_run
 from kerasbn.writing import replacing
 
@@ -191,8 +191,8 @@ def export(
 
 
 def _folded(model: keras.Model) -> tuple[keras.Model, list[dict[str, Any]]]:
-    plan = fold_plan(model)
-    return rewrite(model, plan), plan.to_json()
+    folded = fold_with_plan(model)
+    return folded.model, folded.plan.to_json()
 
 
 def _check(path: Path, model: keras.Model) -> Difference:
@@ -201,7 +201,11 @@ def _check(path: Path, model: keras.Model) -> Difference:
         onnx.checker.check_model(path, full_check=True)
     except Exception as error:
         raise InputError(f"model '{model.name}': gives no valid ONNX file ({error})") from error
-    difference = compare(Session(path), model, random_inputs(model, 16))
+    inputs = [
+        array.astype(tensor.dtype)
+        for array, tensor in zip(random_inputs(model), model.inputs, strict=True)
+    ]
+    difference = compare(Session(path), model, inputs)
     if not difference.is_close:
         raise CheckFailedError(
             f"model '{model.name}': as ONNX it would answer otherwise than in Keras, by "

@@ -168,25 +168,6 @@ def own_error(graph: Graph, model: keras.Model, inputs: list[Array]) -> float | 
     return _worst(answers, truth, scales)
 
 
-def random_inputs(model: keras.Model, count: int, seed: int = 0) -> list[Array]:
-    """Inputs of the right kind in the model's order: pixels, token numbers, standard normals."""
-    random = np.random.default_rng(seed)
-    tokens = [
-        layer.input_dim
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.Embedding)
-    ]
-    arrays = []
-    for tensor in model.inputs:
-        shape = (count, *(size or 16 for size in tensor.shape[1:]))
-        if "int" in tensor.dtype:
-            top = min(tokens, default=256 if tensor.dtype == "uint8" else 2)
-            arrays.append(random.integers(0, top, shape).astype(tensor.dtype))
-        else:
-            arrays.append(random.standard_normal(shape).astype(tensor.dtype))
-    return arrays
-
-
 def _worst(answers: list[Array], truth: list[Array], scales: list[float]) -> float:
     """The largest relative difference; NaN counts as infinite."""
     worst = max(

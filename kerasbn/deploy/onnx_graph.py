@@ -14,6 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from kerasbn.deploy.subgraphs import rename_outside, taken_from_outside
+
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]
 
@@ -156,61 +158,6 @@ class Graph:
         """Take a node out of the way: who read its output reads its first input."""
         self.read_instead(node.output, node.inputs[0])
         self.remove(node)
-
-
-def taken_from_outside(graph: onnx.GraphProto) -> Iterator[str]:
-    """The tensors a subgraph reads that it does not make itself."""
-    own = {tensor.name for tensor in (*graph.input, *graph.initializer)}
-    for node in graph.node:
-        for name in node.input:
-            if name and name not in own:
-                yield name
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from (n for n in taken_from_outside(attribute.g) if n not in own)
-        own |= set(node.output)
-    yield from (port.name for port in graph.output if port.name not in own)
-
-
-def rename_outside(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    """Rename, within a subgraph, the tensors it takes from outside."""
-    outside = set(taken_from_outside(graph))
-    _rename(graph, {old: new for old, new in names.items() if old in outside})
-
-
-def rename_inside(graph: onnx.GraphProto, prefix: str) -> None:
-    """Name what a subgraph makes itself after `prefix` and its place; nothing else tells it apart."""
-    graph.name = prefix
-    made = [*graph.input, *graph.initializer]
-    own = [tensor.name for tensor in made] + [out for node in graph.node for out in node.output]
-    for at, node in enumerate(graph.node):
-        node.name = f"{prefix}/{node.op_type}_{at}"
-        node.doc_string = ""
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                rename_inside(attribute.g, f"{node.name}/{attribute.name}")
-    names = {old: f"{prefix}/{at}" for at, old in enumerate(dict.fromkeys(filter(None, own)))}
-    for tensor in made:
-        tensor.name = names[tensor.name]
-    for node in graph.node:
-        for at, name in enumerate(node.output):
-            node.output[at] = names.get(name, name)
-    del graph.value_info[:]
-    _rename(graph, names)
-
-
-def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    """Rename tensors where a subgraph, or one within it, reads them or gives them out."""
-    if not names:
-        return
-    for node in graph.node:
-        for at, name in enumerate(node.input):
-            node.input[at] = names.get(name, name)
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                rename_outside(attribute.g, names)
-    for port in graph.output:
-        port.name = names.get(port.name, port.name)
 
 
 def read_graph(model: onnx.ModelProto) -> Graph:

@@ -10,29 +10,15 @@ quiet_tensorflow()
 
 import keras  # noqa: E402 - TensorFlow first, quietly
 import numpy as np  # noqa: E402
+from kerasbn.folding.worn import wear_in  # noqa: E402
 from keras import layers as L  # noqa: E402, N812 - as Keras's own documentation has it
 
 Arrays = list[np.ndarray[Any, np.dtype[Any]]]
 
 
 def worn(model: keras.Model, seed: int = 0) -> keras.Model:
-    """The model with statistics and biases as after training: nothing 0, nothing 1.
-
-    A quarter of the gammas is negative, a few are zero.
-    """
-    random = np.random.default_rng(seed)
-    for layer in model._flatten_layers(include_self=False):
-        normalization = isinstance(layer, L.BatchNormalization)
-        for weight in () if isinstance(layer, keras.Model) else layer.weights:
-            role, shape = weight.path.split("/")[-1], weight.shape
-            if normalization and role == "gamma":
-                gamma = random.uniform(0.5, 1.5, shape)
-                gamma[random.random(shape) < 0.25] *= -1
-                weight.assign(np.where(random.random(shape) < 0.05, 0, gamma))
-            elif normalization and role == "moving_variance":
-                weight.assign(random.uniform(0.3, 2, shape))
-            elif normalization or role == "bias":
-                weight.assign(random.normal(0, 0.3, shape))
+    """The model with statistics, gammas and biases as after training, and kernels of its own."""
+    wear_in(model, seed)
     return model
 
 
@@ -231,16 +217,23 @@ def inputs_for(model: keras.Model, count: int, seed: int = 1) -> Arrays:
 @pytest.fixture(params=NETWORKS)
 def network(request: pytest.FixtureRequest) -> keras.Model:
     """Each network in turn, worn in."""
+    keras.utils.set_random_seed(0)
     return worn(NETWORKS[request.param]())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_network() -> Callable[..., keras.Model]:
     """A network by its name in NETWORKS, worn in."""
-    return lambda name, seed=0: worn(NETWORKS[name](), seed)
 
 
-@pytest.fixture
+    def make(name: str, seed: int = 0) -> keras.Model:
+        keras.utils.set_random_seed(seed)
+        return worn(NETWORKS[name](), seed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_inputs() -> Callable[..., Arrays]:
     """Random inputs for a network: `inputs_for`."""
     return inputs_for

@@ -1,0 +1,230 @@
+"""What `kerasbn infer` shows: digits of a data set with their answers, or the answers for pictures."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import floor
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbn.deploy.classifier import Answer, Classifier
+from kerasbn.deploy.drawing import side_by_side
+from kerasbn.digits.files import Digits, survey
+from kerasbn.errors import CheckFailedError, InputError, expected
+
+DEFAULT = Path("model.onnx")
+
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Digits of a data set, answered.
+
+    Attributes:
+        data: the name of the data set they are from.
+        images: uint8 [count, 28, 28].
+        labels: what they are, [count].
+        answers: what the network says, one each.
+        accuracy: over the whole test set; None where that would mean nothing.
+        tested: how many digits the accuracy is over.
+        note: why there is no accuracy, or what else must be known of it.
+    """
+
+    data: str
+    images: Images
+    labels: NDArray[Any]
+    answers: list[Answer]
+    accuracy: float | None
+    tested: int
+    note: str
+
+    def text(self, columns: int | None = None) -> str:
+        """The digits drawn side by side with their answers, and the accuracy under them.
+
+        Args:
+            columns: how many characters a line holds; None for those of the terminal.
+        """
+        captions = [
+            caption(answer, str(label))
+            for answer, label in zip(self.answers, self.labels, strict=True)
+        ]
+        width = columns or get_terminal_size().columns
+        drawn = side_by_side(self.images, captions, width, sys.stdout.encoding or "ascii")
+        if self.accuracy is None:
+            return f"{drawn}\n\n{self.note}"
+        return f"{drawn}\n\naccuracy {self.accuracy:.2%} on {self.tested:,} test digits of {self.data}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it but the pixels as JSON data."""
+        rows = [
+            _row(f"{self.data} test digit {at}", answer) | {"true": str(label)}
+            for at, (answer, label) in enumerate(zip(self.answers, self.labels, strict=True))
+        ]
+        return {
+            "data": self.data, "images": rows, "accuracy": self.accuracy, "tested": self.tested,
+            "note": self.note,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Pictures from files, answered, and those that could not be.
+
+    Attributes:
+        names: where each came from.
+        answers: what the network says, one each.
+        failed: by its name, why a file could not be answered.
+    """
+
+    names: list[str] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON data."""
+        rows = [_row(name, answer) for name, answer in zip(self.names, self.answers, strict=True)]
+        return {"images": rows, "failed": self.failed}
+
+    def lines(self) -> list[str]:
+        """A line for each picture: its name, the answer and its probability."""
+        width = max(map(len, self.names), default=0)
+        return [
+            f"{name.ljust(width)}  {answer.label}  {percent(answer.probability)}"
+            for name, answer in zip(self.names, self.answers, strict=True)
+        ]
+
+    def check(self) -> None:
+        """Raise `CheckFailedError` if there was a file that could not be answered."""
+        if self.failed:
+            total = len(self.names) + len(self.failed)
+            raise CheckFailedError(f"{len(self.failed)} of {total} pictures could not be answered")
+
+
+def model_path(given: str | None) -> Path:
+    """The ONNX file to ask: the one given, or `./model.onnx`.
+
+    Raises:
+        InputError: if none is given and there is none here.
+    """
+    if given is None and not DEFAULT.is_file():
+        raise expected(
+            f"./{DEFAULT}", "no such file", "an exported network",
+            "make one with: kerasbn train --bn && kerasbn export model.onnx",
+        )  # fmt: skip
+    return Path(given) if given is not None else DEFAULT
+
+
+def read_labels(path: Path | None) -> list[str] | None:
+    """The lines of a file with the name of a class each; None without a file.
+
+    Raises:
+        InputError: if it cannot be read or is empty.
+    """
+    if path is None:
+        return None
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise expected(f"--labels {path}", "a file that cannot be read", "a text file") from error
+    if not any(lines):
+        raise expected(f"--labels {path}", "an empty file", "a line for each class")
+    return lines
+
+
+def show_digits(classifier: Classifier, count: int, data_dir: str | None = None) -> Shown:
+    """The first digits of the test set that the network's file names, and its accuracy there.
+
+    Only digits that are at hand are used; nothing is downloaded.
+
+    Raises:
+        InputError: if the file names no data set, or its digits are nowhere at hand.
+    """
+    metadata = classifier.session.metadata
+    data = dict(metadata.data) if metadata else {}
+    if not classifier.reads_digits:
+        raise expected(
+            classifier.session.path, "no pictures, and a file that names no data set",
+            "pictures to answer", "give some: kerasbn infer PICTURE...",
+        )  # fmt: skip
+    if count < 1:
+        raise expected(f"--count {count}", count, "a whole number above 0")
+    digits = _at_hand(str(data["name"]), data_dir)
+    test = digits.test
+    answers = classifier.classify(test.images[:count])
+    note = _why_no_accuracy(digits, data)
+    accuracy = None if note else classifier.accuracy(test.images, test.labels)
+    return Shown(
+        digits.name,
+        test.images[:count],
+        test.labels[:count],
+        answers,
+        accuracy,
+        0 if note else len(test),
+        note,
+    )
+
+
+def _at_hand(name: str, data_dir: str | None) -> Digits:
+    """The digits called `name`; for the full MNIST the sample will do."""
+    if name == "mnist-sample":
+        data_dir = None
+    places = survey("auto" if name == "mnist" else name, data_dir)
+    whole = [place.digits for place in places if place.digits is not None]
+    if not whole:
+        problem = next((place.problem for place in places if place.problem), "")
+        advice = 'kerasbn data fetch, or pip install "kerasbn[digits]"'
+        raise InputError(problem) if problem else expected(name, "no digits", "them here", advice)
+    return next((digits for digits in whole if digits.name == name), whole[0])
+
+
+def _why_no_accuracy(digits: Digits, data: dict[str, Any]) -> str:
+    if digits.name != data["name"]:
+        return (
+            "No accuracy: these are digits of the sample, and this network was trained on the full "
+            "MNIST, which holds them all. kerasbn data fetch gets MNIST's own test digits."
+        )
+    if data.get("digest") not in (None, digits.digest):
+        return "No accuracy: these are not the digits that the network's file names."
+    return ""
+
+
+def caption(answer: Answer, label: str) -> str:
+    """The answer with its probability, and what it should have been if it is wrong."""
+    wrong = "" if answer.label == label else f" (is {label})"
+    return f"{answer.label} {percent(answer.probability)}{wrong}"
+
+
+def percent(probability: float) -> str:
+    """A probability, rounded down: what is not certain is not called so."""
+    return f"{floor(probability * 10_000) / 10_000:.2%}"
+
+
+def _row(name: str, answer: Answer) -> dict[str, Any]:
+    return {
+        "image": name, "answer": answer.label, "probability": answer.probability,
+        "probabilities": [float(value) for value in answer.probabilities],
+    }  # fmt: skip
+
+
+def answer_batches(
+    classifier: Classifier, pictures: Sequence[tuple[str, Images]], answered: Answered
+) -> None:
+    """Answer pictures of one size together and add them, in their order, to `answered`."""
+    images = np.stack([image for _, image in pictures])
+    answered.names.extend(name for name, _ in pictures)
+    answered.answers.extend(classifier.classify(images))
+
+
+def answer_pictures(
+    classifier: Classifier,
+    sources: Sequence[str],
+    *,
+    raw: bool = False,
+    save_inputs: Path | None = None,
+) -> Answered:
+    raise InputError("not yet")

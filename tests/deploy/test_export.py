@@ -1,0 +1,295 @@
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from kerasbn import export
+from kerasbn.errors import CheckFailedError, InputError
+
+ALLOWED = {"float16": 5e-3, "float32": 2e-6, "float64": 1e-6}
+
+Make = Callable[..., keras.Model]
+
+
+def answers(path: Path, arrays: list[Any]) -> list[np.ndarray[Any, Any]]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_inputs()]
+    return list(session.run(None, dict(zip(names, arrays, strict=True))))
+
+
+def keras_answers(model: keras.Model, arrays: list[Any]) -> list[np.ndarray[Any, Any]]:
+    packed = (
+        arrays[0]
+        if isinstance(model, keras.Sequential)
+        else keras.tree.pack_sequence_as(model.input, arrays)
+    )
+    return [np.asarray(out) for out in keras.tree.flatten(model(packed, training=False))]
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_answers_as_keras_does(
+    network: keras.Model, fold: bool, tmp_path: Path, make_inputs: Any
+) -> None:
+    path = tmp_path / "model.onnx"
+    export(network, path, fold=fold)
+    for count in (1, 5):
+        inputs = make_inputs(network, count, seed=count)
+        for got, want in zip(answers(path, inputs), keras_answers(network, inputs), strict=True):
+            assert got.shape == want.shape
+            assert got.dtype == want.dtype
+            gap = np.abs(got.astype(float) - want.astype(float)).max()
+            assert gap <= ALLOWED[str(want.dtype)] * np.abs(want.astype(float)).max()
+
+
+def test_form_is_canonical(network: keras.Model, tmp_path: Path) -> None:
+    export(network, tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    made = [out for node in graph.node for out in node.output if out]
+    assert len(made) == len(set(made))
+    assert len({node.name for node in graph.node}) == len(graph.node)
+    assert not {port.name for port in graph.input} & {tensor.name for tensor in graph.initializer}
+    for port in (*graph.input, *graph.output):
+        assert port.type.tensor_type.shape.dim[0].dim_param == "batch"
+    outputs = {port.name for port in graph.output}
+    for node in graph.node:
+        assert node.op_type != "Constant"
+        assert not node.domain
+        # An Identity stands only where an output is an input, or the same tensor twice.
+        assert node.op_type != "Identity" or node.output[0] in outputs
+        assert "__" not in node.name
+        assert "unk" not in node.name
+    used = {name for node in graph.node for name in node.input} | {
+        name
+        for node in graph.node
+        for attribute in node.attribute
+        for inner in attribute.g.node
+        for name in inner.input
+    }
+    assert {tensor.name for tensor in graph.initializer} <= used
+
+
+def test_the_mnist_network_is_three_gemms_and_two_relus(
+    make_network: Make, tmp_path: Path
+) -> None:
+    export(make_network("mnist"), tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert [(node.op_type, node.name) for node in graph.node] == [
+        ("Cast", "Cast"),
+        ("Flatten", "flatten"),
+        ("Gemm", "dense_1"),
+        ("Relu", "relu_1"),
+        ("Gemm", "dense_2"),
+        ("Relu", "relu_2"),
+        ("Gemm", "logits"),
+    ]
+    assert [tensor.name for tensor in graph.initializer] == [
+        "dense_1.weight", "dense_1.bias", "dense_2.weight", "dense_2.bias", "logits.weight",
+        "logits.bias",
+    ]  # fmt: skip
+    (image,), (logits,) = graph.input, graph.output
+    assert (image.name, logits.name) == ("image", "logits")
+    assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    dims = image.type.tensor_type.shape.dim
+    assert [axis.dim_param or axis.dim_value for axis in dims] == ["batch", 28, 28]
+
+
+def test_inputs_and_outputs_have_the_names_of_the_keras_model(
+    make_network: Make, tmp_path: Path
+) -> None:
+    for name, inputs, outputs in (
+        ("two_inputs", ["a", "b"], ["p", "q"]),
+        ("nested", ["features"], ["first", "second"]),
+        ("passed_through", ["x"], ["x_2", "d", "d_2"]),
+    ):
+        export(make_network(name), tmp_path / "model.onnx")
+        graph = onnx.load(tmp_path / "model.onnx").graph
+        assert [port.name for port in graph.input] == inputs
+        assert [port.name for port in graph.output] == outputs
+
+
+def test_every_linear_layer_is_one_node_with_its_bias(make_network: Make, tmp_path: Path) -> None:
+    for name in ("sequential", "nested", "two_inputs", "residual", "separable", "channels_first"):
+        network = make_network(name)
+        export(network, tmp_path / "model.onnx")
+        nodes = onnx.load(tmp_path / "model.onnx").graph.node
+        linear = [n for n in nodes if n.op_type in ("Gemm", "Conv", "ConvTranspose", "MatMul")]
+        layers = [
+            layer
+            for layer in network._flatten_layers(include_self=False)
+            if hasattr(layer, "kernel") or isinstance(layer, keras.layers.SeparableConv2D)
+        ]
+        separable = sum(isinstance(layer, keras.layers.SeparableConv2D) for layer in layers)
+        assert len(linear) == len(layers) + separable
+        assert sum(len(node.input) == 3 for node in linear) == len(layers)
+        assert not [node for node in nodes if node.op_type in ("Mul", "Sub", "Div")
+                    and name != "separable"]  # fmt: skip
+
+
+SCRIPT = """
+import sys
+from kerasbn.quiet import quiet_tensorflow
+quiet_tensorflow()
+from kerasbn import export
+from kerasbn.deploy.models import load_network
+export(load_network(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("name", ["grouped", "recurrent"])
+def test_the_same_file_gives_the_same_bytes(
+    name: str, make_network: Make, tmp_path: Path
+) -> None:
+    from kerasbn.deploy.models import load_network
+
+    saved = tmp_path / "network.keras"
+    make_network(name).save(saved)
+    sums = set()
+    for again in range(2):
+        export(load_network(saved), tmp_path / f"{again}.onnx")
+        sums.add(hashlib.sha256((tmp_path / f"{again}.onnx").read_bytes()).hexdigest())
+    for seed in ("1", "2"):
+        path = tmp_path / f"process{seed}.onnx"
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(saved), str(path)],
+            check=True, capture_output=True, env={"PYTHONHASHSEED": seed, "PATH": ""},
+        )  # fmt: skip
+        sums.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(sums) == 1
+
+
+def test_metadata_says_where_the_file_comes_from(make_network: Make, tmp_path: Path) -> None:
+    from kerasbn.deploy.metadata import digest, read_metadata
+
+    network = make_network("mnist")
+    data = {"name": "mnist", "digest": "abc", "train": 60000, "test": 10000}
+    path = tmp_path / "model.onnx"
+    found = export(network, path, labels=[*"0123456789"], data=data, run="mnist-bn")
+    props = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    metadata = read_metadata(props)
+    assert metadata is not None
+    assert metadata.labels == tuple("0123456789")
+    assert metadata.data == data
+    assert metadata.run == "mnist-bn"
+    assert metadata.digest == digest(network)
+    assert [json.loads(json.dumps(d)) for d in found.plan] == list(metadata.plan)
+    assert {decision["norm"] for decision in metadata.plan} == {"rescale", "bn_1", "bn_2"}
+
+
+def test_digest_tells_networks_apart_by_weights_and_by_settings(make_network: Make) -> None:
+    from kerasbn.deploy.metadata import digest
+
+    network = make_network("mnist")
+    assert digest(network) == digest(make_network("mnist"))
+    assert digest(network) != digest(make_network("mnist", seed=1))
+    before = digest(network)
+    network.get_layer("bn_1").epsilon = 1e-2
+    assert digest(network) != before
+
+
+def test_probabilities_are_a_softmax_of_the_logits(
+    make_network: Make, make_inputs: Any, tmp_path: Path
+) -> None:
+    network = make_network("mnist")
+    export(network, tmp_path / "logits.onnx")
+    export(network, tmp_path / "model.onnx", probabilities=True)
+    inputs = make_inputs(network, 7)
+    (logits,) = answers(tmp_path / "logits.onnx", inputs)
+    (found,) = answers(tmp_path / "model.onnx", inputs)
+    want = np.exp(logits - logits.max(1, keepdims=True))
+    np.testing.assert_allclose(found, want / want.sum(1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["two_inputs", "grouped"])
+def test_probabilities_of_what_has_none_are_refused(
+    name: str, make_network: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="--probabilities: received"):
+        export(make_network(name), tmp_path / "model.onnx", probabilities=True)
+
+
+@pytest.mark.parametrize("opset", [13, 15, 17])
+def test_older_opsets(opset: int, make_network: Make, make_inputs: Any, tmp_path: Path) -> None:
+    for name in ("mnist", "grouped", "residual"):
+        network = make_network(name)
+        export(network, tmp_path / "model.onnx", opset=opset)
+        assert onnx.load(tmp_path / "model.onnx").opset_import[0].version == opset
+        inputs = make_inputs(network, 3)
+        got, want = answers(tmp_path / "model.onnx", inputs)[0], keras_answers(network, inputs)[0]
+        assert np.abs(got - want).max() <= 2e-6 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("opset", [7, 12, 19, 99])
+def test_opsets_that_cannot_be_written(opset: int, make_network: Make, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"--opset {opset}: received {opset}, expected 13 to 18"):
+        export(make_network("mnist"), tmp_path / "model.onnx", opset=opset)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Determinant(keras.layers.Layer):  # type: ignore[misc] # Keras ships no types
+    """A layer that ONNX has a node for, and tf2onnx has not."""
+
+    def call(self, x: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.linalg.expm(x)
+
+
+def test_what_onnx_has_not_is_refused_with_the_name_of_the_layer(tmp_path: Path) -> None:
+    x = keras.Input((3, 3), name="x")
+    network = keras.Model(x, Determinant(name="power")(x))
+    with pytest.raises(InputError, match="layer 'power'") as caught:
+        export(network, tmp_path / "model.onnx", fold=False)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_fixed_inputs_is_refused(tmp_path: Path) -> None:
+    network = keras.Sequential([keras.layers.Dense(3)])
+    with pytest.raises(InputError, match=r"keras\.Input|input"):
+        export(network, tmp_path / "model.onnx", fold=False)
+
+
+def test_a_file_that_would_answer_otherwise_is_not_written(
+    make_network: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import kerasbn.deploy.export as module
+
+    convert = module.convert
+
+    def wrong(*args: Any) -> Any:
+        graph = convert(*args)
+        name = max(graph.constants, key=lambda name: graph.constants[name].size)
+        graph.constants[name] = graph.constants[name] * np.float32(1.00002)
+        return graph
+
+    monkeypatch.setattr(module, "convert", wrong)
+    path = tmp_path / "model.onnx"
+    path.write_text("what stood here before")
+    with pytest.raises(CheckFailedError, match="would answer otherwise"):
+        export(make_network("mnist"), path)
+    assert path.read_text() == "what stood here before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("missing/model.onnx", "a folder that does not exist"),
+        ("model.h5", "a file ending in '.h5', expected one ending in .onnx"),
+        ("", "a folder"),
+    ],
+)
+def test_paths_that_cannot_be_written_are_told_before_the_work(
+    name: str, line: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=line):
+        export(None, tmp_path / name)
