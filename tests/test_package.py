@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -47,3 +48,15 @@ def test_the_wheel_has_no_stray_top_level(wheel: set[str]) -> None:
 
 def test_the_wheel_carries_the_licence(wheel: set[str]) -> None:
     assert any(name.endswith("/licenses/LICENSE") for name in wheel)
+
+
+def test_the_lowest_versions_are_the_bounds() -> None:
+    """tests/lowest.txt, which `.ci/run --lowest` installs, says what pyproject.toml says."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    bounds = {
+        line.partition("[")[0].partition(">=")[0]: line.partition(">=")[2]
+        for line in [*project["dependencies"], *extras["digits"], *extras["test"], *extras["gpu"]]
+    }
+    pins = (ROOT / "tests" / "lowest.txt").read_text().splitlines()
+    assert dict(line.split("==") for line in pins if "==" in line) == bounds

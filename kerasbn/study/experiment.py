@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import kerasbn
 from kerasbn import runs
 from kerasbn.digits.files import Digits
 from kerasbn.digits.pipeline import Schedule
+from kerasbn.errors import expected
 from kerasbn.study.curves import curve_of, label, title_of
 from kerasbn.study.plots import draw_curves, save_figure
 from kerasbn.training.callbacks import Measure, StopOnInterrupt, View
@@ -84,6 +86,11 @@ def train(
     for each in members:
         if each.name is not None:
             runs.check_name(each.name, force=force, root=root)
+    if tensorboard and find_spec("tensorboard") is None:
+        raise expected(
+            "--tensorboard", "an installation without TensorBoard", "the package tensorboard",
+            'install it: pip install "kerasbn[tensorboard]"',
+        )  # fmt: skip
     where = choose_device(device)
     with tf.device(where.name):
         networks = {

@@ -9,6 +9,7 @@ import kerasbn
 from kerasbn.digits.files import Digits
 from kerasbn.errors import CheckFailedError, InputError
 from kerasbn.runs import read_run
+from kerasbn.study import experiment
 from kerasbn.study.curves import check_ending, summary
 from kerasbn.study.experiment import member, train
 from kerasbn.training.settings import NetworkSettings, TrainingSettings
@@ -81,6 +82,15 @@ def test_tensorboard_reads_the_curves(few_digits: Digits, tmp_path: Path) -> Non
     events = EventAccumulator(str(run.path / "tensorboard" / "train")).Reload()
     losses = [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("epoch_loss")]
     assert losses == pytest.approx(run.history["loss"])
+
+
+def test_without_tensorboard_nothing_starts(
+    few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"--tensorboard: .*pip install .kerasbn.tensorboard.."):
+        train([member(NetworkSettings())], few_digits, SHORT, tensorboard=True, root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_input_leaves_nothing_behind(few_digits: Digits, tmp_path: Path) -> None:
