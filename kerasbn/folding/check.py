@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbn.folding.graph import read
+from kerasbn.folding.graph import input_structure, read
 from kerasbn.folding.inputs import given_inputs, random_inputs
 from kerasbn.folding.plan import Plan
 from kerasbn.folding.rewrite import rewrite
@@ -83,12 +83,8 @@ def difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
 def answers(model: keras.Model, arrays: Arrays) -> Arrays:
     """What a network answers at inference, its state left as it was."""
     with _state_kept(model):
-        made = model(keras.tree.pack_sequence_as(_inputs(model), arrays))
+        made = model(keras.tree.pack_sequence_as(input_structure(model), arrays))
     return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(made)]
-
-
-def _inputs(model: keras.Model) -> Any:  # noqa: ANN401 - any structure of tensors
-    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
 @contextmanager

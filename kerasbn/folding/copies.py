@@ -54,6 +54,8 @@ def _objects(old: Layer) -> dict[str, Any]:
         value = getattr(old, name, None)
         if name.endswith(OBJECTS) and callable(value) and not isinstance(value, keras.layers.Layer):
             found[name] = value
+    if type(old) is keras.layers.Normalization and old.input_mean is not None:
+        found |= {"mean": old.input_mean, "variance": old.input_variance}
     return found
 
 

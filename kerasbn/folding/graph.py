@@ -47,7 +47,7 @@ class Call:
             by the layer.
         name: the layer's name, with those of the models around it.
         spot: the node of the Keras graph that this call comes from.
-        training: whether it is called with training=True.
+        training: whether it runs with training=True.
         inputs: the tensors it reads; `slots` names the argument that each is given as.
         index: its place in topological order.
         plain: whether it reads tensors alone, and no constants beside them.
@@ -86,6 +86,8 @@ class Graph:
     def __init__(self) -> None:
         self.calls: dict[Call, None] = {}  # a set that keeps its order
         self.inputs: list[Value] = []
+        self.training: bool | None = None  # what the last call was made with, while reading
+        self.effective: dict[int, set[bool]] = {}  # by `id` of the node, for calls that don't say
         self.edits: dict[int, list[Edit]] = {}
         self._by_layer: dict[int, list[Call]] = {}
 
@@ -106,6 +108,36 @@ class Graph:
             value.readers[call] = None
         self.calls[call] = None
         self._by_layer.setdefault(id(call.layer), []).append(call)
+
+    def training_of(self, node: Any, enclosing: bool | None) -> bool | None:  # noqa: ANN401 - Keras ships no types
+        """The value of `training` that Keras runs a node with.
+
+        What the enclosing model is called with overrules what the node says. If neither says
+        anything, Keras takes the value of the call before it, whichever layer that was: one
+        Dropout with training=True makes the normalizations after it train.
+        """
+        if not isinstance(node.operation, keras.layers.Layer):
+            return None
+        says = node.arguments.kwargs
+        if enclosing is not None:
+            self.training = enclosing
+        elif "training" in says:
+            self.training = says["training"]
+        else:
+            default = inspect.signature(node.operation.call).parameters.get("training")
+            if self.training is None and default is not None:
+                self.training = default.default
+            self.effective.setdefault(id(node), set()).add(self.training is True)
+        return self.training
+
+    def pins(self) -> dict[int, bool]:
+        """For nodes that don't say so, the value of `training` that they depend on others for.
+
+        Folding takes calls out and so changes which comes before which.
+        """
+        if not any(True in values for values in self.effective.values()):
+            return {}
+        return {node: True in values for node, values in self.effective.items() if len(values) == 1}
 
     def bypass(self, call: Call) -> None:
         """Take a call of one input and one output out: who read its output reads its input."""
@@ -173,29 +205,17 @@ def _functional_class() -> type:
     return type(keras.Model(tensor, tensor, name="any"))
 
 
+def input_structure(model: keras.Model) -> Any:  # noqa: ANN401 - any structure of tensors
+    """The inputs in the structure that the model is called with."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
 def ordered_nodes(model: keras.Model) -> list[Any]:
-    """The nodes from a model's inputs to its outputs, each after those it reads."""
-    begin = {id(tensor) for tensor in model.inputs}
-    done: set[int] = set()
-    order = []
-    pending = [(tensor, False) for tensor in reversed(model.outputs)]
-    while pending:
-        tensor, ready = pending.pop()
-        if id(tensor) in begin:
-            continue
-        layer, index, _ = (
-            tensor._keras_history
-        )  # Keras has no public way from a tensor to its maker
-        node = layer._inbound_nodes[index]
-        if id(node) in done:
-            continue
-        if ready:
-            done.add(id(node))
-            order.append(node)
-        else:
-            pending.append((tensor, True))
-            pending += [(read, False) for read in reversed(node.input_tensors)]
-    return order
+    """The nodes from a model's inputs to its outputs, in the order in which Keras runs them."""
+    # Keras has no public way to the nodes of a model; a Sequential one has a functional one within.
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    depths = sorted(graph._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in graph._nodes_by_depth[depth] if not node.is_input]
 
 
 def unwrap(layer: Any) -> tuple[Any, int]:  # noqa: ANN401 - Keras ships no types
@@ -216,30 +236,29 @@ def _write_out(
 ) -> list[Value]:
     """Add a model's calls to `graph`; give its outputs.
 
-    `lead` are the axes after the batch that TimeDistributed around the model adds to every tensor.
-    A `training` that is set from outside overrules the one of the calls within, as in Keras.
+    `lead` are the axes after the batch that TimeDistributed around the model adds to every tensor;
+    `training` is what the model itself is called with.
     """
     table = {id(t): value for t, value in zip(model.inputs, inputs, strict=True)}
     for node in ordered_nodes(model):
         layer, wraps = unwrap(node.operation)
         given = [table[id(tensor)] for tensor in node.input_tensors]
-        flag = node.arguments.kwargs.get("training") if training is None else training
+        flag = graph.training_of(node, training)
         name = prefix + node.operation.name
         if is_graph(layer) and _fits(layer, node, given, len(lead) + wraps):
             inner = given[0].shape[1 : 1 + len(lead) + wraps]
             made = _write_out(graph, layer, given, f"{name}/", inner, flag)
         else:
-            slots = list(_slots(node))
             call = Call(
-                layer,
-                wraps + len(lead),
-                name,
-                node,
-                flag is True,
-                given,
-                slots,
-                len(graph.calls),
-                _is_plain(node),
+                layer=layer,
+                wraps=wraps + len(lead),
+                name=name,
+                spot=node,
+                training=flag is True,
+                inputs=given,
+                slots=list(_slots(node)),
+                index=len(graph.calls),
+                plain=_is_plain(node),
             )
             call.outputs = [
                 Value((t.shape[0], *lead, *t.shape[1:]), t.dtype, call) for t in node.outputs
@@ -254,9 +273,10 @@ def _fits(model: keras.Model, node: Any, given: Sequence[Value], wraps: int) -> 
     """Whether a nested model is called with just its inputs, in their order and rank."""
     arguments = node.arguments
     first = arguments.args[0] if arguments.args else next(iter(arguments.kwargs.values()))
-    if isinstance(first, dict) != isinstance(model.input, dict):
+    wanted = input_structure(model)
+    if isinstance(first, dict) != isinstance(wanted, dict):
         return False
-    if isinstance(first, dict) and set(first) != set(model.input):
+    if isinstance(first, dict) and set(first) != set(wanted):
         return False
     return [len(t.shape) for t in model.inputs] == [len(value.shape) - wraps for value in given]
 

@@ -54,8 +54,9 @@ def merged(layer: keras.layers.Layer, a: Affine) -> tuple[dict[str, Any], dict[s
     For a BatchNormalization gamma = s*sqrt(var + eps), beta = t + s*mean.
     """
     if type(layer) is keras.layers.Rescaling:
-        scalar = a.s.size == 1
-        return {"scale": a.s.item() if scalar else a.s, "offset": a.t.item() if scalar else a.t}, {}
+        pair = [values.reshape(()) if values.size == 1 else values for values in (a.s, a.t)]
+        scale, offset = map(keras.saving.serialize_keras_object, pair)
+        return {"scale": scale, "offset": offset}, {}
     s, t = (np.broadcast_to(values.ravel(), layer.moving_mean.shape) for values in (a.s, a.t))
     gamma = s * np.sqrt(_array(layer.moving_variance) + layer.epsilon)
     beta = t + s * _array(layer.moving_mean)
@@ -66,8 +67,8 @@ def _batch_normalization(layer: Any, rank: int, training: bool) -> Affine:  # no
     """S = gamma / sqrt(var + eps), t = beta - s*mean (Ioffe and Szegedy 2015, section 3.1)."""
     if training and layer.trainable:
         raise Refused(
-            "it trains while it predicts: it is called with training=True and is trainable, so it "
-            "normalizes by the batch; call it without training=True to fold it"
+            "it trains while it predicts: it is called with training=True, or after a layer that "
+            "is, and is trainable, so it normalizes by the batch; call them without it to fold it"
         )
     axis = layer.axis if layer.axis >= 0 else layer.axis + rank + 1
     if axis == 0:
@@ -85,11 +86,9 @@ def _batch_normalization(layer: Any, rank: int, training: bool) -> Affine:  # no
 def _normalization(layer: Any, rank: int, training: bool) -> Affine:  # noqa: ANN401, ARG001 - Keras ships no types; one signature for all
     """S = 1 / max(sqrt(var), epsilon), t = -s*mean; with invert=True the inverse map."""
     given = layer.input_mean is not None
-    # What was given counts as it was given: layer.mean is rounded to the layer's dtype.
-    mean = np.asarray(layer.input_mean, np.float64) if given else _array(layer.adapt_mean)
-    variance = (
-        np.asarray(layer.input_variance, np.float64) if given else _array(layer.adapt_variance)
-    )
+    # Not layer.mean, which is rounded to the layer's dtype.
+    mean = _given(layer.input_mean) if given else _array(layer.adapt_mean)
+    variance = _given(layer.input_variance) if given else _array(layer.adapt_variance)
     full = [1 if n is None else int(n) for n in keras.ops.shape(layer.mean)]
     if full[0] != 1:
         raise Refused("it normalizes along the batch axis")
@@ -106,7 +105,7 @@ def _normalization(layer: Any, rank: int, training: bool) -> Affine:  # noqa: AN
 
 def _rescaling(layer: Any, rank: int, training: bool) -> Affine:  # noqa: ANN401, ARG001 - Keras ships no types; one signature for all
     """S = scale, t = offset; given as numbers or as arrays for the last axes."""
-    s, t = np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
+    s, t = _given(layer.scale), _given(layer.offset)
     if s.ndim and keras.config.image_data_format() == "channels_first":
         s = s.reshape(s.shape + (1,) * (3 - s.ndim))  # as the layer itself does
     if max(s.ndim, t.ndim) > rank:
@@ -114,6 +113,14 @@ def _rescaling(layer: Any, rank: int, training: bool) -> Affine:  # noqa: ANN401
     return affine(s, t).map(
         lambda values: values.reshape((1,) * (rank - values.ndim) + values.shape)
     )
+
+
+def _given(number: Any) -> Any:  # noqa: ANN401 - Keras ships no types
+    """A constant of a layer's configuration as Keras itself reads it.
+
+    A number or a list goes through float32 whatever the layer's dtype; an array keeps its own.
+    """
+    return _array(keras.ops.convert_to_tensor(number))
 
 
 def _array(variable: Any) -> Any:  # noqa: ANN401 - Keras ships no types

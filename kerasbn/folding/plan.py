@@ -69,12 +69,15 @@ class Changes:
     Attributes:
         edits: what each layer absorbs, in order.
         dropped: the layers that go.
+        training: the value of `training` that calls get from the calls before them, which may be
+            others afterwards.
 
-    Layers are told by `id`.
+    Layers and calls (nodes of Keras's graph) are told by `id`.
     """
 
     edits: Mapping[int, Sequence[Edit]] = field(default_factory=dict)
     dropped: frozenset[int] = frozenset()
+    training: Mapping[int, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +211,7 @@ class _Planning:
         edits = {
             key: tuple(edits) for key, edits in self.graph.edits.items() if key not in self.folds
         }
-        return Plan(tuple(decisions), Changes(edits, frozenset(self.folds)))
+        return Plan(tuple(decisions), Changes(edits, frozenset(self.folds), self.graph.pins()))
 
     def _reason(self, key: int) -> str:
         if self.names[key] in self.refused:
@@ -225,10 +228,9 @@ def _hidden(call: Call) -> Iterator[Kept]:
     """The normalizations of classes of their own, or within layers that hide what they do."""
     if not isinstance(call.layer, keras.layers.Layer):
         return
-    layer: Layer
-    for layer in call.layer._flatten_layers():  # Keras has no public way to the layers of a layer
-        if not isinstance(layer, tuple(NORMS)):
-            continue
+    within = call.layer._flatten_layers()  # Keras has no public way to these
+    norms: list[Layer] = [layer for layer in within if isinstance(layer, tuple(NORMS))]
+    for layer in norms:
         own, holder = type(layer).__name__, type(call.layer).__name__
         if layer is call.layer:
             name, reason = call.name, f"it is of the class {own}, whose arithmetic is not known"

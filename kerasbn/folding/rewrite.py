@@ -90,6 +90,8 @@ class _Rewriting:
             wanted = retyped(node.outputs[0].dtype, self.dtype)
             return read if read.dtype == wanted else keras.ops.cast(read, wanted)
         new = self._layer(old)
+        if id(node) in self.changes.training and old._call_has_training_arg:
+            kwargs = {**kwargs, "training": self.changes.training[id(node)]}
         made = new(*args, **kwargs)  # the first call builds it
         self._fill(old, new)
         return made

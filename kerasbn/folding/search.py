@@ -282,17 +282,20 @@ class _Forward:
             if same(wanted, carried):
                 continue
             maker = value.producer
-            joins = value not in self.carried and maker is not None and is_norm(maker.layer)
-            if joins and same(affine_at(self.graph, maker), wanted):
+            if value not in self.carried and maker is not None and self._is(maker, wanted):
                 return maker.layer
             raise Refused(f"`{call.name}` after it is shared, and reads other tensors elsewhere")
         return None
+
+    def _is(self, call: Call, a: Affine) -> bool:
+        """Whether a call is a normalization that maps by `a`."""
+        return is_norm(call.layer) and same(affine_at(self.graph, call), a)
 
 
 # -- what both need -----------------------------------------------------------------------------
 
 
-def affine_at(graph: Graph, call: Any) -> Affine:
+def affine_at(graph: Graph, call: Call) -> Affine:
     """The affine of a call of a normalization, together with what was merged into it."""
     return outer(graph.affine_of(call), call)
 
