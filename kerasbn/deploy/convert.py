@@ -119,9 +119,8 @@ def _function(model: keras.Model) -> Any:  # noqa: ANN401 - a tf.function
     @tf.function(input_signature=signature, autograph=False)
     def predict(*arrays: Any) -> Any:  # noqa: ANN401 - symbolic tensors
         packed = keras.tree.pack_sequence_as(structure, list(arrays))
-        outputs = model(
-            arrays[0] if isinstance(model, keras.Sequential) else packed, training=False
-        )
+        # No `training=False`: it would overrule a layer's own training=True, which folding minds.
+        outputs = model(arrays[0] if isinstance(model, keras.Sequential) else packed)
         return keras.tree.flatten(outputs)
 
     return predict

@@ -75,19 +75,19 @@ class Determinism:
         return self.cause in ("", "rounding") and harmless
 
 
-def measure(path: Path, inputs: Arrays, mates: Arrays, seconds: float = SECONDS) -> Determinism:
+def measure(path: Path, inputs: Arrays, seconds: float = SECONDS) -> Determinism:
     """Ask for the same answers under every circumstance that should not matter.
 
     Args:
         path: the ONNX file.
-        inputs: up to 256 samples for each of the network's inputs.
-        mates: as many others, to be put beside the same sample.
+        inputs: up to 256 samples for each of the network's inputs; one half of them serve as other
+            batch-mates for the first of the other half.
         seconds: how long the batch sizes may take; fewer of them are tried where they take longer.
     """
     session = Session(path, threads=1)
     fixed = session.inputs[0].shape[0] if session.inputs[0].shape else None
     count = len(inputs[0]) if fixed is None else fixed
-    inputs, mates = ([array[:count] for array in arrays] for arrays in (inputs, mates))
+    inputs = [array[:count] for array in inputs]
     start = time.monotonic()
     first = _one_by_one(session, inputs) if fixed is None else session.run(inputs)
     took = (time.monotonic() - start) / count
@@ -111,8 +111,8 @@ def measure(path: Path, inputs: Arrays, mates: Arrays, seconds: float = SECONDS)
         same_shape("2 threads", everything, Session(path, threads=2).run(batch)),
         same_shape("another process", everything, _elsewhere(path, batch)),
     ]
-    beside = _beside(session, batch, [array[:whole] for array in mates])
-    deviations.append(same_shape("other batch-mates", slice(0, 1), beside))
+    if count > 1:
+        deviations.append(_with_other_mates(session, inputs))
     return Determinism(tuple(deviations), _cause(deviations), sizes, _allowed(first))
 
 
@@ -125,7 +125,8 @@ def _cause(deviations: Sequence[Deviation]) -> Cause:
     by_name = {deviation.circumstance: deviation for deviation in deviations}
     if not by_name["a repeated run"].bit_equal and by_name["a repeated run"].relative > ALLOWED:
         return "randomness"
-    if by_name["other batch-mates"].relative > ALLOWED:
+    mates = by_name.get("other batch-mates")
+    if mates is not None and mates.relative > ALLOWED:
         return "batch statistics"
     return "" if all(deviation.bit_equal for deviation in deviations) else "rounding"
 
@@ -155,10 +156,29 @@ def _in_batches(
         yield size, session.run([array[:size] for array in inputs])
 
 
-def _beside(session: Session, inputs: Arrays, mates: Arrays) -> Arrays:
-    """The answer for the first input, with others at its side than before."""
-    mixed = [np.concatenate([a[:1], b[1:]]) for a, b in zip(inputs, mates, strict=True)]
-    return [rows[:1] for rows in session.run(mixed)]
+def _with_other_mates(session: Session, inputs: Arrays) -> Deviation:
+    """The answer for the first sample, in two batches of one size with nothing else in common."""
+    batches = halves(inputs, len(inputs[0]) if session.inputs[0].shape[0] else None)
+    first, second = (session.run(arrays) for arrays in batches)
+    alone = _Comparison([rows[:1] for rows in first])
+    return alone("other batch-mates", slice(0, 1), [rows[:1] for rows in second])
+
+
+def halves(inputs: Arrays, size: int | None = None) -> tuple[Arrays, Arrays]:
+    """Two batches with the same first sample, the others from one half of them and the other.
+
+    Args:
+        inputs: samples for each of the inputs.
+        size: how many a batch must have; None for half of them. Where that is all of them, the
+            second batch is as good as it can be made: the first sample over and over.
+    """
+    half = len(inputs[0]) // 2 + 1 if size is None else size
+    second = [np.concatenate([array[:1], array[half:]])[:half] for array in inputs]
+    fill = [half - len(array) for array in second]
+    second = [
+        np.concatenate([b, b[:1].repeat(n, axis=0)]) for b, n in zip(second, fill, strict=True)
+    ]
+    return [array[:half] for array in inputs], second
 
 
 def _elsewhere(path: Path, inputs: Arrays) -> Arrays:

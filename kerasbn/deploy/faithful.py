@@ -13,6 +13,7 @@ from onnx import TensorProto
 from kerasbn.deploy.onnx_graph import Graph, Node, write_graph
 from kerasbn.deploy.session import Session
 from kerasbn.errors import expected
+from kerasbn.folding.check import answers
 from kerasbn.folding.plan import Plan
 from kerasbn.folding.rewrite import rewrite
 
@@ -63,12 +64,12 @@ def compare(session: Session, model: keras.Model, inputs: list[Array]) -> Differ
         InputError: if the two have other inputs or outputs.
     """
     check_ports(session, model)
-    answers = session.run(inputs)
+    given = session.run(inputs)
     own = predict(model, inputs)
     truth = predict(in_float64(model), inputs)
-    pairs = list(zip(answers, own, strict=True))
+    pairs = list(zip(given, own, strict=True))
     scales = [max(_largest(value), np.finfo(np.float64).tiny) for value in truth]
-    from_float64 = _worst(answers, truth, scales)
+    from_float64 = _worst(given, truth, scales)
     keras_from_float64 = _worst(own, truth, scales)
     kinds = [value.dtype for value in own if np.issubdtype(value.dtype, np.floating)]
     rounding = max((float(np.finfo(kind).eps) for kind in kinds), default=0.0)
@@ -76,7 +77,7 @@ def compare(session: Session, model: keras.Model, inputs: list[Array]) -> Differ
     decided = [(a.argmax(-1), b.argmax(-1)) for a, b in pairs if a.ndim > 1 and a.shape[-1] > 1]
     return Difference(
         absolute=max(_largest(_minus(a, b)) for a, b in pairs),
-        relative=_worst(answers, own, scales),
+        relative=_worst(given, own, scales),
         changed=sum(int((a != b).sum()) for a, b in decided),
         decisions=sum(a.size for a, _ in decided),
         from_float64=from_float64,
@@ -109,16 +110,14 @@ def _unlike(ours: tuple[int | None, ...], theirs: tuple[int | None, ...]) -> boo
 
 def predict(model: keras.Model, inputs: list[Array]) -> list[Array]:
     """A Keras network's outputs at inference, in the order of `model.outputs`."""
-    if isinstance(model, keras.Sequential):
-        packed = inputs[0]
-    else:
-        packed = keras.tree.pack_sequence_as(model.input, inputs)
     try:
-        outputs = model(packed, training=False)
+        return answers(model, inputs)
     except tf.errors.UnimplementedError:
         # Channels first on a CPU: TensorFlow has it in float32 alone, and XLA for every type.
-        outputs = tf.function(model, jit_compile=True)(packed, training=False)
-    return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(outputs)]
+        single = isinstance(model, keras.Sequential)
+        packed = inputs[0] if single else keras.tree.pack_sequence_as(model.input, inputs)
+        outputs = tf.function(lambda given: model(given), jit_compile=True)(packed)
+        return [np.asarray(tensor) for tensor in keras.tree.flatten(outputs)]
 
 
 def in_float64(model: keras.Model) -> keras.Model:
@@ -160,18 +159,18 @@ def own_error(graph: Graph, model: keras.Model, inputs: list[Array]) -> float | 
             port.tensor: array.astype(np.float64) if array.dtype == np.float32 else array
             for port, array in zip(graph.inputs, inputs, strict=True)
         }
-        answers = session.run(None, feeds)
+        given = session.run(None, feeds)
     except Exception:  # noqa: BLE001 - onnxruntime's errors have no public class
         return None
     truth = predict(in_float64(model), inputs)
     scales = [max(_largest(value), np.finfo(np.float64).tiny) for value in truth]
-    return _worst(answers, truth, scales)
+    return _worst(given, truth, scales)
 
 
-def _worst(answers: list[Array], truth: list[Array], scales: list[float]) -> float:
+def _worst(given: list[Array], truth: list[Array], scales: list[float]) -> float:
     """The largest relative difference; NaN counts as infinite."""
     worst = max(
-        _largest(_minus(a, b)) / scale for a, b, scale in zip(answers, truth, scales, strict=True)
+        _largest(_minus(a, b)) / scale for a, b, scale in zip(given, truth, scales, strict=True)
     )
     return float("inf") if np.isnan(worst) else float(worst)
 

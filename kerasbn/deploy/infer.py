@@ -57,7 +57,9 @@ class Shown:
         drawn = side_by_side(self.images, captions, width, sys.stdout.encoding or "ascii")
         if self.accuracy is None:
             return f"{drawn}\n\n{self.note}"
-        return f"{drawn}\n\naccuracy {self.accuracy:.2%} on {self.tested:,} test digits of {self.data}"
+        return (
+            f"{drawn}\n\naccuracy {self.accuracy:.2%} on {self.tested:,} test digits of {self.data}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """All of it but the pixels as JSON data."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasbn.errors import InputError, expected
+from kerasbn.writing import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -40,6 +41,31 @@ def load_network(path: Path | str) -> "keras.Model":
             path, f"a {type(model).__name__}", "a network", "save the whole model with model.save"
         )
     return model
+
+
+def save_network(model: "keras.Model", path: Path) -> None:
+    """Write a network as a `.keras` file that is whole or not there.
+
+    Raises:
+        InputError: if it cannot be written there, or holds what Keras cannot save.
+    """
+    check_place(path)
+    with replacing(path) as temporary:
+        try:
+            model.save(temporary)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: Keras cannot save this network ({reason})") from error
+
+
+def check_place(path: Path) -> None:
+    """Raise `InputError` unless `path` can become a `.keras` file; quick, for before the work."""
+    if path.is_dir():
+        raise expected(path, "a folder", "a file ending in .keras")
+    if path.suffix != ".keras":
+        raise expected(path, f"a file ending in '{path.suffix}'", "one ending in .keras")
+    if not path.parent.is_dir():
+        raise expected(path, "a folder that does not exist", "an existing one", "make it first")
 
 
 def _check_kind(path: Path) -> None:

@@ -156,9 +156,7 @@ def _faithful(
 
 
 def _deterministic(path: Path, model: onnx.ModelProto, samples: Arrays, *, strict: bool) -> Verdict:
-    # Other content for the batch-mates than the samples themselves: the same, in another order.
-    mates = [np.roll(array, len(array) // 2 or 1, axis=0) for array in samples]
-    found = measure(path, samples, mates)
+    found = measure(path, samples)
     figures = asdict(found) | {"bit_equal": found.bit_equal}
     sizes = found.batch_sizes
     tried = f"batch sizes {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch size {sizes[0]}"
@@ -168,17 +166,15 @@ def _deterministic(path: Path, model: onnx.ModelProto, samples: Arrays, *, stric
     if found.bit_equal:
         return Verdict("deterministic", PASSED, f"bit-equal over {tried}, {others}", figures)
     passed = found.passed and not strict
-    said = _cause_in_words(found, path, samples, mates, model)
+    said = _cause_in_words(found, path, samples, model)
     return Verdict("deterministic", PASSED if passed else FAILED, f"{said}; {tried}", figures)
 
 
-def _cause_in_words(
-    found: Determinism, path: Path, samples: Arrays, mates: Arrays, model: onnx.ModelProto
-) -> str:
+def _cause_in_words(found: Determinism, path: Path, samples: Arrays, model: onnx.ModelProto) -> str:
     if found.cause == "batch statistics":
         from kerasbn.deploy.culprit import first_that_differs
 
-        node = first_that_differs(path, model, samples, mates)
+        node = first_that_differs(path, model, samples)
         return f"the answer depends on what else is in the batch, from node '{node}' on"
     if found.cause == "randomness":
         random = [n.name or n.op_type for n in model.graph.node if n.op_type.startswith("Random")]

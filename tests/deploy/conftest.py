@@ -225,7 +225,6 @@ def network(request: pytest.FixtureRequest) -> keras.Model:
 def make_network() -> Callable[..., keras.Model]:
     """A network by its name in NETWORKS, worn in."""
 
-
     def make(name: str, seed: int = 0) -> keras.Model:
         keras.utils.set_random_seed(seed)
         return worn(NETWORKS[name](), seed)

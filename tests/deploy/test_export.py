@@ -77,9 +77,7 @@ def test_form_is_canonical(network: keras.Model, tmp_path: Path) -> None:
     assert {tensor.name for tensor in graph.initializer} <= used
 
 
-def test_the_mnist_network_is_three_gemms_and_two_relus(
-    make_network: Make, tmp_path: Path
-) -> None:
+def test_the_mnist_network_is_three_gemms_and_two_relus(make_network: Make, tmp_path: Path) -> None:
     export(make_network("mnist"), tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert [(node.op_type, node.name) for node in graph.node] == [
@@ -145,9 +143,7 @@ export(load_network(sys.argv[1]), sys.argv[2])
 
 
 @pytest.mark.parametrize("name", ["grouped", "recurrent"])
-def test_the_same_file_gives_the_same_bytes(
-    name: str, make_network: Make, tmp_path: Path
-) -> None:
+def test_the_same_file_gives_the_same_bytes(name: str, make_network: Make, tmp_path: Path) -> None:
     from kerasbn.deploy.models import load_network
 
     saved = tmp_path / "network.keras"

@@ -99,11 +99,14 @@ def test_a_batch_normalization_node_fails_folded(good: Path) -> None:
 def test_a_weight_nudged_by_a_thousandth_fails_faithful(
     layer: str, good: Path, network: keras.Model
 ) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (99, 28, 28)).astype(np.uint8)
+    before = keras.Model(network.inputs, network.get_layer(layer).input)(images)
+    awake = int(np.asarray(before).mean(axis=0).argmax())
+
     def nudge(model: onnx.ModelProto) -> None:
         (tensor,) = [t for t in model.graph.initializer if t.name == f"{layer}.weight"]
         weight = numpy_helper.to_array(tensor).copy()
-        # A unit that is awake: by the next layer's largest weight.
-        weight[:, 5] += np.float32(1e-3) * (np.arange(len(weight)) == 3)
+        weight[awake, np.abs(weight[awake]).argmax()] += np.float32(1e-3)
         tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
 
     found = verify(edited(good, f"nudged_{layer}.onnx", nudge), network)
