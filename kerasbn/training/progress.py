@@ -88,8 +88,9 @@ class ShowProgress(keras.callbacks.Callback):
     def _line(self, epoch: int, label: str, figures: Mapping[str, Any]) -> str:
         digits = len(str(self._schedule.epochs))
         name = f"{label:<{self._width}}  " if len(self._labels) > 1 else ""
+        # 80 columns, with two networks and up to 99 epochs.
         return (
-            f"epoch {epoch:>{digits}}/{self._schedule.epochs}  {name}"
-            f"training loss {figures['loss']:.4f}, accuracy {figures['accuracy']:7.2%}   "
-            f"test loss {figures['val_loss']:.4f}, accuracy {figures['val_accuracy']:7.2%}"
+            f"epoch {epoch:>{digits}}/{self._schedule.epochs} {name}"
+            f"train loss {figures['loss']:.3f} acc {figures['accuracy']:6.2%}  "
+            f"test loss {figures['val_loss']:.3f} acc {figures['val_accuracy']:6.2%}"
         )
