@@ -16,6 +16,7 @@ COMMANDS = {
     "compare": "Train the same network with and without it, on the same batches.",
     "report": "List runs, or draw the curves of several in one picture.",
     "data": "Show which digits there are, where, and whether they are whole.",
+    "fold": "Fold the normalizations of a Keras network into the layers beside them.",
     "export": "Write a network as an ONNX file, its normalizations folded away.",
     "infer": "Answer pictures with an exported network, or show digits with its answers.",
     "verify": "Measure whether an ONNX file is folded, faithful and deterministic.",

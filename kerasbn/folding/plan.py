@@ -113,10 +113,23 @@ class Plan(Sequence[Fold | Kept]):
         """What is kept, of one kind or of both."""
         return [d for d in self.decisions if isinstance(d, Kept) and kind in (None, d.kind)]
 
+    def summary(self) -> str:
+        """One line of counts."""
+        normalizations = self.folds("normalization"), self.kept("normalization")
+        scalings = self.folds("scaling"), self.kept("scaling")
+        line = "{} of {} normalizations folded".format(*_count(*normalizations))
+        if any(scalings):
+            line += ", {} of {} scalings".format(*_count(*scalings))
+        return f"{line}."
+
     def to_json(self) -> list[dict[str, Any]]:
         """The decisions as plain lists and dictionaries."""
         names = {Fold: "fold", Kept: "keep"}
         return [{"decision": names[type(d)], **asdict(d)} for d in self.decisions]
+
+
+def _count(folds: Sequence[Fold], kept: Sequence[Kept]) -> tuple[int, int]:
+    return len(folds), len(folds) + len(kept)
 
 
 def fold_plan(model: keras.Model) -> Plan:

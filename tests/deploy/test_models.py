@@ -10,12 +10,12 @@ from kerasbn.deploy.models import load_network
 from kerasbn.errors import InputError
 
 
-class Doubling(keras.layers.Layer):  # type: ignore[misc] # Keras ships no types
+class Doubling(keras.layers.Layer):
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return x * 2
 
 
-class OwnModel(keras.Model):  # type: ignore[misc] # Keras ships no types
+class OwnModel(keras.Model):
     def __init__(self) -> None:
         super().__init__()
         self.dense = keras.layers.Dense(3)

@@ -1,0 +1,51 @@
+"""`kerasbn fold`."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model", metavar="RUN|FILE.keras")
+@click.option(
+    "-o",
+    "--out",
+    metavar="OUT.keras",
+    type=click.Path(path_type=Path),
+    help="Where to write the folded network; without it only the plan is shown.",
+)
+@click.option("--no-check", is_flag=True, help="Skip the comparison with the unfolded network.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.pass_obj
+def command(
+    verbose: bool, /, *, model: str, out: Path | None, no_check: bool, as_json: bool
+) -> None:
+    """Fold the normalizations of a Keras network into the layers beside them.
+
+    Prints what becomes of each normalization and scaling, and why. The folded network is compared
+    with the unfolded one in float64, and what does not agree is not folded.
+
+    \b
+    Example:
+      kerasbn fold classifier.keras -o folded.keras
+    """
+    from kerasbn.deploy.models import check_place, load_network, save_network
+    from kerasbn.quiet import quiet_tensorflow
+    from kerasbn.runs import find_model
+
+    if out is not None:
+        check_place(out)
+    file = find_model(model)
+    quiet_tensorflow(verbose)
+    from kerasbn.folding.fold import fold_with_plan
+
+    folded = fold_with_plan(load_network(file), check=not no_check)
+    if out is not None:
+        save_network(folded.model, out)
+    if as_json:
+        click.echo(json.dumps({"out": out and str(out), "plan": folded.plan.to_json()}))
+        return
+    for decision in folded.plan:
+        click.echo(decision)
+    click.echo(folded.plan.summary() + (f" Written to {out}." if out else ""))

@@ -1,0 +1,87 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from kerasbn.cli.main import main
+from kerasbn.folding.worn import wear_in
+
+Kerasbn = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def kerasbn(capsys: pytest.CaptureFixture[str]) -> Kerasbn:
+    """Run a command; gives its exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = 0
+        try:
+            main(list(map(str, arguments)))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    x = keras.Input((6,), name="x")
+    y = keras.layers.BatchNormalization(name="bn_1")(keras.layers.Dense(5, name="dense_1")(x))
+    y = keras.layers.Activation("tanh", name="act")(y)
+    z = keras.layers.BatchNormalization(name="bn_2")(y)
+    model = keras.Model(x, [z, keras.layers.Dense(2, name="dense_2")(y)])
+    wear_in(model, 3)
+    model.save(tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+def test_the_plan_is_printed_line_by_line(kerasbn: Kerasbn, saved: Path) -> None:
+    code, out, err = kerasbn("fold", saved)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "bn_1: folded backward into dense_1",
+        "bn_2: kept; its input is also read by `dense_2`; its output is an output of the network",
+        "1 of 2 normalizations folded.",
+    ]
+
+
+def test_the_folded_network_answers_as_the_saved_one(kerasbn: Kerasbn, saved: Path) -> None:
+    out = saved.with_name("folded.keras")
+    code, printed, _ = kerasbn("fold", saved, "-o", out, "--json")
+    answer = json.loads(printed)
+    assert (code, answer["out"]) == (0, str(out))
+    assert [each["decision"] for each in answer["plan"]] == ["fold", "keep"]
+    folded, model = keras.saving.load_model(out), keras.saving.load_model(saved)
+    assert {layer.name for layer in model.layers} - {layer.name for layer in folded.layers} == {
+        "bn_1"
+    }
+    x = np.random.default_rng(0).normal(size=(7, 6))
+    for got, want in zip(folded(x), model(x), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["none.keras"], "received no such file"),
+        (["{model}", "-o", "{folder}/missing/out.keras"], "received a folder that does not exist"),
+        (["{model}", "-o", "{folder}/out.onnx"], "expected one ending in .keras"),
+        (["{folder}/damaged.keras"], "received a file that is truncated or damaged"),
+        (["{folder}/unbuilt.keras"], "received a network that was not built yet"),
+    ],
+)
+def test_what_cannot_be_folded_is_one_line(
+    kerasbn: Kerasbn, saved: Path, arguments: list[str], line: str
+) -> None:
+    folder = saved.parent
+    (folder / "damaged.keras").write_bytes(saved.read_bytes()[:500])
+    keras.Sequential([keras.layers.Dense(3)]).save(folder / "unbuilt.keras")
+    before = set(folder.iterdir())
+    code, out, err = kerasbn("fold", *[a.format(model=saved, folder=folder) for a in arguments])
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert line in err
+    assert set(folder.iterdir()) == before
