@@ -1,0 +1,55 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from kerasbn.folding.check import answers, difference
+from kerasbn.folding.inputs import random_inputs
+from kerasbn.folding.plan import Plan, fold_plan
+from kerasbn.folding.rewrite import rewrite
+from kerasbn.folding.worn import wear_in
+
+Judged = Callable[..., Plan]
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """Layers made in a test compute in float64, where a fold is exact or wrong."""
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def chain() -> Callable[..., keras.Model]:
+    """A network of layers one after the other, with worn-in numbers."""
+
+    def build(shape: tuple[int | None, ...], *layers: Any, dtype: str | None = None) -> keras.Model:
+        x = tensor = keras.Input(shape, dtype=dtype)
+        for layer in layers:
+            tensor = layer(tensor)
+        model = keras.Model(x, tensor)
+        wear_in(model, 1)
+        return model
+
+    return build
+
+
+@pytest.fixture
+def judged() -> Judged:
+    """Fold a float64 network without its own check, compare, and give the plan."""
+
+    def judge(model: keras.Model, allowed: float = 1e-9) -> Plan:
+        plan = fold_plan(model)
+        folded = rewrite(model, plan)
+        arrays = random_inputs(model)
+        want = answers(model, arrays)
+        assert difference(answers(folded, arrays), want) <= allowed
+        assert all(
+            np.isfinite(each).all() and np.ptp(each) > 0 for each in want
+        )  # a judge that can fail
+        return plan
+
+    return judge

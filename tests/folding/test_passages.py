@@ -1,0 +1,219 @@
+"""Each passage between what is folded and what folds it, from both sides."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from kerasbn.folding.affine import affine
+from kerasbn.folding.passages import Crossing, backward
+from kerasbn.folding.plan import Plan
+from kerasbn.folding.worn import wear_in
+
+L = keras.layers
+BN = L.BatchNormalization
+pytestmark = pytest.mark.usefixtures("in_float64")
+Chain = Callable[..., keras.Model]
+Judged = Callable[..., Plan]
+
+ANY_AFFINE: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
+    "identity": (L.Identity, (4,)),
+    "dropout": (lambda: L.Dropout(0.5), (4,)),
+    "noise": (lambda: L.GaussianNoise(0.5), (4,)),
+    "linear": (lambda: L.Activation("linear"), (4,)),
+    "average": (lambda: L.AveragePooling2D(2, padding="same"), (5, 5, 4)),
+    "average, strided": (lambda: L.AveragePooling2D(3, 2), (6, 5, 4)),
+    "average 1d": (lambda: L.AveragePooling1D(2), (5, 4)),
+    "global average": (L.GlobalAveragePooling2D, (5, 5, 4)),
+    "global average, kept": (lambda: L.GlobalAveragePooling2D(keepdims=True), (5, 5, 4)),
+    "crop": (lambda: L.Cropping2D(((1, 2), (0, 1))), (5, 5, 4)),
+    "upsample": (lambda: L.UpSampling2D(2), (3, 2, 4)),
+    "repeat": (lambda: L.RepeatVector(3), (4,)),
+    "permute": (lambda: L.Permute((2, 3, 1)), (3, 5, 4)),
+    "reshape": (lambda: L.Reshape((2, 6)), (3, 4)),
+    "reshape, last axis kept": (lambda: L.Reshape((6, 4)), (2, 3, 4)),
+    "flatten": (L.Flatten, (2, 3, 4)),
+}
+
+
+def absorbing(rank: int) -> Any:
+    """A layer that absorbs before it whatever differs along any axis."""
+    letters = "xyzw"[:rank]
+    return L.EinsumDense(f"a{letters},{letters}o->ao", output_shape=(3,), bias_axes="o")
+
+
+@pytest.mark.parametrize("name", ANY_AFFINE)
+def test_any_affine_crosses_forward(chain: Chain, judged: Judged, name: str) -> None:
+    make, shape = ANY_AFFINE[name]
+    rank = len(make()(keras.Input(shape)).shape) - 1
+    stop = L.Activation("tanh")
+    plan = judged(chain(shape, stop, BN(name="a"), make(), absorbing(rank)))
+    (fold,) = plan.folds()
+    assert (fold.norm, fold.direction, len(fold.through)) == ("a", "forward", 1)
+
+
+@pytest.mark.parametrize("name", [name for name in ANY_AFFINE if name != "permute"])
+def test_any_affine_crosses_backward(chain: Chain, judged: Judged, name: str) -> None:
+    make, shape = ANY_AFFINE[name]
+    made = make()
+    plan = judged(chain(shape, L.Dense(4), made, BN(name="a"), L.Activation("tanh")))
+    if name in ("flatten", "reshape"):  # per element: more than one kernel per channel can absorb
+        assert "has one kernel for all of axis" in plan.kept()[0].reason
+    else:
+        (fold,) = plan.folds()
+        assert (fold.direction, fold.through) == ("backward", (made.name,))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: L.MaxPooling2D(2), (5, 5, 4)),
+        (lambda: L.MaxPooling2D(2, padding="same"), (5, 5, 4)),
+        (L.GlobalMaxPooling2D, (5, 5, 4)),
+        (L.GlobalMaxPooling1D, (5, 4)),
+    ],
+)
+def test_the_largest_of_several_needs_a_positive_scale(
+    chain: Chain, judged: Judged, make: Callable[[], Any], shape: tuple[int, ...]
+) -> None:
+    pool: Any = make()
+    rising, falling = L.Rescaling(0.5, 0.3), L.Rescaling(-0.5, 0.3)
+    assert judged(chain(shape, L.Dense(3), pool, rising)).folds()
+    assert judged(chain(shape, L.Activation("tanh"), rising, pool, L.Dense(3))).folds()
+    plan = judged(chain(shape, L.Dense(3), pool, falling))
+    assert "a negative s would turn" in plan.kept()[0].reason
+
+
+def test_zero_padding_needs_an_offset_of_zero(chain: Chain, judged: Judged) -> None:
+    pad = [L.ZeroPadding2D(1), L.Conv2D(3, 3)]
+    assert judged(chain((5, 5, 4), L.Rescaling(-0.5), *pad)).folds()
+    plan = judged(chain((5, 5, 4), L.Rescaling(-0.5, 0.1), *pad))
+    assert "adds zeros" in plan.kept()[0].reason
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        L.ReLU,
+        lambda: L.ReLU(negative_slope=0.1),
+        lambda: L.LeakyReLU(0.2),
+        L.PReLU,
+        lambda: L.Activation("relu"),
+        lambda: keras.ops.relu,
+        lambda: keras.activations.relu,
+    ],
+)
+def test_rectifiers_let_a_positive_scale_cross(
+    chain: Chain, judged: Judged, make: Callable[[], Any]
+) -> None:
+    assert judged(chain((4,), L.Dense(5), make(), L.Rescaling(0.5))).folds()
+    assert judged(chain((4,), L.Activation("tanh"), L.Rescaling(0.5), make(), L.Dense(5))).folds()
+    for other in (L.Rescaling(-0.5), L.Rescaling(0.5, 0.1)):
+        assert judged(chain((4,), L.Dense(5), make(), other)).kept()
+
+
+@pytest.mark.parametrize("make", [lambda: L.ReLU(max_value=1.0), lambda: L.ReLU(threshold=0.2)])
+def test_other_kinks_let_nothing_cross(
+    chain: Chain, judged: Judged, make: Callable[[], Any]
+) -> None:
+    assert (
+        "bends elsewhere"
+        in judged(chain((4,), L.Dense(5), make(), L.Rescaling(0.5))).kept()[0].reason
+    )
+
+
+def test_active_dropout_lets_nothing_cross(judged: Judged) -> None:
+    x = keras.Input((4,))
+    y = L.Dropout(0.5, seed=1)(L.Dense(5)(x), training=True)
+    model = keras.Model(x, L.Rescaling(0.5, 0.2)(y))
+    assert "is active" in judged(model).kept()[0].reason
+
+
+def two(shape: tuple[int, ...] = (4,)) -> tuple[Any, Any, Any, Any]:
+    """Two inputs and a linear layer after each."""
+    x, y = keras.Input(shape), keras.Input(shape)
+    return x, y, L.Dense(3, name="left")(x), L.Dense(3, name="right")(y)
+
+
+def worn(inputs: Any, outputs: Any) -> keras.Model:
+    model = keras.Model(inputs, outputs)
+    wear_in(model, 5)
+    return model
+
+
+@pytest.mark.parametrize(
+    "combine",
+    [
+        lambda pair: L.Add()(pair),
+        lambda pair: L.Subtract()(pair),
+        lambda pair: L.Average()(pair),
+        lambda pair: pair[0] + pair[1],
+        lambda pair: pair[0] - pair[1],
+    ],
+)
+def test_every_term_of_a_sum_takes_s_and_one_takes_t(judged: Judged, combine: Any) -> None:
+    x, y, a, b = two()
+    (fold,) = judged(worn([x, y], BN()(combine([a, b])))).folds()
+    assert sorted(fold.into) == ["left", "right"]
+
+
+def test_t_goes_where_it_can(judged: Judged) -> None:
+    x, y, a, b = two()
+    for pair in ([L.ReLU()(a), b], [b, L.ReLU()(a)]):
+        assert judged(worn([x, y], L.Rescaling(0.5, 0.3)(L.Add()(pair)))).folds()
+    plan = judged(worn([x, y], L.Rescaling(0.5, 0.3)(L.Add()([L.ReLU()(a), L.ReLU()(b)]))))
+    assert plan.kept()
+
+
+def test_a_tensor_added_to_itself_takes_half(judged: Judged) -> None:
+    x, _, a, _ = two()
+    assert judged(worn(x, BN()(L.Add()([a, a])))).folds()
+    assert judged(worn(x, L.Dense(2)(L.Activation("tanh")(BN()(L.Add()([a, a, a])))))).folds()
+    plan = judged(worn(x, [BN()(L.Subtract()([a, a])), a]))
+    assert plan.kept()
+
+
+def test_a_term_that_is_broadcast_takes_what_is_even(judged: Judged) -> None:
+    x, y = keras.Input((3, 2, 4)), keras.Input((1, 1, 4))
+    model = worn([x, y], BN()(L.Add()([L.Dense(3)(x), L.Dense(3)(y)])))
+    assert judged(model).folds()
+    y = keras.Input((3, 2, 1))
+    model = worn([x, y], BN()(L.Add()([L.Dense(3)(x), L.Dense(1)(y)])))
+    assert "broadcast" in judged(model).kept()[0].reason
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_a_concatenation_takes_a_slice_each(judged: Judged, axis: int) -> None:
+    x, y, a, b = two((3, 4))
+    c = L.Dense(3 if axis == 1 else 5)(y)
+    (fold,) = judged(worn([x, y], BN(axis=-1)(L.Concatenate(axis)([a, b, c])))).folds()
+    assert len(fold.into) == 3
+    join = L.Concatenate(axis)([BN()(L.Activation("tanh")(a)), L.Activation("tanh")(b)])
+    reader = L.EinsumDense("axy,xyo->ao", output_shape=(2,), bias_axes="o")
+    assert [f.direction for f in judged(worn([x, y], reader(join))).folds()] == ["forward"]
+
+
+def test_the_larger_of_two_takes_a_rising_affine_on_both(judged: Judged) -> None:
+    x, y, a, b = two()
+    assert judged(worn([x, y], L.Rescaling(0.5, 0.2)(L.Maximum()([a, b])))).folds()
+    assert judged(worn([x, y], L.Rescaling(-0.5, 0.2)(L.Maximum()([a, b])))).kept()
+
+
+def test_a_constant_beside_it_stops_it(judged: Judged) -> None:
+    x, _, a, _ = two()
+    assert judged(worn(x, BN()(a + 1.0))).kept()
+
+
+@pytest.mark.parametrize(
+    ("kind", "out"),
+    [(L.MaxPooling2D, (2, 2, 2)), (L.AveragePooling2D, (2, 2, 2)), (L.GlobalMaxPooling2D, (2,))],
+)
+def test_channels_first(kind: Callable[..., Any], out: tuple[int, ...]) -> None:
+    size = {} if len(out) == 1 else {"pool_size": 2}
+    layer = kind(data_format="channels_first", **size)
+    shape = (2,) + (1,) * (len(out) - 1)
+    a = affine(np.reshape([2.0, 3.0], shape), 1.0)
+    ((back,),) = backward(Crossing(layer, [(2, 4, 4)], out, False, [0]), a)
+    assert back.shape == (2, 1, 1)
