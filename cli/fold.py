@@ -16,10 +16,18 @@ import click
     help="Where to write the folded network; without it only the plan is shown.",
 )
 @click.option("--no-check", is_flag=True, help="Skip the comparison with the unfolded network.")
+@click.option("--no-clip", is_flag=True, help="Leave out folds that turn a relu into a clip.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_obj
 def command(
-    verbose: bool, /, *, model: str, out: Path | None, no_check: bool, as_json: bool
+    verbose: bool,
+    /,
+    *,
+    model: str,
+    out: Path | None,
+    no_check: bool,
+    no_clip: bool,
+    as_json: bool,
 ) -> None:
     """Fold the normalizations of a Keras network into the layers beside them.
 
@@ -40,7 +48,7 @@ def command(
     quiet_tensorflow(verbose)
     from kerasbn.folding.fold import fold_with_plan
 
-    folded = fold_with_plan(load_network(file), check=not no_check)
+    folded = fold_with_plan(load_network(file), check=not no_check, clip=not no_clip)
     if out is not None:
         save_network(folded.model, out)
     if as_json:

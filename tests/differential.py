@@ -24,7 +24,7 @@ import keras  # noqa: E402 - TensorFlow comes first, silenced
 
 from kerasbn.folding.check import answers, difference  # noqa: E402 - as above
 from kerasbn.folding.inputs import random_inputs  # noqa: E402 - as above
-from kerasbn.folding.plan import Kept, Plan, fold_plan  # noqa: E402 - as above
+from kerasbn.folding.plan import Fold, Kept, Plan, fold_plan  # noqa: E402 - as above
 from kerasbn.folding.rewrite import rewrite  # noqa: E402 - as above
 from kerasbn.folding.worn import wear_in  # noqa: E402 - as above
 
@@ -39,7 +39,7 @@ class Dice:
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
 
-    def one(self, options: list[Any]) -> Any:  # noqa: ANN401 - one of anything
+    def one(self, options: list[Any]) -> Any:
         return options[self.random.integers(len(options))]
 
     def chance(self, p: float) -> bool:
@@ -49,7 +49,7 @@ class Dice:
         return int(self.random.integers(low, high + 1))
 
 
-def norm(d: Dice, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - a layer
+def norm(d: Dice, shape: tuple[int, ...]) -> Any:
     """A normalization or a scaling for that example shape."""
     if d.chance(0.15):
         return L.Rescaling(d.one([0.5, -1.5, 2.0]), offset=d.one([0.0, 0.0, 0.3, -1.0]))
@@ -61,7 +61,7 @@ def norm(d: Dice, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - a layer
     )
 
 
-def anywhere(d: Dice, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - a layer
+def anywhere(d: Dice, shape: tuple[int, ...]) -> Any:
     """A layer for any shape."""
     c = d.int(3, 5)
     bias, activation = d.chance(0.6), d.one(ACTIVATIONS)
@@ -69,7 +69,8 @@ def anywhere(d: Dice, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - a layer
         lambda: L.Dense(c, use_bias=bias, activation=activation),
         lambda: L.Dense(c, use_bias=bias),
         lambda: L.EinsumDense("...x,xy->...y", output_shape=c, bias_axes=d.one([None, "y"])),
-        lambda: L.ReLU(),
+        *[L.ReLU] * 3,
+        lambda: L.Activation(d.one(["relu", "relu6", "hard_sigmoid"])),
         lambda: L.ReLU(max_value=d.one([None, 1.0]), threshold=d.one([0.0, 0.2])),
         lambda: L.LeakyReLU(0.1),
         lambda: L.PReLU(),
@@ -84,7 +85,7 @@ def anywhere(d: Dice, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - a layer
     return d.one(options)()
 
 
-def for_pictures(d: Dice, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - a layer
+def for_pictures(d: Dice, shape: tuple[int, ...]) -> Any:
     """A layer for (height, width, channels)."""
     c = shape[-1]
     k, stride = d.int(1, 3), d.one([1, 1, 2])
@@ -130,13 +131,13 @@ def for_pictures(d: Dice, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - a la
     return d.one(options)()
 
 
-def for_sequences(d: Dice, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - a layer
+def for_sequences(d: Dice, shape: tuple[int, ...]) -> Any:
     """A layer for (time, channels)."""
     k, stride, bias = d.int(1, 3), d.one([1, 1, 2]), d.chance(0.6)
     padding = d.one(["valid", "same", "causal"])
     plain = d.one(["valid", "same"])
 
-    def recurrent(sequences: bool) -> Any:  # noqa: ANN401 - a layer
+    def recurrent(sequences: bool) -> Any:
         kind = d.one([L.LSTM, L.GRU, L.SimpleRNN])
         more = {"reset_after": d.chance(0.5)} if kind is L.GRU else {}
         return kind(3, return_sequences=sequences, use_bias=bias, **more)
@@ -167,7 +168,7 @@ def for_sequences(d: Dice, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - a l
     return d.one(options)()
 
 
-def for_vectors(d: Dice, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - a layer
+def for_vectors(d: Dice, shape: tuple[int, ...]) -> Any:
     """A layer for (channels,)."""
     options: list[Callable[[], Any]] = [
         lambda: L.Dense(d.int(3, 6), use_bias=d.chance(0.6), activation=d.one(ACTIVATIONS)),
@@ -207,11 +208,13 @@ class Network:
         if d.chance(0.1):
             shared = [(layer, how) for layer, given, how in self.layers if given == shape]
             if shared:
-                layer, how = d.one(shared)
-                return self.called(layer, x, how)
+                known, known_how = d.one(shared)
+                return self.called(known, x, known_how)
+        if d.chance(0.15):
+            return self.pre_activated(x)
         if d.chance(0.07) and self.depth < 2:
             return self.nested(x, alike)
-        if d.chance(0.06) and len(shape) == 2:  # noqa: PLR2004 - sequences
+        if d.chance(0.06) and len(shape) == 2:
             other = d.one(alike)
             self.read |= {id(other)}
             attention = L.MultiHeadAttention(2, 3, use_bias=d.chance(0.6))
@@ -221,18 +224,40 @@ class Network:
         if isinstance(layer, L.BatchNormalization | L.Dropout) and d.chance(0.06):
             how["training"] = d.chance(0.7)
             layer.trainable = d.chance(0.6)
-        if len(shape) > 3:  # noqa: PLR2004 - no layers are made for more
+        if len(shape) > 3:
             raise ValueError("too many axes")
         return self.called(layer, x, how)
 
-    def called(self, layer: Any, x: Tensor, how: dict[str, Any]) -> Tensor:  # noqa: ANN401 - a layer
+    def called(self, layer: Any, x: Tensor, how: dict[str, Any]) -> Tensor:
         made = layer(x, **how)
-        if not 0 < np.prod(made.shape[1:]) <= 600 or len(made.shape) > 4:  # noqa: PLR2004 - small is fast
+        if not 0 < np.prod(made.shape[1:]) <= 600 or len(made.shape) > 4:
             raise ValueError("too large")
         self.read.add(id(x))
         if "training" not in how:  # called twice, an active Dropout depends on which comes first
             self.layers.append((layer, tuple(x.shape[1:]), how))
         return made
+
+    def pre_activated(self, x: Tensor) -> Tensor:
+        """A normalization, a rectifier, perhaps a pool, and what may absorb: DenseNet's pattern."""
+        d = self.d
+        rank = len(x.shape) - 1
+        rectifiers = [L.ReLU(), L.Activation("relu"), L.ReLU(max_value=1.0), keras.ops.relu6]
+        hard = [L.Activation("hard_sigmoid"), keras.activations.relu, keras.ops.hard_sigmoid]
+        x = self.called(norm(d, tuple(x.shape[1:])), x, {})
+        x = self.called(d.one(rectifiers + hard), x, {})
+        if d.chance(0.5):
+            self.tensors.append(x)  # may be read again
+        if rank == 3 and min(x.shape[1:3]) > 1 and d.chance(0.3):
+            x = self.called(d.one([L.AveragePooling2D(2), L.MaxPooling2D(2)]), x, {})
+        if d.chance(0.3):
+            joined = [t for t in self.tensors if t.shape[:-1] == x.shape[:-1]]
+            x = L.Concatenate()([x, d.one([*joined, x])])
+        last: list[Any] = [L.Dense(4), L.Dense(3, use_bias=False)]
+        last += (
+            [L.Conv2D(4, 1), L.Conv2D(3, 2, padding=d.one(["valid", "same"]))] if rank == 3 else []
+        )
+        last += [L.GRU(3), L.Conv1D(3, 2)] if rank == 2 else []
+        return self.called(d.one(last), x, {})
 
     def combined(self, x: Tensor, alike: list[Tensor]) -> Tensor:
         d = self.d
@@ -292,11 +317,11 @@ def random_network(seed: int) -> keras.Model:
     """A network of some five to twenty layers, the same for the same seed."""
     keras.utils.set_random_seed(seed)
     d = Dice(seed)
-    rank = d.one([1, 2, 3, 3])
+    rank = d.int(1, 3)
     shape = d.one(SOURCES[rank])
     inputs = [keras.Input(shape) for _ in range(d.one([1, 1, 2]))]
     network = Network(d, list(inputs), depth=0)
-    if rank == 2 and d.chance(0.4):  # noqa: PLR2004 - sequences
+    if rank == 2 and d.chance(0.4):
         inputs = [keras.Input((6,), dtype="int32")]
         network.tensors = [L.Embedding(9, 4)(inputs[0])]
     network.grow(d.int(5, 14))
@@ -325,7 +350,9 @@ def verdict(model: keras.Model) -> tuple[Plan, str | None]:
     if not error <= allowed:
         return plan, f"error {error:.1e}"
     extra = leaves(folded) - (leaves(model) - len(plan.folds()))
-    return plan, f"{extra} layers too many" if extra else None
+    fewer = sum(len(fold.clips) for fold in plan.folds())  # a relu that became a clip is no layer
+    right = -fewer <= extra <= 0
+    return plan, None if right else f"{extra} layers too many"
 
 
 def main() -> int:
@@ -349,6 +376,7 @@ def main() -> int:
             wrong = f"raised {type(error).__name__}: {error}"
         for decision in plan:
             counts["kept" if isinstance(decision, Kept) else decision.direction] += 1
+            counts["clips"] += isinstance(decision, Fold) and bool(decision.clips)
         if given.show:
             print(seed, *plan, sep="\n  ")  # noqa: T201 - a command prints
         if wrong:
@@ -356,7 +384,8 @@ def main() -> int:
             print(f"seed {seed}: {wrong}", flush=True)  # noqa: T201 - a command prints
     print(  # noqa: T201 - a command prints
         f"{given.count} networks, {counts['backward'] + counts['forward'] + counts['merge']} folds "
-        f"({counts['backward']} backward, {counts['forward']} forward, {counts['merge']} merged), "
+        f"({counts['backward']} backward, {counts['forward']} forward, {counts['merge']} merged, "
+        f"{counts['clips']} with clips), "
         f"{counts['kept']} kept, {counts['wrong']} wrong; {time.perf_counter() - begin:.0f} s"
     )
     return 1 if counts["wrong"] else 0

@@ -1,6 +1,8 @@
 """Fold a network: plan, carry out, check, and take back what does not hold."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -19,7 +21,13 @@ class Folded:
     plan: Plan
 
 
-def fold(model: keras.Model, *, check: bool = True, inputs: Any = None) -> keras.Model:  # noqa: ANN401 - arrays in the model's own structure
+def fold(
+    model: keras.Model,
+    *,
+    check: bool = True,
+    inputs: Any = None,  # noqa: ANN401 - arrays in the model's own structure
+    clip: bool = True,
+) -> keras.Model:
     """Give a network without the normalizations that can be folded away exactly.
 
     At inference a BatchNormalization, a Normalization and a Rescaling are affine maps, which a
@@ -33,18 +41,26 @@ def fold(model: keras.Model, *, check: bool = True, inputs: Any = None) -> keras
             to the largest answer) and in the network's own dtype (at most 4 times its own error).
             A fold that fails is undone.
         inputs: further inputs to compare on, as `model` takes them.
+        clip: whether an activation may become a clip between constants where a normalization
+            before it cannot be folded otherwise (see `kerasbn.folding.clips`).
 
     Raises:
         InputError: if `model` is no such network or a layer of it cannot be built anew, or `inputs`
             don't fit.
         CheckFailedError: if even without any fold the copy answers differently.
     """
-    return fold_with_plan(model, check=check, inputs=inputs).model
+    return fold_with_plan(model, check=check, inputs=inputs, clip=clip).model
 
 
-def fold_with_plan(model: keras.Model, *, check: bool = True, inputs: Any = None) -> Folded:  # noqa: ANN401 - arrays in the model's own structure
+def fold_with_plan(
+    model: keras.Model,
+    *,
+    check: bool = True,
+    inputs: Any = None,  # noqa: ANN401 - arrays in the model's own structure
+    clip: bool = True,
+) -> Folded:
     """`fold`, together with the plan that was carried out in the end."""
-    plan = planned(model)
+    plan = planned(model, clip=clip)
     folded = rewrite(model, plan)
     if not check:
         return Folded(folded, plan)
@@ -56,23 +72,24 @@ def fold_with_plan(model: keras.Model, *, check: bool = True, inputs: Any = None
                 f"{model.name}: a copy without any fold answers otherwise than the network itself "
                 f"({complaint}); does it hold a layer whose answers are not repeatable?"
             )
-        for name in _culprits(model, judge, plan, refused):
+        for name in _culprits(judge, plan, partial(planned, model, refused, clip=clip)):
             refused[name] = f"folded, it would change the answers: {complaint}"
-        plan = planned(model, refused)
+        plan = planned(model, refused, clip=clip)
         folded = rewrite(model, plan)
     return Folded(folded, plan)
 
 
-def _culprits(model: keras.Model, judge: Judge, plan: Plan, refused: dict[str, str]) -> set[str]:
+def _culprits(judge: Judge, plan: Plan, planned: Callable[[int], Plan]) -> set[str]:
     """The folds after which, made one after another, the check fails for the first time."""
     good, bad = 0, len(plan.folds())
     while bad - good > 1:
         middle = (good + bad) // 2
-        tried = planned(model, refused, limit=middle)
-        if judge.complaint(tried, rewrite(model, tried)):
+        tried = planned(middle)
+        if judge.complaint(tried, rewrite(judge.model, tried)):
             bad = middle
         else:
             good = middle
-    without = {fold.norm for fold in planned(model, refused, limit=good).folds()}
-    names = {fold.norm for fold in planned(model, refused, limit=bad).folds()} - without
-    return names or {fold.norm for fold in plan.folds()}
+    without = {fold.norm for fold in planned(good).folds()}
+    return {fold.norm for fold in planned(bad).folds()} - without or {
+        fold.norm for fold in plan.folds()
+    }

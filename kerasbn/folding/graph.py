@@ -16,6 +16,7 @@ import keras
 from kerasbn.errors import expected
 from kerasbn.folding.absorb import Edit
 from kerasbn.folding.affine import Affine, compose
+from kerasbn.folding.clips import Clip, clip_of
 from kerasbn.folding.norms import affine_of
 
 Shape = tuple[int | None, ...]
@@ -89,11 +90,21 @@ class Graph:
         self.training: bool | None = None  # what the last call was made with, while reading
         self.effective: dict[int, set[bool]] = {}  # by `id` of the node, for calls that don't say
         self.edits: dict[int, list[Edit]] = {}
+        self.clips: dict[int, Clip] = {}  # by `id` of the spot
         self._by_layer: dict[int, list[Call]] = {}
+        self._by_spot: dict[int, list[Call]] = {}
 
     def calls_of(self, layer: object) -> list[Call]:
         """Every call of one layer."""
         return self._by_layer.get(id(layer), [])
+
+    def calls_at(self, spot: object) -> list[Call]:
+        """Every call that comes from one place of the model: several in a model called twice."""
+        return self._by_spot.get(id(spot), [])
+
+    def clip_of(self, call: Call) -> Clip | None:
+        """The clip that a call of an activation is, or became."""
+        return self.clips.get(id(call.spot)) or clip_of(call.layer)
 
     def affine_of(self, call: Call) -> Affine:
         """The affine of a call of a normalization, with what it absorbed of others."""
@@ -108,6 +119,7 @@ class Graph:
             value.readers[call] = None
         self.calls[call] = None
         self._by_layer.setdefault(id(call.layer), []).append(call)
+        self._by_spot.setdefault(id(call.spot), []).append(call)
 
     def training_of(self, node: Any, enclosing: bool | None) -> bool | None:  # noqa: ANN401 - Keras ships no types
         """The value of `training` that Keras runs a node with.

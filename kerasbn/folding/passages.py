@@ -75,6 +75,8 @@ def backward(crossing: Crossing, outgoing: Affine) -> Choices:
 def _law(crossing: Crossing) -> Passage:
     if not crossing.plain:
         raise Refused("combines it with a constant")
+    if type(crossing.layer) not in PASSAGES:
+        raise Refused("lets no affine cross as it is")
     return PASSAGES[type(crossing.layer)]
 
 

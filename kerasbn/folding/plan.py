@@ -1,12 +1,13 @@
 """The decision for each normalization and scaling, as data; nothing is changed here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, overload
 
 import keras
 
 from kerasbn.folding.absorb import Edit
+from kerasbn.folding.clips import Clip
 from kerasbn.folding.graph import Call, Graph, read
 from kerasbn.folding.norms import NORMS, is_norm, is_scaling
 from kerasbn.folding.refused import Refused
@@ -28,6 +29,7 @@ class Fold:
         direction: "backward" into what comes before it, "forward" into what follows, "merge" into
             another normalization or scaling.
         through: the layers that its affine crosses on the way.
+        clips: those of them that become a clip in its stead.
         kind: whether it is a normalization or a scaling.
     """
 
@@ -35,11 +37,13 @@ class Fold:
     into: tuple[str, ...]
     direction: Direction
     through: tuple[str, ...] = ()
+    clips: tuple[str, ...] = ()
     kind: Kind = "normalization"
 
     def __str__(self) -> str:
         """One line for a person."""
-        way = f", through {', '.join(self.through)}" if self.through else ""
+        stops = [f"{name}, as a clip" if name in self.clips else name for name in self.through]
+        way = f", through {', '.join(stops)}" if stops else ""
         return f"{self.norm}: folded {self.direction} into {', '.join(self.into)}{way}"
 
 
@@ -69,6 +73,7 @@ class Changes:
     Attributes:
         edits: what each layer absorbs, in order.
         dropped: the layers that go.
+        clips: what activations become; their calls, not their layers.
         training: the value of `training` that calls get from the calls before them, which may be
             others afterwards.
 
@@ -77,6 +82,7 @@ class Changes:
 
     edits: Mapping[int, Sequence[Edit]] = field(default_factory=dict)
     dropped: frozenset[int] = frozenset()
+    clips: Mapping[int, Clip] = field(default_factory=dict)
     training: Mapping[int, bool] = field(default_factory=dict)
 
 
@@ -132,7 +138,7 @@ def _count(folds: Sequence[Fold], kept: Sequence[Kept]) -> tuple[int, int]:
     return len(folds), len(folds) + len(kept)
 
 
-def fold_plan(model: keras.Model) -> Plan:
+def fold_plan(model: keras.Model, *, clip: bool = True) -> Plan:
     """Decide for each normalization and scaling of a network whether and where it is folded.
 
     Nothing is computed but affines, and the network stays as it is; `kerasbn.fold` carries the
@@ -140,22 +146,28 @@ def fold_plan(model: keras.Model) -> Plan:
 
     Args:
         model: a functional or sequential Keras network.
+        clip: whether an activation may become a clip between constants where nothing else helps
+            (see `kerasbn.folding.clips`).
 
     Raises:
         InputError: if it is no such network, or was not built.
     """
-    return planned(model)
+    return planned(model, clip=clip)
 
 
 def planned(
-    model: keras.Model, refused: Mapping[str, str] | None = None, limit: int | None = None
+    model: keras.Model,
+    refused: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    *,
+    clip: bool = True,
 ) -> Plan:
     """`fold_plan` without the normalizations in `refused`, which gives the reason for each.
 
     With a `limit` only so many folds are made, the same ones in the same order as without.
     """
     planning = _Planning(read(model), refused or {}, limit)
-    while planning.round(merge=False) or planning.round(merge=True):
+    while planning.plain() or planning.merge() or (clip and planning.clip()):
         pass
     return planning.plan()
 
@@ -174,43 +186,61 @@ class _Planning:
         self.folds: dict[int, Fold] = {}
         self.reasons: dict[tuple[int, str], str] = {}
 
-    def round(self, *, merge: bool) -> bool:
-        """Try each normalization that is left, backward, then forward; whether any was folded.
+    def plain(self) -> bool:
+        """Fold what linear layers absorb; whether there was anything.
 
         Backward in the order of the network and forward against it, since what goes first makes
         way for its neighbour.
         """
         before = len(self.folds)
         for norm in list(self.left.values()):
-            self._attempt(norm, fold_backward, "backward", merge)
+            self._attempt(norm, "backward", lambda norm: fold_backward(self.graph, norm))
         for norm in reversed(list(self.left.values())):
-            self._attempt(norm, fold_forward, "forward", merge)
+            self._attempt(norm, "forward", lambda norm: fold_forward(self.graph, norm))
         return len(self.folds) > before
 
-    def _attempt(self, norm: Layer, fold: Any, direction: Direction, merge: bool) -> None:  # noqa: ANN401 - one of two functions
+    def merge(self) -> bool:
+        """Fold what other normalizations and scalings take in; whether there was anything."""
+        before = len(self.folds)
+        for norm in list(self.left.values()):
+            self._attempt(norm, "merge", lambda norm: fold_backward(self.graph, norm, merge=True))
+            self._attempt(norm, "merge", lambda norm: fold_forward(self.graph, norm, merge=True))
+        return len(self.folds) > before
+
+    def clip(self) -> bool:
+        """Fold what can go through an activation as a clip; whether there was anything."""
+        before = len(self.folds)
+        for norm in reversed(list(self.left.values())):
+            self._attempt(norm, "forward", lambda norm: fold_forward(self.graph, norm, clip=True))
+        return len(self.folds) > before
+
+    def _attempt(self, norm: Layer, direction: Direction, search: Callable[[Layer], Found]) -> None:
         if id(norm) not in self.left or (self.limit is not None and len(self.folds) >= self.limit):
             return
         try:
-            found = fold(self.graph, norm, merge=merge)
+            found = search(norm)
             for gone in found.dropped:
                 if self.names[gone] in self.refused:
                     raise Refused(self.refused[self.names[gone]])
         except Refused as refusal:
-            if not merge:
+            if direction != "merge":  # the last reason for either side is the one that counts
                 self.reasons[id(norm), direction] = str(refusal)
             return
-        self._carry_out(found, "merge" if merge else direction)
+        self._carry_out(found, direction)
 
     def _carry_out(self, found: Found, direction: Direction) -> None:
         into = tuple(call.name for call in found.into.values())
         through = tuple(dict.fromkeys(call.name for call in found.through))
+        clips = tuple(dict.fromkeys(call.name for call in found.clips))
         for key, norm in found.dropped.items():
             for call in list(self.graph.calls_of(norm)):
                 self.graph.bypass(call)
-            self.folds[key] = Fold(self.names[key], into, direction, through, _kind(norm))
+            self.folds[key] = Fold(self.names[key], into, direction, through, clips, _kind(norm))
             del self.left[key]
         for key, edits in found.edits.items():
             self.graph.edits.setdefault(key, []).extend(edits)
+        for call, clip in found.clips.items():
+            self.graph.clips[id(call.spot)] = clip
 
     def plan(self) -> Plan:
         decisions: list[Fold | Kept] = []
@@ -224,7 +254,10 @@ class _Planning:
         edits = {
             key: tuple(edits) for key, edits in self.graph.edits.items() if key not in self.folds
         }
-        return Plan(tuple(decisions), Changes(edits, frozenset(self.folds), self.graph.pins()))
+        return Plan(
+            tuple(decisions),
+            Changes(edits, frozenset(self.folds), self.graph.clips, self.graph.pins()),
+        )
 
     def _reason(self, key: int) -> str:
         if self.names[key] in self.refused:

@@ -1,11 +1,14 @@
 """Carries a plan out: a new model of plain Keras layers; the given one stays as it is."""
 
+from collections import Counter
 from typing import Any
 
 import keras
+import numpy as np
 
 from kerasbn.folding.absorb import Weights, absorbed, assign, settings
 from kerasbn.folding.affine import Affine, compose
+from kerasbn.folding.clips import MAXIMUM, MINIMUM, Clip
 from kerasbn.folding.copies import copied_state, renewed, renewed_input, retyped
 from kerasbn.folding.graph import is_graph, ordered_nodes, require_graph, unwrap
 from kerasbn.folding.norms import affine_of, is_norm, merged
@@ -42,10 +45,11 @@ class _Rewriting:
         self.new: dict[int, Layer] = {}
         self.filled: set[int] = set()
         self.weights: dict[int, list[Weights]] = {}
+        self.clip_names: Counter[str] = Counter()
 
     def model(self, old: keras.Model) -> keras.Model:
         """The new model for an old one."""
-        if isinstance(old, keras.Sequential) and not self._needs_cast(old):
+        if isinstance(old, keras.Sequential) and not self._needs_operations(old):
             return self._sequential(old)
         inputs = [renewed_input(tensor, self.dtype) for tensor in old.inputs]
         table = {id(tensor): new for tensor, new in zip(old.inputs, inputs, strict=True)}
@@ -75,10 +79,14 @@ class _Rewriting:
             self._fill(before, after)
         return model
 
-    def _needs_cast(self, old: keras.Sequential) -> bool:
-        """Whether a fold leaves a change of dtype behind, for which Sequential has no place."""
+    def _needs_operations(self, old: keras.Sequential) -> bool:
+        """Whether a fold leaves a change of dtype or a clip, for which Sequential has no place."""
         return any(
-            self._is_gone(node.operation) and node.input_tensors[0].dtype != node.outputs[0].dtype
+            id(node) in self.changes.clips
+            or (
+                self._is_gone(node.operation)
+                and node.input_tensors[0].dtype != node.outputs[0].dtype
+            )
             for node in ordered_nodes(old)
         )
 
@@ -89,12 +97,33 @@ class _Rewriting:
             (read, *_) = keras.tree.flatten((args, kwargs))
             wanted = retyped(node.outputs[0].dtype, self.dtype)
             return read if read.dtype == wanted else keras.ops.cast(read, wanted)
+        if id(node) in self.changes.clips:
+            (read, *_) = keras.tree.flatten((args, kwargs))
+            return self._clipped(read, self.changes.clips[id(node)], old.name)
         new = self._layer(old)
         if id(node) in self.changes.training and old._call_has_training_arg:
             kwargs = {**kwargs, "training": self.changes.training[id(node)]}
         made = new(*args, **kwargs)  # the first call builds it
         self._fill(old, new)
         return made
+
+    def _clipped(self, x: keras.KerasTensor, clip: Clip, name: str) -> keras.KerasTensor:
+        """``min(max(x, lower), upper)``, without the bounds that are infinite everywhere.
+
+        A bound is an array of the tensor's own dtype: another would change that of the result.
+        """
+        sides = ((MAXIMUM, "max", clip.lower), (MINIMUM, "min", clip.upper))
+        for operation, word, bound in sides:
+            if np.isfinite(bound).any():
+                free = self._free_name(f"{name}_{word}")
+                x = operation(name=free)(x, bound.astype(np.dtype(x.dtype)))
+        return x
+
+    def _free_name(self, name: str) -> str:
+        """`name`, or with a number behind it if a clip has that name."""
+        self.clip_names[name] += 1
+        n = self.clip_names[name]
+        return name if n == 1 else f"{name}_{n}"
 
     def _is_gone(self, layer: Layer) -> bool:
         """Whether a layer was folded, or is a model of which nothing is left."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from kerasbn.folding.absorb import Edit, check, is_linear
 from kerasbn.folding.affine import Affine, compose, identity, same
+from kerasbn.folding.clips import Clip, crossed
 from kerasbn.folding.graph import Call, Graph, Value
 from kerasbn.folding.linear import LAWS
 from kerasbn.folding.norms import check_merge, is_norm
@@ -34,12 +35,14 @@ class Found:
         edits: what each layer absorbs.
         into: a call of each layer that absorbs something.
         through: the calls that the affine crosses.
+        clips: what activations on the way become.
     """
 
     dropped: dict[int, Layer] = field(default_factory=dict)
     edits: dict[int, list[Edit]] = field(default_factory=dict)
     into: dict[int, Call] = field(default_factory=dict)
     through: dict[Call, None] = field(default_factory=dict)
+    clips: dict[Call, Clip] = field(default_factory=dict)
 
     def lengths(self) -> tuple[int, ...]:
         """How much was found so far; what comes later can be taken back with `cut`."""
@@ -54,7 +57,7 @@ class Found:
         return [self.dropped, self.edits, self.into, self.through]
 
 
-def fold_backward(graph: Graph, norm: Layer, *, merge: bool) -> Found:
+def fold_backward(graph: Graph, norm: Layer, *, merge: bool = False) -> Found:
     """The way for `norm` into what comes before it; `merge` if another normalization counts too.
 
     Raises:
@@ -135,6 +138,8 @@ class _Backward:
                 raise Refused("gives it as one of several outputs")
             if not is_passage(call.layer) and not _absorbs(call, self.merge):
                 raise Refused(f"{_kind(call)} and does not absorb it")
+            if id(call.spot) in self.graph.clips:
+                raise Refused("became a clip")
             within = inner(a, call)
             if is_passage(call.layer):
                 choices = backward(crossing(call), within)
@@ -178,8 +183,10 @@ class _Backward:
         )
 
 
-def fold_forward(graph: Graph, norm: Layer, *, merge: bool) -> Found:
-    """The way for `norm` into what follows it; `merge` if another normalization counts too.
+def fold_forward(graph: Graph, norm: Layer, *, merge: bool = False, clip: bool = False) -> Found:
+    """The way for `norm` into what follows it.
+
+    With `merge` another normalization may take it in, with `clip` activations may become clips.
 
     Where a layer that absorbs is shared, another normalization may have to go with it.
 
@@ -188,7 +195,7 @@ def fold_forward(graph: Graph, norm: Layer, *, merge: bool) -> Found:
     """
     seeds = {id(norm): norm}
     while True:
-        search = _Forward(graph, merge, seeds)
+        search = _Forward(graph, merge, clip, seeds)
         joined = search.run()
         if joined is None:
             return search.found
@@ -196,9 +203,10 @@ def fold_forward(graph: Graph, norm: Layer, *, merge: bool) -> Found:
 
 
 class _Forward:
-    def __init__(self, graph: Graph, merge: bool, seeds: dict[int, Layer]) -> None:
+    def __init__(self, graph: Graph, merge: bool, clip: bool, seeds: dict[int, Layer]) -> None:
         self.graph = graph
         self.merge = merge
+        self.clip = clip
         self.found = Found(dropped=dict(seeds))
         self.carried: dict[Value, Affine] = {}
         self.pending: list[tuple[int, Call]] = []
@@ -211,6 +219,8 @@ class _Forward:
                 self._visit_later(call)
         while self.pending:  # in topological order, so that all inputs of a call are known by then
             self._visit(heappop(self.pending)[1])
+        for call, clip in self.found.clips.items():
+            self._must_agree(call, clip)
         for layer_id, edits in self.found.edits.items():
             for other in self.graph.calls_of(self.found.into[layer_id].layer):
                 if joined := self._disagreement(other, edits):
@@ -237,7 +247,7 @@ class _Forward:
             self._carry(call.outputs[0], compose(affine_at(self.graph, call), incoming))
             return
         with _naming(f"`{call.name}` after it"):
-            if is_passage(call.layer):
+            if is_passage(call.layer) or self.graph.clip_of(call) is not None:
                 out = self._cross(call)
             elif _absorbs(call, self.merge):
                 self._absorb(call)
@@ -254,7 +264,26 @@ class _Forward:
             inner(self.carried.get(value) or identity(len(value.example)), call)
             for value in call.data
         ]
-        return forward(crossing(call), incoming)
+        clip = self.graph.clip_of(call)
+        if id(call.spot) not in self.graph.clips:  # otherwise it is no longer what it was
+            try:
+                return forward(crossing(call), incoming)
+            except Refused:
+                if clip is None or not self.clip:
+                    raise
+        if clip is None or not self.clip:
+            raise Refused("became a clip")
+        self.found.clips[call], out = crossed(clip, incoming[0], call.inputs[0].dtype)
+        return out
+
+    def _must_agree(self, call: Call, clip: Clip) -> None:
+        """What becomes a clip in one call of a model does in all."""
+        for other in self.graph.calls_at(call.spot):
+            found = self.found.clips.get(other)
+            if found is None or not found.same(clip):
+                raise Refused(
+                    f"`{call.name}` after it would become another clip where it is called again"
+                )
 
     def _absorb(self, call: Call) -> None:
         read = arguments(call)
