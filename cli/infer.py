@@ -8,7 +8,9 @@ import click
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGES]...")
-@click.option("--model", metavar="MODEL.onnx", help="The exported network.  [default: ./model.onnx]")
+@click.option(
+    "--model", metavar="MODEL.onnx", help="The exported network.  [default: ./model.onnx]"
+)
 @click.option("--count", default=8, show_default=True, help="How many digits to show.")
 @click.option("--batch-size", default=256, show_default=True, help="Pictures answered at a time.")
 @click.option("--device", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True)
@@ -16,7 +18,9 @@ import click
 @click.option("--raw", is_flag=True, help="Bring pictures of digits to 28x28 and do no more.")
 @click.option("--scale", default=1.0, show_default=True, help="Multiply pixels, 0 to 255, by this.")
 @click.option("--offset", default=0.0, show_default=True, help="Then add this.")
-@click.option("--labels", type=click.Path(path_type=Path), help="A file with a class's name a line.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help="A file with a class's name a line."
+)
 @click.option(
     "--save-inputs",
     type=click.Path(path_type=Path),

@@ -1,8 +1,8 @@
 """The canonical form: the one graph a network has as ONNX, whatever the converter's mood.
 
 Inputs and outputs are named as the Keras model's; nodes after their layers, tensors and constants
-after their nodes; one Gemm or Conv with its bias per linear layer; nothing that changes nothing. The
-order and all names follow from the graph alone, so the same network gives the same bytes.
+after their nodes; one Gemm or Conv with its bias per linear layer; nothing that changes nothing.
+Order and names follow from the graph alone, so the same network gives the same bytes.
 """
 
 from collections import Counter
@@ -58,7 +58,7 @@ def canonical(graph: Graph, layers: set[str]) -> Graph:
 
 def settle(graph: Graph) -> None:
     """Apply all passes until none changes anything."""
-    while any([step(graph) for step in PASSES]):
+    while any([step(graph) for step in PASSES]):  # noqa: C419 - every pass has its turn
         infer_shapes(graph)
 
 
@@ -101,7 +101,7 @@ def give_outputs_their_own(graph: Graph) -> None:
         if port.tensor in own:
             made = Node("Identity", [port.tensor], [f"{port.name} of its own"], {}, f"/{port.name}")
             graph.nodes.append(made)
-            port = replace(port, tensor=made.output)  # noqa: PLW2901
+            port = replace(port, tensor=made.output)
         own.add(port.tensor)
         outputs.append(port)
     graph.outputs = outputs

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from kerasbn.deploy.session import Port, Session
 from kerasbn.errors import expected
 
+if TYPE_CHECKING:
+    from kerasbn.digits.pictures import Picture
+
 Array = NDArray[Any]
+Channels = Literal[1, 3]
 
 DIGITS = ("mnist", "mnist-sample")
 BATCH_SIZE = 256
@@ -48,7 +52,7 @@ class ImageInput:
 
     height: int | None
     width: int | None
-    channels: Literal[1, 3]
+    channels: Channels
     layout: Literal["hw", "hwc", "chw"]
     kind: Any
     batch: int | None
@@ -107,6 +111,29 @@ class Classifier:
         """Whether it was trained on MNIST, so that pictures are to be brought into MNIST's form."""
         metadata = self.session.metadata
         return metadata is not None and metadata.data.get("name") in DIGITS
+
+    def prepare(self, picture: "Picture", *, raw: bool = False) -> Array:
+        """A picture as the network is to see it: uint8, of the input's size, channels last.
+
+        For a network trained on MNIST the digit is brought into MNIST's form; for any other, the
+        picture is resized.
+
+        Args:
+            picture: what `kerasbn.digits.pictures.read_picture` gave.
+            raw: whether a digit too is only turned grey and resized.
+
+        Raises:
+            InputError: if there is no digit in the picture.
+        """
+        from kerasbn.digits.pictures import as_digit, as_input
+
+        wanted = self.input
+        if self.reads_digits and (wanted.height, wanted.width) == (28, 28):
+            return as_digit(picture, raw)[..., None]
+        height, width = picture.pixels.shape[:2]
+        return as_input(
+            picture, wanted.height or height, wanted.width or width, wanted.channels, "hwc"
+        )
 
     def classify(self, images: Array) -> list[Answer]:
         """The answer for each picture.
@@ -167,11 +194,12 @@ def as_probabilities(outputs: Array) -> Array:
     inside = bool(((outputs >= 0) & (outputs <= 1)).all())
     if outputs.shape[1] == 1:
         yes = outputs if inside else 1 / (1 + np.exp(-outputs))
-        return np.concatenate([1 - yes, yes], axis=1)
+        return np.hstack([1 - yes, yes])
     if inside and bool(np.allclose(outputs.sum(axis=1), 1, atol=1e-2)):
         return outputs
-    grown = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return grown / grown.sum(axis=1, keepdims=True)
+    grown: Array = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    grown /= grown.sum(axis=1, keepdims=True)
+    return grown
 
 
 def image_input(session: Session) -> ImageInput:
@@ -206,7 +234,7 @@ def _image_input(port: Port) -> ImageInput | None:
     if len(axes) != 3:
         return None
     if axes[2] in (1, 3):
-        return ImageInput(axes[0], axes[1], axes[2], "hwc", port.kind, batch)
+        return ImageInput(axes[0], axes[1], cast(Channels, axes[2]), "hwc", port.kind, batch)
     if axes[0] in (1, 3):
-        return ImageInput(axes[1], axes[2], axes[0], "chw", port.kind, batch)
+        return ImageInput(axes[1], axes[2], cast(Channels, axes[0]), "chw", port.kind, batch)
     return None

@@ -40,7 +40,7 @@ def convert(model: keras.Model, opset: int = OPSET) -> Graph:
     try:
         with _inlined(), _silent():
             traced = function.get_concrete_function()
-    except Exception as error:  # noqa: BLE001 - any layer's own code runs here
+    except Exception as error:
         raise _refusal(model, error) from error
     graph = read_graph(_tf2onnx(model, traced, opset))
     _lift_captured(graph, traced)
@@ -116,7 +116,7 @@ def _function(model: keras.Model) -> Any:  # noqa: ANN401 - a tf.function
         for at, tensor in enumerate(tensors)
     ]
 
-    @tf.function(input_signature=signature, autograph=False)
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow ships no types
     def predict(*arrays: Any) -> Any:  # noqa: ANN401 - symbolic tensors
         packed = keras.tree.pack_sequence_as(structure, list(arrays))
         # No `training=False`: it would overrule a layer's own training=True, which folding minds.
@@ -201,10 +201,10 @@ def _tf2onnx(model: keras.Model, traced: Any, opset: int) -> onnx.ModelProto:  #
                     custom_op_handlers={"Erfc": (_erfc, [])},
                 )
                 converted = optimizer.optimize_graph(converted, False, steps)
-            converted = converted.make_model(model.name)
-    except Exception as error:  # noqa: BLE001 - tf2onnx raises whatever its many parts do
+            written: onnx.ModelProto = converted.make_model(model.name)
+    except Exception as error:
         raise _refusal(model, error) from error
-    for node in _all_nodes(converted.graph):
+    for node in _all_nodes(written.graph):
         known = onnx.defs.has(node.op_type, max_inclusive_version=opset, domain=node.domain)
         if not known:
             layer, _ = layer_of(node.name, all_layer_names(model))
@@ -214,7 +214,7 @@ def _tf2onnx(model: keras.Model, traced: Any, opset: int) -> onnx.ModelProto:  #
                 f"one that ONNX has (opset {opset})",
                 "replace the layer by one made of plain operations",
             )
-    return converted
+    return written
 
 
 def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -39,7 +39,7 @@ def first_that_differs(path: Path, model: onnx.ModelProto, samples: list[Array])
     )
     for (node, _), a, b in zip(made, first, second, strict=True):
         if not np.allclose(_first(a, count), _first(b, count), rtol=1e-5, atol=1e-7):
-            return node.name or node.output[0]
+            return str(node.name or node.output[0])
     return "unknown"
 
 

@@ -209,13 +209,14 @@ def _check(path: Path, model: keras.Model) -> Difference:
     if not difference.is_close:
         raise CheckFailedError(
             f"model '{model.name}': as ONNX it would answer otherwise than in Keras, by "
-            f"{difference.from_float64:.1e} of its largest output where {difference.allowed:.1e} is "
-            "allowed; nothing was written. Try --no-fold, and report it"
+            f"{difference.from_float64:.1e} of its largest output where {difference.allowed:.1e} "
+            "is allowed; nothing was written. Try --no-fold, and report it"
         )
     return difference
 
 
 def operations(proto: onnx.ModelProto) -> dict[str, int]:
+    """How many nodes of each kind a graph has, in the order of their first."""
     counts: dict[str, int] = {}
     for node in proto.graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1

@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from kerasbn.deploy.onnx_graph import Graph, Node, write_graph
+from kerasbn.deploy.onnx_graph import Graph, write_graph
 from kerasbn.deploy.session import Session
 from kerasbn.errors import expected
 from kerasbn.folding.check import answers
@@ -19,8 +19,8 @@ from kerasbn.folding.rewrite import rewrite
 
 Array = NDArray[Any]
 
-# Against float64, a file may be this many times as far off as the Keras network itself, or this many
-# roundings of its type, whichever is more.
+# Against float64, a file may be this many times as far off as the Keras network itself, or this
+# many roundings of its type, whichever is more.
 _TIMES, _ROUNDINGS = 4, 16
 # Keras computes parts of some layers in float32, whatever the network's type.
 _FLOAT64 = 1e-6
@@ -137,9 +137,11 @@ def own_error(graph: Graph, model: keras.Model, inputs: list[Array]) -> float | 
     """
     single, double = TensorProto.FLOAT, TensorProto.DOUBLE
     wide = [
-        Node(n.op, n.inputs, n.outputs, n.attributes | ({"to": double} if n.attributes.get("to") == single
-             else {}), n.name, n.domain) for n in graph.nodes
-    ]  # fmt: skip
+        replace(node, attributes=node.attributes | {"to": double})
+        if node.attributes.get("to") == single
+        else replace(node)
+        for node in graph.nodes
+    ]
     constants = {
         name: value.astype(np.float64) if value.dtype == np.float32 else value
         for name, value in graph.constants.items()

@@ -24,7 +24,7 @@ def flatten(graph: Graph) -> bool:
         if target is None or target.size != 2 or target[0] not in (-1, 0):
             continue
         shape, columns = graph.shape(node.inputs[0]), int(target[1])
-        if columns == -1 and target[0] == 0 or is_flat(shape, (None, columns)):
+        if (columns == -1 and target[0] == 0) or is_flat(shape, (None, columns)):
             if shape is None or len(shape) < 2:
                 continue
             graph.change(node, op="Flatten", inputs=node.inputs[:1], attributes={"axis": 1})

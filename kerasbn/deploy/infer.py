@@ -1,20 +1,20 @@
-"""What `kerasbn infer` shows: digits of a data set with their answers, or the answers for pictures."""
+"""What `kerasbn infer` shows: the answers for pictures, or digits of a data set with theirs."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import floor
 from pathlib import Path
-from shutil import get_terminal_size
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.deploy.classifier import Answer, Classifier
-from kerasbn.deploy.drawing import side_by_side
-from kerasbn.digits.files import Digits, survey
 from kerasbn.errors import CheckFailedError, InputError, expected
+
+if TYPE_CHECKING:
+    from kerasbn.digits.files import Digits
 
 DEFAULT = Path("model.onnx")
 
@@ -53,8 +53,12 @@ class Shown:
             caption(answer, str(label))
             for answer, label in zip(self.answers, self.labels, strict=True)
         ]
+        from shutil import get_terminal_size
+
+        from kerasbn.deploy.drawing import side_by_side
+
         width = columns or get_terminal_size().columns
-        drawn = side_by_side(self.images, captions, width, sys.stdout.encoding or "ascii")
+        drawn = side_by_side(list(self.images), captions, width, sys.stdout.encoding or "ascii")
         if self.accuracy is None:
             return f"{drawn}\n\n{self.note}"
         return (
@@ -171,8 +175,10 @@ def show_digits(classifier: Classifier, count: int, data_dir: str | None = None)
     )
 
 
-def _at_hand(name: str, data_dir: str | None) -> Digits:
+def _at_hand(name: str, data_dir: str | None) -> "Digits":
     """The digits called `name`; for the full MNIST the sample will do."""
+    from kerasbn.digits.files import survey  # looks in many places, for which it needs much
+
     if name == "mnist-sample":
         data_dir = None
     places = survey("auto" if name == "mnist" else name, data_dir)
@@ -184,7 +190,7 @@ def _at_hand(name: str, data_dir: str | None) -> Digits:
     return next((digits for digits in whole if digits.name == name), whole[0])
 
 
-def _why_no_accuracy(digits: Digits, data: dict[str, Any]) -> str:
+def _why_no_accuracy(digits: "Digits", data: dict[str, Any]) -> str:
     if digits.name != data["name"]:
         return (
             "No accuracy: these are digits of the sample, and this network was trained on the full "
@@ -213,15 +219,6 @@ def _row(name: str, answer: Answer) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def answer_batches(
-    classifier: Classifier, pictures: Sequence[tuple[str, Images]], answered: Answered
-) -> None:
-    """Answer pictures of one size together and add them, in their order, to `answered`."""
-    images = np.stack([image for _, image in pictures])
-    answered.names.extend(name for name, _ in pictures)
-    answered.answers.extend(classifier.classify(images))
-
-
 def answer_pictures(
     classifier: Classifier,
     sources: Sequence[str],
@@ -229,4 +226,61 @@ def answer_pictures(
     raw: bool = False,
     save_inputs: Path | None = None,
 ) -> Answered:
-    raise InputError("not yet")
+    """The answers for pictures from files, folders, patterns and standard input.
+
+    Args:
+        classifier: the network to ask.
+        sources: as `kerasbn.digits.pictures.collect` takes them.
+        raw: whether pictures of digits are only turned grey and resized.
+        save_inputs: a folder for what the network saw, a PNG for each picture.
+
+    Raises:
+        InputError: if a source is not there, or the only picture there is cannot be answered.
+    """
+    from kerasbn.digits.pictures import STDIN, collect, read_picture
+
+    files = collect(list(sources))
+    answered = Answered()
+    waiting: list[tuple[str, Images]] = []
+    for file in files:
+        name = "standard input" if file == STDIN else str(file)
+        try:
+            image = classifier.prepare(read_picture(file), raw=raw)
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            answered.failed[name] = str(error)
+            continue
+        if save_inputs is not None:
+            _save(image, save_inputs, f"{len(answered.names) + len(waiting) + 1}-{Path(name).stem}")
+        if waiting and (
+            len(waiting) == classifier.batch_size or waiting[0][1].shape != image.shape
+        ):
+            _answer(classifier, waiting, answered)
+        waiting.append((name, image))
+    if waiting:
+        _answer(classifier, waiting, answered)
+    return answered
+
+
+def _answer(classifier: Classifier, waiting: list[tuple[str, Images]], answered: Answered) -> None:
+    """Answer pictures of one size together, and wait for none any more."""
+    answered.answers.extend(classifier.classify(np.stack([image for _, image in waiting])))
+    answered.names.extend(name for name, _ in waiting)
+    waiting.clear()
+
+
+def _save(image: Images, folder: Path, name: str) -> None:
+    from PIL import Image
+
+    from kerasbn.writing import replacing
+
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise expected(
+            f"--save-inputs {folder}", f"a folder that cannot be made ({error.strerror})",
+            "one in a folder that exists",
+        ) from error  # fmt: skip
+    with replacing(folder / f"{name}.png") as temporary:
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(temporary)

@@ -1,6 +1,5 @@
 """What an exported file says of itself, in ONNX's `metadata_props`."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -53,7 +52,7 @@ def read_metadata(properties: Mapping[str, str]) -> Metadata | None:
     if not found["version"]:
         return None
     kinds = {"plan": list, "data": dict, "labels": list, "scalings": list, "probabilities": bool}
-    values = {key: _parsed(text or "", kinds[key]) if key in kinds else text or ""
+    values: dict[str, Any] = {key: _parsed(text or "", kinds[key]) if key in kinds else text or ""
               for key, text in found.items()}  # fmt: skip
     for key in ("labels", "scalings", "plan"):
         values[key] = tuple(values[key])
@@ -61,7 +60,9 @@ def read_metadata(properties: Mapping[str, str]) -> Metadata | None:
 
 
 def digest(model: "keras.Model") -> str:
-    """SHA-256 of a network's configuration and weights; equal for equal networks, wherever saved."""
+    """SHA-256 of a network's configuration and weights, wherever it is saved."""
+    import hashlib
+
     import keras
     import numpy as np
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -177,7 +176,7 @@ def read_graph(model: onnx.ModelProto) -> Graph:
                 attributes,
                 proto.name,
                 "" if proto.domain == "ai.onnx" else proto.domain,
-            )  # fmt: skip
+            )
         )
     graph = Graph(
         nodes,

@@ -7,7 +7,8 @@ from typing import Literal
 from kerasbn.deploy.fuse import LINEAR
 from kerasbn.deploy.onnx_graph import Array, Graph, Node
 
-KINDS = ("normalization", "scaling")
+Kind = Literal["normalization", "scaling"]
+KINDS: tuple[Kind, ...] = ("normalization", "scaling")
 
 _AFFINE = ("Mul", "Div", "Add", "Sub")
 # What may stand between the Mul and the Add of one normalization, or before a linear layer's bias.
@@ -24,7 +25,7 @@ class Residual:
         nodes: the names of its nodes.
     """
 
-    kind: Literal["normalization", "scaling"]
+    kind: Kind
     nodes: tuple[str, ...]
 
 
@@ -34,8 +35,9 @@ def residuals(graph: Graph, scalings: Collection[str] | None = None) -> tuple[Re
     That is a Mul, Div, Add or Sub by a constant that varies along one axis at most; several in a
     row are one map. An Add right behind a linear layer that has no other bias is that layer's bias.
     Before the first layer with weights a constant for all channels counts too, and there it is a
-    scaling, unless `scalings` names the layers that are. Nodes of a layer that computes statistics of each sample, or that is an activation, are
-    that layer's own: a LayerNormalization's gamma, a PReLU's slope.
+    scaling, unless `scalings` names the layers that are. Nodes of a layer that computes statistics
+    of each sample, or that is an activation, are that layer's own: a LayerNormalization's gamma, a
+    PReLU's slope.
     """
     mixed = _mixed_layers(graph)
     behind_weights = _behind_weights(graph)

@@ -71,7 +71,7 @@ class Session:
         named = arrays if isinstance(arrays, Mapping) else self._by_name(arrays)
         try:
             return list(self._session.run(None, dict(named)))
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises several kinds, none of them public
+        except Exception as error:
             raise InputError(
                 f"{self.path}: the network cannot compute this ({_first(error)})"
             ) from error
@@ -88,7 +88,7 @@ class Session:
 def _open(path: Path, options: Any, providers: list[str]) -> Any:  # noqa: ANN401 - untyped library
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # noqa: BLE001 - a damaged file makes onnxruntime raise many kinds
+    except Exception as error:
         raise expected(
             path, f"a file that onnxruntime cannot read ({_first(error)})", "a whole ONNX network",
             "kerasbn export OUT.onnx makes one",

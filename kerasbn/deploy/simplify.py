@@ -4,6 +4,7 @@ A pass takes a graph, changes it in place and says whether it did.
 """
 
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ _LARGEST_FOLDED = 1 << 24
 
 
 def drop_idle(graph: Graph) -> bool:
-    """``y = x`` by another name: Identity, and a Cast, Reshape or Transpose that changes nothing."""
+    """``y = x`` by any name: Identity; a Cast, Reshape or Transpose that changes nothing."""
     idle = [node for node in graph.nodes if _is_idle(graph, node)]
     for node in idle:
         graph.bypass(node)
@@ -30,7 +31,7 @@ def _is_idle(graph: Graph, node: Node) -> bool:
         return True
     source = node.inputs[0] if node.inputs else ""
     if node.op == "Cast":
-        return graph.types.get(source) == node.attributes["to"]
+        return bool(graph.types.get(source) == node.attributes["to"])
     if node.op == "Transpose":
         order = node.attributes.get("perm")
         return order is not None and list(order) == sorted(order)
@@ -51,8 +52,8 @@ def merge_casts(graph: Graph) -> bool:
         narrow = graph.types.get(before.inputs[0])
         if narrow is None:
             continue
-        kinds = [helper.tensor_dtype_to_np_dtype(k) for k in (narrow, before.attributes["to"])]
-        if np.can_cast(*kinds, "safe"):
+        wide = helper.tensor_dtype_to_np_dtype(before.attributes["to"])
+        if np.can_cast(helper.tensor_dtype_to_np_dtype(narrow), wide, "safe"):
             graph.change(node, inputs=[before.inputs[0]])
             changed = True
     return changed
@@ -96,7 +97,8 @@ def _value_of(graph: Graph, node: Node) -> Array:
     values = {name: graph.constants[name] for name in node.reads()}
     alone = Graph([node], values, [], [unknown], graph.opset)
     model = write_graph(alone, "constant")
-    return np.asarray(ReferenceEvaluator(model).run(None, {})[0])
+    outputs: Any = ReferenceEvaluator(model).run(None, {})
+    return np.asarray(outputs[0])
 
 
 def merge_equal(graph: Graph) -> bool:
@@ -208,7 +210,7 @@ def _measure(graph: Graph, reshapes: list[Node], others: list[str], at: int) -> 
         port.tensor: np.zeros(
             [
                 (2, 3, 7)[at] if axis == "batch" else axis if isinstance(axis, int) else next(sizes)
-                for axis in port.shape
+                for axis in port.shape or ()
             ],
             helper.tensor_dtype_to_np_dtype(port.type),
         )
@@ -230,7 +232,7 @@ def _measure(graph: Graph, reshapes: list[Node], others: list[str], at: int) -> 
 
 
 def order(graph: Graph) -> None:
-    """Put the nodes in the one order that follows from the graph alone: depth first from the outputs.
+    """Put the nodes in the order that follows from the graph alone, depth first from the outputs.
 
     Every node stands after those it reads from; a node's inputs are made in the order it has them.
     """

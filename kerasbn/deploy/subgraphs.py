@@ -27,7 +27,7 @@ def rename_outside(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 
 
 def rename_inside(graph: onnx.GraphProto, prefix: str) -> None:
-    """Name what a subgraph makes itself after `prefix` and its place; nothing else tells it apart."""
+    """Bring a subgraph into its one form: what it makes is named after `prefix` and its place."""
     graph.name = prefix
     graph.doc_string = ""
     _drop_idle_inside(graph)

@@ -4,14 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from kerasbn.quiet import quiet_tensorflow
 
 quiet_tensorflow()
 
 import keras  # noqa: E402 - TensorFlow first, quietly
 import numpy as np  # noqa: E402
-from kerasbn.folding.worn import wear_in  # noqa: E402
 from keras import layers as L  # noqa: E402, N812 - as Keras's own documentation has it
+
+from kerasbn.folding.worn import wear_in  # noqa: E402
 
 Arrays = list[np.ndarray[Any, np.dtype[Any]]]
 
@@ -207,10 +209,10 @@ def inputs_for(model: keras.Model, count: int, seed: int = 1) -> Arrays:
     for tensor in model.inputs:
         shape = (count, *(axis or 9 for axis in tensor.shape[1:]))
         if tensor.dtype.startswith(("int", "uint")):
-            array = random.integers(0, 256 if tensor.dtype == "uint8" else 20, shape)
+            top = 256 if tensor.dtype == "uint8" else 20
+            arrays.append(random.integers(0, top, shape).astype(tensor.dtype))
         else:
-            array = random.normal(size=shape)
-        arrays.append(array.astype(tensor.dtype))
+            arrays.append(random.normal(size=shape).astype(tensor.dtype))
     return arrays
 
 

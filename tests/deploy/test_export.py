@@ -230,7 +230,7 @@ def test_opsets_that_cannot_be_written(opset: int, make_network: Make, tmp_path:
 
 
 @keras.saving.register_keras_serializable("tests")
-class Determinant(keras.layers.Layer):  # type: ignore[misc] # Keras ships no types
+class Determinant(keras.layers.Layer):
     """A layer that ONNX has a node for, and tf2onnx has not."""
 
     def call(self, x: Any) -> Any:
@@ -257,9 +257,7 @@ def test_a_model_without_fixed_inputs_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_would_answer_otherwise_is_not_written(
     make_network: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kerasbn.deploy.export as module
-
-    convert = module.convert
+    from kerasbn.deploy.convert import convert
 
     def wrong(*args: Any) -> Any:
         graph = convert(*args)
@@ -267,7 +265,7 @@ def test_a_file_that_would_answer_otherwise_is_not_written(
         graph.constants[name] = graph.constants[name] * np.float32(1.00002)
         return graph
 
-    monkeypatch.setattr(module, "convert", wrong)
+    monkeypatch.setattr("kerasbn.deploy.export.convert", wrong)
     path = tmp_path / "model.onnx"
     path.write_text("what stood here before")
     with pytest.raises(CheckFailedError, match="would answer otherwise"):

@@ -124,7 +124,7 @@ def test_a_fold_with_a_wrong_epsilon_fails_faithful(
 
 
 @keras.saving.register_keras_serializable("tests")
-class BatchCentred(keras.layers.Layer):  # type: ignore[misc] # Keras ships no types
+class BatchCentred(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         return x - keras.ops.mean(x, axis=0, keepdims=True)
 
