@@ -56,8 +56,10 @@ def find_ink(grey: Grey, dirty: bool = True) -> Grey:
     amount: Grey = np.clip((ink - none) / (full - none), 0, 1).astype(np.float32)
     if dirty:
         strong = without_specks(strong, ink)
+        within = np.zeros_like(strong)
+        within[bounds(strong)] = True
         edge = int(np.ceil(EDGE * max(extent(strong))))
-        amount[~spread(strong, 2 * edge + 1, np.maximum)] = 0
+        amount[~within | ~spread(strong, 2 * edge + 1, np.maximum)] = 0
     return amount
 
 

@@ -5,6 +5,7 @@ the same batches in the same order. Pixels stay raw `uint8` up to the network.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -93,6 +94,20 @@ def index_chunks(schedule: Schedule, seed: int, first_epoch: int = 0) -> tf.data
 
     epochs = tf.data.Dataset.range(first_epoch, schedule.epochs)
     return epochs.flat_map(epoch_chunks).prefetch(2)
+
+
+def index_lanes(schedule: Schedule, seeds: Sequence[int], first_epoch: int = 0) -> tf.data.Dataset:
+    """The batches of several seeds side by side, a lane for each.
+
+    Yields what `index_chunks` does, the indices as int32 `[chunk_steps, seeds, batch_size]`: in
+    each lane the same digits in the same order as that seed has alone.
+    """
+    lanes = [index_chunks(schedule, seed, first_epoch) for seed in seeds]
+
+    def side_by_side(*chunks: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.stack([indices for indices, _ in chunks], axis=1), chunks[0][1]
+
+    return tf.data.Dataset.zip(tuple(lanes)).map(side_by_side).prefetch(2)
 
 
 def batches(split: Split, batch_size: int, seed: int, epoch: int) -> tf.data.Dataset:
