@@ -41,9 +41,11 @@ def command(
       kerasbn verify model.onnx
       kerasbn verify model.onnx --against model.keras --inputs photos.npz
     """
+    from kerasbn.deploy.session import Session
     from kerasbn.deploy.verify import verify, write_beside
     from kerasbn.quiet import quiet_tensorflow
 
+    Session(model)  # a file that is none is told before TensorFlow takes its seconds to load
     quiet_tensorflow(verbose)
     found = verify(model, against, inputs=inputs, strict=strict)
     write_beside(found)

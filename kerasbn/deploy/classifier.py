@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasbn.deploy.checksum import check_whole
 from kerasbn.deploy.session import Port, Session
 from kerasbn.errors import expected
 
@@ -89,6 +90,7 @@ class Classifier:
     ) -> None:
         if batch_size < 1:
             raise expected(f"--batch-size {batch_size}", batch_size, "a whole number above 0")
+        check_whole(Path(path))
         self.session = Session(path, device)
         self.input = image_input(self.session)
         self.batch_size = self.input.batch or batch_size

@@ -11,6 +11,7 @@ import keras
 import onnx
 
 from kerasbn.deploy.canonical import canonical
+from kerasbn.deploy.checksum import KEY, PLACEHOLDER, with_checksum
 from kerasbn.deploy.convert import OPSET, all_layer_names, convert, scaling_paths, with_softmax
 from kerasbn.deploy.faithful import Difference, compare
 from kerasbn.deploy.metadata import Metadata, digest
@@ -170,14 +171,14 @@ def export(
         scalings=scaling_paths(network),
         probabilities=probabilities,
     )
-    onnx.helper.set_model_props(proto, metadata.properties())
+    onnx.helper.set_model_props(proto, metadata.properties() | {KEY: PLACEHOLDER})
     if proto.ByteSize() > _LARGEST_FILE:
         raise expected(
             f"model '{model.name}'", f"{proto.ByteSize()} bytes of weights", "less than 2 GiB",
             "ONNX files of one piece hold no more",
         )  # fmt: skip
     with replacing(path) as temporary:
-        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+        temporary.write_bytes(with_checksum(proto.SerializeToString(deterministic=True)))
         difference = _check(temporary, original)
     return Exported(
         path,

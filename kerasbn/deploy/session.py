@@ -1,6 +1,7 @@
 """A network in an ONNX file, by onnxruntime: arrays in, answers out. Keras is not loaded here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,14 @@ class Session:
         options.log_severity_level = 4  # what matters of the log is said by the errors raised here
         options.intra_op_num_threads = threads
         _check_file(self.path)
-        self._session = _open(self.path, options, _providers(device))
-        self.inputs = [_port(port) for port in self._session.get_inputs()]
-        self.outputs = [_port(port) for port in self._session.get_outputs()]
-        properties = self._session.get_modelmeta().custom_metadata_map
+        with _in_words(self.path):
+            # Its fallback would print to standard output, and try the same again.
+            self._session = onnxruntime.InferenceSession(
+                str(self.path), options, providers=_providers(device), enable_fallback=0
+            )
+            self.inputs = [_port(port) for port in self._session.get_inputs()]
+            self.outputs = [_port(port) for port in self._session.get_outputs()]
+            properties = self._session.get_modelmeta().custom_metadata_map
         self.metadata: Metadata | None = read_metadata(properties)
 
     def run(self, arrays: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
@@ -85,14 +90,20 @@ class Session:
         return {port.name: array for port, array in zip(self.inputs, arrays, strict=True)}
 
 
-def _open(path: Path, options: Any, providers: list[str]) -> Any:  # noqa: ANN401 - untyped library
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Turn what onnxruntime raises over a damaged file, errors of many kinds, into one line."""
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        yield
+    except InputError:
+        raise
     except Exception as error:
         raise expected(
-            path, f"a file that onnxruntime cannot read ({_first(error)})", "a whole ONNX network",
+            path,
+            f"a file that onnxruntime cannot read ({_first(error)})",
+            "a whole ONNX network",
             "kerasbn export OUT.onnx makes one",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _check_file(path: Path) -> None:

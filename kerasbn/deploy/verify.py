@@ -101,8 +101,14 @@ def verify(
     """
     path = Path(path)
     session = Session(path)
-    model = onnx.load(path)
-    graph = read_graph(model)
+    try:
+        model = onnx.load(path)
+        graph = read_graph(model)
+    except Exception as error:  # a damaged file makes onnx raise many kinds
+        said = " ".join(str(error).split())[:200]
+        raise expected(
+            path, f"a file that onnx cannot read ({said})", "a whole ONNX network"
+        ) from error
     properties = {entry.key: entry.value for entry in model.metadata_props}
     metadata = read_metadata(properties)
     samples = _samples(session, graph, inputs)

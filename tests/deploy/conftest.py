@@ -216,7 +216,7 @@ def inputs_for(model: keras.Model, count: int, seed: int = 1) -> Arrays:
     return arrays
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(scope="module", params=NETWORKS)
 def network(request: pytest.FixtureRequest) -> keras.Model:
     """Each network in turn, worn in."""
     keras.utils.set_random_seed(0)

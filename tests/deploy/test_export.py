@@ -35,24 +35,28 @@ def keras_answers(model: keras.Model, arrays: list[Any]) -> list[np.ndarray[Any,
     return [np.asarray(out) for out in keras.tree.flatten(model(packed, training=False))]
 
 
-@pytest.mark.parametrize("fold", [True, False])
-def test_answers_as_keras_does(
-    network: keras.Model, fold: bool, tmp_path: Path, make_inputs: Any
-) -> None:
-    path = tmp_path / "model.onnx"
-    export(network, path, fold=fold)
+@pytest.fixture(scope="module", params=["folded", "unfolded"])
+def exported(
+    request: pytest.FixtureRequest, network: keras.Model, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    export(network, path, fold=request.param == "folded")
+    return path
+
+
+def test_answers_as_keras_does(exported: Path, network: keras.Model, make_inputs: Any) -> None:
     for count in (1, 5):
         inputs = make_inputs(network, count, seed=count)
-        for got, want in zip(answers(path, inputs), keras_answers(network, inputs), strict=True):
+        wanted = keras_answers(network, inputs)
+        for got, want in zip(answers(exported, inputs), wanted, strict=True):
             assert got.shape == want.shape
             assert got.dtype == want.dtype
             gap = np.abs(got.astype(float) - want.astype(float)).max()
             assert gap <= ALLOWED[str(want.dtype)] * np.abs(want.astype(float)).max()
 
 
-def test_form_is_canonical(network: keras.Model, tmp_path: Path) -> None:
-    export(network, tmp_path / "model.onnx")
-    graph = onnx.load(tmp_path / "model.onnx").graph
+def test_form_is_canonical(exported: Path) -> None:
+    graph = onnx.load(exported).graph
     made = [out for node in graph.node for out in node.output if out]
     assert len(made) == len(set(made))
     assert len({node.name for node in graph.node}) == len(graph.node)

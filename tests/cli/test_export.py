@@ -1,0 +1,140 @@
+"""`kerasbn train --bn && kerasbn export model.onnx && kerasbn verify model.onnx`, typed just so."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+TRAIN = ["train", "--bn", "--dataset", "mnist-sample", "--epochs", "2", "--quiet", "--run", "first"]
+
+
+def kerasbn(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "kerasbn", *arguments], cwd=folder, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A current folder with one run."""
+    folder = tmp_path_factory.mktemp("work")
+    code, _, err = kerasbn(folder, *TRAIN)
+    assert code == 0, err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path) -> tuple[Path, Any]:
+    code, out, err = kerasbn(trained, "export", "model.onnx")
+    assert (code, err) == (0, "")
+    return trained, out
+
+
+def test_export_tells_what_it_wrote(exported: tuple[Path, str]) -> None:
+    folder, out = exported
+    lines = out.splitlines()
+    source = Path("saved_models/first/model.keras")
+    size = (folder / "model.onnx").stat().st_size
+    assert lines[0] == f"model.onnx: {size:,} bytes from {source}"
+    assert lines[1] == "  nodes: 1 Cast, 1 Flatten, 3 Gemm, 2 Relu"
+    assert lines[2] == "  left unfolded: nothing"
+
+
+def test_the_plan_is_written_beside_the_run(exported: tuple[Path, str]) -> None:
+    folder, _ = exported
+    plan = json.loads((folder / "saved_models/first/plan.json").read_text())
+    properties = {p.key: p.value for p in onnx.load(folder / "model.onnx").metadata_props}
+    assert plan == json.loads(properties["kerasbn.plan"])
+    assert {decision["decision"] for decision in plan} == {"fold"}
+    record = json.loads((folder / "saved_models/first/run.json").read_text())
+    assert json.loads(properties["kerasbn.data"]) == record["data"]
+    assert json.loads(properties["kerasbn.labels"]) == list("0123456789")
+    assert properties["kerasbn.run"] == "first"
+
+
+def test_infer_then_shows_the_accuracy_of_training(exported: tuple[Path, str]) -> None:
+    folder, _ = exported
+    record = json.loads((folder / "saved_models/first/run.json").read_text())
+    code, out, err = kerasbn(folder, "infer", "--json")
+    assert (code, err) == (0, "")
+    trained = [f"{value:.4f}" for value in numbers(record)]
+    assert f"{json.loads(out)['accuracy']:.4f}" in trained
+
+
+def numbers(value: Any) -> list[float]:
+    """All numbers anywhere in a record."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in numbers(item)]
+    return [value] if isinstance(value, float) else []
+
+
+def test_verify_passes_and_writes_its_result_beside_the_run(exported: tuple[Path, str]) -> None:
+    folder, _ = exported
+    code, out, err = kerasbn(folder, "verify", "model.onnx")
+    assert (code, err) == (0, "")
+    verdicts = [line.split(";")[0].strip() for line in out.splitlines()]
+    assert verdicts == [
+        "model.onnx: passed", "folded: passed", "faithful: passed", "deterministic: passed",
+    ]  # fmt: skip
+    written = json.loads((folder / "saved_models/first/verify.json").read_text())
+    assert written["passed"]
+    assert written["faithful"]["figures"]["samples"] == 256
+
+
+def test_unfolded_fails_verify_with_exit_code_1(exported: tuple[Path, str]) -> None:
+    folder, _ = exported
+    code, out, _ = kerasbn(folder, "export", "plain.onnx", "--no-fold", "--json")
+    assert code == 0
+    kinds = [residual["kind"] for residual in json.loads(out)["residuals"]]
+    assert sorted(kinds) == ["normalization", "normalization", "scaling"]
+    code, out, err = kerasbn(
+        folder, "verify", "plain.onnx", "--against", "saved_models/first/model.keras", "--json"
+    )
+    assert code == 1
+    assert err == "kerasbn: plain.onnx: is not folded\n"
+    assert json.loads(out)["folded"]["verdict"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["export", "absent/model.onnx"], "received a folder that does not exist"),
+        (["export", "model.txt"], "expected one ending in .onnx"),
+        (["export", "new.onnx", "--model", "nobody"], "received no run of this name"),
+        (["export", "new.onnx", "--model", "text.keras"], "text.keras: received"),
+        (["export", "new.onnx", "--model", "cut.keras"], "cut.keras: received"),
+        (["export", "new.onnx", "--opset", "99"], "--opset 99: received 99"),
+        (["verify", "absent.onnx"], "absent.onnx: received no such file"),
+        (["verify", "text.onnx"], "text.onnx: received a file that onnxruntime cannot read"),
+        (["verify", "cut.onnx"], "cut.onnx: received a file that onnxruntime cannot read"),
+        (["verify", "model.onnx", "--against", "nobody"], "received no run of this name"),
+        (["verify", "model.onnx", "--inputs", "absent.npz"], "absent.npz: received"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    arguments: list[str], line: str, exported: tuple[Path, str]
+) -> None:
+    folder, _ = exported
+    for name, whole in (
+        ("cut.onnx", folder / "model.onnx"),
+        ("cut.keras", folder / "saved_models/first/model.keras"),
+    ):
+        content = whole.read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+    for name in ("text.keras", "text.onnx"):
+        (folder / name).write_text("hello")
+    before = set(folder.rglob("*"))
+    code, out, err = kerasbn(folder, *arguments)
+    assert (code, out) == (2, ""), err
+    assert line in err
+    assert err.count("\n") == 1
+    assert set(folder.rglob("*")) == before

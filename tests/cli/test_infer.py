@@ -1,0 +1,344 @@
+"""`kerasbn infer` as a user types it, on networks exported once."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from kerasbn.cli.main import main
+
+Images = np.ndarray[Any, Any]
+
+EXPORT = """
+import sys
+from kerasbn.quiet import quiet_tensorflow
+quiet_tensorflow()
+from kerasbn import export
+from kerasbn.training.networks import mlp
+from kerasbn.digits.files import load
+from kerasbn.folding.worn import wear_in
+model = mlp(hidden=(8,))
+wear_in(model)
+for name in ("mnist", "mnist-sample"):
+    export(model, f"{sys.argv[1]}/{name}.onnx", labels=[*"0123456789"], data={"name": name})
+"""
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a network for the full MNIST and one for the sample."""
+    folder = tmp_path_factory.mktemp("networks")
+    subprocess.run([sys.executable, "-c", EXPORT, str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture
+def here(networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a model.onnx, and no MNIST anywhere."""
+    (tmp_path / "model.onnx").write_bytes((networks / "mnist-sample.onnx").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERASBN_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process: its exit code, standard output and standard error."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = 0
+        try:
+            main(list(arguments))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return command
+
+
+def seven() -> Images:
+    """Dark ink on light paper, 60 x 40."""
+    paper = np.full((60, 40, 3), 230, np.uint8)
+    paper[10:16, 8:32] = 20
+    for row in range(16, 50):
+        left = 28 - (row - 16) // 3
+        paper[row, left : left + 5] = 20
+    return paper
+
+
+def one_line(err: str) -> bool:
+    return err.count("\n") == 1 and err.startswith("kerasbn: ")
+
+
+@pytest.mark.usefixtures("here")
+def test_shows_digits_and_the_accuracy(run: Any) -> None:
+    code, out, err = run("infer", "--count", "3")
+    assert (code, err) == (0, "")
+    assert "▀" in out
+    assert out.splitlines()[-1].startswith("accuracy ")
+    assert out.splitlines()[-1].endswith("on 1,000 test digits of mnist-sample")
+
+
+@pytest.mark.usefixtures("here")
+def test_accuracy_is_that_of_the_test_digits(run: Any) -> None:
+    from kerasbn.deploy.session import Session
+    from kerasbn.digits.files import load
+
+    _, out, _ = run("infer", "--json", "--count", "5", "--batch-size", "7")
+    found = json.loads(out)
+    test = load("mnist-sample").test
+    logits = Session("model.onnx").run([test.images])[0]
+    assert found["accuracy"] == (logits.argmax(1) == test.labels).mean()
+    assert found["tested"] == 1000
+    assert [row["answer"] for row in found["images"]] == [str(n) for n in logits[:5].argmax(1)]
+    assert [row["true"] for row in found["images"]] == [str(n) for n in test.labels[:5]]
+    wanted = np.exp(logits[:5] - logits[:5].max(1, keepdims=True))
+    wanted /= wanted.sum(1, keepdims=True)
+    assert np.allclose([row["probabilities"] for row in found["images"]], wanted, atol=1e-6)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_network_that_has_seen_the_digits_reports_no_accuracy(networks: Path, run: Any) -> None:
+    code, out, _ = run("infer", "--model", str(networks / "mnist.onnx"))
+    assert code == 0
+    assert "▀" in out
+    assert "No accuracy" in out
+    assert "full MNIST, which holds them all" in out
+    assert "accuracy 0" not in out
+    found = json.loads(run("infer", "--json", "--model", str(networks / "mnist.onnx"))[1])
+    assert found["accuracy"] is None
+
+
+def test_pictures_folders_patterns_and_standard_input(
+    here: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = here / "digits"
+    folder.mkdir()
+    Image.fromarray(seven()).save(folder / "a.png")
+    Image.fromarray(seven()).save(folder / "b.jpg", quality=95)
+    code, out, _ = run("infer", "digits/a.png")
+    assert code == 0
+    name, answer, probability = out.split()
+    assert (name, answer in "0123456789", probability[-1]) == ("digits/a.png", True, "%")
+    for argument in ("digits", "digits/*.*"):
+        code, out, _ = run("infer", argument)
+        assert [line.split()[0] for line in out.splitlines()] == ["digits/a.png", "digits/b.jpg"]
+    with (folder / "a.png").open() as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        code, out, _ = run("infer", "-")
+    assert out.split()[:2] == ["standard", "input"]
+    assert out.split()[2] == answer
+
+
+@pytest.mark.usefixtures("here")
+def test_what_the_network_saw_can_be_written(run: Any) -> None:
+    from kerasbn.digits.pictures import as_digit, read_picture
+
+    Image.fromarray(seven()).save("a.png")
+    for flags in ([], ["--raw"]):
+        assert run("infer", "a.png", "--save-inputs", "seen", *flags)[0] == 0
+        with Image.open("seen/1-a.png") as seen:
+            wanted = as_digit(read_picture("a.png"), bool(flags))
+            assert np.array_equal(np.asarray(seen), wanted)
+
+
+def test_in_a_folder_the_good_are_answered_and_the_bad_are_named(here: Path, run: Any) -> None:
+    folder = here / "digits"
+    folder.mkdir()
+    Image.fromarray(seven()).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"no picture")
+    Image.fromarray(seven()).save(folder / "c.png")
+    code, out, err = run("infer", "digits")
+    assert code == 1
+    assert [line.split()[0] for line in out.splitlines()] == ["digits/a.png", "digits/c.png"]
+    assert "digits/b.png: received a file that is no picture" in err
+    assert err.splitlines()[-1] == "kerasbn: 1 of 3 pictures could not be answered"
+    found = json.loads(run("infer", "digits", "--json")[1])
+    assert list(found["failed"]) == ["digits/b.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_pictures_of_every_kind(run: Any) -> None:
+    picture = Image.fromarray(seven())
+    picture.convert("CMYK").save("cmyk.jpg")
+    picture.convert("RGBA").save("alpha.png")
+    Image.fromarray(seven()[..., 0].astype(np.uint16) * 257).save("deep.png")
+    picture.save("moving.gif", save_all=True, append_images=[picture.rotate(90)])
+    picture.convert("1").save("two.png")
+    picture.save("plain.png")
+    probability = run("infer", "plain.png")[1].split()[1:]
+    for name in ("cmyk.jpg", "alpha.png", "deep.png", "moving.gif", "two.png"):
+        code, out, err = run("infer", name)
+        assert code == 0, err
+        if name in ("alpha.png", "deep.png"):  # the others lose something
+            assert out.split()[1:] == probability
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["empty.png", "text.png", "huge.png", "dot.png", "absent.png"])
+def test_what_is_no_picture(name: str, run: Any) -> None:
+    Path("empty.png").touch()
+    Path("text.png").write_text("hello")
+    if name == "huge.png":
+        Image.new("1", (20_000, 20_000)).save("huge.png")
+    Image.new("L", (1, 1)).save("dot.png")
+    code, out, err = run("infer", name)
+    assert (code, out) == (2, "")
+    assert one_line(err)
+    assert name in err
+
+
+def classifier(path: Path, shape: list[Any], kind: int = TensorProto.FLOAT) -> None:
+    """An ONNX file whose three logits are the means of the channels, or of thirds."""
+    channels_first = shape[1] == 3
+    axes = numpy_helper.from_array(np.array([2, 3] if channels_first else [1, 2]), "axes")
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f", "axes"], ["y"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])], [axes],
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path
+    )
+
+
+@pytest.mark.parametrize(
+    "shape", [["n", 8, 6, 3], ["n", 3, 8, 6], [1, 8, 6, 3], ["n", "h", "w", 3]]
+)
+def test_other_classifiers_get_the_resized_picture(shape: Any, here: Path, run: Any) -> None:
+    classifier(here / "other.onnx", shape)
+    Path("labels.txt").write_text("red\ngreen\nblue\n")
+    colours = {}
+    for at, name in enumerate(("red", "green", "blue")):
+        pixels = np.full((20, 30, 3), 10, np.uint8)
+        pixels[..., at] = 12
+        Image.fromarray(pixels).save(f"{name}.png")
+        colours[name] = pixels
+    code, out, err = run(
+        "infer", "red.png", "green.png", "blue.png", "--model", "other.onnx", "--labels",
+        "labels.txt", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = json.loads(out)["images"]
+    assert [row["answer"] for row in rows] == ["red", "green", "blue"]
+    assert rows[0]["probability"] == pytest.approx(np.exp(12) / (np.exp(12) + 2 * np.exp(10)))
+    code, out, _ = run(
+        "infer", "red.png", "--model", "other.onnx", "--scale", "0.5", "--offset", "1", "--json"
+    )
+    row = json.loads(out)["images"][0]
+    assert row["answer"] == "0"
+    assert row["probability"] == pytest.approx(np.exp(1) / (np.exp(1) + 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--model", "absent.onnx"], "absent.onnx: received no such file"),
+        (["--model", "empty.onnx"], "received an empty file"),
+        (["--model", "text.onnx"], "a file that onnxruntime cannot read"),
+        (["--model", "cut.onnx"], "a file that onnxruntime cannot read"),
+        (["--model", "flipped.onnx"], "a damaged file (its checksum does not hold)"),
+        (["--model", "table.onnx"], "received the input 'x' [any, 5], expected a picture"),
+        (["--model", "other.onnx"], "a file that names no data set"),
+        (["--count", "0"], "--count 0: received 0"),
+        (["--batch-size", "0"], "--batch-size 0: received 0"),
+        (["a.png", "--labels", "text.onnx"], "received 1 labels, expected 10"),
+        (["a.png", "--labels", "absent"], "--labels absent: received a file that cannot be read"),
+        (["a.png", "--scale", "2"], "--scale and --offset: received a network that takes uint8"),
+        (["a.png", "--device", "gpu"], "without a graphics processor"),
+        (["a.png", "--save-inputs", "absent/seen"], "a folder that cannot be made"),
+        (["absent*.png"], "absent*.png: received no pictures"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], line: str, here: Path, run: Any) -> None:
+    whole = Path("model.onnx").read_bytes()
+    Path("empty.onnx").touch()
+    Path("text.onnx").write_text("hello")
+    Path("cut.onnx").write_bytes(whole[: len(whole) // 2])
+    at = len(whole) // 3
+    Path("flipped.onnx").write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+    classifier(here / "other.onnx", ["n", 8, 6, 3])
+    w = numpy_helper.from_array(np.eye(5, 3, dtype=np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])], [w],
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8),
+        "table.onnx",
+    )
+    Image.fromarray(seven()).save("a.png")
+    code, out, err = run("infer", *arguments)
+    assert (code, out) == (2, "")
+    assert line in err
+    assert one_line(err)
+
+
+def test_without_a_model_it_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("infer")
+    assert code == 2
+    assert one_line(err)
+    assert "kerasbn train --bn && kerasbn export model.onnx" in err
+
+
+@pytest.mark.usefixtures("here")
+def test_every_flipped_bit_is_found() -> None:
+    from kerasbn.deploy.checksum import KEY, PLACEHOLDER
+    from kerasbn.deploy.classifier import Classifier
+    from kerasbn.errors import InputError
+
+    whole = Path("model.onnx").read_bytes()
+    dice = np.random.default_rng(0)
+    own = whole.rindex(KEY.encode())  # a flip in the checksum's own bytes changes no answer
+    after = own + len(KEY) + 2 + len(PLACEHOLDER)
+    for at in [*dice.integers(0, own - 4, 60), *range(after, len(whole), 7)]:
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << int(dice.integers(0, 8))
+        Path("flipped.onnx").write_bytes(flipped)
+        with pytest.raises(InputError) as caught:
+            Classifier("flipped.onnx")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("here")
+def test_neither_tensorflow_nor_keras_is_loaded() -> None:
+    Image.fromarray(seven()).save("a.png")
+    for arguments in (["infer"], ["infer", "a.png"]):
+        code = (
+            "import sys; from kerasbn.cli.main import main\n"
+            f"main({arguments!r})\n"
+            "print([m for m in ('tensorflow', 'keras', 'onnx', 'matplotlib') if m in sys.modules])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
+        assert ast.literal_eval(done.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.usefixtures("here")
+def test_a_terminal_without_blocks_gets_plain_signs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kerasbn", "infer"], capture_output=True, check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert b"#" in done.stdout
