@@ -1,7 +1,7 @@
 """An experiment: networks trained side by side on the same batches, a run kept of each."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,8 @@ from kerasbn.study.curves import curve_of, label, title_of
 from kerasbn.study.plots import draw_curves, save_figure
 from kerasbn.training.callbacks import Measure, StopOnInterrupt, View
 from kerasbn.training.device import choose_device
-from kerasbn.training.loop import compile_network, fit
+from kerasbn.training.learners import Ensemble, Learner, Solo, compile_network
+from kerasbn.training.loop import fit
 from kerasbn.training.networks import mlp
 from kerasbn.training.progress import ShowProgress
 from kerasbn.training.settings import NetworkSettings, TrainingSettings
@@ -33,14 +34,16 @@ class Member:
     """One network of an experiment.
 
     Attributes:
-        key: ``bn`` or ``plain``: its name in the logs, and of its run where `name` is None.
+        key: such as ``bn`` or ``plain``: its name in the logs, and of its run where `name` is None.
         settings: what network it is.
         name: the name asked for its run, or None.
+        training: how it is trained, where not as the others; `seed` and `lr` may differ.
     """
 
     key: str
     settings: NetworkSettings
     name: str | None = None
+    training: TrainingSettings | None = None
 
 
 def member(settings: NetworkSettings, name: str | None = None) -> Member:
@@ -61,10 +64,11 @@ def train(
 ) -> list[runs.Run]:
     """Train the members side by side and keep a run of each.
 
-    All see the same batches in the same order and start from the same Dense kernels. After every
-    epoch each is evaluated on the whole training set and the whole test set. A member that
-    diverges ends there and the others go on; Ctrl-C ends all of them. What was recorded until then
-    is kept, and the run's `status` tells.
+    Those of one seed see the same batches in the same order and start from the same Dense kernels.
+    Those with equal settings train as an ensemble (see `kerasbn.training.learners`), each as it
+    would alone. After every epoch each is evaluated on the whole training set and the whole test
+    set. A member that diverges ends there and the others go on; Ctrl-C ends all of them. What was
+    recorded until then is kept, and the run's `status` tells.
 
     Args:
         members: what to train.
@@ -92,11 +96,15 @@ def train(
             'install it: pip install "kerasbn[tensorboard]"',
         )  # fmt: skip
     where = choose_device(device)
+    own = {each.key: each.training or training for each in members}
     with tf.device(where.name):
         networks = {
-            each.key: compile_network(mlp(**asdict(each.settings), seed=training.seed), training)
+            each.key: compile_network(
+                mlp(**asdict(each.settings), seed=own[each.key].seed), own[each.key]
+            )
             for each in members
         }
+        learners = _learners(members, networks, own)
     schedule = Schedule.of(len(digits.train), training.batch_size, training.epochs, training.steps)
     labels = {each.key: label(each.settings.bn) for each in members}
     measure = Measure(schedule)
@@ -116,7 +124,7 @@ def train(
                 lambda: progress.say("stopping; Ctrl-C again to drop this run")
             ) as stop,
         ):
-            fit(networks, digits, training, [measure, *views, progress, stop], where.name)
+            fit(learners, digits, training, [measure, *views, progress, stop], where.name)
         # The first member's run is the one that finished last, so that it is the newest.
         for each, folder in reversed(list(zip(members, folders, strict=True))):
             stopped = stop.interrupted and measure.epochs < schedule.epochs
@@ -124,7 +132,7 @@ def train(
                 "status": _status(each.key, measure, stopped),
                 **_times(started),
                 "network": asdict(each.settings),
-                "training": asdict(training),
+                "training": asdict(own[each.key]),
                 "data": _data(digits),
                 "device": where.description,
                 "versions": _versions(),
@@ -133,6 +141,23 @@ def train(
             }
             _finish(folder.path, networks[each.key], measure.weights.get(each.key), record)
     return [runs.read_run(folder.placed) for folder in folders if folder.placed]
+
+
+def _learners(
+    members: Sequence[Member],
+    networks: Mapping[str, keras.Model],
+    own: Mapping[str, TrainingSettings],
+) -> list[Learner]:
+    """An ensemble of those members whose networks have equal settings, and the others alone."""
+    alike: dict[NetworkSettings, list[str]] = {}
+    for each in members:
+        alike.setdefault(each.settings, []).append(each.key)
+    return [
+        Solo(keys[0], networks[keys[0]], own[keys[0]].seed)
+        if len(keys) == 1
+        else Ensemble({key: networks[key] for key in keys}, [own[key] for key in keys])
+        for keys in alike.values()
+    ]
 
 
 def _writers(folder: Path, tensorboard: bool) -> list[keras.callbacks.Callback]:

@@ -64,12 +64,13 @@ class Measure(keras.callbacks.Callback):
         logs.clear()
         if self._chunks_done < self._schedule.chunks:
             return
+        weights = self.model.all_weights()
         for key, figures in self.model.evaluate_all().items():
             if not all(map(math.isfinite, figures.values())):
                 self.diverged.setdefault(key, self._schedule.steps_after(epoch))
             if key in self.diverged:
                 continue
-            self.weights[key] = self.model.networks[key].get_weights()
+            self.weights[key] = weights[key]
             logs |= {f"{key}:{name}": value for name, value in figures.items()}
             logs[f"{key}:step"] = self._schedule.steps_after(epoch)
         self.epochs = epoch + 1

@@ -1,7 +1,7 @@
 """What a user sees while networks train: a bar on a terminal, and a line per network and epoch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,15 +23,18 @@ class ShowProgress(keras.callbacks.Callback):
 
     Args:
         schedule: how long the training is.
-        labels: what to call each network, by its key.
+        labels: what to call each network, by its key; those called alike share a line, their means.
         quiet: whether to show nothing at all.
     """
 
     def __init__(self, schedule: Schedule, labels: Mapping[str, str], *, quiet: bool) -> None:
         super().__init__()
         self._schedule = schedule
-        self._labels = labels
-        self._width = max(map(len, labels.values()))
+        self._keys: dict[str, list[str]] = {}
+        for key, label in labels.items():
+            self._keys.setdefault(label, []).append(key)
+        self._left = {label: len(keys) for label, keys in self._keys.items()}
+        self._width = max(map(len, self._keys))
         # soft_wrap: a line stays a line where the output is a file or a narrow pipe.
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Progress(
@@ -65,11 +68,11 @@ class ShowProgress(keras.callbacks.Callback):
         done = batch * self._schedule.chunk_steps + self._schedule.chunk_steps
         step = min(self._first_step + done, self._last_step)
         parts = []
-        for key, label in self._labels.items():
-            loss = (logs or {})[f"{key}:batch_loss"]
-            accuracy = (logs or {})[f"{key}:batch_accuracy"]
+        for label, keys in self._keys.items():
+            means = mean_of([figures_of(logs, key) for key in keys])
+            loss, accuracy = means["batch_loss"], means["batch_accuracy"]
             figures = f"{loss:.3f} {accuracy:.1%}" if math.isfinite(loss) else "diverged"
-            parts.append(f"{label} {figures}" if len(self._labels) > 1 else f"loss {figures}")
+            parts.append(f"{label} {figures}" if len(self._keys) > 1 else f"loss {figures}")
         self._bar.update(self._task, completed=step, figures="  ".join(parts))
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's call
@@ -79,18 +82,31 @@ class ShowProgress(keras.callbacks.Callback):
         self._bar.update(self._task, epoch=epoch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Print a line for each network that has figures."""
-        for key, label in self._labels.items():
-            figures = figures_of(logs, key)
-            if figures:
-                self.say(self._line(epoch + 1, label, figures))
+        """Print a line for each network, or group of them, that has figures."""
+        for label, keys in self._keys.items():
+            have = [figures for key in keys if (figures := figures_of(logs, key))]
+            # An epoch that was cut short has no figures at all, and is no divergence.
+            if logs and len(have) < self._left[label] and len(keys) > 1:
+                self.say(f"{label}: {len(keys) - len(have)} of {len(keys)} diverged")
+                self._left[label] = len(have)
+            if have:
+                self.say(self._line(epoch + 1, label, mean_of(have)))
 
     def _line(self, epoch: int, label: str, figures: Mapping[str, Any]) -> str:
         digits = len(str(self._schedule.epochs))
-        name = f"{label:<{self._width}}  " if len(self._labels) > 1 else ""
+        name = f"{label:<{self._width}}  " if len(self._keys) > 1 else ""
         # 80 columns, with two networks and up to 99 epochs.
         return (
             f"epoch {epoch:>{digits}}/{self._schedule.epochs} {name}"
             f"train loss {figures['loss']:.3f} acc {figures['accuracy']:6.2%}  "
             f"test loss {figures['val_loss']:.3f} acc {figures['val_accuracy']:6.2%}"
         )
+
+
+def mean_of(figures: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean of each figure over the networks whose figures are finite; NaN where none are."""
+    finite = [each for each in figures if all(map(math.isfinite, each.values()))]
+    return {
+        name: sum(float(each[name]) for each in finite) / len(finite) if finite else math.nan
+        for name in figures[0]
+    }

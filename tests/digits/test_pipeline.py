@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasbn.digits.files import Digits
-from kerasbn.digits.pipeline import CHUNK, Schedule, batches, index_chunks, permutation
+from kerasbn.digits.pipeline import CHUNK, Schedule, batches, index_chunks, index_lanes, permutation
 
 
 def batches_of(schedule: Schedule, seed: int, first_epoch: int = 0) -> list[list[int]]:
@@ -57,6 +57,16 @@ def test_a_later_epoch_can_be_had_on_its_own() -> None:
     schedule = Schedule.of(3210, 4, epochs=3)
     everything = batches_of(schedule, seed=5)
     assert batches_of(schedule, seed=5, first_epoch=2) == everything[2 * 802 :]
+
+
+def test_every_lane_holds_the_batches_of_its_seed() -> None:
+    schedule, seeds = Schedule.of(3210, 4, epochs=2), (5, 0, 5)
+    lanes: list[list[list[int]]] = [[] for _ in seeds]
+    for indices, count in index_lanes(schedule, seeds).as_numpy_iterator():
+        assert indices.shape == (schedule.chunk_steps, 3, 4)
+        for i, lane in enumerate(lanes):
+            lane += indices[:count, i].tolist()
+    assert lanes == [batches_of(schedule, seed) for seed in seeds]
 
 
 def test_plain_batches_are_the_same_batches(few_digits: Digits) -> None:

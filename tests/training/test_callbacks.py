@@ -12,7 +12,8 @@ import pytest
 from kerasbn.digits.files import Digits
 from kerasbn.digits.pipeline import Schedule
 from kerasbn.training.callbacks import Measure, StopOnInterrupt, View, figures_of
-from kerasbn.training.loop import compile_network, fit
+from kerasbn.training.learners import Solo, compile_network
+from kerasbn.training.loop import fit
 from kerasbn.training.networks import mlp
 from kerasbn.training.settings import TrainingSettings
 
@@ -58,7 +59,8 @@ def trained(digits: Digits, settings: TrainingSettings, *callbacks: Any, **optio
         for key in ("bn", "plain")
     }
     views = [View(each.key, networks[each.key], [each.note]) for each in callbacks[:1] if each]
-    fit(networks, digits, settings, [watch, *views, *callbacks[1:]], "/CPU:0")
+    learners = [Solo(key, network, settings.seed) for key, network in networks.items()]
+    fit(learners, digits, settings, [watch, *views, *callbacks[1:]], "/CPU:0")
     return watch
 
 

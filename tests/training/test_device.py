@@ -27,16 +27,22 @@ from kerasbn.training.settings import NetworkSettings, TrainingSettings
 
 placed = {}
 
-def spy(networks, digits, settings, callbacks, device):
-    fit(networks, digits, settings, callbacks, device)
+def spy(learners, digits, settings, callbacks, device):
+    fit(learners, digits, settings, callbacks, device)
     model = callbacks[0].model
     placed["pixels"], placed["labels"] = model._pixels.device, model._labels.device
-    placed.update({each.path: each.value.device for each in networks["bn"].variables})
+    solo, ensemble = learners
+    variables = [*solo.networks["bn"].variables, *ensemble._trainable, *ensemble._others]
+    placed.update({each.path: each.value.device for each in variables})
 
 fit, experiment.fit = experiment.fit, spy
 experiment.choose_device = lambda choice: Device("/CPU:1", "the second")
-member = experiment.member(NetworkSettings())
-experiment.train([member], load("mnist-sample"), TrainingSettings(steps=3), quiet=True,
+seeds = [TrainingSettings(seed=seed) for seed in (0, 1)]
+members = [experiment.member(NetworkSettings())] + [
+    experiment.Member(f"plain-{each.seed}", NetworkSettings(bn=False), training=each)
+    for each in seeds
+]
+experiment.train(members, load("mnist-sample"), TrainingSettings(steps=3), quiet=True,
                  root=Path(sys.argv[1]))
 assert len(placed) > 10
 wrong = {name: device for name, device in placed.items() if not device.endswith("CPU:1")}

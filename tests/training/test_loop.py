@@ -10,7 +10,8 @@ import pytest
 from kerasbn.digits.files import Digits
 from kerasbn.digits.pipeline import Schedule, batches
 from kerasbn.training.callbacks import Measure
-from kerasbn.training.loop import SideBySide, compile_network, fit
+from kerasbn.training.learners import Solo, compile_network
+from kerasbn.training.loop import SideBySide, fit
 from kerasbn.training.networks import mlp
 from kerasbn.training.settings import TrainingSettings
 
@@ -33,6 +34,10 @@ def networks(settings: TrainingSettings, **options: Any) -> dict[str, keras.Mode
     }
 
 
+def solos(trained: dict[str, keras.Model], settings: TrainingSettings) -> list[Solo]:
+    return [Solo(key, network, settings.seed) for key, network in trained.items()]
+
+
 def measure(digits: Digits, settings: TrainingSettings) -> Measure:
     return Measure(Schedule.of(len(digits.train), settings.batch_size, settings.epochs))
 
@@ -42,7 +47,7 @@ def measure(digits: Digits, settings: TrainingSettings) -> Measure:
 def test_it_is_plain_keras_training(few_digits: Digits, optimizer: str) -> None:
     settings = TrainingSettings(optimizer, lr=0.02, batch_size=48, epochs=2, seed=3)
     ours, plain = networks(settings), networks(settings)
-    fit(ours, few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
+    fit(solos(ours, settings), few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
     for network in plain.values():
         for epoch in range(2):
             for images, labels in batches(few_digits.train, 48, seed=3, epoch=epoch):
@@ -56,8 +61,8 @@ def test_it_is_plain_keras_training(few_digits: Digits, optimizer: str) -> None:
 def test_the_evaluation_is_keras_evaluate(few_digits: Digits) -> None:
     settings = TrainingSettings(batch_size=32, epochs=1)
     trained = networks(settings)
-    fit(trained, few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
-    figures = SideBySide(trained, few_digits).evaluate_all()
+    fit(solos(trained, settings), few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
+    figures = SideBySide(solos(trained, settings), few_digits).evaluate_all()
     for key, network in trained.items():
         for prefix, split in (("", few_digits.train), ("val_", few_digits.test)):
             loss, accuracy = network.evaluate(split.images, split.labels, verbose=0)
@@ -68,7 +73,7 @@ def test_the_evaluation_is_keras_evaluate(few_digits: Digits) -> None:
 def test_more_digits_than_a_slice_holds_are_all_counted(sample_digits: Digits) -> None:
     settings = TrainingSettings()
     network = compile_network(mlp(seed=1), settings)
-    figures = SideBySide({"bn": network}, sample_digits).evaluate_all()["bn"]
+    figures = SideBySide([Solo("bn", network, 0)], sample_digits).evaluate_all()["bn"]
     loss, accuracy = network.evaluate(
         sample_digits.train.images, sample_digits.train.labels, verbose=0
     )
@@ -81,8 +86,14 @@ def test_more_digits_than_a_slice_holds_are_all_counted(sample_digits: Digits) -
 def test_a_neighbour_changes_nothing(few_digits: Digits) -> None:
     settings = TrainingSettings(epochs=1, seed=2)
     together, alone = networks(settings), networks(settings)
-    fit(together, few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
-    fit({"bn": alone["bn"]}, few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
+    fit(solos(together, settings), few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
+    fit(
+        solos({"bn": alone["bn"]}, settings),
+        few_digits,
+        settings,
+        [measure(few_digits, settings)],
+        "/CPU:0",
+    )
     for mine, theirs in zip(together["bn"].weights, alone["bn"].weights, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-10, err_msg=mine.path)
 
@@ -91,7 +102,7 @@ def test_the_same_settings_give_the_same_bits(few_digits: Digits) -> None:
     settings = TrainingSettings(epochs=2, seed=9)
     first, second = networks(settings), networks(settings)
     for each in (first, second):
-        fit(each, few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
+        fit(solos(each, settings), few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
     for key in first:
         for one, other in zip(first[key].weights, second[key].weights, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=one.path)
@@ -101,7 +112,7 @@ def test_the_step_that_diverges_is_known(few_digits: Digits) -> None:
     settings = TrainingSettings("sgd", lr=0.3, batch_size=32, epochs=2, seed=1)
     trained = networks(settings, init="normal:1", activation="linear")
     watch = measure(few_digits, settings)
-    fit(trained, few_digits, settings, [watch], "/CPU:0")
+    fit(solos(trained, settings), few_digits, settings, [watch], "/CPU:0")
     by_hand = networks(settings, init="normal:1", activation="linear")["plain"]
     step = 0
     for epoch in range(2):
