@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasbn.folding.copies import is_known
 from kerasbn.folding.graph import input_structure, read
 from kerasbn.folding.inputs import given_inputs, random_inputs
 from kerasbn.folding.plan import Plan
@@ -102,7 +103,7 @@ def _state_kept(model: keras.Model) -> Iterator[None]:
 def _may_be_single(call: Any) -> bool:  # noqa: ANN401 - a Call
     """Whether a layer may compute in float32 though its dtype is float64."""
     layer = call.layer
-    if type(layer).__module__.split(".")[0] != "keras" or isinstance(layer, keras.layers.Lambda):
+    if not is_known(layer) or isinstance(layer, keras.layers.Lambda):
         return True
     if isinstance(layer, keras.layers.Resizing):
         return True

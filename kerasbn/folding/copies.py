@@ -29,11 +29,11 @@ def renewed(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer:
     Raises:
         InputError: if its class cannot be built from its own configuration.
     """
+    if not is_known(old):
+        dtype = None  # it may compute in its own dtype only
     try:
-        if (
-            type(old) is keras.layers.Lambda
-        ):  # from_config would refuse its code, which is ours here
-            return _renewed_lambda(old, dtype)
+        if type(old) is keras.layers.Lambda:
+            return _renewed_lambda(old, dtype)  # from_config would refuse its code
         config = {**_retyped_config(old.get_config(), dtype), **_objects(old), **changes}
         if type(old) is keras.layers.TimeDistributed:
             return keras.layers.TimeDistributed(**config)
@@ -46,6 +46,11 @@ def renewed(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer:
             f"layer '{old.name}' of class {type(old).__name__} cannot be built anew from its own "
             f"configuration ({reason}); give the class a get_config that holds all it needs"
         ) from error
+
+
+def is_known(layer: Layer) -> bool:
+    """Whether a layer or operation is Keras's own, so that its dtype is all that it computes in."""
+    return type(layer).__module__.split(".")[0] == "keras"
 
 
 def _objects(old: Layer) -> dict[str, Any]:

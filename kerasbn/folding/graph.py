@@ -88,7 +88,9 @@ class Graph:
         self.calls: dict[Call, None] = {}  # a set that keeps its order
         self.inputs: list[Value] = []
         self.training: bool | None = None  # what the last call was made with, while reading
-        self.effective: dict[int, set[bool]] = {}  # by `id` of the node, for calls that don't say
+        self.effective: dict[
+            int, set[bool | None]
+        ] = {}  # by `id` of the node, for calls that don't say
         self.edits: dict[int, list[Edit]] = {}
         self.clips: dict[int, Clip] = {}  # by `id` of the spot
         self._by_layer: dict[int, list[Call]] = {}
@@ -139,17 +141,17 @@ class Graph:
             default = inspect.signature(node.operation.call).parameters.get("training")
             if self.training is None and default is not None:
                 self.training = default.default
-            self.effective.setdefault(id(node), set()).add(self.training is True)
+            self.effective.setdefault(id(node), set()).add(self.training)
         return self.training
 
-    def pins(self) -> dict[int, bool]:
+    def pins(self) -> dict[int, bool | None]:
         """For nodes that don't say so, the value of `training` that they depend on others for.
 
         Folding takes calls out and so changes which comes before which.
         """
         if not any(True in values for values in self.effective.values()):
             return {}
-        return {node: True in values for node, values in self.effective.items() if len(values) == 1}
+        return {node: one for node, (one, *rest) in self.effective.items() if not rest}
 
     def bypass(self, call: Call) -> None:
         """Take a call of one input and one output out: who read its output reads its input."""

@@ -54,7 +54,8 @@ def merged(layer: keras.layers.Layer, a: Affine) -> tuple[dict[str, Any], dict[s
     For a BatchNormalization gamma = s*sqrt(var + eps), beta = t + s*mean.
     """
     if type(layer) is keras.layers.Rescaling:
-        pair = [values.reshape(()) if values.size == 1 else values for values in (a.s, a.t)]
+        # Arrays, since Keras would round numbers to float32.
+        pair = [values.reshape(1) if values.size == 1 else values for values in (a.s, a.t)]
         scale, offset = map(keras.saving.serialize_keras_object, pair)
         return {"scale": scale, "offset": offset}, {}
     s, t = (np.broadcast_to(values.ravel(), layer.moving_mean.shape) for values in (a.s, a.t))

@@ -83,7 +83,7 @@ class Changes:
     edits: Mapping[int, Sequence[Edit]] = field(default_factory=dict)
     dropped: frozenset[int] = frozenset()
     clips: Mapping[int, Clip] = field(default_factory=dict)
-    training: Mapping[int, bool] = field(default_factory=dict)
+    training: Mapping[int, bool | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,10 @@ Judged = Callable[..., Plan]
 @pytest.fixture
 def in_float64() -> Iterator[None]:
     """Layers made in a test compute in float64, where a fold is exact or wrong."""
+    keras.config.set_floatx("float64")  # inputs of nested models round to this one
     keras.config.set_dtype_policy("float64")
     yield
+    keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
 
 

@@ -1,0 +1,233 @@
+"""The whole: folded, checked, taken back; and what a folded network is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import kerasbn
+from kerasbn.errors import CheckFailedError, InputError
+from kerasbn.folding import check, linear
+from kerasbn.folding.check import answers, difference
+from kerasbn.folding.fold import fold_with_plan
+from kerasbn.folding.inputs import random_inputs
+from kerasbn.folding.plan import Plan, fold_plan
+from kerasbn.folding.rewrite import rewrite
+from kerasbn.folding.worn import wear_in
+
+L = keras.layers
+BN = L.BatchNormalization
+Chain = Callable[..., keras.Model]
+
+
+def numbers(model: keras.Model) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(v).copy() for v in model.variables]
+
+
+def two_towers() -> keras.Model:
+    x, tokens = keras.Input((6, 5, 3), name="x"), keras.Input((7,), dtype="int32", name="tokens")
+    a = L.ReLU()(BN()(L.Conv2D(4, 3, use_bias=False)(x)))
+    a = L.GlobalAveragePooling2D()(L.Conv2D(4, 2)(BN()(L.Activation("tanh")(a))))
+    b = L.LSTM(4)(BN()(L.Embedding(11, 3)(tokens)))
+    c = BN()(L.Add()([a, L.Dense(4)(b)]))
+    model = keras.Model({"x": x, "tokens": tokens}, {"sum": c, "own": L.Dense(2)(b)})
+    wear_in(model, 1)
+    return model
+
+
+def test_the_given_network_stays_untouched() -> None:
+    model = two_towers()
+    before, nodes = numbers(model), [len(layer._inbound_nodes) for layer in model.layers]
+    config = model.get_config()
+    kerasbn.fold(model)
+    assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
+    assert model.get_config() == config
+    for a, b in zip(numbers(model), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_result_keeps_names_structure_and_kind(tmp_path: Path) -> None:
+    model = two_towers()
+    folded, plan = (result := fold_with_plan(model)).model, result.plan
+    assert folded.name == model.name
+    assert set(folded.output) == {"sum", "own"}
+    assert [tensor.name for tensor in folded.inputs] == [tensor.name for tensor in model.inputs]
+    assert [tensor.dtype for tensor in folded.inputs] == [tensor.dtype for tensor in model.inputs]
+    assert len(folded.layers) == len(model.layers) - len(plan.folds())
+    assert {layer.name for layer in folded.layers} < {layer.name for layer in model.layers}
+    folded.save(tmp_path / "folded.keras")
+    loaded = keras.saving.load_model(tmp_path / "folded.keras")
+    arrays = random_inputs(model)
+    assert difference(answers(loaded, arrays), answers(folded, arrays)) == 0
+    assert difference(answers(folded, arrays), answers(model, arrays)) < 1e-5
+
+
+@pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16"])
+def test_in_any_float_dtype(policy: str) -> None:
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = two_towers()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    result = fold_with_plan(model)
+    assert len(result.plan.kept()) == 0
+    for layer in result.model.layers:
+        if isinstance(layer, L.InputLayer):
+            continue  # its policy plays no part, the dtype of its tensor does
+        assert layer.dtype_policy.name == model.get_layer(layer.name).dtype_policy.name
+
+
+def test_pixels_of_uint8_are_cast_where_they_were_rescaled(tmp_path: Path) -> None:
+    image = keras.Input((8, 8), dtype="uint8", name="image")
+    y = L.Flatten()(L.Rescaling(1 / 255)(image))
+    y = L.ReLU()(BN()(L.Dense(5, name="dense")(y)))
+    model = keras.Model(image, L.Dense(3)(y))
+    wear_in(model, 1)
+    result = fold_with_plan(model)
+    assert not result.plan.kept()
+    assert [type(layer).__name__ for layer in result.model.layers] == [
+        "InputLayer",
+        "Flatten",
+        "Dense",
+        "ReLU",
+        "Dense",
+    ]
+    result.model.save(tmp_path / "folded.keras")
+    loaded = keras.saving.load_model(tmp_path / "folded.keras")
+    arrays = random_inputs(model)
+    assert arrays[0].dtype == np.uint8
+    assert arrays[0].max() > 200
+    assert difference(answers(loaded, arrays), answers(model, arrays)) < 1e-5
+    sequential = keras.Sequential([keras.Input((8, 8), dtype="uint8"), *model.layers[1:]])
+    assert not fold_with_plan(sequential).plan.kept()
+
+
+# -- the check ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wrong_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dense forgets to scale its bias; everything else is right."""
+    right = linear.after
+
+    def wrong(part: Any, k: Any, b: Any, a: Any) -> Any:
+        k, b = right(part, k, b, a)
+        return (k, b * 1.001) if isinstance(part.owner, L.Dense) else (k, b)
+
+    monkeypatch.setattr("kerasbn.folding.absorb.after", wrong)
+
+
+@pytest.mark.usefixtures("wrong_law")
+def test_a_fold_that_fails_is_undone_and_reported(chain: Chain) -> None:
+    model = chain(
+        (6, 6, 3), L.Conv2D(4, 3), BN(name="good"), L.Flatten(), L.Dense(5), BN(name="bad"),
+        L.Activation("tanh"), L.EinsumDense("ab,bc->ac", 3, bias_axes="c"), BN(name="fine"),
+    )  # fmt: skip
+    result = fold_with_plan(model)
+    assert [fold.norm for fold in result.plan.folds()] == ["good", "fine"]
+    (kept,) = result.plan.kept()
+    assert kept.norm == "bad"
+    assert "in float64 they differ by" in kept.reason
+    arrays = random_inputs(model)
+    assert difference(answers(result.model, arrays), answers(model, arrays)) < 1e-5
+    unchecked = kerasbn.fold(model, check=False)
+    assert difference(answers(unchecked, arrays), answers(model, arrays)) > 1e-5
+
+
+def test_a_fold_that_overflows_is_undone() -> None:
+    x = keras.Input((4,), dtype="float16")
+    bn = BN(dtype="mixed_float16", epsilon=1e-6)
+    model = keras.Model(x, L.Activation("tanh")(bn(L.Dense(3, dtype="float16")(x))))
+    wear_in(model, 1)
+    bn.moving_variance.assign([0.0, 1.0, 1.0])
+    bn.gamma.assign([500.0, 1.0, 1.0])
+    assert [type(each).__name__ for each in fold_with_plan(model).plan] == ["Kept"]
+
+
+@pytest.mark.usefixtures("wrong_law")
+def test_the_callers_inputs_are_compared_too(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = chain((4,), L.Dense(3), BN(name="bad"), L.ReLU())
+    monkeypatch.setattr(
+        check, "random_inputs", lambda *_, **__: [np.zeros((2, 4))]
+    )  # where a wrong bias shows, a wrong kernel would not
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    assert fold_with_plan(model, inputs=x).plan.kept()
+    with pytest.raises(InputError, match=r"arrays of shape \[\(5, 3\)\]"):
+        kerasbn.fold(model, inputs=x[:, :3])
+
+
+class Noise(keras.layers.Layer):
+    def call(self, x: Any) -> Any:
+        return x + keras.random.normal(keras.ops.shape(x))  # in float32, whatever its dtype
+
+
+def test_a_network_that_cannot_be_judged_is_never_returned(chain: Chain) -> None:
+    model = chain((4,), L.Dense(3), BN(), Noise())
+    with pytest.raises(CheckFailedError, match="not repeatable"):
+        kerasbn.fold(model)
+
+
+def test_a_layer_that_cannot_be_built_anew_is_named(chain: Chain) -> None:
+    class Stubborn(keras.layers.Layer):
+        def __init__(self, function: Any) -> None:
+            super().__init__(name="stubborn")
+            self.function = function
+
+        def call(self, x: Any) -> Any:
+            return self.function(x)
+
+    with pytest.raises(InputError, match="'stubborn' of class Stubborn cannot be built anew"):
+        kerasbn.fold(chain((4,), L.Dense(3), BN(), Stubborn(keras.ops.tanh)))
+
+
+def test_functions_and_lambdas_of_ones_own_are_kept(chain: Chain) -> None:
+    def own(x: Any) -> Any:
+        return keras.ops.tanh(x) * 2
+
+    model = chain((4,), L.Dense(3, activation=own), BN(), L.Lambda(lambda x: x * 3), L.Dense(2))
+    arrays = random_inputs(model)
+    folded = kerasbn.fold(model)
+    assert difference(answers(folded, arrays), answers(model, arrays)) < 1e-5
+
+
+def test_a_normalization_that_trains_keeps_its_statistics_while_it_is_judged() -> None:
+    x = keras.Input((4,))
+    bn = BN(name="bn")
+    model = keras.Model(x, L.Dense(2)(BN()(L.Dense(3)(bn(L.Dense(4)(x), training=True)))))
+    wear_in(model, 1)
+    before = [keras.ops.convert_to_numpy(v).copy() for v in bn.variables]
+    after = kerasbn.fold(model).get_layer("bn").variables
+    for values, own, new in zip(before, bn.variables, after, strict=True):
+        np.testing.assert_array_equal(values, own)
+        np.testing.assert_array_equal(values, new)
+
+
+def test_an_empty_plan_gives_a_plain_copy() -> None:
+    model = two_towers()
+    copy = rewrite(model, Plan(()))
+    arrays = random_inputs(model)
+    assert difference(answers(copy, arrays), answers(model, arrays)) == 0
+    for a, b in zip(numbers(copy), numbers(model), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# -- networks of keras.applications ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "normalizations", "plain"),
+    [("MobileNetV2", 32, 52, 52), ("ResNet50V2", 32, 49, 32), ("DenseNet121", 32, 121, 59)],
+)
+def test_classifiers(name: str, size: int, normalizations: int, plain: int) -> None:
+    model = getattr(keras.applications, name)(
+        weights=None, input_shape=(size, size, 3), include_top=False, pooling="avg"
+    )
+    model = keras.Model(model.inputs, L.Dense(10)(model.outputs[0]))
+    wear_in(model, 1)
+    assert len(fold_plan(model, clip=False).folds()) == plain
+    result = fold_with_plan(model)
+    assert (len(result.plan.folds()), len(result.plan.kept())) == (normalizations, 0)
+    assert not [layer for layer in result.model.layers if isinstance(layer, BN)]

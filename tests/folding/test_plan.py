@@ -1,0 +1,282 @@
+"""The graph: readers, outputs, shared layers, nested models, flags; and the plan as data."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import pytest
+
+import kerasbn
+from kerasbn.errors import InputError
+from kerasbn.folding.plan import Fold, Kept, Plan, fold_plan
+from kerasbn.folding.worn import wear_in
+
+L = keras.layers
+BN = L.BatchNormalization
+pytestmark = pytest.mark.usefixtures("in_float64")
+Chain = Callable[..., keras.Model]
+Judged = Callable[..., Plan]
+
+
+def worn(inputs: Any, outputs: Any, **more: Any) -> keras.Model:
+    model = keras.Model(inputs, outputs, **more)
+    wear_in(model, 7)
+    return model
+
+
+def opaque(x: Any) -> Any:
+    return L.Activation("tanh")(x)
+
+
+# -- who reads whom -----------------------------------------------------------------------------
+
+
+def test_a_second_reader_keeps_it(judged: Judged) -> None:
+    x = keras.Input((4,))
+    y = L.Dense(3)(x)
+    plan = judged(worn(x, L.Add(name="add_3")([opaque(BN(name="bn")(y)), y])))
+    assert plan.kept()[0].reason.startswith("its input is also read by `add_3`; ")
+
+
+def test_an_output_of_the_network_keeps_it(judged: Judged) -> None:
+    x = keras.Input((4,))
+    y = L.Dense(3)(x)
+    plan = judged(worn(x, [opaque(BN()(y)), y]))
+    assert "its input is an output of the network too" in plan.kept()[0].reason
+    y = BN()(opaque(x))
+    plan = judged(worn(x, [y, L.Dense(2)(y)]))
+    assert "its output is an output of the network" in plan.kept()[0].reason
+
+
+def test_readers_that_want_the_same_fold_together(judged: Judged) -> None:
+    x = keras.Input((4,))
+    y = L.Dense(3)(x)
+    first, second = BN(), BN()
+    model = worn(x, [first(y), opaque(second(y))])
+    assert len(judged(model).kept()) == 2
+    second.set_weights(first.get_weights())
+    assert len(judged(model).folds()) == 2
+
+
+def test_every_reader_has_to_absorb(judged: Judged) -> None:
+    x = keras.Input((4,))
+    y = BN(name="a")(opaque(x))
+    (fold,) = judged(worn(x, [L.Dense(2, name="d1")(y), L.Dense(3, name="d2")(y)])).folds()
+    assert sorted(fold.into) == ["d1", "d2"]
+    plan = judged(worn(x, [L.Dense(2)(y), L.Activation("gelu", name="g")(y)]))
+    assert "`g` after it is the activation 'gelu'" in plan.kept()[0].reason
+
+
+def test_two_in_a_row_merge_where_nothing_else_takes_them(chain: Chain, judged: Judged) -> None:
+    plan = judged(chain((4,), L.Activation("tanh"), BN(name="a"), BN(name="b", scale=False)))
+    assert sorted(type(each).__name__ for each in plan) == ["Fold", "Kept"]
+    assert plan.folds()[0].direction == "merge"
+    plan = judged(chain((4,), L.Rescaling(0.5, 0.1), L.Rescaling(-2.0), BN(), L.Activation("tanh")))
+    assert (len(plan.folds()), len(plan.kept())) == (2, 1)
+    plan = judged(chain((4,), L.Dense(3), BN(), L.Rescaling(-2.0), BN(center=False)))
+    assert len(plan.folds()) == 3
+
+
+# -- shared layers ------------------------------------------------------------------------------
+
+
+def test_a_shared_layer_folds_if_all_its_calls_agree(judged: Judged) -> None:
+    x, y = keras.Input((4,)), keras.Input((4,))
+    dense, bn = L.Dense(3), BN()
+    assert judged(worn([x, y], [opaque(bn(dense(x))), bn(dense(y))])).folds()
+    dense = L.Dense(3)
+    plan = judged(worn([x, y], [opaque(BN()(dense(x))), opaque(dense(y))]))
+    assert plan.kept()
+    dense = L.Dense(3)
+    assert judged(worn([x, y], [opaque(BN()(dense(x))), opaque(BN()(dense(y)))])).kept()
+
+
+def test_a_shared_layer_behind_agrees_too(judged: Judged) -> None:
+    x, y = keras.Input((4,)), keras.Input((4,))
+    dense, bn = L.Dense(3), BN()
+    assert judged(worn([x, y], [dense(bn(opaque(x))), dense(bn(opaque(y)))])).folds()
+    dense, first, second = L.Dense(3), BN(), BN()
+    model = worn([x, y], [dense(first(opaque(x))), dense(second(opaque(y)))])
+    assert len(judged(model).kept()) == 2
+    second.set_weights(first.get_weights())
+    assert len(judged(model).folds()) == 2
+    dense = L.Dense(3)
+    plan = judged(worn([x, y], [dense(BN()(opaque(x))), dense(opaque(y))]))
+    assert "is shared" in plan.kept()[0].reason
+
+
+def test_a_layer_called_on_its_own_output(judged: Judged) -> None:
+    x = keras.Input((4,))
+    bn, dense = BN(), L.Dense(4)
+    assert judged(worn(x, dense(bn(bn(opaque(x)))))).folds()
+    assert judged(worn(x, opaque(bn(dense(opaque(bn(dense(x)))))))).folds()
+
+
+# -- nested models ------------------------------------------------------------------------------
+
+
+def test_an_affine_crosses_the_border_of_nested_models(judged: Judged) -> None:
+    i = keras.Input((4,))
+    inner = keras.Model(
+        i, BN(name="bn")(L.Dense(3, name="d")(L.Activation("tanh")(i))), name="deep"
+    )
+    middle = keras.Sequential([keras.Input((4,)), inner, BN(name="after")], name="middle")
+    x = keras.Input((4,))
+    plan = judged(worn(x, opaque(middle(BN(name="before")(L.Dense(4, name="first")(x))))))
+    assert [str(each) for each in plan] == [
+        "before: folded backward into first",
+        "middle/deep/bn: folded backward into middle/deep/d",
+        "middle/after: folded backward into middle/deep/d",
+    ]
+
+
+def test_a_nested_model_called_twice_has_one_set_of_weights(judged: Judged) -> None:
+    inner = keras.Sequential([keras.Input((4,)), L.Dense(3), BN(), L.Activation("tanh")])
+    x, y = keras.Input((4,)), keras.Input((4,))
+    assert judged(worn([x, y], L.Add()([inner(x), inner(y)]))).folds()
+    tower = keras.Sequential([keras.Input((4,)), L.Dense(3)])
+    plan = judged(worn([x, y], L.Add()([opaque(BN()(tower(x))), tower(y)])))
+    assert plan.kept()
+
+
+def test_a_nested_model_of_which_nothing_is_left_is_gone(judged: Judged) -> None:
+    inner = keras.Sequential([keras.Input((4,)), BN(), L.Rescaling(0.5)], name="scales")
+    x = keras.Input((4,))
+    model = worn(x, L.Dense(2)(inner(opaque(x))))
+    assert len(judged(model).folds()) == 2
+    assert "scales" not in [layer.name for layer in kerasbn.fold(model).layers]
+
+
+def test_time_distributed(judged: Judged) -> None:
+    x = keras.Input((3, 6, 4))
+    inner = keras.Sequential([keras.Input((6, 4)), L.Conv1D(3, 2), BN(), L.ReLU()])
+    timed = L.TimeDistributed
+    y = timed(inner)(timed(BN())(timed(L.Dense(4))(x)))
+    y = timed(L.Dense(2))(timed(BN())(L.Activation("tanh")(y)))
+    plan = judged(worn(x, BN()(y)))
+    assert (len(plan.folds()), len(plan.kept())) == (4, 0)
+    y = timed(L.Dense(4))(BN(axis=1)(opaque(x)))
+    plan = judged(worn(x, y))
+    assert "the same for all time steps" in plan.kept()[0].reason
+
+
+# -- training=True ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_called_with_training_it_normalizes_by_the_batch(judged: Judged, nested: bool) -> None:
+    x = keras.Input((4,))
+    bn = BN(name="bn")
+    called = keras.Sequential([keras.Input((3,)), bn]) if nested else bn
+    model = worn(x, opaque(called(L.Dense(3)(x), training=True)))
+    assert "trains while it predicts" in judged(model).kept()[0].reason
+    bn.trainable = False
+    assert judged(model).folds()
+
+
+def test_keras_hands_training_on_to_the_layers_behind(judged: Judged) -> None:
+    x = keras.Input((4,))
+    y = L.Dropout(0.5, seed=1)(L.Dense(4)(BN(name="before")(opaque(x))), training=True)
+    plan = judged(worn(x, opaque(BN(name="behind")(L.Dense(3)(y)))))
+    assert [fold.norm for fold in plan.folds()] == ["before"]
+    assert "or after a layer that is" in plan.kept()[0].reason
+
+
+# -- what folding doesn't know ------------------------------------------------------------------
+
+
+class Own(keras.layers.BatchNormalization):
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        return 2 * super().call(inputs, training=training, mask=mask)
+
+
+class Block(keras.layers.Layer):
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.bn = BN(name="inside")
+
+    def call(self, x: Any) -> Any:
+        return self.bn(x) + 1
+
+
+class OwnDense(keras.layers.Dense):
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        return 2 * super().call(inputs) ** 2
+
+
+def test_custom_layers_are_left_alone(judged: Judged) -> None:
+    x = keras.Input((4,))
+    y = Own(name="own")(L.Dense(3)(x))
+    y = BN(name="bn")(OwnDense(3)(y))
+    plan = judged(worn(x, Block(name="block")(y)))
+    assert [type(each) for each in plan] == [Kept] * 3
+    reasons = {kept.norm: kept.reason for kept in plan.kept()}
+    assert "the class Own" in reasons["own"]
+    assert "a OwnDense" in reasons["bn"] or "an OwnDense" in reasons["bn"]
+    assert "within `block`, a Block" in reasons["block/inside"]
+
+
+class Subclassed(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = L.Dense(3)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        (Subclassed, "of the class Subclassed that computes in Python code"),
+        (lambda: keras.Sequential([L.Dense(3)]), "not built yet"),
+        (lambda: "a text", "received a str, expected a Keras network"),
+    ],
+)
+def test_what_has_no_graph_is_refused_in_one_line(model: Callable[[], Any], line: str) -> None:
+    for function in (fold_plan, kerasbn.fold):
+        with pytest.raises(InputError, match=line) as caught:
+            function(model())
+        assert "\n" not in str(caught.value)
+
+
+# -- the plan -----------------------------------------------------------------------------------
+
+
+def test_the_plan_is_data(chain: Chain) -> None:
+    x = keras.Input((4,), name="x")
+    y = L.Rescaling(0.5, name="pixels")(x)
+    y = L.Dropout(0.1, name="drop")(BN(name="bn")(L.Dense(3, name="d")(y)))
+    plan = fold_plan(worn(x, L.Activation("tanh")(y)))
+    assert list(plan) == [
+        Fold("pixels", ("d",), "forward", kind="scaling"),
+        Fold("bn", ("d",), "backward"),
+    ]
+    assert json.loads(json.dumps(plan.to_json()))[1] == {
+        "decision": "fold",
+        "norm": "bn",
+        "into": ["d"],
+        "direction": "backward",
+        "through": [],
+        "clips": [],
+        "kind": "normalization",
+    }
+    assert plan.summary() == "1 of 1 normalizations folded, 1 of 1 scalings."
+    assert (plan[0].norm, len(plan[:2]), len(plan)) == ("pixels", 2, 2)
+    assert len(fold_plan(chain((4,), L.Dense(3)))) == 0
+
+
+def test_a_long_chain_of_sums_is_planned_in_time_that_grows_with_it() -> None:
+    def planned(n: int) -> float:
+        x = keras.Input((4,))
+        y = L.Dense(4)(x)
+        for _ in range(n):
+            y = L.Add()([L.ReLU()(y), L.ReLU()(L.Dense(4)(x))])
+        model = worn(x, opaque(BN()(y)))
+        begin = time.perf_counter()
+        assert fold_plan(model).kept()
+        return time.perf_counter() - begin
+
+    assert planned(160) < 20 * planned(40) + 0.5  # in proportion it would be 4 times
