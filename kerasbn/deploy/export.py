@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import onnx
+import tensorflow as tf
 
 from kerasbn.deploy.canonical import canonical
 from kerasbn.deploy.checksum import KEY, PLACEHOLDER, with_checksum
@@ -23,7 +24,7 @@ from kerasbn.deploy.session import Session
 from kerasbn.errors import CheckFailedError, InputError, expected
 from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.inputs import random_inputs
-from kerasbn.runs import MODEL, RECORD, Run, read_run
+from kerasbn.runs import MODEL, RECORD, Run, find_model, read_run
 from kerasbn.writing import replacing
 
 # Protocol buffers end here; ONNX has a form in several files for more, which this does not write.
@@ -123,7 +124,7 @@ def run_of(source: Path) -> Run | None:
 
 
 def export(
-    model: keras.Model,
+    model: keras.Model | Path | str | None,
     path: Path | str,
     *,
     fold: bool = True,
@@ -140,7 +141,8 @@ def export(
     the Keras model before it takes its place. Equal networks give equal bytes.
 
     Args:
-        model: a network with fixed inputs.
+        model: a network with fixed inputs; or a run, or a .keras or .h5 file, None for the newest
+            run: then `labels`, `data` and `run` are what its record says.
         path: the ONNX file, replaced if it exists.
         fold: whether normalizations and scalings are folded into the layers beside them.
         opset: the version of ONNX's operations.
@@ -156,6 +158,9 @@ def export(
     """
     path = Path(path)
     check_path(path)
+    if not isinstance(model, keras.Model):
+        source = find_model(None if model is None else str(model))
+        return export_file(source, path, fold=fold, opset=opset, probabilities=probabilities)
     name = digest(model)
     folded, plan = _folded(model) if fold else (model, [])
     network = with_softmax(folded) if probabilities else folded
@@ -192,7 +197,12 @@ def export(
 
 
 def _folded(model: keras.Model) -> tuple[keras.Model, list[dict[str, Any]]]:
-    folded = fold_with_plan(model)
+    try:
+        folded = fold_with_plan(model)
+    except tf.errors.UnimplementedError:
+        # Channels first on a CPU: TensorFlow cannot judge in float64. The file itself is judged
+        # so anyhow, by way of XLA, before it takes its place.
+        folded = fold_with_plan(model, check=False)
     return folded.model, folded.plan.to_json()
 
 
