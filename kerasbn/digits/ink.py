@@ -81,13 +81,11 @@ def find_paper(grey: Grey) -> Grey:
 def is_dark_on_light(grey: Grey, breadth: int) -> bool:
     """Whether the ink is the darker of the two.
 
-    Around the sharpest edges, which are those of strokes and not of shadows, most is paper: so the
-    mean brightness there lies nearer to the paper's than to the ink's.
+    Within reach of a stroke most is paper, so the mean brightness there lies nearer to the paper's
+    than to the ink's. Where there is no ink, a slow change of light has its mean in the middle.
     """
     darkest, lightest = spread(grey, breadth, np.minimum), spread(grey, breadth, np.maximum)
-    sharpness = spread(grey, 3, np.maximum) - spread(grey, 3, np.minimum)
-    edges = sharpness >= 0.7 * sharpness.max()
-    return bool((mean_around(grey, breadth) - (darkest + lightest) / 2)[edges].sum() > 0)
+    return bool((mean_around(grey, breadth) - (darkest + lightest) / 2).sum() > 0)
 
 
 def bounds(mask: NDArray[Any]) -> tuple[slice, slice]:
