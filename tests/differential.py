@@ -221,7 +221,9 @@ class Network:
             return self.called(attention, x, {"value": other})
         layer = norm(d, shape) if d.chance(0.35) else d.one([anywhere, OWN[len(shape)]])(d, shape)
         how: dict[str, Any] = {}
-        if isinstance(layer, L.BatchNormalization | L.Dropout) and d.chance(0.06):
+        # Within a model that is called twice, Keras hands it on from one call to the other.
+        noted = isinstance(layer, L.BatchNormalization | L.Dropout) and self.depth == 0
+        if noted and d.chance(0.06):
             how["training"] = d.chance(0.7)
             layer.trainable = d.chance(0.6)
         if len(shape) > 3:

@@ -88,6 +88,7 @@ class Graph:
         self.calls: dict[Call, None] = {}  # a set that keeps its order
         self.inputs: list[Value] = []
         self.training: bool | None = None  # what the last call was made with, while reading
+        self.trains = False  # whether any call was made with training=True
         self.effective: dict[
             int, set[bool | None]
         ] = {}  # by `id` of the node, for calls that don't say
@@ -142,6 +143,7 @@ class Graph:
             if self.training is None and default is not None:
                 self.training = default.default
             self.effective.setdefault(id(node), set()).add(self.training)
+        self.trains |= self.training is True
         return self.training
 
     def pins(self) -> dict[int, bool | None]:
@@ -149,7 +151,7 @@ class Graph:
 
         Folding takes calls out and so changes which comes before which.
         """
-        if not any(True in values for values in self.effective.values()):
+        if not self.trains:
             return {}
         return {node: one for node, (one, *rest) in self.effective.items() if not rest}
 

@@ -88,11 +88,12 @@ class _Backward:
 
     def ask(self, value: Value, a: Affine) -> None:
         """Ask for ``a(value)`` in the place of `value`."""
-        if a.is_identity():
-            return
         if value in self.asked:
             if not same(self.asked[value], a):
                 raise Refused(f"{self._this(value)} would be scaled in two ways at once")
+            return
+        if a.is_identity():
+            self.asked[value] = a  # so that nobody else asks for more
             return
         key = (value, a.only_scales())
         if key in self.failed:
@@ -112,9 +113,7 @@ class _Backward:
             raise Refused(f"{self._this(value)} is an output of the network too")
         self.asked[value] = a
         for reader in list(value.readers):
-            if id(reader.layer) in self.found.dropped or any(
-                v in self.asked for v in reader.outputs
-            ):
+            if id(reader.layer) in self.found.dropped or reader in self.found.through:
                 continue
             if not self._wants(reader, a):
                 raise Refused(f"{self._this(value)} is also read by `{reader.name}`")

@@ -114,6 +114,20 @@ def test_a_layer_called_on_its_own_output(judged: Judged) -> None:
     assert judged(worn(x, opaque(bn(dense(opaque(bn(dense(x)))))))).folds()
 
 
+def test_a_layer_that_reads_itself_cannot_absorb_for_both(judged: Judged) -> None:
+    x = keras.Input((4,))
+    for layer in (L.LayerNormalization(), L.Dense(4)):
+        assert judged(worn(x, opaque(BN()(layer(layer(x)))))).kept()
+
+
+def test_a_sum_does_not_let_another_scale_what_it_leaves_alone(judged: Judged) -> None:
+    x, y = keras.Input((4,)), keras.Input((4,))
+    dense = L.Dense(3)
+    a, b = dense(x), dense(y)
+    plan = judged(worn([x, y], opaque(L.Rescaling(1.0, 0.5)(L.Add()([a, b])))))
+    assert plan.kept()  # t would go into `dense`, and so into both terms
+
+
 # -- nested models ------------------------------------------------------------------------------
 
 

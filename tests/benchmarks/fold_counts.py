@@ -1,0 +1,61 @@
+"""What becomes of the normalizations of every network of keras.applications, without its weights.
+
+    python tests/benchmarks/fold_counts.py [NAME ...] [--no-clip] [--check]
+
+Prints a line per network: how many normalizations and scalings it has, how many are kept, and the
+seconds that planning and rewriting took; with --check also those of the comparison in float64.
+Numbers are worn in (kerasbn.folding.worn), since fresh ones would let more through.
+"""
+
+import argparse
+import time
+
+from kerasbn.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402 - TensorFlow comes first, silenced
+
+from kerasbn.folding.fold import fold_with_plan  # noqa: E402 - as above
+from kerasbn.folding.plan import fold_plan  # noqa: E402 - as above
+from kerasbn.folding.rewrite import rewrite  # noqa: E402 - as above
+from kerasbn.folding.worn import wear_in  # noqa: E402 - as above
+
+
+def every_network() -> list[str]:
+    """The names of all functions in keras.applications that build a network."""
+    return [name for name in dir(keras.applications) if name[0].isupper()]
+
+
+def main() -> None:
+    """Print the lines."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--no-clip", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args()
+    print(
+        f"{'network':24} {'norms':>6} {'kept':>5} {'scalings':>9} {'kept':>5} {'s':>6} {'check':>6}"
+    )  # noqa: T201 - a command prints
+    for name in given.names or every_network():
+        keras.backend.clear_session()
+        model = getattr(keras.applications, name)(weights=None)
+        wear_in(model)
+        begin = time.perf_counter()
+        plan = fold_plan(model, clip=not given.no_clip)
+        rewrite(model, plan)
+        took = time.perf_counter() - begin
+        checked = ""
+        if given.check:
+            begin = time.perf_counter()
+            plan = fold_with_plan(model, clip=not given.no_clip).plan
+            checked = f"{time.perf_counter() - begin:.1f}"
+        kept = [len(plan.kept("normalization")), len(plan.kept("scaling"))]
+        total = [len(plan.folds("normalization")) + kept[0], len(plan.folds("scaling")) + kept[1]]
+        print(  # noqa: T201 - a command prints
+            f"{name:24} {total[0]:6} {kept[0]:5} {total[1]:9} {kept[1]:5} {took:6.1f} {checked:>6}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+RUNNER = Path(__file__).parent / "differential.py"
+
+
+def test_random_networks_fold_right() -> None:
+    done = subprocess.run(
+        [sys.executable, RUNNER, "--count", "40", "--seed", "100000"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = re.search(r"(\d+) networks, (\d+) folds .* (\d+) with clips.* 0 wrong", done.stdout)
+    assert counts, done.stdout
+    networks, folds, clips = map(int, counts.groups())
+    assert networks >= 35
+    assert folds >= 30
+    assert clips >= 5
