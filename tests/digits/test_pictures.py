@@ -159,6 +159,15 @@ def test_dust_is_no_ink(digits: Split) -> None:
         assert largest_change(as_digit(picture(paper)), clean) <= 2
 
 
+def test_dust_beside_a_stroke_is_no_ink_either(digits: Split) -> None:
+    ring = next(d for d, label in zip(digits.images, digits.labels, strict=True) if label == 0)
+    paper = 255 - np.round(255 * enlarged(ring)).astype(np.uint8)
+    clean = as_digit(picture(paper))
+    assert (paper[125:155, 125:155] == 255).all()  # within the ring
+    paper[138:142, 138:142] = 0
+    assert largest_change(as_digit(picture(paper)), clean) <= 2
+
+
 @pytest.mark.parametrize("level", [0, 90, 255])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (28, 28), (300, 200)])
 def test_a_blank_page(level: int, shape: tuple[int, int]) -> None:
