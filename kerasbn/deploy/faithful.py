@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 # Against float64, a file may be this many times as far off as the Keras network itself, or this
 # many roundings of its type, whichever is more.
-_TIMES, _ROUNDINGS = 4, 16
+_TIMES, _ROUNDINGS = 4, 32
 # Keras computes parts of some layers in float32, whatever the network's type.
 _FLOAT64 = 1e-6
 
