@@ -33,9 +33,10 @@ def main() -> None:
     parser.add_argument("--no-clip", action="store_true")
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
-    print(
-        f"{'network':24} {'norms':>6} {'kept':>5} {'scalings':>9} {'kept':>5} {'s':>6} {'check':>6}"
-    )  # noqa: T201 - a command prints
+    heads = ["norms", "kept", "scalings", "kept", "s", "check"]
+    widths = [6, 5, 9, 5, 6, 6]
+    line = " ".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))
+    print(f"{'network':24} {line}")  # noqa: T201 - a command prints
     for name in given.names or every_network():
         keras.backend.clear_session()
         model = getattr(keras.applications, name)(weights=None)
