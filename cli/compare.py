@@ -16,6 +16,12 @@ from .options import (
 
 
 @click.command()
+@click.option(
+    "--seeds",
+    type=int,
+    metavar="N",
+    help="Train N pairs, with the seeds from --seed on, and give means and an interval.",
+)
 @network_options
 @training_options
 @dataset_options
@@ -25,6 +31,7 @@ def command(
     verbose: bool,
     /,
     *,
+    seeds: int | None,
     dataset: str,
     data_dir: str | None,
     device: str,
@@ -40,38 +47,53 @@ def command(
     Keeps two runs, bn and plain, and saved_models/compare with the curves of both as compare.png
     and all figures as compare.json. With --run NAME they are NAME-bn, NAME-plain, NAME-compare.
 
+    With --seeds N there is one folder, compare or NAME, with the statistics of N pairs, their
+    picture with error bars, and a run of every network.
+
     \b
     Example:
       kerasbn compare
+      kerasbn compare --seeds 8
       kerasbn compare --lr 0.1 --activation sigmoid --hidden 64,64,64
     """
     from kerasbn.digits.files import load
     from kerasbn.quiet import quiet_tensorflow
-    from kerasbn.runs import check_pair_names
+    from kerasbn.runs import check_name, check_pair_names
+    from kerasbn.training.settings import check_seeds
 
     network, training = network_settings(settings), training_settings(settings)
-    check_pair_names(run, force=force)
+    if seeds is None:
+        check_pair_names(run, force=force)
+    else:
+        check_seeds(seeds, training)
+        if run is not None:
+            check_name(run, force=force)
     digits = load(dataset, data_dir, quiet=quiet)
     training.check([network], len(digits.train))
     if digits.note:
         click.echo(digits.note, err=True)
     quiet_tensorflow(verbose)
-    from kerasbn.study.compare import check_ending, compare, record_of
+    from kerasbn.study import compare as pair
+    from kerasbn.study import ensemble
 
-    result = compare(
-        network,
-        digits,
-        training,
-        device=device,
-        name=run,
-        force=force,
-        tensorboard=tensorboard,
-        quiet=quiet,
-    )
+    kept: dict[str, Any] = {
+        "device": device,
+        "name": run,
+        "force": force,
+        "tensorboard": tensorboard,
+        "quiet": quiet,
+    }
+    if seeds is None:
+        _show(pair, pair.compare(network, digits, training, **kept), as_json)
+    else:
+        _show(ensemble, ensemble.compare_seeds(network, digits, training, seeds, **kept), as_json)
+
+
+def _show(kind: Any, result: Any, as_json: bool) -> None:  # noqa: ANN401 - one pair or many seeds
+    """Print what was found; `kind` is the module that made it."""
     if as_json:
-        record = record_of(result.with_bn, result.without_bn)
-        click.echo(json.dumps({"folder": str(result.path), **record}))
-    check_ending(result)
+        click.echo(json.dumps({"folder": str(result.path), **kind.record_of(result)}))
+    kind.check_ending(result)
     if not as_json:
         click.echo(result.summary())
         click.echo(f"curves: {result.path / 'compare.png'}")

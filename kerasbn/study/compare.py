@@ -94,17 +94,19 @@ def compare(
     with_bn, without_bn = pair
     place = names["compare"] or "compare"
     with new_folder(root, place, numbered=name is None, replace=force) as folder:
-        runs.write_record(folder.path, record_of(with_bn, without_bn), RECORD)
+        result = Comparison(folder.path, with_bn, without_bn)
+        runs.write_record(folder.path, record_of(result), RECORD)
         figure = draw_curves(
             [curves.curve_of(run) for run in pair], curves.title_of(with_bn), digits.note
         )
         save_figure(figure, folder.path / PICTURE)
     assert folder.placed is not None
-    return Comparison(folder.placed, with_bn, without_bn)
+    return replace(result, path=folder.placed)
 
 
-def record_of(with_bn: runs.Run, without_bn: runs.Run) -> dict[str, Any]:
+def record_of(result: Comparison) -> dict[str, Any]:
     """What compare.json holds: the two runs, what they share, and their figures by epoch."""
+    with_bn, without_bn = result.with_bn, result.without_bn
     pair = {"with_bn": with_bn, "without_bn": without_bn}
     return {
         "runs": {key: run.name for key, run in pair.items()},

@@ -50,8 +50,8 @@ def curve_of(run: Run, name: str | None = None) -> Curve:
     return Curve(name, run.history, _ending(run))
 
 
-def title_of(run: Run) -> str:
-    """The heading of a run's picture: network, data and training.
+def title_of(run: Run, seeds: str | None = None) -> str:
+    """The heading of a run's picture: network, data and training, and other `seeds` than its own.
 
     Raises:
         InputError: if the record is damaged.
@@ -63,7 +63,7 @@ def title_of(run: Run) -> str:
             f"{sizes} {network['activation']} network on {DATA_NAMES[data['name']]} "
             f"({data['train']:,} digits)\n{OPTIMIZER_NAMES[training['optimizer']]}, "
             f"learning rate {training['lr']:g}, batch {training['batch_size']}, "
-            f"seed {training['seed']}"
+            f"{seeds or 'seed ' + str(training['seed'])}"
         )
     except (KeyError, TypeError, ValueError) as error:
         raise expected(

@@ -61,6 +61,8 @@ def train(
     tensorboard: bool = False,
     quiet: bool = False,
     root: Path = runs.ROOT,
+    heading: str = "",
+    pictures: bool = True,
 ) -> list[runs.Run]:
     """Train the members side by side and keep a run of each.
 
@@ -79,6 +81,8 @@ def train(
         tensorboard: whether each run gets a folder that TensorBoard reads.
         quiet: whether to show nothing on the way.
         root: the folder the runs go into.
+        heading: a line to show first.
+        pictures: whether each run gets one of its curves, which takes half a second each.
 
     Returns:
         The runs, in the order of the members.
@@ -124,6 +128,8 @@ def train(
                 lambda: progress.say("stopping; Ctrl-C again to drop this run")
             ) as stop,
         ):
+            if heading:
+                progress.say(heading)
             fit(learners, digits, training, [measure, *views, progress, stop], where.name)
         # The first member's run is the one that finished last, so that it is the newest.
         for each, folder in reversed(list(zip(members, folders, strict=True))):
@@ -140,6 +146,10 @@ def train(
                 "diverged_at_step": measure.diverged.get(each.key),
             }
             _finish(folder.path, networks[each.key], measure.weights.get(each.key), record)
+            if pictures:
+                run = runs.Run(folder.path, record)
+                figure = draw_curves([curve_of(run)], title_of(run), digits.note)
+                save_figure(figure, folder.path / runs.CURVES)
     return [runs.read_run(folder.placed) for folder in folders if folder.placed]
 
 
@@ -171,7 +181,7 @@ def _writers(folder: Path, tensorboard: bool) -> list[keras.callbacks.Callback]:
 def _finish(
     folder: Path, network: keras.Model, weights: list[Any] | None, record: dict[str, Any]
 ) -> None:
-    """Write what a run holds beside the history: network, curves and, last, the record."""
+    """Write what a run holds beside the history: the network and, after it, the record."""
     history_file = folder / runs.HISTORY
     if weights is None:  # not one epoch has figures: the logger has not even written its heading
         history_file.write_text(",".join(["epoch", *runs.FIGURES, "step"]) + "\n")
@@ -182,9 +192,6 @@ def _finish(
     record["epochs"] = len(history["epoch"])
     record["final"] = {name: column[-1] for name, column in history.items() if column}
     runs.write_record(folder, record)
-    run = runs.Run(folder, record)
-    figure = draw_curves([curve_of(run)], title_of(run), record["data"]["note"])
-    save_figure(figure, folder / runs.CURVES)
 
 
 def _status(key: str, measure: Measure, stopped: bool) -> str:

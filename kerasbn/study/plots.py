@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -37,11 +37,18 @@ class Curve:
         label: what the legend calls it.
         history: columns by name; `epoch` and those of `PANELS`.
         ending: how it ended if not as planned, such as "diverged at step 12", for the legend.
+        band: lower and upper edge of a band around the curve, by column.
+        members: the histories that `history` is the mean of, drawn thinly.
+        diverged: the histories of members that diverged; thin too, with a cross at the end, and
+            not let to set the range of a panel.
     """
 
     label: str
     history: Mapping[str, Sequence[float]]
     ending: str = ""
+    band: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    members: Sequence[Mapping[str, Sequence[float]]] = ()
+    diverged: Sequence[Mapping[str, Sequence[float]]] = ()
 
 
 def draw_curves(curves: Sequence[Curve], title: str, note: str = "") -> Figure:
@@ -108,6 +115,7 @@ def _draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) 
     ):
         epochs, values = curve.history["epoch"], curve.history[column]
         label = f"{curve.label} ({curve.ending})" if curve.ending else curve.label
+        _draw_members(axes, curve, column, colour)
         axes.plot(epochs, values, color=colour, marker=marker, ms=4, lw=2, label=label)
         if len(values):
             longest = max(longest, epochs[-1])
@@ -139,6 +147,19 @@ def _draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) 
             fontsize=9.5,
             fontweight="bold",
         )
+
+
+def _draw_members(axes: Axes, curve: Curve, column: str, colour: str) -> None:
+    """What is behind a mean: its members, and the band around it."""
+    for member in curve.members:
+        axes.plot(member["epoch"], member[column], color=colour, lw=0.8, alpha=0.4)
+    for member in curve.diverged:
+        epochs, values = member["epoch"], member[column]
+        axes.plot(epochs, values, color=colour, lw=0.8, alpha=0.4, scaley=False)
+        axes.plot(epochs[-1:], values[-1:], color=colour, marker="x", ms=8, scaley=False)
+    if column in curve.band:
+        low, high = curve.band[column]
+        axes.fill_between(curve.history["epoch"], low, high, color=colour, alpha=0.2, lw=0)
 
 
 def _spread(ends: Sequence[tuple[float, str, str]], axes: Axes) -> list[float]:

@@ -65,6 +65,7 @@ def compile_network(network: keras.Model, settings: TrainingSettings) -> keras.M
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+    network.optimizer.build(network.trainable_variables)
     return network
 
 
@@ -75,7 +76,6 @@ class Solo:
         self.networks = {key: network}
         self.seeds: Sequence[int] = (seed,)
         self._network = network
-        network.optimizer.build(network.trainable_variables)
 
     def learn(self, images: tf.Tensor, labels: tf.Tensor) -> Sums:
         """As in `Learner`."""

@@ -5,13 +5,14 @@ The fields are the options of the command line, by name, with the same defaults.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kerasbn.errors import InputError, expected
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "elu", "gelu", "silu", "leaky_relu", "linear")
 POSITIONS = ("before", "after")
 OPTIMIZERS = ("adam", "sgd")
+MOST_SEEDS = 1000  # of one comparison
 INITS = ("glorot_uniform", "he_normal", "torch", "normal")
 
 
@@ -114,6 +115,17 @@ class TrainingSettings:
                 "normalization, expected at least 2 (the variance of one digit is 0, and every "
                 "normalized value with it); use a larger batch or train --no-bn"
             )
+
+
+def check_seeds(count: int, training: TrainingSettings) -> list[TrainingSettings]:
+    """The settings for each of `count` seeds, from that of `training` on.
+
+    Raises:
+        InputError: if there are too few or too many, or a seed is out of range.
+    """
+    if not 1 <= count <= MOST_SEEDS:
+        raise expected(f"--seeds {count}", str(count), f"a whole number from 1 to {MOST_SEEDS:,}")
+    return [replace(training, seed=training.seed + i) for i in range(count)]
 
 
 def parse_hidden(text: str) -> tuple[int, ...]:

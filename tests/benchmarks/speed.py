@@ -1,6 +1,6 @@
 """How fast `kerasbn compare` is beside plain Keras, and how light `kerasbn --help` is.
 
-    python tests/benchmarks/speed.py --data-dir FOLDER [--pairs 3] [--epochs 10] [--pixels float32]
+    python tests/benchmarks/speed.py --data-dir FOLDER [--pairs 3] [--epochs 10] [--seeds 8]
 
 Every figure is a ratio of two processes that ran one after the other, repeated in turn; medians
 over the pairs are what to quote. An epoch is training and evaluation (of 70,000 digits) of both
@@ -64,11 +64,12 @@ def plain(data_dir: str, epochs: int, pixels: str, folder: str) -> Measured:
     return Measured(seconds, json.loads(out.splitlines()[-1])["epoch_seconds"], memory)
 
 
-def ours(data_dir: str, epochs: int, folder: str) -> Measured:
-    """`kerasbn compare`."""
+def ours(data_dir: str, epochs: int, seeds: int | None, folder: str) -> Measured:
+    """`kerasbn compare`, of one pair or of many seeds."""
     arguments = ["compare", "--data-dir", data_dir, "--epochs", str(epochs)]
+    arguments += [] if seeds is None else ["--seeds", str(seeds)]
     seconds, memory, _, came = run([sys.executable, "-m", "kerasbn", *arguments], folder)
-    ends = came[1::2]  # a line for each network
+    ends = came[1::2]  # a line for each network, or for the mean of each kind
     return Measured(seconds, [ends[0], *(b - a for a, b in pairwise(ends))], memory)
 
 
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, help="as many pairs of ours against one of theirs")
     parser.add_argument("--pixels", choices=["float32", "uint8"], default="float32")
     options = parser.parse_args()
     data_dir = str(Path(options.data_dir).resolve())
@@ -97,7 +99,7 @@ def main() -> None:
         ratios["help / import click"] = help_ratio(15, folder)
         for i in range(options.pairs):
             rival = plain(data_dir, options.epochs, options.pixels, folder)
-            mine = ours(data_dir, options.epochs, folder)
+            mine = ours(data_dir, options.epochs, options.seeds, folder)
             steady = [statistics.median(each.epochs[1:]) for each in (rival, mine)]
             ratios["steady epoch"].append(steady[0] / steady[1])
             ratios["whole process"].append(rival.seconds / mine.seconds)

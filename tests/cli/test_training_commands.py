@@ -56,6 +56,31 @@ def test_results_and_progress_go_their_ways(
         assert line.startswith(f"epoch {epoch}/2 {label:10}  train loss ")
 
 
+def test_many_seeds_give_an_interval(tmp_path: Path) -> None:
+    done = kerasbn("compare", "--seeds", "3", *QUICK, "--quiet", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, method, last = done.stdout.splitlines()
+    number = r"-?\d+\.\d+"
+    assert re.fullmatch(
+        rf"test accuracy in %: with BN {number} ± {number}, without {number} ± {number}: "
+        rf"[+-]{number} points \(95 % interval {number} to {number}, 3 pairs\)",
+        first,
+    )
+    assert "paired t" in method
+    assert last == f"curves: {Path('saved_models/compare/compare.png')}"
+    record = json.loads((tmp_path / "saved_models" / "compare" / "compare.json").read_text())
+    assert record["sentence"] in first
+
+
+@pytest.mark.parametrize("count", ["0", "1001"])
+def test_a_number_of_seeds_out_of_range_is_one_line(tmp_path: Path, count: str) -> None:
+    done = kerasbn("compare", "--seeds", count, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"kerasbn: --seeds {count}: received {count}, expected a whole number from 1 to 1,000\n"
+    )
+
+
 def test_report_lists_and_draws(compared: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = compared
     listed = kerasbn("report", cwd=folder)

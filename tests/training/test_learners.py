@@ -56,7 +56,6 @@ def singly(
     """
     found = []
     (network, *_), began = networks.values(), [each.get_weights() for each in networks.values()]
-    network.optimizer.build(network.trainable_variables)
     fresh = [np.asarray(variable) for variable in network.optimizer.variables]
     for weights, own in zip(began, settings, strict=True):
         network.set_weights(weights)

@@ -1,0 +1,236 @@
+"""The comparison over many seeds: pairs trained in groups, and what they say together."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kerasbn import runs
+from kerasbn.digits.files import Digits
+from kerasbn.errors import CheckFailedError, StoppedError
+from kerasbn.study import curves
+from kerasbn.study.compare import PICTURE, RECORD
+from kerasbn.study.experiment import Member, train
+from kerasbn.study.plots import PANELS, Curve, draw_curves, save_figure
+from kerasbn.study.statistics import METHOD, Row, by_epoch, columns, sentence
+from kerasbn.training.settings import NetworkSettings, TrainingSettings, check_seeds
+from kerasbn.writing import new_folder
+
+TABLE = "compare.csv"
+GROUP = 8  # pairs trained together at most: more give the processor no more to do at once
+KINDS = ("with_bn", "without_bn")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two runs of one seed, trained from the same kernels on the same batches."""
+
+    seed: int
+    with_bn: runs.Run
+    without_bn: runs.Run
+
+
+@dataclass(frozen=True)
+class SeedComparison:
+    """A finished comparison over many seeds.
+
+    Attributes:
+        path: the study: a folder with `compare.json`, `compare.csv`, `compare.png` and all runs.
+        pairs: the runs, by seed.
+    """
+
+    path: Path
+    pairs: tuple[Pair, ...]
+
+    def diverged(self) -> dict[str, list[int]]:
+        """The seeds of the members that diverged, under `with_bn` and `without_bn`."""
+        return {kind: [pair.seed for pair in self.pairs if _sick(pair, kind)] for kind in KINDS}
+
+    def statistics(self) -> dict[str, list[Row]]:
+        """For every figure a row per epoch, over all members that did not diverge."""
+        return by_epoch(*(self.histories(kind) for kind in KINDS))
+
+    def sentence(self) -> str:
+        """The answer: accuracy on the test set with and without, and the difference."""
+        rows = self.statistics()["val_accuracy"]
+        return sentence(rows[-1] if rows else None, self.diverged(), len(self.pairs))
+
+    def summary(self) -> str:
+        """The sentence, and how its figures were made."""
+        return f"test accuracy in %: {self.sentence()}\n{METHOD}"
+
+    def histories(self, kind: str) -> dict[int, dict[str, list[float]]]:
+        """The histories by seed of the members that did not diverge, of one of `KINDS`."""
+        every = {pair.seed: getattr(pair, kind) for pair in self.pairs if not _sick(pair, kind)}
+        # One that was interrupted in its first epoch has no figures.
+        return {seed: run.history for seed, run in every.items() if run.history["epoch"]}
+
+
+def check_ending(result: SeedComparison) -> None:
+    """Raise if it did not end as planned; members that diverged are a result, while any is left.
+
+    Raises:
+        CheckFailedError: if every member diverged.
+        StoppedError: if Ctrl-C ended it.
+    """
+    members = [run for pair in result.pairs for run in (pair.with_bn, pair.without_bn)]
+    if any(run.status == "interrupted" for run in members):
+        kept = f"{len(result.pairs)} pairs kept in {result.path}"
+        raise StoppedError(f"stopped; {kept}, as far as they came")
+    if all(run.status == "diverged" for run in members):
+        raise CheckFailedError(
+            f"{result.path}: all {len(members)} networks diverged with learning rate "
+            f"{members[0].record['training']['lr']:g}, expected some to be left; try a lower --lr"
+        )
+
+
+def compare_seeds(
+    network: NetworkSettings,
+    digits: Digits,
+    training: TrainingSettings,
+    seeds: int,
+    *,
+    device: str = "auto",
+    name: str | None = None,
+    force: bool = False,
+    tensorboard: bool = False,
+    quiet: bool = False,
+    root: Path = runs.ROOT,
+) -> SeedComparison:
+    """Train pairs of `network` with and without normalization, one for each seed, and compare them.
+
+    A pair is what `compare` with that seed would train: its own kernels and its own batches, equal
+    within the pair. One folder, `compare` or the name given, holds the picture, the figures and the
+    run of every member, as `bn-seed-K` and `plain-seed-K`.
+
+    Args: as in `compare`, and `seeds`: how many, from that of `training` on.
+
+    Raises:
+        InputError: if something given cannot be used, before anything is trained.
+    """
+    every = check_seeds(seeds, training)
+    if name is not None:
+        runs.check_name(name, force=force, root=root)
+    settings = {"bn": replace(network, bn=True), "plain": replace(network, bn=False)}
+    pairs: list[Pair] = []
+    with new_folder(root, name or "compare", numbered=name is None, replace=force) as folder:
+        for group in _groups(every):
+            kept = train(
+                [
+                    Member(f"{key}-{own.seed}", kind, f"{key}-seed-{own.seed}", own)
+                    for own in group
+                    for key, kind in settings.items()
+                ],
+                digits, training, device=device, tensorboard=tensorboard, quiet=quiet,
+                root=folder.path, pictures=False,
+                heading=f"{_range(group[0].seed, group[-1].seed)}: each line is a mean",
+            )  # fmt: skip
+            ordered = zip(group, kept[::2], kept[1::2], strict=True)
+            pairs += [Pair(own.seed, bn, plain) for own, bn, plain in ordered]
+            if any(run.status == "interrupted" for run in kept):
+                break
+        result = SeedComparison(folder.path, tuple(pairs))
+        runs.write_record(folder.path, record_of(result), RECORD)
+        _write_table(folder.path / TABLE, result)
+        save_figure(draw(result), folder.path / PICTURE)
+    assert folder.placed is not None
+    return _moved(result, folder.placed)
+
+
+def record_of(result: SeedComparison) -> dict[str, Any]:
+    """What compare.json holds: every member's history, and the statistics of each epoch."""
+    every = {kind: [getattr(pair, kind) for pair in result.pairs] for kind in KINDS}
+    first = every["with_bn"][0].record
+    return {
+        "seeds": [pair.seed for pair in result.pairs],
+        "runs": {kind: [run.name for run in members] for kind, members in every.items()},
+        "status": {kind: [run.status for run in members] for kind, members in every.items()},
+        "diverged": result.diverged(),
+        **{key: first[key] for key in ("network", "training", "data", "device")},
+        "history": {kind: [run.history for run in members] for kind, members in every.items()},
+        "method": METHOD,
+        "statistics": {figure: columns(rows) for figure, rows in result.statistics().items()},
+        "sentence": result.sentence(),
+    }
+
+
+def draw(result: SeedComparison) -> Figure:
+    """The picture: mean, band of one standard deviation to each side, and every member thinly."""
+    statistics = result.statistics()
+    shown = []
+    for kind in KINDS:
+        sick = [getattr(pair, kind).history for pair in result.pairs if _sick(pair, kind)]
+        members = list(result.histories(kind).values())
+        shown.append(_curve(kind, statistics, members, sick))
+    note = "Line: mean over seeds. Band: one standard deviation to each side. Thin: each seed."
+    first, last = result.pairs[0], result.pairs[-1]
+    title = curves.title_of(first.with_bn, _range(first.seed, last.seed))
+    return draw_curves(shown, title, f"{note} {first.with_bn.record['data']['note']}".strip())
+
+
+def _curve(
+    kind: str,
+    statistics: dict[str, list[Row]],
+    members: Sequence[dict[str, list[float]]],
+    sick: Sequence[dict[str, list[float]]],
+) -> Curve:
+    history: dict[str, list[float]] = {"epoch": []}
+    band = {}
+    for figure in PANELS:
+        found = [(row.epoch, getattr(row, kind)) for row in statistics[figure]]
+        found = [(epoch, each) for epoch, each in found if each.mean is not None]
+        history["epoch"] = [float(epoch) for epoch, _ in found]
+        history[figure] = [each.mean for _, each in found]
+        if found and found[0][1].sd is not None:
+            low, high = ([each.mean + sign * each.sd for _, each in found] for sign in (-1, 1))
+            band[figure] = (low, high)
+    label = f"{curves.label(kind == 'with_bn')}, mean of {len(members)}"
+    ending = f"{len(sick)} of {len(sick) + len(members)} diverged" if sick else ""
+    return Curve(label, history, ending, band, members, sick)
+
+
+def _write_table(path: Path, result: SeedComparison) -> None:
+    """The statistics as a table: a row for each figure and epoch."""
+    with path.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines)
+        spreads = [f"{kind}_{name}" for kind in KINDS for name in ("mean", "sd", "members")]
+        writer.writerow(["figure", "epoch", *spreads, "difference", "low", "high", "pairs"])
+        for figure, rows in result.statistics().items():
+            writer.writerows([figure, row.epoch, *_cells(row)] for row in rows)
+
+
+def _cells(row: Row) -> Iterator[float | None]:
+    for found in (row.with_bn, row.without_bn):
+        yield from (found.mean, found.sd, found.members)
+    difference = row.difference
+    yield from (difference.mean, difference.low, difference.high, difference.pairs)
+
+
+def _groups(every: Sequence[TrainingSettings]) -> list[list[TrainingSettings]]:
+    """Groups of nearly equal size, of at most `GROUP`."""
+    parts = np.array_split(np.arange(len(every)), ceil(len(every) / GROUP))
+    return [[every[i] for i in part] for part in parts]
+
+
+def _range(first: int, last: int) -> str:
+    return f"seed {first}" if first == last else f"seeds {first} to {last}"
+
+
+def _sick(pair: Pair, kind: str) -> bool:
+    run: runs.Run = getattr(pair, kind)
+    return run.status == "diverged"
+
+
+def _moved(result: SeedComparison, place: Path) -> SeedComparison:
+    """The same comparison, now that its folder has its name."""
+
+    def moved(run: runs.Run) -> runs.Run:
+        return runs.Run(place / run.name, run.record)
+
+    pairs = [Pair(each.seed, moved(each.with_bn), moved(each.without_bn)) for each in result.pairs]
+    return SeedComparison(place, tuple(pairs))
