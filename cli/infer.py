@@ -13,7 +13,13 @@ import click
 )
 @click.option("--count", default=8, show_default=True, help="How many digits to show.")
 @click.option("--batch-size", default=256, show_default=True, help="Pictures answered at a time.")
-@click.option("--device", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "gpu"]),
+    default="cpu",
+    show_default=True,
+    help="What computes the answers.",
+)
 @click.option("--data-dir", metavar="FOLDER", help="The folder with MNIST's four files.")
 @click.option("--raw", is_flag=True, help="Bring pictures of digits to 28x28 and do no more.")
 @click.option("--scale", default=1.0, show_default=True, help="Multiply pixels, 0 to 255, by this.")

@@ -15,8 +15,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from kerasbn.cli.main import main
-
 Images = np.ndarray[Any, Any]
 
 EXPORT = """
@@ -53,17 +51,15 @@ def here(networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command in this process: its exit code, standard output and standard error."""
+def run() -> Callable[..., tuple[int, str, str]]:
+    """Run a command in the current folder: its exit code, standard output and standard error."""
 
-    def command(*arguments: str) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main(list(arguments))
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
+    def command(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "kerasbn", *arguments], input=given, capture_output=True,
+            check=False, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     return command
 
@@ -121,9 +117,7 @@ def test_a_network_that_has_seen_the_digits_reports_no_accuracy(networks: Path, 
     assert found["accuracy"] is None
 
 
-def test_pictures_folders_patterns_and_standard_input(
-    here: Path, run: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_folders_patterns_and_standard_input(here: Path, run: Any) -> None:
     folder = here / "digits"
     folder.mkdir()
     Image.fromarray(seven()).save(folder / "a.png")
@@ -135,9 +129,7 @@ def test_pictures_folders_patterns_and_standard_input(
     for argument in ("digits", "digits/*.*"):
         code, out, _ = run("infer", argument)
         assert [line.split()[0] for line in out.splitlines()] == ["digits/a.png", "digits/b.jpg"]
-    with (folder / "a.png").open() as stream:
-        monkeypatch.setattr("sys.stdin", stream)
-        code, out, _ = run("infer", "-")
+    code, out, _ = run("infer", "-", given=(folder / "a.png").read_bytes())
     assert out.split()[:2] == ["standard", "input"]
     assert out.split()[2] == answer
 
