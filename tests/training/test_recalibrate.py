@@ -1,0 +1,188 @@
+"""Recalibrated statistics are those of numpy in float64, and they rescue a network."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasbn.digits.files import Digits
+from kerasbn.errors import InputError
+from kerasbn.folding.worn import wear_in
+from kerasbn.training.learners import compile_network
+from kerasbn.training.networks import mlp
+from kerasbn.training.recalibrate import accuracy, recalibrate
+from kerasbn.training.settings import TrainingSettings
+
+L = keras.layers
+
+
+@pytest.fixture
+def float64() -> Any:
+    """Networks made here compute in float64, which judges."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
+def worn(*layers: Any, shape: tuple[int | None, ...], seed: int = 1) -> keras.Model:
+    """A network with statistics and weights that are not those of fresh layers."""
+    model = keras.Sequential([keras.Input(shape), *layers])
+    wear_in(model, seed)
+    return model
+
+
+def normalized(x: np.ndarray, layer: Any) -> np.ndarray:
+    """The textbook's formula, over the last axis."""
+    mean, variance, gamma, beta = (
+        np.asarray(each)
+        for each in (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
+    )
+    result: np.ndarray = (x - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
+    return result
+
+
+def data(x: np.ndarray, *others: np.ndarray, size: int = 7) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((x, *others) if others else x).batch(size)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_the_statistics_are_numpys(few_digits: Digits, unbiased: bool) -> None:
+    images = few_digits.train.images[:100]
+    model = mlp(hidden=(12, 9), activation="tanh", seed=3)
+    wear_in(model, 5)
+    before = [np.array(weight) for weight in model.get_weights()]
+    new = recalibrate(model, data(images), unbiased=unbiased).model
+    x = images.reshape(100, 784) * np.float64(np.float32(1 / 255))  # Keras holds it in float32
+    for k in (1, 2):
+        x = x @ np.asarray(new.get_layer(f"dense_{k}").kernel)
+        layer = new.get_layer(f"bn_{k}")
+        np.testing.assert_allclose(layer.moving_mean, x.mean(0), rtol=1e-9, atol=1e-12)
+        variance = x.var(0, ddof=1 if unbiased else 0)
+        np.testing.assert_allclose(layer.moving_variance, variance, rtol=1e-9)
+        x = np.tanh(normalized(x, layer))  # with the new statistics, so the order is the graph's
+    for weight, same in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, same)  # the network given stays as it is
+
+
+def test_it_does_not_matter_how_the_data_is_cut() -> None:
+    model = worn(L.Dense(6), L.BatchNormalization(), L.ReLU(), L.BatchNormalization(), shape=(5,))
+    x = np.random.default_rng(1).normal(1000, 1, (101, 5)).astype("float32")
+    one, other = (recalibrate(model, data(x, size=size)).model for size in (101, 8))
+    for weight, same in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, same, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("float64")
+def test_every_place_a_normalization_can_be_in() -> None:
+    """Within a network and a wrapper, called twice, with channels first, under a mask."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(2, 3, (40, 6, 4))
+    inner = keras.Sequential([keras.Input((6, 4)), L.BatchNormalization(name="inside")])
+    shared = L.BatchNormalization(name="shared")
+    first_axis = L.BatchNormalization(axis=1, name="first_axis")
+    wrapped = L.TimeDistributed(L.BatchNormalization(name="wrapped"))
+    given = keras.Input((6, 4))
+    twice = shared(given), shared(L.Rescaling(2.0, offset=1.0)(given))
+    model = keras.Model(given, [inner(given), *twice, first_axis(given), wrapped(given)])
+    wear_in(model, 3)
+    found = recalibrate(model, data(x), unbiased=False)
+    assert {shift.layer for shift in found.shifts} == {"inside", "shared", "first_axis", "wrapped"}
+    both = np.concatenate([x, 2 * x + 1])
+    for layer, values, axes in (
+        (found.model.layers[-1].layer, x, (0, 1)),
+        (found.model.get_layer("shared"), both, (0, 1)),
+        (found.model.get_layer("first_axis"), x, (0, 2)),
+        (found.model.get_layer(inner.name).layers[-1], x, (0, 1)),
+    ):
+        np.testing.assert_allclose(layer.moving_mean, values.mean(axes), rtol=1e-9)
+        np.testing.assert_allclose(layer.moving_variance, values.var(axes), rtol=1e-9)
+
+
+def test_masked_values_do_not_count() -> None:
+    x = np.random.default_rng(3).normal(5, 2, (30, 6, 4)).astype("float32")
+    x[:, 4:] = 0
+    model = worn(L.Masking(0.0), L.BatchNormalization(), shape=(6, 4))
+    layer = recalibrate(model, data(x), unbiased=False).model.layers[-1]
+    np.testing.assert_allclose(layer.moving_mean, x[:, :4].mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, x[:, :4].var((0, 1)), rtol=1e-5)
+
+
+def test_it_rescues_a_network_whose_momentum_was_too_high(sample_digits: Digits) -> None:
+    """After 60 steps at 0.999 the moving variances are still 94 % of the 1 they began with."""
+    settings = TrainingSettings()
+    network = compile_network(mlp(bn_momentum=0.999, seed=1), settings)
+    train, test = sample_digits.train, sample_digits.test
+    network.fit(train.images[:1920], train.labels[:1920], batch_size=32, epochs=1, verbose=0)
+    held_out = data(test.images, test.labels, size=256)
+    before = accuracy(network, held_out)
+    found = recalibrate(network, data(train.images, train.labels, size=256))
+    after = accuracy(found.model, held_out)
+    assert before is not None
+    assert after is not None
+    assert before < 0.75
+    assert after > 0.85
+    assert [shift.layer for shift in found.shifts] == ["bn_1", "bn_2"]
+    assert found.shifts[0].variance > 2
+    again = recalibrate(found.model, data(train.images, size=100))
+    assert all(shift.mean < 1e-3 and shift.variance < 1.001 for shift in again.shifts)
+    assert "bn_1: mean off by up to " in str(found.shifts[0])
+
+
+def test_a_shift_is_the_worst_unit_s() -> None:
+    model = worn(L.BatchNormalization(epsilon=1e-9), shape=(2,))
+    layer = model.layers[0]
+    layer.moving_mean.assign([1.0, 5.0])
+    layer.moving_variance.assign([4.0, 1.0])
+    x = np.array([[1.0, 3.0], [3.0, 5.0]], "float32")  # means 2 and 4, plain variances 1
+    (shift,) = recalibrate(model, data(x), unbiased=False).shifts
+    assert shift.mean == pytest.approx(1)
+    assert shift.variance == pytest.approx(4)
+
+
+def test_accuracy_needs_labels_and_classes() -> None:
+    x = np.eye(4, dtype="float32")
+    model = worn(L.BatchNormalization(), shape=(4,))
+    model.set_weights([np.ones(4), np.zeros(4), np.zeros(4), np.ones(4)])
+    assert accuracy(model, data(x)) is None
+    assert accuracy(model, data(x, np.array([0, 1, 2, 0]), size=3)) == 0.75
+    assert accuracy(model, data(x, np.array([[0], [1], [2], [3]]))) == 1.0
+    assert accuracy(model, data(x, np.eye(4)[[0, 0, 2, 3]])) == 0.75
+    single = worn(L.Dense(1), L.BatchNormalization(), shape=(4,))
+    assert accuracy(single, data(x, np.zeros(4))) is None
+
+
+@pytest.mark.parametrize(
+    ("batches", "said"),
+    [
+        (data(np.ones((4, 3), "float32")).repeat(), "a data set without an end"),
+        (data(np.ones((4, 3), "float32")).take(0), "received no batch"),
+        (data(np.ones((1, 3), "float32")), "received one value in each unit"),
+        (data(np.full((4, 3), np.nan, "float32")), "layer 'bn': received NaN or infinite"),
+    ],
+)
+def test_data_that_gives_no_statistics(batches: tf.data.Dataset, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        recalibrate(worn(L.BatchNormalization(name="bn"), shape=(3,)), batches)
+
+
+def test_a_network_without_normalization_is_refused() -> None:
+    with pytest.raises(InputError, match="received a network without batch normalization"):
+        recalibrate(mlp(bn=False), data(np.zeros((4, 28, 28), "uint8")))
+
+
+def test_what_keras_cannot_copy_is_refused() -> None:
+    class Own(keras.Model):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.size = size
+
+        def call(self, inputs: Any) -> Any:
+            return inputs
+
+    with pytest.raises(InputError, match="received a Own that Keras cannot copy"):
+        recalibrate(Own(3), data(np.zeros((4, 3), "float32")))
