@@ -15,6 +15,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import tensorflow as tf
 
 from kerasbn.digits.files import load
@@ -43,7 +44,7 @@ def network(bn: bool, pixels: str) -> keras.Model:
 def main(data_dir: str, epochs: int, pixels: str) -> None:
     """Train both networks, a network at a time in every epoch, and draw their curves."""
     digits = load("mnist", data_dir)
-    arrays = [digits.train.images, digits.test.images]
+    arrays: list[np.ndarray] = [digits.train.images, digits.test.images]
     if pixels == "float32":
         arrays = [images.astype("float32") / 255 for images in arrays]
     train = tf.data.Dataset.from_tensor_slices((arrays[0], digits.train.labels))
