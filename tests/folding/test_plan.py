@@ -1,7 +1,6 @@
 """The graph: readers, outputs, shared layers, nested models, flags; and the plan as data."""
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 import kerasbn
 from kerasbn.errors import InputError
+from kerasbn.folding import passages
 from kerasbn.folding.plan import Fold, Kept, Plan, fold_plan
 from kerasbn.folding.worn import wear_in
 
@@ -282,15 +282,27 @@ def test_the_plan_is_data(chain: Chain) -> None:
     assert len(fold_plan(chain((4,), L.Dense(3)))) == 0
 
 
-def test_a_long_chain_of_sums_is_planned_in_time_that_grows_with_it() -> None:
-    def planned(n: int) -> float:
-        x = keras.Input((4,))
-        y = L.Dense(4)(x)
-        for _ in range(n):
-            y = L.Add()([L.ReLU()(y), L.ReLU()(L.Dense(4)(x))])
-        model = worn(x, opaque(BN()(y)))
-        begin = time.perf_counter()
-        assert fold_plan(model).kept()
-        return time.perf_counter() - begin
+def test_a_long_chain_of_sums_takes_work_that_grows_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Every sum may put t into either term, and no term takes it: tried blindly, that is 2**n ways.
+    crossed = 0
 
-    assert planned(160) < 20 * planned(40) + 0.5  # in proportion it would be 4 times
+    def counted(*arguments: Any) -> Any:
+        nonlocal crossed
+        crossed += 1
+        return passages.backward(*arguments)
+
+    monkeypatch.setattr("kerasbn.folding.search.backward", counted)
+
+    def work(n: int) -> int:
+        nonlocal crossed
+        x = keras.Input((4,))
+        y = L.ReLU()(L.Dense(4)(x))
+        for _ in range(n):
+            y = L.Add()([y, L.ReLU()(L.Dense(4)(x))])
+        crossed = 0
+        assert fold_plan(worn(x, opaque(L.Rescaling(0.5, 0.2)(y)))).kept()
+        return crossed
+
+    assert 20 < work(20) < work(60) <= 3 * work(20) + 20
