@@ -162,7 +162,11 @@ class _Backward:
         for i, choice in enumerate(choices):
             mark = self.found.lengths(), len(self.asked)
             try:
-                for value, wanted in zip(call.data, choice, strict=True):
+                # Whoever is to take t comes first: it refuses more often, and then the rest,
+                # which may be most of the network, need not be asked.
+                for value, wanted in sorted(
+                    zip(call.data, choice, strict=True), key=lambda pair: pair[1].only_scales()
+                ):
                     self.ask(value, outer(wanted, call))
             except Refused:
                 if i == len(choices) - 1:
