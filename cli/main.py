@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "Train a network, with or without batch normalization.",
     "compare": "Train the same network with and without it, on the same batches.",
     "report": "List runs, or draw the curves of several in one picture.",
+    "recalibrate": "Replace a network's moving statistics by those of all its data.",
     "data": "Show which digits there are, where, and whether they are whole.",
     "fold": "Fold the normalizations of a Keras network into the layers beside them.",
     "export": "Write a network as an ONNX file, its normalizations folded away.",

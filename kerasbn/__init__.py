@@ -17,11 +17,13 @@ _HOMES = {
     "NetworkSettings": "kerasbn.training.settings",
     "TrainingSettings": "kerasbn.training.settings",
     "compare": "kerasbn.study.compare",
+    "compare_seeds": "kerasbn.study.ensemble",
     "export": "kerasbn.deploy.export",
     "find_run": "kerasbn.runs",
     "fold": "kerasbn.folding.fold",
     "fold_plan": "kerasbn.folding.plan",
     "mlp": "kerasbn.training.networks",
+    "recalibrate": "kerasbn.training.recalibrate",
     "train": "kerasbn.study.experiment",
     "verify": "kerasbn.deploy.verify",
 }
@@ -35,11 +37,13 @@ __all__ = [
     "TrainingSettings",
     "__version__",
     "compare",
+    "compare_seeds",
     "export",
     "find_run",
     "fold",
     "fold_plan",
     "mlp",
+    "recalibrate",
     "train",
     "verify",
 ]
@@ -53,8 +57,10 @@ if TYPE_CHECKING:
     from kerasbn.folding.plan import Fold, Kept, fold_plan
     from kerasbn.runs import find_run
     from kerasbn.study.compare import compare
+    from kerasbn.study.ensemble import compare_seeds
     from kerasbn.study.experiment import train
     from kerasbn.training.networks import mlp
+    from kerasbn.training.recalibrate import recalibrate
     from kerasbn.training.settings import NetworkSettings, TrainingSettings
 
 

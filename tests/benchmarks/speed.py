@@ -3,8 +3,9 @@
     python tests/benchmarks/speed.py --data-dir FOLDER [--pairs 3] [--epochs 10] [--seeds 8]
 
 Every figure is a ratio of two processes that ran one after the other, repeated in turn; medians
-over the pairs are what to quote. An epoch is training and evaluation (of 70,000 digits) of both
-networks; the first one, which compiles, does not count as steady.
+over the pairs are what to quote; processor time is what other work on the machine changes least. An
+epoch is training and evaluation (of 70,000 digits) of both networks; the first one, which compiles,
+does not count as steady.
 """
 
 import argparse
@@ -24,15 +25,26 @@ HERE = Path(__file__).parent
 
 
 class Measured(NamedTuple):
-    """One process: seconds in all, of each epoch, and its peak memory in MB."""
+    """One process: seconds in all and of each epoch, peak memory in MB, CPU seconds."""
 
     seconds: float
     epochs: list[float]
     memory: float
+    processor: float
 
 
-def run(command: list[str], folder: str) -> tuple[float, float, str, list[float]]:
-    """Seconds, peak memory in MB, standard output, and when each line of stderr came."""
+class Ended(NamedTuple):
+    """A process: seconds, peak memory in MB, stdout, when each line of stderr came, CPU seconds."""
+
+    seconds: float
+    memory: float
+    out: str
+    came: list[float]
+    processor: float
+
+
+def run(command: list[str], folder: str) -> Ended:
+    """Run a process and measure it."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -54,23 +66,26 @@ def run(command: list[str], folder: str) -> tuple[float, float, str, list[float]
     seconds = time.perf_counter() - start
     # Linux counts in KB, macOS in bytes.
     unit = 1e6 if sys.platform == "darwin" else 1e3
-    return seconds, usage.ru_maxrss / unit, out, came
+    processor = usage.ru_utime + usage.ru_stime
+    return Ended(seconds, usage.ru_maxrss / unit, out, came, processor)
 
 
 def plain(data_dir: str, epochs: int, pixels: str, folder: str) -> Measured:
     """Plain Keras, see plain_keras.py."""
     command = [sys.executable, str(HERE / "plain_keras.py"), data_dir, str(epochs), pixels]
-    seconds, memory, out, _ = run(command, folder)
-    return Measured(seconds, json.loads(out.splitlines()[-1])["epoch_seconds"], memory)
+    ended = run(command, folder)
+    seconds = json.loads(ended.out.splitlines()[-1])["epoch_seconds"]
+    return Measured(ended.seconds, seconds, ended.memory, ended.processor)
 
 
 def ours(data_dir: str, epochs: int, seeds: int | None, folder: str) -> Measured:
     """`kerasbn compare`, of one pair or of many seeds."""
     arguments = ["compare", "--data-dir", data_dir, "--epochs", str(epochs)]
     arguments += [] if seeds is None else ["--seeds", str(seeds)]
-    seconds, memory, _, came = run([sys.executable, "-m", "kerasbn", *arguments], folder)
-    ends = came[1::2]  # a line for each network, or for the mean of each kind
-    return Measured(seconds, [ends[0], *(b - a for a, b in pairwise(ends))], memory)
+    ended = run([sys.executable, "-m", "kerasbn", *arguments], folder)
+    ends = ended.came[1::2]  # a line for each network, or for the mean of each kind
+    seconds = [ends[0], *(b - a for a, b in pairwise(ends))]
+    return Measured(ended.seconds, seconds, ended.memory, ended.processor)
 
 
 def help_ratio(pairs: int, folder: str) -> list[float]:
@@ -79,7 +94,7 @@ def help_ratio(pairs: int, folder: str) -> list[float]:
     commands = ([script, "--help"], [sys.executable, "-c", "import click"])
     ratios = []
     for _ in range(pairs):
-        mine, click = (run(command, folder)[0] for command in commands)
+        mine, click = (run(command, folder).seconds for command in commands)
         ratios.append(mine / click)
     return ratios
 
@@ -94,7 +109,9 @@ def main() -> None:
     parser.add_argument("--pixels", choices=["float32", "uint8"], default="float32")
     options = parser.parse_args()
     data_dir = str(Path(options.data_dir).resolve())
-    ratios: dict[str, list[float]] = {"steady epoch": [], "whole process": [], "peak memory": []}
+    ratios: dict[str, list[float]] = {
+        name: [] for name in ("steady epoch", "whole process", "processor time", "peak memory")
+    }
     with tempfile.TemporaryDirectory() as folder:
         ratios["help / import click"] = help_ratio(15, folder)
         for i in range(options.pairs):
@@ -103,10 +120,12 @@ def main() -> None:
             steady = [statistics.median(each.epochs[1:]) for each in (rival, mine)]
             ratios["steady epoch"].append(steady[0] / steady[1])
             ratios["whole process"].append(rival.seconds / mine.seconds)
+            ratios["processor time"].append(rival.processor / mine.processor)
             ratios["peak memory"].append(mine.memory / rival.memory)
             show(
                 f"pair {i + 1}: epoch {steady[0]:.2f} s and {steady[1]:.2f} s, "
                 f"process {rival.seconds:.1f} s and {mine.seconds:.1f} s, "
+                f"processor {rival.processor:.1f} s and {mine.processor:.1f} s, "
                 f"memory {rival.memory:.0f} MB and {mine.memory:.0f} MB (plain Keras, kerasbn)"
             )
     for name, values in ratios.items():

@@ -1,0 +1,123 @@
+"""`kerasbn recalibrate` as a user types it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from kerasbn.cli.main import main
+from kerasbn.digits.files import Digits
+from kerasbn.folding.worn import wear_in
+from kerasbn.runs import read_run
+from kerasbn.study.experiment import member, train
+from kerasbn.training.networks import mlp
+from kerasbn.training.settings import NetworkSettings, TrainingSettings
+
+Kerasbn = Callable[..., tuple[int, str, str]]
+SAMPLE = ["--dataset", "mnist-sample"]
+
+
+@pytest.fixture
+def kerasbn(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Kerasbn:
+    """Run a command in an empty folder; gives its exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = 0
+        try:
+            main(["recalibrate", *map(str, arguments)])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A file with a worn-in network of three inputs and two outputs."""
+    x = keras.Input((3,), name="x")
+    y = keras.layers.BatchNormalization(name="norm")(x)
+    model = keras.Model(x, keras.layers.Dense(2)(y))
+    wear_in(model, 1)
+    model.save(tmp_path / "small.keras")
+    rng = np.random.default_rng(1)
+    np.savez(tmp_path / "data.npz", x=rng.normal(9, 2, (50, 3)), y=rng.integers(0, 2, 50))
+    return tmp_path / "small.keras"
+
+
+def test_a_run_becomes_a_new_run(kerasbn: Kerasbn, few_digits: Digits, tmp_path: Path) -> None:
+    slow = member(NetworkSettings(bn_momentum=0.999), "slow")
+    train(
+        [slow], few_digits, TrainingSettings(epochs=3), quiet=True, root=tmp_path / "saved_models"
+    )
+    code, out, _ = kerasbn("slow", *SAMPLE)
+    assert code == 0
+    first, second, what, accuracy, written = out.splitlines()
+    assert first.startswith("bn_1: mean off by up to ")
+    assert second.startswith("bn_2: mean off by up to ")
+    assert what == (
+        "statistics of 4,000 digits of mnist-sample, variance times m/(m-1), as in the paper"
+    )
+    assert accuracy.startswith("accuracy on 1,000 other digits: ")
+    assert written == f"written: {Path('saved_models/slow-recalibrated')}"
+    run, source = (read_run(tmp_path / "saved_models" / n) for n in ("slow-recalibrated", "slow"))
+    found = run.record["recalibrated"]["accuracy"]
+    assert found["after"] > found["before"] + 0.1
+    assert run.record["final"] == {"val_accuracy": found["after"]}
+    assert run.record["recalibrated"]["from"] == "slow"
+    assert run.history == source.history
+    new, old = (keras.models.load_model(each.model_path) for each in (run, source))
+    np.testing.assert_array_equal(new.get_layer("logits").kernel, old.get_layer("logits").kernel)
+    variances = [np.asarray(each.get_layer("bn_1").moving_variance) for each in (new, old)]
+    assert np.abs(variances[0] - variances[1]).max() > 1
+
+
+def test_a_file_becomes_a_file(kerasbn: Kerasbn, small: Path) -> None:
+    data = small.with_name("data.npz")
+    code, out, err = kerasbn(small, "--data", data, "--variance", "plain", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    place = small.with_name("small-recalibrated.keras")
+    assert found["written"] == str(place)
+    assert found["variance"] == "plain"
+    assert found["accuracy"]["on"] == "the same data"
+    assert [shift["layer"] for shift in found["shifts"]] == ["norm"]
+    layer = keras.models.load_model(place).get_layer("norm")
+    np.testing.assert_allclose(layer.moving_mean, np.load(data)["x"].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, np.load(data)["x"].var(0), rtol=1e-5)
+    before = place.read_bytes()
+    code, _, err = kerasbn(small, "--data", data)
+    assert code == 2
+    assert "add --force" in err
+    assert place.read_bytes() == before
+    assert kerasbn(small, "--data", data, "--force")[0] == 0
+    assert kerasbn(small, "--data", data, "-o", small.with_name("other.keras"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.keras"], "none.keras: received no such file"),
+        (["plain.keras", *SAMPLE], "received a network without batch normalization, expected"),
+        (["small.keras", *SAMPLE], "takes (3,), expected one that takes a picture"),
+        (["small.keras", "--data", "absent"], "--data absent: received no such file or folder"),
+        (["small.keras", "--data", "small.keras"], "received no array 'x'"),
+        (["small.keras", "--data", "data.npz", "-o", "a.h5"], "received a file ending in '.h5'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    kerasbn: Kerasbn, small: Path, arguments: list[str], said: str
+) -> None:
+    mlp(bn=False).save(small.with_name("plain.keras"))
+    files = sorted(small.parent.iterdir())
+    code, out, err = kerasbn(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert sorted(small.parent.iterdir()) == files
