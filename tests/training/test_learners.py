@@ -11,7 +11,7 @@ import tensorflow as tf
 from kerasbn.digits.files import Digits
 from kerasbn.digits.pipeline import Schedule, batches
 from kerasbn.training.callbacks import Measure
-from kerasbn.training.learners import Ensemble, compile_network
+from kerasbn.training.learners import Ensemble, Solo, compile_network
 from kerasbn.training.loop import SideBySide, fit
 from kerasbn.training.networks import mlp
 from kerasbn.training.settings import ACTIVATIONS, TrainingSettings
@@ -110,6 +110,21 @@ def test_every_network_has_a_member_axis(
     assert last.train_on_batch(x, y)[0] == pytest.approx(float(losses[1]), rel=1e-6)
     for mine, theirs in zip(together.weights()["0-0.02"], last.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_each_learner_sees_the_batches_of_its_own_seeds(few_digits: Digits) -> None:
+    """Seeds in another order, and fewer of them, than the ensemble before."""
+    settings = [replace(BASE, seed=seed, epochs=1) for seed in (3, 0)]
+    together = Ensemble(members(settings), settings)
+    turned = Ensemble({f"2 {k}": n for k, n in members(settings[::-1]).items()}, settings[::-1])
+    alone = Solo("alone", members(settings[1:])["0-0.02"], 0)
+    watch = Measure(Schedule.of(len(few_digits.train), 48, 1))
+    fit([together, turned, alone], few_digits, settings[0], [watch], "/CPU:0")
+    for key in ("2 0-0.02", "alone"):
+        for mine, theirs in zip(watch.weights[key], watch.weights["0-0.02"], strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+    assert not np.allclose(watch.weights["3-0.02"][0], watch.weights["0-0.02"][0])
 
 
 def test_the_evaluation_of_a_member_is_keras_evaluate(few_digits: Digits) -> None:
