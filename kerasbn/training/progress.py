@@ -51,13 +51,16 @@ class ShowProgress(keras.callbacks.Callback):
         )
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        # Older versions of rich print an empty line when a disabled bar stops.
+        if not self._bar.disable:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if not self._bar.disable:
+            self._bar.stop()
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

@@ -225,7 +225,12 @@ def test_ctrl_c_before_the_first_epoch_leaves_nothing(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(1.5)  # TensorFlow is being imported
+    maps = Path(f"/proc/{process.pid}/maps")
+    if maps.exists():  # on Linux one sees that TensorFlow is being imported
+        while "tensorflow" not in maps.read_text():
+            time.sleep(0.02)
+    else:
+        time.sleep(3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
