@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import shutil
+import signal
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
@@ -23,6 +24,12 @@ Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 FULL_MNIST = Path(
     os.environ.get("KERASBN_TEST_MNIST") or Path(__file__).parents[2].joinpath("shared/data/mnist")
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_works() -> None:
+    """A shell's background job ignores SIGINT, and its children with it; the tests press Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

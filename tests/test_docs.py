@@ -24,7 +24,7 @@ def table_of(name: str) -> str:
     rows = ["| option | default | meaning |", "| --- | --- | --- |"]
     context = click.Context(command_of(name), info_name=name)
     for parameter in context.command.get_params(context):
-        if isinstance(parameter, click.Option) and parameter.name != "help":
+        if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
             names = ", ".join(f"`{each}`" for each in parameter.opts)
             if parameter.secondary_opts:
                 names += " / " + ", ".join(f"`{each}`" for each in parameter.secondary_opts)
