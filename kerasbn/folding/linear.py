@@ -106,7 +106,7 @@ class Part:
             shape += [sizes[c] if n > 1 else 1 for c in names]
         order = "".join(tensor)
         values = values.reshape(shape).transpose([order.index(c) for c in self.axes if c in order])
-        return np.expand_dims(values, [i for i, c in enumerate(self.axes) if c not in order])
+        return np.expand_dims(values, tuple(i for i, c in enumerate(self.axes) if c not in order))
 
     def total(self, k: Array, t: Array) -> Array:
         """K t: the product summed over everything but the outputs, on the axes of an output."""

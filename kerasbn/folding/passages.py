@@ -175,7 +175,7 @@ def _global(rising: bool) -> Passage:
     def backward(c: Crossing, b: Affine) -> Choices:
         rank = len(c.inputs[0])
         if not c.layer.keepdims:
-            b = b.map(lambda values: np.expand_dims(values, _spatial(c.layer, rank)))
+            b = b.map(lambda values: np.expand_dims(values, tuple(_spatial(c.layer, rank))))
         if reason := may(c, b):
             raise Refused(reason)
         return [[b]]

@@ -214,7 +214,7 @@ def _cells(row: Row) -> Iterator[float | None]:
 def _groups(every: Sequence[TrainingSettings]) -> list[list[TrainingSettings]]:
     """Groups of nearly equal size, of at most `GROUP`."""
     parts = np.array_split(np.arange(len(every)), ceil(len(every) / GROUP))
-    return [[every[i] for i in part] for part in parts]
+    return [[every[int(i)] for i in part] for part in parts]
 
 
 def _range(first: int, last: int) -> str:
