@@ -7,6 +7,7 @@ import click
 
 from .options import (
     dataset_options,
+    digits_to_train_on,
     network_options,
     network_settings,
     run_options,
@@ -56,8 +57,6 @@ def command(
       kerasbn compare --seeds 8
       kerasbn compare --lr 0.1 --activation sigmoid --hidden 64,64,64
     """
-    from kerasbn.digits.files import load
-    from kerasbn.quiet import quiet_tensorflow
     from kerasbn.runs import check_name, check_pair_names
     from kerasbn.training.settings import check_seeds
 
@@ -68,11 +67,9 @@ def command(
         check_seeds(seeds, training)
         if run is not None:
             check_name(run, force=force)
-    digits = load(dataset, data_dir, quiet=quiet)
-    training.check([network], len(digits.train))
-    if digits.note:
-        click.echo(digits.note, err=True)
-    quiet_tensorflow(verbose)
+    digits = digits_to_train_on(
+        dataset, data_dir, [network], training, quiet=quiet, verbose=verbose
+    )
     from kerasbn.study import compare as pair
     from kerasbn.study import ensemble
 

@@ -1,8 +1,8 @@
 """Options that several commands share, each written once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields as dataclass_fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from kerasbn.training.settings import (
     TrainingSettings,
     parse_hidden,
 )
+
+if TYPE_CHECKING:
+    from kerasbn.digits.files import Digits
 
 Function = Callable[..., Any]
 
@@ -127,6 +130,33 @@ def training_options(function: Function) -> Function:
             help="auto (a GPU where there is one), cpu, gpu or gpu:N.",
         ),
     )
+
+
+def digits_to_train_on(
+    dataset: str,
+    data_dir: str | None,
+    networks: Sequence[NetworkSettings],
+    training: TrainingSettings,
+    *,
+    quiet: bool,
+    verbose: bool,
+) -> "Digits":
+    """The digits, once it is known that these networks can be trained on them; then TensorFlow.
+
+    What can be refused is refused before TensorFlow takes its seconds to load.
+
+    Raises:
+        InputError: if there are no such digits, or the settings do not suit them.
+    """
+    from kerasbn.digits.files import load
+    from kerasbn.quiet import quiet_tensorflow
+
+    digits = load(dataset, data_dir, quiet=quiet)
+    training.check(networks, len(digits.train))
+    if digits.note:
+        click.echo(digits.note, err=True)
+    quiet_tensorflow(verbose)
+    return digits
 
 
 def network_settings(values: Mapping[str, Any]) -> NetworkSettings:

@@ -7,6 +7,7 @@ import click
 
 from .options import (
     dataset_options,
+    digits_to_train_on,
     network_options,
     network_settings,
     run_options,
@@ -46,18 +47,14 @@ def command(
       kerasbn train --bn
       kerasbn train --no-bn --lr 0.001 --epochs 3 --run slow
     """
-    from kerasbn.digits.files import load
-    from kerasbn.quiet import quiet_tensorflow
     from kerasbn.runs import check_name
 
     network, training = network_settings(settings), training_settings(settings)
     if run is not None:
         check_name(run, force=force)
-    digits = load(dataset, data_dir, quiet=quiet)
-    training.check([network], len(digits.train))
-    if digits.note:
-        click.echo(digits.note, err=True)
-    quiet_tensorflow(verbose)
+    digits = digits_to_train_on(
+        dataset, data_dir, [network], training, quiet=quiet, verbose=verbose
+    )
     from kerasbn.study.curves import check_ending, summary
     from kerasbn.study.experiment import member, train
 

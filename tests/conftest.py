@@ -120,6 +120,22 @@ def mirror(mnist_folder: Path) -> Iterator[Callable[[Answer], str]]:
 
 
 @pytest.fixture
+def kerasbn(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process; gives its exit code, standard output and standard error."""
+    from kerasbn.cli.main import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = 0
+        try:
+            main(list(map(str, arguments)))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder where there is room for names and next to nothing else.
 

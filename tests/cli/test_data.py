@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from kerasbn.cli.data import command
-from kerasbn.cli.main import main
 from kerasbn.digits import download
 from kerasbn.digits.files import DATASETS, home
 from kerasbn.digits.idx import IdxFile
@@ -20,21 +19,6 @@ pytestmark = pytest.mark.usefixtures("alone", "idx_files")
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 Mirror = Callable[[Answer], str]
 Kerasbn = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def kerasbn(capsys: pytest.CaptureFixture[str]) -> Kerasbn:
-    """Run a command; gives its exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main(list(map(str, arguments)))
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def altered(path: Path) -> None:

@@ -6,25 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from kerasbn.cli.main import main
 from kerasbn.folding.worn import wear_in
 
 Kerasbn = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def kerasbn(capsys: pytest.CaptureFixture[str]) -> Kerasbn:
-    """Run a command; gives its exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main(list(map(str, arguments)))
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

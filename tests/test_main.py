@@ -1,0 +1,30 @@
+import subprocess
+import sys
+
+CTRL_C_AT = """
+import sys
+
+class PressedWhileLoading:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, PressedWhileLoading())
+from kerasbn.__main__ import start
+start()
+"""
+
+
+def test_ctrl_c_while_the_command_line_loads_is_one_line() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", CTRL_C_AT.format(module="click")], capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "kerasbn: stopped\n")
+
+
+def test_python_m_kerasbn_is_the_command() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "kerasbn", "--version"], capture_output=True, text=True
+    )
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("kerasbn, version ")
