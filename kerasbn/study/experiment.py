@@ -1,11 +1,9 @@
 """An experiment: networks trained side by side on the same batches, a run kept of each."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-import kerasbn
 from kerasbn import runs
 from kerasbn.digits.files import Digits
 from kerasbn.digits.pipeline import Schedule
 from kerasbn.errors import expected
 from kerasbn.study.curves import curve_of, label, title_of
 from kerasbn.study.plots import draw_curves, save_figure
+from kerasbn.study.provenance import data_of, versions
 from kerasbn.training.callbacks import Measure, StopOnInterrupt, View
 from kerasbn.training.device import choose_device
 from kerasbn.training.learners import Ensemble, Learner, Solo, compile_network
@@ -63,6 +61,7 @@ def train(
     root: Path = runs.ROOT,
     heading: str = "",
     pictures: bool = True,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[runs.Run]:
     """Train the members side by side and keep a run of each.
 
@@ -83,6 +82,7 @@ def train(
         root: the folder the runs go into.
         heading: a line to show first.
         pictures: whether each run gets one of its curves, which takes half a second each.
+        callbacks: further ones, that see the logs of all networks (see `training.callbacks`).
 
     Returns:
         The runs, in the order of the members.
@@ -130,7 +130,13 @@ def train(
         ):
             if heading:
                 progress.say(heading)
-            fit(learners, digits, training, [measure, *views, progress, stop], where.name)
+            fit(
+                learners,
+                digits,
+                training,
+                [measure, *views, *callbacks, progress, stop],
+                where.name,
+            )
         # The first member's run is the one that finished last, so that it is the newest.
         for each, folder in reversed(list(zip(members, folders, strict=True))):
             stopped = stop.interrupted and measure.epochs < schedule.epochs
@@ -139,9 +145,9 @@ def train(
                 **_times(started),
                 "network": asdict(each.settings),
                 "training": asdict(own[each.key]),
-                "data": _data(digits),
+                "data": data_of(digits),
                 "device": where.description,
-                "versions": _versions(),
+                "versions": versions(),
                 "parameters": networks[each.key].count_params(),
                 "diverged_at_step": measure.diverged.get(each.key),
             }
@@ -207,19 +213,3 @@ def _times(started: datetime) -> dict[str, Any]:
         "finished": finished.isoformat(),
         "seconds": round((finished - started).total_seconds(), 3),
     }
-
-
-def _data(digits: Digits) -> dict[str, Any]:
-    """What a record says of the digits: not where they were, which is nobody else's business."""
-    return {
-        "name": digits.name,
-        "digest": digits.digest,
-        "train": len(digits.train),
-        "test": len(digits.test),
-        "note": digits.note,
-    }
-
-
-def _versions() -> dict[str, str]:
-    libraries = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
-    return {"kerasbn": kerasbn.__version__, "python": platform.python_version(), **libraries}
