@@ -1,11 +1,16 @@
 """What a run's record says, in the words of pictures and lines. Reads runs, loads no Keras."""
 
+from collections.abc import Mapping, Sequence
+
 from kerasbn.errors import CheckFailedError, StoppedError, expected
 from kerasbn.runs import RECORD, Run
-from kerasbn.study.plots import Curve
+from kerasbn.study.plots import PANELS, Curve
+from kerasbn.study.statistics import Row
 
 DATA_NAMES = {"mnist": "MNIST", "mnist-sample": "a sample of MNIST"}
 OPTIMIZER_NAMES = {"adam": "Adam", "sgd": "SGD"}
+# What is to be read with the curves of means.
+MEANS = "Line: mean over seeds. Band: one standard deviation to each side. Thin: each seed."
 
 
 def label(bn: bool) -> str:
@@ -48,6 +53,40 @@ def curve_of(run: Run, name: str | None = None) -> Curve:
     """
     name = name or label(bool(run.record["network"].get("bn")))
     return Curve(name, run.history, _ending(run))
+
+
+def mean_curve(
+    kind: str,
+    statistics: Mapping[str, Sequence[Row]],
+    members: Sequence[Mapping[str, Sequence[float]]],
+    sick: Sequence[Mapping[str, Sequence[float]]],
+) -> Curve:
+    """The mean over seeds with its band, and the members behind it.
+
+    Args:
+        kind: `with_bn` or `without_bn`.
+        statistics: the rows of every figure.
+        members: the histories of those that did not diverge.
+        sick: of those that did.
+    """
+    history: dict[str, list[float]] = {"epoch": []}
+    band = {}
+    for figure in PANELS:
+        found = [(row.epoch, getattr(row, kind)) for row in statistics[figure]]
+        found = [(epoch, each) for epoch, each in found if each.mean is not None]
+        history["epoch"] = [float(epoch) for epoch, _ in found]
+        history[figure] = [each.mean for _, each in found]
+        if found and found[0][1].sd is not None:
+            low, high = ([each.mean + sign * each.sd for _, each in found] for sign in (-1, 1))
+            band[figure] = (low, high)
+    name = f"{label(kind == 'with_bn')}, mean of {len(members)}"
+    ending = f"{len(sick)} of {len(sick) + len(members)} diverged" if sick else ""
+    return Curve(name, history, ending, band, members, sick)
+
+
+def seed_range(first: int, last: int) -> str:
+    """Consecutive seeds in words."""
+    return f"seed {first}" if first == last else f"seeds {first} to {last}"
 
 
 def title_of(run: Run, seeds: str | None = None) -> str:

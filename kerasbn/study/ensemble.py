@@ -16,7 +16,7 @@ from kerasbn.errors import CheckFailedError, StoppedError
 from kerasbn.study import curves
 from kerasbn.study.compare import PICTURE, RECORD
 from kerasbn.study.experiment import Member, train
-from kerasbn.study.plots import PANELS, Curve, draw_curves, save_figure
+from kerasbn.study.plots import draw_curves, save_figure
 from kerasbn.study.statistics import METHOD, Row, by_epoch, columns, sentence
 from kerasbn.training.settings import NetworkSettings, TrainingSettings, check_seeds
 from kerasbn.writing import new_folder
@@ -128,7 +128,7 @@ def compare_seeds(
                 ],
                 digits, training, device=device, tensorboard=tensorboard, quiet=quiet,
                 root=folder.path, pictures=False,
-                heading=f"{_range(group[0].seed, group[-1].seed)}: each line is a mean",
+                heading=f"{curves.seed_range(group[0].seed, group[-1].seed)}: each line is a mean",
             )  # fmt: skip
             ordered = zip(group, kept[::2], kept[1::2], strict=True)
             pairs += [Pair(own.seed, bn, plain) for own, bn, plain in ordered]
@@ -166,32 +166,12 @@ def draw(result: SeedComparison) -> Figure:
     for kind in KINDS:
         sick = [getattr(pair, kind).history for pair in result.pairs if _sick(pair, kind)]
         members = list(result.histories(kind).values())
-        shown.append(_curve(kind, statistics, members, sick))
-    note = "Line: mean over seeds. Band: one standard deviation to each side. Thin: each seed."
+        shown.append(curves.mean_curve(kind, statistics, members, sick))
     first, last = result.pairs[0], result.pairs[-1]
-    title = curves.title_of(first.with_bn, _range(first.seed, last.seed))
-    return draw_curves(shown, title, f"{note} {first.with_bn.record['data']['note']}".strip())
-
-
-def _curve(
-    kind: str,
-    statistics: dict[str, list[Row]],
-    members: Sequence[dict[str, list[float]]],
-    sick: Sequence[dict[str, list[float]]],
-) -> Curve:
-    history: dict[str, list[float]] = {"epoch": []}
-    band = {}
-    for figure in PANELS:
-        found = [(row.epoch, getattr(row, kind)) for row in statistics[figure]]
-        found = [(epoch, each) for epoch, each in found if each.mean is not None]
-        history["epoch"] = [float(epoch) for epoch, _ in found]
-        history[figure] = [each.mean for _, each in found]
-        if found and found[0][1].sd is not None:
-            low, high = ([each.mean + sign * each.sd for _, each in found] for sign in (-1, 1))
-            band[figure] = (low, high)
-    label = f"{curves.label(kind == 'with_bn')}, mean of {len(members)}"
-    ending = f"{len(sick)} of {len(sick) + len(members)} diverged" if sick else ""
-    return Curve(label, history, ending, band, members, sick)
+    title = curves.title_of(first.with_bn, curves.seed_range(first.seed, last.seed))
+    return draw_curves(
+        shown, title, f"{curves.MEANS} {first.with_bn.record['data']['note']}".strip()
+    )
 
 
 def _write_table(path: Path, result: SeedComparison) -> None:
@@ -215,10 +195,6 @@ def _groups(every: Sequence[TrainingSettings]) -> list[list[TrainingSettings]]:
     """Groups of nearly equal size, of at most `GROUP`."""
     parts = np.array_split(np.arange(len(every)), ceil(len(every) / GROUP))
     return [[every[int(i)] for i in part] for part in parts]
-
-
-def _range(first: int, last: int) -> str:
-    return f"seed {first}" if first == last else f"seeds {first} to {last}"
 
 
 def _sick(pair: Pair, kind: str) -> bool:

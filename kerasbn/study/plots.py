@@ -66,7 +66,7 @@ def draw_curves(curves: Sequence[Curve], title: str, note: str = "") -> Figure:
     figure.suptitle(title, fontsize=15, fontweight="bold")
     panels = figure.subplots(2, 2).flat
     for axes, (column, heading) in zip(panels, PANELS.items(), strict=True):
-        _draw_panel(axes, curves, column, heading)
+        draw_panel(axes, curves, column, heading)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     legend = figure.legend(
         handles,
@@ -106,7 +106,8 @@ def check_format(path: Path) -> None:
         raise expected(path, f"'{path.suffix}' as a format", f"one of {', '.join(FORMATS)}")
 
 
-def _draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) -> None:
+def draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) -> None:
+    """One column of the histories over the epochs, every curve ending in its last value."""
     is_accuracy = column.endswith("accuracy")
     ends: list[tuple[float, str, str]] = []
     longest = 1.0
