@@ -227,15 +227,16 @@ def new_run(
 
 def write_record(folder: Path, record: dict[str, Any], name: str = RECORD) -> None:
     """Write a record as JSON; NaN and infinity, which JSON has not, become null."""
-    text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(finite(record), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / name).write_text(text + "\n", encoding="utf-8")
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 - anything JSON holds
+def finite(value: Any) -> Any:  # noqa: ANN401 - anything JSON holds
+    """The same with None for NaN and infinity, which JSON has not."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
