@@ -107,7 +107,12 @@ def index_lanes(schedule: Schedule, seeds: Sequence[int], first_epoch: int = 0) 
     def side_by_side(*chunks: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.stack([indices for indices, _ in chunks], axis=1), chunks[0][1]
 
-    return tf.data.Dataset.zip(tuple(lanes)).map(side_by_side).prefetch(2)
+    chunks = tf.data.Dataset.zip(tuple(lanes)).map(side_by_side).prefetch(2)
+    # There is nothing to tune, and the thread that tunes is waited for when the data set goes: it
+    # sleeps for seconds at a time.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return chunks.with_options(options)
 
 
 def batches(split: Split, batch_size: int, seed: int, epoch: int) -> tf.data.Dataset:
