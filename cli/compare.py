@@ -39,6 +39,7 @@ def command(
     run: str | None,
     force: bool,
     tensorboard: bool,
+    probe: bool,
     quiet: bool,
     as_json: bool,
     **settings: Any,  # noqa: ANN401 - the fields of the settings, as click parsed them
@@ -79,6 +80,7 @@ def command(
         "force": force,
         "tensorboard": tensorboard,
         "quiet": quiet,
+        "probe": probe,
     }
     if seeds is None:
         _show(pair, pair.compare(network, digits, training, **kept), as_json)
@@ -89,8 +91,12 @@ def command(
 def _show(kind: Any, result: Any, as_json: bool) -> None:  # noqa: ANN401 - one pair or many seeds
     """Print what was found; `kind` is the module that made it."""
     if as_json:
-        click.echo(json.dumps({"folder": str(result.path), **kind.record_of(result)}))
+        found = result.findings()
+        told = {"findings": found} if found else {}
+        click.echo(json.dumps({"folder": str(result.path), **kind.record_of(result), **told}))
     kind.check_ending(result)
     if not as_json:
         click.echo(result.summary())
         click.echo(f"curves: {result.path / 'compare.png'}")
+        for line in result.findings():
+            click.echo(line)

@@ -182,6 +182,12 @@ def run_options(function: Function) -> Function:
         click.option(
             "--tensorboard", is_flag=True, help="Also log into the run for TensorBoard to read."
         ),
+        click.option(
+            "--probe",
+            is_flag=True,
+            help="Record and draw what happens inside: gradients, activations, statistics, the "
+            "loss around.",
+        ),
         click.option("--quiet", is_flag=True, help="Show no progress."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     )

@@ -33,6 +33,7 @@ def command(
     run: str | None,
     force: bool,
     tensorboard: bool,
+    probe: bool,
     quiet: bool,
     as_json: bool,
     **settings: Any,  # noqa: ANN401 - the fields of the settings, as click parsed them
@@ -57,9 +58,10 @@ def command(
     )
     from kerasbn.study.curves import check_ending, summary
     from kerasbn.study.experiment import member, train
+    from kerasbn.study.probe_findings import findings_of
 
     (kept,) = train(
-        [member(network, run)],
+        [member(network, run, probe=probe)],
         digits,
         training,
         device=device,
@@ -68,7 +70,10 @@ def command(
         quiet=quiet,
     )
     if as_json:
-        click.echo(json.dumps({"run": str(kept.path), **kept.record}))
+        told = {"findings": findings_of([kept])} if probe else {}
+        click.echo(json.dumps({"run": str(kept.path), **kept.record, **told}))
     check_ending(kept)
     if not as_json:
         click.echo(summary(kept))
+        for line in findings_of([kept]):
+            click.echo(line)

@@ -5,6 +5,7 @@ the same batches in the same order. Pixels stay raw `uint8` up to the network.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,23 +21,35 @@ CHUNK = 375
 class Schedule:
     """How many batches make an epoch, and how many of those make one compiled call.
 
-    The last batch of an epoch is dropped where it would be incomplete. Each epoch is cut into
-    `chunks` equal chunks of at most `CHUNK` batches; the last one may be padded.
+    The last batch of an epoch is dropped where it would be incomplete. Each epoch is cut into equal
+    chunks of at most `CHUNK` batches, and also at the `stops`, where someone wants to look. Every
+    epoch has as many chunks; those that have nothing left to do are empty.
 
     Attributes:
         size: digits in the training set.
         batch_size: digits in a batch.
         steps: batches in the whole training; the last epoch ends early where they are used up.
+        stops: numbers of batches after which a chunk ends, beside where they end anyway. They
+            change how batches are shared out among calls, not what is trained.
     """
 
     size: int
     batch_size: int
     steps: int
+    stops: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, size: int, batch_size: int, epochs: int, steps: int | None = None) -> "Schedule":
+    def of(
+        cls,
+        size: int,
+        batch_size: int,
+        epochs: int,
+        steps: int | None = None,
+        stops: tuple[int, ...] = (),
+    ) -> "Schedule":
         """The schedule for a number of epochs, or of steps where these are given."""
-        return cls(size, batch_size, epochs * (size // batch_size) if steps is None else steps)
+        steps = epochs * (size // batch_size) if steps is None else steps
+        return cls(size, batch_size, steps, stops)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -51,12 +64,38 @@ class Schedule:
     @property
     def chunks(self) -> int:
         """Compiled calls in an epoch."""
-        return math.ceil(self.steps_per_epoch / CHUNK)
+        return self._equal_chunks + self._most_stops
 
     @property
     def chunk_steps(self) -> int:
         """Batches in a chunk, padding included."""
-        return math.ceil(min(self.steps_per_epoch, self.steps) / self.chunks)
+        return math.ceil(min(self.steps_per_epoch, self.steps) / self._equal_chunks)
+
+    @property
+    def _equal_chunks(self) -> int:
+        return math.ceil(self.steps_per_epoch / CHUNK)
+
+    @property
+    def _most_stops(self) -> int:
+        """Stops within an epoch, in the epoch that has the most."""
+        within = (divmod(stop, self.steps_per_epoch) for stop in self.stops)
+        return max(Counter(epoch for epoch, rest in within if rest).values(), default=0)
+
+    def steps_done(self, epoch: int) -> list[int]:
+        """Batches trained on when an epoch begins, and when each of its chunks is over."""
+        return [
+            epoch * self.steps_per_epoch + end for end in [0, *self.ends(epoch).numpy().tolist()]
+        ]
+
+    def ends(self, epoch: int | tf.Tensor) -> tf.Tensor:
+        """How many batches of the epoch are over when each of its chunks is: int64 `[chunks]`."""
+        before = tf.cast(epoch, tf.int64) * self.steps_per_epoch
+        left = tf.minimum(self.steps - before, self.steps_per_epoch)
+        equal = tf.range(1, self._equal_chunks + 1, dtype=tf.int64) * self.chunk_steps
+        stops = tf.constant(self.stops, tf.int64) - before
+        # Those of other epochs become empty chunks at the end, after all that are this epoch's.
+        own = tf.sort(tf.where((stops > 0) & (stops < left), stops, left))[: self._most_stops]
+        return tf.sort(tf.minimum(tf.concat([equal, own], 0), left))
 
     def steps_after(self, epoch: int) -> int:
         """Batches trained on when epoch number `epoch` (from 0) is over."""
@@ -79,18 +118,16 @@ def index_chunks(schedule: Schedule, seed: int, first_epoch: int = 0) -> tf.data
     Yields `schedule.chunks` elements per epoch, each a pair: int32 `[chunk_steps, batch_size]`,
     and how many of these batches count, an int32 scalar; the others are padding.
     """
-    per_chunk, per_epoch = schedule.chunk_steps, schedule.steps_per_epoch
-    padded = schedule.chunks * per_chunk
+    per_epoch = schedule.steps_per_epoch
 
     def epoch_chunks(epoch: tf.Tensor) -> tf.data.Dataset:
         order = permutation(schedule.size, seed, epoch)[: per_epoch * schedule.batch_size]
-        batches = tf.reshape(order, [per_epoch, schedule.batch_size])[:padded]
-        batches = tf.pad(batches, [[0, tf.maximum(padded - per_epoch, 0)], [0, 0]])
-        left = tf.minimum(schedule.steps - tf.cast(epoch, tf.int32) * per_epoch, per_epoch)
-        starts = tf.range(schedule.chunks) * per_chunk
-        counts = tf.clip_by_value(left - starts, 0, per_chunk)
-        shape = [schedule.chunks, per_chunk, schedule.batch_size]
-        return tf.data.Dataset.from_tensor_slices((tf.reshape(batches, shape), counts))
+        batches = tf.reshape(order, [per_epoch, schedule.batch_size])
+        ends = tf.cast(schedule.ends(epoch), tf.int32)
+        starts = tf.concat([[0], ends[:-1]], 0)
+        rows = starts[:, None] + tf.range(schedule.chunk_steps)
+        indices = tf.gather(batches, tf.minimum(rows, per_epoch - 1))
+        return tf.data.Dataset.from_tensor_slices((indices, ends - starts))
 
     epochs = tf.data.Dataset.range(first_epoch, schedule.epochs)
     return epochs.flat_map(epoch_chunks).prefetch(2)

@@ -9,6 +9,8 @@ from kerasbn.digits.files import Digits
 from kerasbn.study import curves
 from kerasbn.study.experiment import member, train
 from kerasbn.study.plots import draw_curves, save_figure
+from kerasbn.study.probe_findings import findings_of
+from kerasbn.study.probe_plots import save_pictures
 from kerasbn.training.settings import NetworkSettings, TrainingSettings
 from kerasbn.writing import new_folder
 
@@ -36,6 +38,10 @@ class Comparison:
         difference = difference_in_points(self.with_bn, self.without_bn)
         return line if difference is None else f"{line}: {difference:+.2f} points"
 
+    def findings(self) -> list[str]:
+        """What the probes found, a sentence each; none if there were no probes."""
+        return findings_of([self.with_bn, self.without_bn])
+
 
 def check_ending(comparison: Comparison) -> None:
     """Raise if it did not end as planned; one network that diverged is a result.
@@ -62,6 +68,7 @@ def compare(
     force: bool = False,
     tensorboard: bool = False,
     quiet: bool = False,
+    probe: bool = False,
     root: Path = runs.ROOT,
 ) -> Comparison:
     """Train `network` with and without normalization side by side, and compare them.
@@ -70,7 +77,8 @@ def compare(
     with a name they are called NAME-bn, NAME-plain and NAME-compare. A network that diverges is
     marked so and the other goes on.
 
-    Args: as in `experiment.train`; whether `network` itself says ``bn`` does not matter.
+    Args: as in `experiment.train`; whether `network` itself says ``bn`` does not matter. With
+        `probe` what happens inside both is recorded and drawn.
 
     Raises:
         InputError: if something given cannot be used, before anything is trained.
@@ -78,8 +86,8 @@ def compare(
     names = runs.pair_names(name)
     runs.check_pair_names(name, force=force, root=root)
     members = [
-        member(replace(network, bn=True), names["bn"]),
-        member(replace(network, bn=False), names["plain"]),
+        member(replace(network, bn=True), names["bn"], probe=probe),
+        member(replace(network, bn=False), names["plain"], probe=probe),
     ]
     pair = train(
         members,
@@ -100,6 +108,8 @@ def compare(
             [curves.curve_of(run) for run in pair], curves.title_of(with_bn), digits.note
         )
         save_figure(figure, folder.path / PICTURE)
+        if probe:
+            save_pictures(pair, folder.path)
     assert folder.placed is not None
     return replace(result, path=folder.placed)
 

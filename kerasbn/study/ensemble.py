@@ -17,6 +17,8 @@ from kerasbn.study import curves
 from kerasbn.study.compare import PICTURE, RECORD
 from kerasbn.study.experiment import Member, train
 from kerasbn.study.plots import draw_curves, save_figure
+from kerasbn.study.probe_findings import findings_of
+from kerasbn.study.probe_plots import save_pictures
 from kerasbn.study.statistics import METHOD, Row, by_epoch, columns, sentence
 from kerasbn.training.settings import NetworkSettings, TrainingSettings, check_seeds
 from kerasbn.writing import new_folder
@@ -64,6 +66,12 @@ class SeedComparison:
         """The sentence, and how its figures were made."""
         return f"test accuracy in %: {self.sentence()}\n{METHOD}"
 
+    def findings(self) -> list[str]:
+        """What the probes of the first pair found, a sentence each; none without probes."""
+        first = self.pairs[0]
+        found = findings_of([first.with_bn, first.without_bn])
+        return [f"of the pair with seed {first.seed}:", *found] if found else []
+
     def histories(self, kind: str) -> dict[int, dict[str, list[float]]]:
         """The histories by seed of the members that did not diverge, of one of `KINDS`."""
         every = {pair.seed: getattr(pair, kind) for pair in self.pairs if not _sick(pair, kind)}
@@ -100,6 +108,7 @@ def compare_seeds(
     force: bool = False,
     tensorboard: bool = False,
     quiet: bool = False,
+    probe: bool = False,
     root: Path = runs.ROOT,
 ) -> SeedComparison:
     """Train pairs of `network` with and without normalization, one for each seed, and compare them.
@@ -107,6 +116,9 @@ def compare_seeds(
     A pair is what `compare` with that seed would train: its own kernels and its own batches, equal
     within the pair. One folder, `compare` or the name given, holds the picture, the figures and the
     run of every member, as `bn-seed-K` and `plain-seed-K`.
+
+    With `probe` what happens inside the first pair is recorded and drawn: probing all of them would
+    take longer than training them.
 
     Args: as in `compare`, and `seeds`: how many, from that of `training` on.
 
@@ -122,7 +134,10 @@ def compare_seeds(
         for group in _groups(every):
             kept = train(
                 [
-                    Member(f"{key}-{own.seed}", kind, f"{key}-seed-{own.seed}", own)
+                    Member(
+                        f"{key}-{own.seed}", kind, f"{key}-seed-{own.seed}", own,
+                        probe and own is every[0],
+                    )
                     for own in group
                     for key, kind in settings.items()
                 ],
@@ -138,6 +153,8 @@ def compare_seeds(
         runs.write_record(folder.path, record_of(result), RECORD)
         _write_table(folder.path / TABLE, result)
         save_figure(draw(result), folder.path / PICTURE)
+        if probe:
+            save_pictures([pairs[0].with_bn, pairs[0].without_bn], folder.path)
     assert folder.placed is not None
     return _moved(result, folder.placed)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,12 +17,16 @@ from kerasbn.digits.pipeline import Schedule
 from kerasbn.errors import expected
 from kerasbn.study.curves import curve_of, label, title_of
 from kerasbn.study.plots import draw_curves, save_figure
+from kerasbn.study.probe_plots import save_pictures
+from kerasbn.study.probes import write_probes
 from kerasbn.study.provenance import data_of, versions
+from kerasbn.training.batch_mates import batch_mates
 from kerasbn.training.callbacks import Measure, StopOnInterrupt, View
 from kerasbn.training.device import choose_device
 from kerasbn.training.learners import Ensemble, Learner, Solo, compile_network
 from kerasbn.training.loop import fit
 from kerasbn.training.networks import mlp
+from kerasbn.training.probes import Probe, probe_steps, stops_for
 from kerasbn.training.progress import ShowProgress
 from kerasbn.training.settings import NetworkSettings, TrainingSettings
 
@@ -36,17 +40,19 @@ class Member:
         settings: what network it is.
         name: the name asked for its run, or None.
         training: how it is trained, where not as the others; `seed` and `lr` may differ.
+        probe: whether to record what happens inside it.
     """
 
     key: str
     settings: NetworkSettings
     name: str | None = None
     training: TrainingSettings | None = None
+    probe: bool = False
 
 
-def member(settings: NetworkSettings, name: str | None = None) -> Member:
+def member(settings: NetworkSettings, name: str | None = None, *, probe: bool = False) -> Member:
     """The member with these settings, named after its normalization."""
-    return Member("bn" if settings.bn else "plain", settings, name)
+    return Member("bn" if settings.bn else "plain", settings, name, probe=probe)
 
 
 def train(
@@ -110,6 +116,9 @@ def train(
         }
         learners = _learners(members, networks, own)
     schedule = Schedule.of(len(digits.train), training.batch_size, training.epochs, training.steps)
+    probed = [each.key for each in members if each.probe]
+    looks = probe_steps(schedule.steps) if probed else ()
+    schedule = replace(schedule, stops=stops_for(looks))
     labels = {each.key: label(each.settings.bn) for each in members}
     measure = Measure(schedule)
     started = datetime.now(UTC)
@@ -122,6 +131,13 @@ def train(
             View(each.key, networks[each.key], _writers(folder.path, tensorboard))
             for each, folder in zip(members, folders, strict=True)
         ]
+        with tf.device(where.name):
+            probes = [
+                Probe(each.key, networks[each.key], schedule, looks, digits.train, log)
+                for each, folder in zip(members, folders, strict=True)
+                for log in [folder.path / "tensorboard" / "probes" if tensorboard else None]
+                if each.probe
+            ]
         with (
             ShowProgress(schedule, labels, quiet=quiet) as progress,
             StopOnInterrupt(
@@ -134,8 +150,9 @@ def train(
                 learners,
                 digits,
                 training,
-                [measure, *views, *callbacks, progress, stop],
+                [measure, *views, *callbacks, *probes, progress, stop],
                 where.name,
+                schedule.stops,
             )
         # The first member's run is the one that finished last, so that it is the newest.
         for each, folder in reversed(list(zip(members, folders, strict=True))):
@@ -152,10 +169,19 @@ def train(
                 "diverged_at_step": measure.diverged.get(each.key),
             }
             _finish(folder.path, networks[each.key], measure.weights.get(each.key), record)
+            for probe in (probe for probe in probes if probe.key == each.key):
+                answered = []
+                if each.key in measure.weights:
+                    answered = batch_mates(networks[each.key], digits.test)
+                write_probes(
+                    folder.path, probe.readings(), probe.about(), [a._asdict() for a in answered]
+                )
             if pictures:
                 run = runs.Run(folder.path, record)
                 figure = draw_curves([curve_of(run)], title_of(run), digits.note)
                 save_figure(figure, folder.path / runs.CURVES)
+                if [each.key] == probed == list(own):  # who trains several draws them together
+                    save_pictures([run], folder.path)
     return [runs.read_run(folder.placed) for folder in folders if folder.placed]
 
 

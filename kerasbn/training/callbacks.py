@@ -39,12 +39,12 @@ class Measure(keras.callbacks.Callback):
         self.weights: dict[str, list[np.ndarray]] = {}
         self.epochs = 0
         self._schedule = schedule
-        self._first_step = 0  # of the epoch
+        self._done: Sequence[int] = ()  # when the epoch begins, and after each of its chunks
         self._chunks_done = 0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's call
         """Start counting the epoch's chunks."""
-        self._first_step = epoch * self._schedule.steps_per_epoch
+        self._done = self._schedule.steps_done(epoch)
         self._chunks_done = 0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
@@ -52,8 +52,7 @@ class Measure(keras.callbacks.Callback):
         for key in self.model.networks:
             bad = int((logs or {})[f"{key}:bad_step"])
             if bad >= 0:
-                step = self._first_step + batch * self._schedule.chunk_steps + bad + 1
-                self.diverged.setdefault(key, step)
+                self.diverged.setdefault(key, self._done[batch] + bad + 1)
         self._chunks_done = batch + 1
         if len(self.diverged) == len(self.model.networks):
             self.model.stop_training = True

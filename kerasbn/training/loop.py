@@ -135,6 +135,7 @@ def fit(
     settings: TrainingSettings,
     callbacks: Sequence[keras.callbacks.Callback],
     device: str,
+    stops: tuple[int, ...] = (),
 ) -> None:
     """Train networks side by side with Keras's `fit`.
 
@@ -144,8 +145,11 @@ def fit(
         settings: for how long, and in what batches.
         callbacks: Keras callbacks. A batch, to them, is a chunk of batches.
         device: TensorFlow's name of the device, such as ``/CPU:0``; the networks must be there.
+        stops: as in `Schedule`: where callbacks want to look.
     """
-    schedule = Schedule.of(len(digits.train), settings.batch_size, settings.epochs, settings.steps)
+    schedule = Schedule.of(
+        len(digits.train), settings.batch_size, settings.epochs, settings.steps, stops
+    )
     with tf.device(device):
         model = SideBySide(learners, digits)
         model.fit(

@@ -67,21 +67,20 @@ class ShowProgress(keras.callbacks.Callback):
         self._console.print(line, markup=False)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Move the bar on."""
-        done = batch * self._schedule.chunk_steps + self._schedule.chunk_steps
-        step = min(self._first_step + done, self._last_step)
+        """Move the bar on; an empty chunk has no figures to show."""
+        if self._done[batch] == self._done[batch + 1]:
+            return
         parts = []
         for label, keys in self._keys.items():
             means = mean_of([figures_of(logs, key) for key in keys])
             loss, accuracy = means["batch_loss"], means["batch_accuracy"]
             figures = f"{loss:.3f} {accuracy:.1%}" if math.isfinite(loss) else "diverged"
             parts.append(f"{label} {figures}" if len(self._keys) > 1 else f"loss {figures}")
-        self._bar.update(self._task, completed=step, figures="  ".join(parts))
+        self._bar.update(self._task, completed=self._done[batch + 1], figures="  ".join(parts))
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's call
         """Show the number of the epoch."""
-        self._first_step = epoch * self._schedule.steps_per_epoch
-        self._last_step = self._schedule.steps_after(epoch)
+        self._done = self._schedule.steps_done(epoch)
         self._bar.update(self._task, epoch=epoch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:

@@ -53,6 +53,27 @@ def test_chunks_hold_just_the_steps_of_the_schedule(
         assert flat == permutation(size, seed, epoch).numpy()[: len(flat)].tolist()
 
 
+@given(
+    batch_size=st.integers(1, 40),
+    steps=st.integers(1, 1500),
+    stops=st.lists(st.integers(0, 1600), max_size=40),
+)
+@settings(max_examples=25, deadline=None)
+def test_stops_cut_chunks_and_change_no_batch(
+    batch_size: int, steps: int, stops: list[int]
+) -> None:
+    plain = Schedule.of(900, batch_size, 1, steps)
+    cut = Schedule.of(900, batch_size, 1, steps, tuple(stops))
+    assert cut.chunk_steps == plain.chunk_steps  # the same compiled call
+    assert batches_of(cut, seed=1) == batches_of(plain, seed=1)
+    counts = [int(count) for _, count in index_chunks(cut, 1).as_numpy_iterator()]
+    done = [0, *np.cumsum(counts).tolist()]
+    assert {stop for stop in stops if stop <= steps} <= set(done)
+    told = [cut.steps_done(epoch) for epoch in range(cut.epochs)]
+    assert [each for epoch in told for each in epoch[1:]] == done[1:]
+    assert all(len(each) == cut.chunks + 1 for each in told)
+
+
 def test_a_later_epoch_can_be_had_on_its_own() -> None:
     schedule = Schedule.of(3210, 4, epochs=3)
     everything = batches_of(schedule, seed=5)
