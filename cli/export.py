@@ -14,6 +14,7 @@ import click
     help="A run, or a .keras or .h5 file.  [default: the newest run]",
 )
 @click.option("--no-fold", is_flag=True, help="Leave normalizations and scalings as they are.")
+@click.option("--no-clip", is_flag=True, help="Leave out folds that turn a relu into a clip.")
 @click.option(
     "--opset", default=18, show_default=True, help="The version of ONNX's operations, 13 to 18."
 )
@@ -27,6 +28,7 @@ def command(
     out: Path,
     model: str | None,
     no_fold: bool,
+    no_clip: bool,
     opset: int,
     probabilities: bool,
     as_json: bool,
@@ -50,5 +52,12 @@ def command(
     quiet_tensorflow(verbose)
     from kerasbn.deploy.export import export_file
 
-    exported = export_file(file, out, fold=not no_fold, opset=opset, probabilities=probabilities)
+    exported = export_file(
+        file,
+        out,
+        fold=not no_fold,
+        clip=not no_clip,
+        opset=opset,
+        probabilities=probabilities,
+    )
     click.echo(json.dumps(exported.as_dict()) if as_json else exported.summary())

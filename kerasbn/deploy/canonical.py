@@ -27,6 +27,7 @@ PASSES: tuple[Callable[[Graph], bool], ...] = (
     fuse.gemm,
     fuse.kernel_ahead_of_layout,
     fuse.bias,
+    fuse.clip,
 )
 
 # The names constants have by the operation that reads them and the place they have there.
@@ -34,6 +35,8 @@ _ROLES = {
     ("Gemm", 1): "weight", ("Gemm", 2): "bias", ("MatMul", 1): "weight",
     ("Conv", 1): "weight", ("Conv", 2): "bias",
     ("ConvTranspose", 1): "weight", ("ConvTranspose", 2): "bias",
+    ("Max", 0): "lower", ("Max", 1): "lower", ("Min", 0): "upper", ("Min", 1): "upper",
+    ("Clip", 1): "lower", ("Clip", 2): "upper",
     ("Gather", 0): "weight", ("PRelu", 1): "slope", ("Reshape", 1): "shape",
 }  # fmt: skip
 

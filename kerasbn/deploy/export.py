@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import onnx
-import tensorflow as tf
 
 from kerasbn.deploy.canonical import canonical
 from kerasbn.deploy.checksum import KEY, PLACEHOLDER, with_checksum
@@ -85,6 +84,7 @@ def export_file(
     path: Path | str,
     *,
     fold: bool = True,
+    clip: bool = True,
     opset: int = OPSET,
     probabilities: bool = False,
 ) -> Exported:
@@ -104,6 +104,7 @@ def export_file(
         model,
         path,
         fold=fold,
+        clip=clip,
         opset=opset,
         probabilities=probabilities,
         labels=labels,
@@ -128,6 +129,7 @@ def export(
     path: Path | str,
     *,
     fold: bool = True,
+    clip: bool = True,
     opset: int = OPSET,
     probabilities: bool = False,
     labels: Sequence[str] = (),
@@ -145,6 +147,7 @@ def export(
             run: then `labels`, `data` and `run` are what its record says.
         path: the ONNX file, replaced if it exists.
         fold: whether normalizations and scalings are folded into the layers beside them.
+        clip: whether, folding, a relu may become a clip between constants.
         opset: the version of ONNX's operations.
         probabilities: whether a softmax follows the one output.
         labels: the names of the classes, for the file's metadata.
@@ -160,9 +163,14 @@ def export(
     check_path(path)
     if not isinstance(model, keras.Model):
         source = find_model(None if model is None else str(model))
-        return export_file(source, path, fold=fold, opset=opset, probabilities=probabilities)
+        return export_file(
+            source, path, fold=fold, clip=clip, opset=opset, probabilities=probabilities
+        )
     name = digest(model)
-    folded, plan = _folded(model) if fold else (model, [])
+    folded, plan = (model, [])
+    if fold:
+        result = fold_with_plan(model, clip=clip)
+        folded, plan = result.model, result.plan.to_json()
     network = with_softmax(folded) if probabilities else folded
     original = with_softmax(model) if probabilities else model
     graph = canonical(convert(network, opset), all_layer_names(network))
@@ -194,16 +202,6 @@ def export(
         difference,
         path.stat().st_size,
     )
-
-
-def _folded(model: keras.Model) -> tuple[keras.Model, list[dict[str, Any]]]:
-    try:
-        folded = fold_with_plan(model)
-    except tf.errors.UnimplementedError:
-        # Channels first on a CPU: TensorFlow cannot judge in float64. The file itself is judged
-        # so anyhow, by way of XLA, before it takes its place.
-        folded = fold_with_plan(model, check=False)
-    return folded.model, folded.plan.to_json()
 
 
 def _check(path: Path, model: keras.Model) -> Difference:

@@ -6,7 +6,6 @@ from typing import Any
 import keras
 import numpy as np
 import onnxruntime
-import tensorflow as tf
 from numpy.typing import NDArray
 from onnx import TensorProto
 
@@ -65,8 +64,8 @@ def compare(session: Session, model: keras.Model, inputs: list[Array]) -> Differ
     """
     check_ports(session, model)
     given = session.run(inputs)
-    own = predict(model, inputs)
-    truth = predict(in_float64(model), inputs)
+    own = answers(model, inputs)
+    truth = answers(in_float64(model), inputs)
     pairs = list(zip(given, own, strict=True))
     scales = [max(_largest(value), np.finfo(np.float64).tiny) for value in truth]
     from_float64 = _worst(given, truth, scales)
@@ -106,18 +105,6 @@ def _unlike(ours: tuple[int | None, ...], theirs: tuple[int | None, ...]) -> boo
     return len(ours) != len(theirs) or any(
         None not in (a, b) and a != b for a, b in zip(ours, theirs, strict=True)
     )
-
-
-def predict(model: keras.Model, inputs: list[Array]) -> list[Array]:
-    """A Keras network's outputs at inference, in the order of `model.outputs`."""
-    try:
-        return answers(model, inputs)
-    except tf.errors.UnimplementedError:
-        # Channels first on a CPU: TensorFlow has it in float32 alone, and XLA for every type.
-        single = isinstance(model, keras.Sequential)
-        packed = inputs[0] if single else keras.tree.pack_sequence_as(model.input, inputs)
-        outputs = tf.function(lambda given: model(given), jit_compile=True)(packed)
-        return [np.asarray(tensor) for tensor in keras.tree.flatten(outputs)]
 
 
 def in_float64(model: keras.Model) -> keras.Model:
@@ -164,7 +151,7 @@ def own_error(graph: Graph, model: keras.Model, inputs: list[Array]) -> float | 
         given = session.run(None, feeds)
     except Exception:  # noqa: BLE001 - onnxruntime's errors have no public class
         return None
-    truth = predict(in_float64(model), inputs)
+    truth = answers(in_float64(model), inputs)
     scales = [max(_largest(value), np.finfo(np.float64).tiny) for value in truth]
     return _worst(given, truth, scales)
 

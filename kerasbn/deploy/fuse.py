@@ -12,6 +12,7 @@ from kerasbn.deploy.simplify import is_flat
 # Operations that are linear in their first input with constant weights: what a bias belongs to.
 LINEAR = ("Gemm", "MatMul", "Conv", "ConvTranspose", "Einsum")
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
+_BOUNDS = ("Max", "Min")
 
 
 def flatten(graph: Graph) -> bool:
@@ -102,6 +103,49 @@ def _per_channel(value: Array, linear: Node, graph: Graph) -> Array | None:
     if any(size not in (1, wanted) for size, wanted in zip(value.shape, axis_shape, strict=True)):
         return None
     return np.broadcast_to(value, axis_shape).reshape(channels).copy()
+
+
+def clip(graph: Graph) -> bool:
+    """``Min(Max(x, a), b)`` of one number each -> ``Clip(x, a, b)``, and so for either alone."""
+    changed = False
+    for node in list(graph.nodes):
+        if node.op in _BOUNDS and (found := _one_bound(graph, node)):
+            tensor, bound = found
+            inputs = [tensor, ""] if node.op == "Min" else [tensor]
+            graph.change(node, op="Clip", inputs=[*inputs, graph.add_constant(bound)])
+            changed = True
+        before = graph.producer(node.inputs[0]) if node.op == "Clip" else None
+        bounds = _both_bounds(graph, before, node) if before and before.op == "Clip" else None
+        if before and bounds:
+            graph.change(node, inputs=[before.inputs[0], *bounds])
+            changed = True
+    return changed
+
+
+def _both_bounds(graph: Graph, first: Node, then: Node) -> list[str] | None:
+    """The two bounds of a Clip that does what two Clips do, which have one bound each."""
+    (low, high), (lower, upper) = ([*node.inputs[1:], ""][:2] for node in (first, then))
+    if low and upper and not high and not lower:
+        return [low, upper]  # as ONNX has it: the lower bound first
+    if high and lower and not low and not upper:
+        least, most = graph.constant(lower), graph.constant(high)
+        if least is not None and most is not None and least <= most:
+            return [lower, high]
+    return None
+
+
+def _one_bound(graph: Graph, node: Node) -> tuple[str, Array] | None:
+    """The tensor that a Max or Min clips, and its bound if that is one number for everything."""
+    for tensor, other in (node.inputs, reversed(node.inputs)) if len(node.inputs) == 2 else ():
+        bound, shape = graph.constant(other), graph.shape(tensor)
+        if bound is None or bound.size == 0 or not (bound == bound.flat[0]).all() or shape is None:
+            continue
+        widens = bound.ndim > len(shape) or any(
+            n not in (1, own) for n, own in zip(bound.shape[::-1], shape[::-1], strict=False)
+        )
+        if not widens:
+            return tensor, bound.flat[0].reshape(())
+    return None
 
 
 def kernel_ahead_of_layout(graph: Graph) -> bool:

@@ -1,12 +1,15 @@
 """Whether a folded network answers as the unfolded one does, judged in float64."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from kerasbn.errors import InputError
 from kerasbn.folding.copies import is_known
 from kerasbn.folding.graph import input_structure, read
 from kerasbn.folding.inputs import given_inputs, random_inputs
@@ -20,6 +23,7 @@ SINGLE = 1e-6  # where Keras, or a layer that is not known, may compute a part i
 ROUNDING = 4.0  # times the unfolded network's own error, in its own dtype
 EPSILON = {"bfloat16": 2**-7, "float16": 2**-10, "float32": 2**-23, "float64": 2**-52}
 UNITS = 8.0  # rounding units of that dtype that are allowed anyhow: an error may be 0 by luck
+LARGE = 2**28  # numbers in all tensors of a network together, 2 GB in float64
 
 
 class Judge:
@@ -82,10 +86,49 @@ def difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
 
 
 def answers(model: keras.Model, arrays: Arrays) -> Arrays:
-    """What a network answers at inference, its state left as it was."""
+    """What a network answers at inference, its state left as it was.
+
+    Raises:
+        InputError: if TensorFlow cannot compute it on this machine.
+    """
+    packed = keras.tree.pack_sequence_as(input_structure(model), arrays)
+    # Step by step Keras keeps every tensor to the end, a compiled network only what is read again.
+    compute = _compiled(model) if _numbers(model, arrays) > LARGE else model
     with _state_kept(model):
-        made = model(keras.tree.pack_sequence_as(input_structure(model), arrays))
+        try:
+            made = compute(packed)
+        except tf.errors.UnimplementedError:
+            made = _by_xla(model, packed)
     return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(made)]
+
+
+def _compiled(model: keras.Model, *, xla: bool = False) -> Callable[[Any], Any]:
+    made: Callable[[Any], Any] = tf.function(
+        lambda packed: model(packed), autograph=False, jit_compile=xla
+    )
+    return made
+
+
+def _by_xla(model: keras.Model, packed: Any) -> Any:  # noqa: ANN401 - tensors in the model's own structure
+    """The answers where TensorFlow itself has no kernel.
+
+    On a CPU it has convolutions and pools of channels_first in float32 at most; XLA has them all.
+    """
+    try:
+        return _compiled(model, xla=True)(packed)
+    except tf.errors.OpError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{model.name}: TensorFlow cannot compute it in {model.compute_dtype} on this machine "
+            f"({reason}), so it cannot be checked; leave the check out with check=False"
+        ) from error
+
+
+def _numbers(model: keras.Model, arrays: Arrays) -> int:
+    """How many numbers all tensors hold together on the way to the answers."""
+    tensors = [value.example for call in read(model).calls for value in call.outputs]
+    batch = len(arrays[0]) if arrays else 1
+    return batch * sum(prod(n or 1 for n in example) for example in tensors)
 
 
 @contextmanager

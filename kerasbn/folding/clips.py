@@ -113,6 +113,7 @@ def _class_of(function: Callable[..., Any]) -> type:
 _CLASSES = {"relu": _class_of(keras.activations.relu)}
 MAXIMUM = _class_of(lambda x: keras.ops.maximum(x, x))
 MINIMUM = _class_of(lambda x: keras.ops.minimum(x, x))
+CLIP = _class_of(lambda x: keras.ops.clip(x, 0.0, 1.0))
 OPERATIONS: dict[type, tuple[float, ...]] = {
     _class_of(keras.ops.relu): _RELU,
     _class_of(keras.ops.relu6): _RELU6,

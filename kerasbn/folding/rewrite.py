@@ -5,10 +5,11 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from kerasbn.folding.absorb import Weights, absorbed, assign, settings
 from kerasbn.folding.affine import Affine, compose
-from kerasbn.folding.clips import MAXIMUM, MINIMUM, Clip
+from kerasbn.folding.clips import CLIP, MAXIMUM, MINIMUM, Clip
 from kerasbn.folding.copies import copied_state, renewed, renewed_input, retyped
 from kerasbn.folding.graph import is_graph, ordered_nodes, require_graph, unwrap
 from kerasbn.folding.norms import affine_of, is_norm, merged
@@ -112,11 +113,15 @@ class _Rewriting:
 
         A bound is an array of the tensor's own dtype: another would change that of the result.
         """
-        sides = ((MAXIMUM, "max", clip.lower), (MINIMUM, "min", clip.upper))
-        for operation, word, bound in sides:
-            if np.isfinite(bound).any():
-                free = self._free_name(f"{name}_{word}")
-                x = operation(name=free)(x, bound.astype(np.dtype(x.dtype)))
+        lower, upper = (bound.astype(np.dtype(x.dtype)) for bound in (clip.lower, clip.upper))
+        below, above = np.isfinite(lower).any(), np.isfinite(upper).any()
+        if below and above and _is_one_number(lower) and _is_one_number(upper):
+            ends = float(lower.flat[0]), float(upper.flat[0])
+            return CLIP(*ends, name=self._free_name(f"{name}_clip"))(x)
+        if below:
+            x = MAXIMUM(name=self._free_name(f"{name}_max"))(x, lower)
+        if above:
+            x = MINIMUM(name=self._free_name(f"{name}_min"))(x, upper)
         return x
 
     def _free_name(self, name: str) -> str:
@@ -180,3 +185,7 @@ class _Rewriting:
         for edit in edits:
             a = compose(edit.affine, a) if edit.side == "after" else compose(a, edit.affine)
         return a
+
+
+def _is_one_number(bound: NDArray[Any]) -> bool:
+    return bool((bound == bound.flat[0]).all())
