@@ -1,130 +1,160 @@
 """The README's table: what is left of each network's normalizations, by kerasbn and by others.
 
-    pip install "kerasbn[bench]"
-    python tests/benchmarks/networks.py [NAME...] [--json FILE]
+    pip install -e ".[bench]"
+    python tests/benchmarks/networks.py [NAME...] [--tools TOOL,...] [--figures FILE]
 
-Each network of `keras.applications` is built without weights and worn in by `wear_in`: statistics
-and biases as after training, a quarter of the gammas negative, a few zero. tf2onnx converts it as
-its own command would; onnxoptimizer, onnxsim, onnxslim and onnxruntime's optimizer work on what
-tf2onnx wrote, each with its defaults; kerasbn folds and exports the Keras network. For each are
-told: the normalizations left as nodes, counted by `kerasbn.deploy.residuals`; the largest
-difference from the Keras network in float64, relative to the largest output, on two random images;
-the seconds it took, for the others without tf2onnx's.
+Each network of `keras.applications` that has normalizations is built without weights, in its own
+size, and worn in by `wear_in`: statistics and biases as after training, a quarter of the gammas
+negative, a few zero. tf2onnx converts it as its own command would; onnxoptimizer, onnxsim, onnxslim
+and onnxruntime's optimizer work on what tf2onnx wrote, each with its defaults; kerasbn folds,
+exports and checks the Keras network. For each are told: the normalizations left as nodes, counted
+by `kerasbn.deploy.residuals`; the largest difference from the Keras network in float64, relative to
+the largest output, on two random images; and the processor time, which other work on the machine
+hardly changes: for tf2onnx in seconds, for the rest as a multiple of it. What the others take comes
+on top of tf2onnx's; kerasbn's is the whole of it, float64 checks included, and in brackets what
+planning and rewriting alone took.
 
-A network takes a few minutes; each runs in a process of its own.
+Each network runs in a process of its own, and each rival in one within that, which may crash or
+take too long. Figures are kept as they come, a line of JSON for each tool and network: a run that
+was stopped goes on where it was, and with nothing left to do it only prints the table.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 NETWORKS = (
-    "ResNet50", "ResNet101", "ResNet50V2", "MobileNet", "MobileNetV2", "MobileNetV3Small",
-    "MobileNetV3Large", "EfficientNetB0", "EfficientNetV2B0", "Xception", "InceptionV3",
-    "InceptionResNetV2", "NASNetMobile", "DenseNet121",
+    "mnist",
+    "ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2",
+    "DenseNet121", "DenseNet169", "DenseNet201",
+    "MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large",
+    "EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3", "EfficientNetB4",
+    "EfficientNetB5", "EfficientNetB6", "EfficientNetB7",
+    "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3",
+    "EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L",
+    "Xception", "InceptionV3", "InceptionResNetV2", "NASNetMobile", "NASNetLarge",
 )  # fmt: skip
-TOOLS = ("tf2onnx", "onnxoptimizer", "onnxsim", "onnxslim", "onnxruntime", "kerasbn")
+FIGURES = Path(__file__).with_suffix(".jsonl")
+RIVAL_MINUTES = 20
+
+Record = dict[str, Any]
 
 
 def main() -> None:
-    """Measure the networks asked for and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Measure what was not measured yet and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="NAME", help="mnist, or of keras.applications")
-    parser.add_argument("--json", type=Path, help="keep the figures of each network here")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--tools", default=",".join(TOOLS), help="those to measure, with commas")
+    parser.add_argument("--figures", type=Path, default=FIGURES, help="where figures are kept")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--rival", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(options.one)))  # noqa: T201 - to the process that asked
+    if options.rival:
+        tool, plain, path = options.rival
+        import_module("onnx"), import_module(tool)  # imports are not what is measured
+        print(json.dumps(timed(RIVALS[tool], plain, path)))  # noqa: T201 - to the process that asked
         return
-    rows = {}
-    for name in options.names or ("mnist", *NETWORKS):
-        command = [sys.executable, __file__, "--one", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"{name}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)  # noqa: T201
-            continue
-        rows[name] = json.loads(done.stdout.splitlines()[-1])
-        print(f"{name} {rows[name]}", file=sys.stderr)  # noqa: T201 - it takes long
-        if options.json:
-            options.json.write_text(json.dumps(rows, indent=2) + "\n")
-    print(table(rows))  # noqa: T201 - what a benchmark is for
+    if options.one:
+        for record in measure(options.one[0], options.one[1].split(",")):
+            print(json.dumps(record), flush=True)  # noqa: T201 - to the process that asked
+        return
+    for name in options.names or NETWORKS:
+        known = {record["tool"] for record in read(options.figures) if record["network"] == name}
+        wanted = [tool for tool in options.tools.split(",") if tool not in known]
+        if wanted:
+            keep(name, wanted, options.figures)
+    print(table(read(options.figures)))  # noqa: T201 - what a benchmark is for
 
 
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """The figures as a Markdown table: left, largest relative difference, seconds."""
+def keep(name: str, tools: Iterable[str], path: Path) -> None:
+    """Measure one network in a process of its own, and keep each figure as it comes."""
+    command = [sys.executable, __file__, "--one", name, ",".join(tools)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                with path.open("a") as file:
+                    file.write(line)
+                print(line, end="", file=sys.stderr, flush=True)  # noqa: T201 - it takes long
+    if process.returncode:
+        print(f"{name}: ended with {process.returncode}", file=sys.stderr)  # noqa: T201 - as above
+
+
+def read(path: Path) -> list[Record]:
+    """All figures kept so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(records: Iterable[Record]) -> str:
+    """The figures as a Markdown table, a cell for each tool."""
+    rows: dict[str, dict[str, Record]] = {}
+    for record in records:
+        rows.setdefault(record["network"], {})[record["tool"]] = record
     lines = [
         "| network | normalizations | " + " | ".join(TOOLS) + " |",
         "| --- | ---: |" + " ---: |" * len(TOOLS),
     ]
-    for name, row in rows.items():
-        cells = [cell(row["tools"][tool]) for tool in TOOLS]
-        lines.append(f"| {name} | {row['normalizations']} | {' | '.join(cells)} |")
+    for name in sorted(rows, key=NETWORKS.index):
+        row = rows[name]
+        count = next(iter(row.values()))["normalizations"]
+        cells = [cell(row.get(tool), row.get("tf2onnx")) for tool in TOOLS]
+        lines.append(f"| {name} | {count} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def cell(figures: dict[str, Any]) -> str:
-    """The figures of one tool for one network."""
-    if "error" in figures:
-        return f"fails ({figures['error']})"
-    return f"{figures['left']}, {figures['difference']:.0e}, {figures['seconds']:.1f} s"
+def cell(record: Record | None, base: Record | None) -> str:
+    """The figures of one tool for one network: left, difference, time."""
+    if record is None:
+        return "not measured"
+    if "error" in record:
+        return str(record["error"])
+    said = f"{record['left']}, {record['difference']:.0e}"
+    if record is base or base is None or "seconds" not in base:
+        return f"{said}, {record['seconds']:.0f} s"
+    said += f", {record['seconds'] / base['seconds']:.2g}"
+    return f"{said} ({record['fold'] / base['seconds']:.2f})" if "fold" in record else said
 
 
-def measure(name: str) -> dict[str, Any]:
-    """The figures of every tool for one network."""
+# -- one network, in a process of its own ---------------------------------------------------------
+
+
+def measure(name: str, tools: Iterable[str]) -> Iterator[Record]:
+    """The figures of each tool for one network."""
     from kerasbn.quiet import quiet_tensorflow
 
     quiet_tensorflow()
     import keras
 
-    from kerasbn.deploy.faithful import in_float64, predict
+    from kerasbn.folding.check import answers
     from kerasbn.folding.inputs import random_inputs
+    from kerasbn.folding.plan import Plan
+    from kerasbn.folding.rewrite import rewrite
 
     network = build(name)
     inputs = [
         array[:2].astype(tensor.dtype)
         for array, tensor in zip(random_inputs(network), network.inputs, strict=True)
     ]
-    truth = predict(in_float64(network), inputs)
-    count = sum(
-        isinstance(layer, keras.layers.BatchNormalization)
-        for layer in network._flatten_layers(include_self=False)
-    )
+    truth = answers(rewrite(network, Plan(()), "float64"), inputs)
+    layers = network._flatten_layers(include_self=False)
+    count = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder, "tf2onnx.onnx")
-        tools = {
-            tool: figures(tool, network, plain, Path(folder, f"{tool}.onnx"), inputs, truth)
-            for tool in TOOLS
-        }
-    return {"normalizations": count, "tools": tools}
-
-
-def figures(
-    tool: str, network: Any, plain: Path, path: Path, inputs: list[Any], truth: list[Any]
-) -> dict[str, Any]:
-    """What one tool leaves, how far its file is from the truth, and the seconds it takes."""
-    import onnx
-
-    from kerasbn.deploy.onnx_graph import read_graph
-    from kerasbn.deploy.residuals import residuals
-    from kerasbn.deploy.session import Session
-    from kerasbn.folding.check import difference
-
-    try:
-        TOOL[tool](network, plain, path)  # its imports are not what is measured
-        start = time.perf_counter()
-        TOOL[tool](network, plain, path)
-        seconds = time.perf_counter() - start
-        left = [r for r in residuals(read_graph(onnx.load(path))) if r.kind == "normalization"]
-        gap = difference(Session(path).run(inputs), truth)
-    except Exception as error:  # noqa: BLE001 - a rival that fails is a result
-        return {"error": type(error).__name__}
-    return {"left": len(left), "difference": gap, "seconds": seconds}
+        warm_up(Path(folder, "small.onnx"))
+        for tool in TOOLS:
+            if tool in tools or (tool == "tf2onnx" and set(tools) & set(RIVALS)):
+                path = plain if tool == "tf2onnx" else Path(folder, "other.onnx")
+                found = figures(tool, network, plain, path, inputs, truth)
+                if tool in tools:
+                    yield {"network": name, "normalizations": count, "tool": tool, **found}
 
 
 def build(name: str) -> Any:
@@ -143,7 +173,51 @@ def build(name: str) -> Any:
     return network
 
 
-def by_tf2onnx(network: Any, plain: Path, path: Path) -> None:  # noqa: ARG001 - one signature
+def warm_up(path: Path) -> None:
+    """Import all that conversions need: that is not what is measured."""
+    network = build("mnist")
+    by_tf2onnx(network, path)
+    by_kerasbn(network, path)
+
+
+def figures(
+    tool: str, network: Any, plain: Path, path: Path, inputs: list[Any], truth: list[Any]
+) -> Record:
+    """What one tool leaves, how far its file is from the truth, and the seconds it takes."""
+    import onnx
+
+    from kerasbn.deploy.onnx_graph import read_graph
+    from kerasbn.deploy.residuals import residuals
+    from kerasbn.deploy.session import Session
+    from kerasbn.folding.check import difference
+
+    path.unlink(missing_ok=True)
+    try:
+        took = by_rival(tool, plain, path) if tool in RIVALS else timed(OURS[tool], network, path)
+        if tool == "kerasbn":
+            took["fold"] = timed(fold_alone, network)["seconds"]
+        left = [r for r in residuals(read_graph(onnx.load(path))) if r.kind == "normalization"]
+        gap = difference(Session(path).run(inputs), truth)
+    except Exception as error:  # noqa: BLE001 - a rival that fails is a result
+        said = " ".join(str(error).split())
+        return {"error": f"fails ({type(error).__name__})", "said": said[:500]}
+    return {"left": len(left), "difference": gap, **took}
+
+
+def timed(work: Callable[..., object], *arguments: object) -> Record:
+    """The processor time and the wall time that something takes."""
+    processor, wall = sum(os.times()[:4]), time.perf_counter()  # its children's too
+    work(*arguments)
+    return {
+        "seconds": round(sum(os.times()[:4]) - processor, 2),
+        "wall": round(time.perf_counter() - wall, 2),
+    }
+
+
+# -- the tools ------------------------------------------------------------------------------------
+
+
+def by_tf2onnx(network: Any, path: Path) -> None:
     import tensorflow as tf
     import tf2onnx
 
@@ -151,14 +225,42 @@ def by_tf2onnx(network: Any, plain: Path, path: Path) -> None:  # noqa: ARG001 -
     tf2onnx.convert.from_keras(network, signature, opset=18, output_path=str(path))
 
 
-def by_onnxoptimizer(network: Any, plain: Path, path: Path) -> None:  # noqa: ARG001 - one signature
+def by_kerasbn(network: Any, path: Path) -> None:
+    from kerasbn import export
+
+    export(network, path)
+
+
+def fold_alone(network: Any) -> None:
+    """The part of `by_kerasbn` that plans and rewrites."""
+    from kerasbn import fold
+
+    fold(network, check=False)
+
+
+def by_rival(tool: str, plain: Path, path: Path) -> Record:
+    """Run a rival in a process of its own; gives the time it took there, without its imports."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--rival", tool, plain, path],
+        capture_output=True,
+        text=True,
+        timeout=60 * RIVAL_MINUTES,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    took: Record = json.loads(done.stdout.splitlines()[-1])
+    return took
+
+
+def by_onnxoptimizer(plain: str, path: str) -> None:
     import onnx
     import onnxoptimizer
 
     onnx.save(onnxoptimizer.optimize(onnx.load(plain)), path)
 
 
-def by_onnxsim(network: Any, plain: Path, path: Path) -> None:  # noqa: ARG001 - one signature
+def by_onnxsim(plain: str, path: str) -> None:
     import onnx
     import onnxsim
 
@@ -166,14 +268,14 @@ def by_onnxsim(network: Any, plain: Path, path: Path) -> None:  # noqa: ARG001 -
     onnx.save(simplified, path)
 
 
-def by_onnxslim(network: Any, plain: Path, path: Path) -> None:  # noqa: ARG001 - one signature
+def by_onnxslim(plain: str, path: str) -> None:
     import onnx
     import onnxslim
 
     onnx.save(onnxslim.slim(onnx.load(plain)), path)
 
 
-def by_onnxruntime(network: Any, plain: Path, path: Path) -> None:  # noqa: ARG001 - one signature
+def by_onnxruntime(plain: str, path: str) -> None:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -183,20 +285,14 @@ def by_onnxruntime(network: Any, plain: Path, path: Path) -> None:  # noqa: ARG0
     onnxruntime.InferenceSession(str(plain), options, providers=["CPUExecutionProvider"])
 
 
-def by_kerasbn(network: Any, plain: Path, path: Path) -> None:  # noqa: ARG001 - one signature
-    from kerasbn import export
-
-    export(network, path)
-
-
-TOOL: dict[str, Callable[[Any, Path, Path], None]] = {
-    "tf2onnx": by_tf2onnx,
+RIVALS: dict[str, Callable[[str, str], None]] = {
     "onnxoptimizer": by_onnxoptimizer,
     "onnxsim": by_onnxsim,
     "onnxslim": by_onnxslim,
     "onnxruntime": by_onnxruntime,
-    "kerasbn": by_kerasbn,
 }
+OURS: dict[str, Callable[[Any, Path], None]] = {"tf2onnx": by_tf2onnx, "kerasbn": by_kerasbn}
+TOOLS = ("tf2onnx", *RIVALS, "kerasbn")
 
 
 if __name__ == "__main__":
