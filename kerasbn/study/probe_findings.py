@@ -8,6 +8,7 @@ from kerasbn.runs import Run
 from kerasbn.study.probes import NETWORK, Probes, Series, has_probes, read_probes
 
 VANISHED, EXPLODED = 1e-2, 1e2  # the first layer's gradient over the last layer's
+FLAT = 0.5  # so much of the other network's gradient is worth a word
 
 
 def findings(found: Sequence[Probes]) -> dict[str, str]:
@@ -40,49 +41,43 @@ def _gradients(found: Sequence[Probes]) -> str:
         first, last = (each.series(each.layers[i], "kernel_gradient") for i in (0, -1))
         with np.errstate(all="ignore"):
             ratio = Series(first.steps, first.values / last.values)
-        start, usual = _first(ratio), ratio.median()
-        if np.isfinite(start):
-            told.append(
-                f"{_figure(start)} times {name} (median over the training {_figure(usual)})"
-            )
-            worst = min(start, usual)
-            if worst < VANISHED:
-                ills.append(f"{name} it vanishes on its way back")
-            elif max(start, usual) > EXPLODED:
-                ills.append(f"{name} it explodes on its way back")
+        start, usual = ratio.first(), ratio.median()
+        if not np.isfinite(start):
+            continue
+        told.append(f"{_figure(start)} times {name} (over the training {_figure(usual)}, median)")
+        if start < VANISHED:
+            ills.append(f"{name} it vanishes on its way back")
+        elif start > EXPLODED:
+            ills.append(f"{name} it explodes on its way back")
     if not told:
         return ""
     sentence = (
-        "Before the first step the gradient of the first layer's kernel is as large as the last "
-        f"layer's {_listed(told)}"
+        "Gradients: before the first step the loss pulls at the first layer's kernel, against the "
+        f"last layer's, {_listed(told)}"
     )
     return f"{sentence}; {_listed(ills)}." if ills else f"{sentence}."
 
 
 def _drift(found: Sequence[Probes]) -> str:
-    measures = {
-        "shift": [each.over(each.layers[1:], "shift_relative").median() for each in found],
-        "inputs": [each.over(each.layers[1:], "input_mean_drift").median() for each in found],
-    }
-    names = names_of(found)
-    if not np.isfinite(measures["shift"]).any():
-        return ""
     shifts, inputs = (
-        _listed([f"{_figure(100 * v)} % {name}" for v, name in zip(values, names, strict=True)])
-        for values in measures.values()
+        [each.over(each.layers[1:], quantity).median() for each in found]
+        for quantity in ("shift_relative", "input_mean_drift")
     )
+    if not np.isfinite(shifts).any():
+        return ""
     sentence = (
-        "Internal covariate shift: a step of the layers before it changes a layer's gradient by "
-        f"{shifts} of its length (median; as Santurkar and others define it), and from probe to "
-        f"probe the mean of its inputs moves by {inputs} of their standard deviation"
+        "Internal covariate shift: when only the layers before it take a step, a layer's gradient "
+        f"changes by {_percent(found, shifts)} of its length (the measure of Santurkar and others; "
+        f"medians); the mean of its inputs moves by {_percent(found, inputs)} of their standard "
+        "deviation from probe to probe"
     )
-    verdict = _verdict(found, list(measures.values()))
+    verdict = _verdict(found, [shifts, inputs])
     return f"{sentence}: {verdict}." if verdict else f"{sentence}."
 
 
 def _verdict(found: Sequence[Probes], measures: Sequence[Sequence[float]]) -> str:
     """Whether the network with normalization has the smaller figures; empty if there is no pair."""
-    if sorted(each.bn for each in found) != [False, True] or not np.isfinite(measures).all():
+    if not _is_pair(found) or not np.isfinite(measures).all():
         return ""
     bn = [each.bn for each in found].index(True)
     smaller = [values[bn] < values[1 - bn] for values in measures]
@@ -95,38 +90,51 @@ def _verdict(found: Sequence[Probes], measures: Sequence[Sequence[float]]) -> st
 
 
 def _landscape(found: Sequence[Probes]) -> str:
-    names = names_of(found)
     smooth = [each.series(NETWORK, "smoothness").median() for each in found]
-    turns = []
-    for each in found:
-        far = each.series(NETWORK, "change", each.step_sizes[-1])
-        with np.errstate(all="ignore"):
-            relative = far.values / each.series(NETWORK, "gradient").values
-        turns.append(Series(far.steps, relative).median())
     if not np.isfinite(smooth).all():
         return ""
-    told = _listed([f"{_figure(100 * v)} % {name}" for v, name in zip(turns, names, strict=True)])
-    betas = _listed([f"{_figure(v)} {name}" for v, name in zip(smooth, names, strict=True)])
+    turns = []
+    for each in found:
+        changed = each.series(NETWORK, "change", each.step_sizes[-1])
+        with np.errstate(all="ignore"):
+            relative = changed.values / each.series(NETWORK, "gradient").values
+        turns.append(Series(changed.steps, relative).median())
+    betas = [f"{_figure(v)} {name}" for v, name in zip(smooth, names_of(found), strict=True)]
     sentence = (
-        f"A step of {found[0].step_sizes[-1]:g} times the gradient changes the gradient by {told} "
-        f"of its length, and the effective beta-smoothness (the smaller, the smoother) is {betas} "
-        "(medians over the probes)"
+        f"Landscape: a step of {found[0].step_sizes[-1]:g} times the gradient changes the gradient "
+        f"by {_percent(found, turns)} of its length; the effective beta-smoothness, of which less "
+        f"is smoother, is {_listed(betas)} (medians)"
     )
-    if sorted(each.bn for each in found) != [False, True]:
+    if not _is_pair(found):
         return f"{sentence}."
     bn = [each.bn for each in found].index(True)
     if smooth[bn] < smooth[1 - bn]:
-        return f"{sentence}: the landscape is smoother with BN."
-    flat = found[1 - bn].series(NETWORK, "gradient").median()
-    steep = found[bn].series(NETWORK, "gradient").median()
-    why = f", where the gradient is {_figure(flat / steep)} times that with BN" * (flat < steep / 2)
-    return f"{sentence}: the landscape is smoother without BN{why}."
+        return f"{sentence}: along its gradient the loss is smoother with BN."
+    steepness = [each.series(NETWORK, "gradient").median() for each in found]
+    flat = steepness[1 - bn] / steepness[bn]
+    why = f", where it is also flat: {_figure(flat)} times the gradient" if flat < FLAT else ""
+    return f"{sentence}: along its gradient the loss is smoother without BN{why}."
+
+
+def _preactivations(found: Sequence[Probes]) -> str:
+    told = []
+    for each, name in zip(found, names_of(found), strict=True):
+        last = [each.series(layer, "preactivation_sd").last() for layer in each.layers[:-1]]
+        if np.isfinite(last).any():
+            low, high = np.nanmin(last), np.nanmax(last)
+            told.append(f"{_figure(float(low))} to {_figure(float(high))} {name}")
+    if not told:
+        return ""
+    return (
+        "Pre-activations: at the end their standard deviation is, from layer to layer, "
+        f"{_listed(told)}."
+    )
 
 
 def _activations(found: Sequence[Probes]) -> str:
     for quantity, words in (
-        ("dead", "of the ReLUs are 0 for every probing digit"),
-        ("saturated", "of the activations are within 5 % of an end of their range"),
+        ("dead", "of the ReLUs are dead: 0 for every probing digit"),
+        ("saturated", "of the activations are saturated: within 5 % of an end of their range"),
     ):
         told = []
         for each, name in zip(found, names_of(found), strict=True):
@@ -134,111 +142,117 @@ def _activations(found: Sequence[Probes]) -> str:
             if np.isfinite(lasts).any():
                 told.append(f"{_figure(100 * float(np.nanmean(lasts)))} % {name}")
         if told:
-            return f"At the end {_listed(told)} {words} (mean over the layers)."
+            return f"Activations: at the end {_listed(told)} {words}."
     return ""
 
 
 def _statistics(found: Sequence[Probes]) -> str:
-    told = []
-    for each, name in zip(found, names_of(found), strict=True):
-        if each.bn:
-            outside = each.over(each.normalizations, "outside").median()
-            distance = [each.series(norm, "moving_mean_distance") for norm in each.normalizations]
-            start, end = (
-                float(np.nanmax([_first(s) if i else s.last() for s in distance])) for i in (1, 0)
-            )
-            told.append(
-                f"{_figure(100 * outside)} % of the normalized values are outside -1..1 (a "
-                "variance of 1 is no range of 1); the moving means are up to "
-                f"{_figure(start)} standard deviations from the batch's own at first and "
-                f"{_figure(end)} at the end"
-                + (f", {name}" if len(found) > 1 and all(other.bn for other in found) else "")
-            )
-    return f"{'; '.join(told)}." if told else "Nothing is normalized here, and nothing moves."
+    each = next((each for each in found if each.bn), None)
+    if each is None:
+        return (
+            "Statistics: there is no normalization, so there are no moving statistics, no gamma "
+            "and no beta to look at."
+        )
+    outside = each.over(each.normalizations, "outside").median()
+    distances = [each.series(norm, "moving_mean_distance") for norm in each.normalizations]
+    start = max(distance.first() for distance in distances)
+    end = max(distance.last() for distance in distances)
+    return (
+        f"Statistics: {_figure(100 * outside)} % of the normalized values are outside -1..1 (a "
+        "variance of 1 is no range of 1); the moving means are up to "
+        f"{_figure(start)} standard deviations from the batch's own at first, {_figure(end)} "
+        "at the end."
+    )
 
 
 def _gamma_and_beta(found: Sequence[Probes]) -> str:
+    each = next((each for each in found if each.bn), None)
+    if each is None:
+        return ""
     told = []
-    for each in found:
-        if not each.bn:
-            continue
-        parts = []
-        for part in ("gamma", "beta"):
-            low, middle, high = (
-                [each.series(norm, part, index).last() for norm in each.normalizations]
-                for index in (0, 50, 100)
-            )
-            parts.append(
-                f"{part} is {_figure(float(np.nanmedian(middle)))} at the end (median; "
-                f"{_figure(float(np.nanmin(low)))} to {_figure(float(np.nanmax(high)))} over all "
-                "units)"
-            )
-        told.append(_listed(parts))
-    return f"{'; '.join(told)}: they began at 1 and 0." if told else ""
+    for part, start in (("gamma", 1), ("beta", 0)):
+        low, middle, high = (
+            np.array([each.series(norm, part, which).last() for norm in each.normalizations])
+            for which in (0, 50, 100)
+        )
+        told.append(
+            f"{part} from {start} to {_figure(float(np.median(middle)))} in the middle, "
+            f"{_figure(low.min())} to {_figure(high.max())} over all units"
+        )
+    return f"Learned: {'; '.join(told)}."
 
 
 def _percentiles(found: Sequence[Probes]) -> str:
     told = []
     for each, name in zip(found, names_of(found), strict=True):
         if len(each.layers) > 1:
-            values = each.series(each.layers[-2], "percentile", 50).values
-            values = values[np.isfinite(values)]
+            _, values = each.series(each.layers[-2], "percentile", 50).finite()
             if len(values):
-                told.append(f"{_figure(values.min())} and {_figure(values.max())} {name}")
+                told.append(f"from {_figure(values.min())} to {_figure(values.max())} {name}")
     if not told:
         return ""
     return (
-        "The median of what enters the activation of a typical unit in the last hidden layer stays "
-        f"between {_listed(told)}."
+        "A typical unit: the median of what enters its activation, in the last hidden layer, "
+        f"ranges over the training {_listed(told)}."
     )
 
 
 def _batch_mates(found: Sequence[Probes]) -> str:
-    told = []
-    for each, name in zip(found, names_of(found), strict=True):
-        rows = list(each.about.get("batch_mates", []))
-        if not rows:
-            continue
-        moving = [row for row in rows if row["statistics"] == "moving"]
-        largest = max(row["largest"] or 0 for row in moving)
-        none = (
-            "no answer depends on its batch-mates at all"
-            if largest == 0
-            else f"its batch-mates move no logit by more than {_figure(largest)} (rounding)"
-        )
-        if not each.bn:
-            told.append(f"{name} {none}")
-            continue
-        sizes = sorted({row["batch_size"] for row in rows})
-        by_size = {size: each.answered("batch", size, "shuffled") or {} for size in sizes}
-        parts = [f"{100 * row['accuracy']:.1f} % at {size}" for size, row in by_size.items()]
-        largest_size = sizes[-1]
-        by_class = each.answered("batch", largest_size, "sorted") or {}
-        told.append(
-            f"{name} and with moving statistics {100 * moving[0]['accuracy']:.2f} % of the test "
-            f"digits are right and {none}; with the statistics of the batch it is "
-            f"{_listed(parts)} digits a batch, other batch-mates change "
-            f"{100 * by_size[largest_size]['changed']:.1f} % of the answers even at "
-            f"{largest_size}, and sorted by class {100 * by_class['accuracy']:.1f} % are right"
-        )
-    return f"{_capital('; '.join(told))}." if told else ""
+    told = [
+        _company(each, name) for each, name in zip(found, names_of(found), strict=True)
+        if each.about.get("batch_mates")
+    ]  # fmt: skip
+    return f"Batch-mates: {'; '.join(told)}." if told else ""
+
+
+def _company(each: Probes, name: str) -> str:
+    """How the answers of one network depend on the company of the digits."""
+    rows = each.about["batch_mates"]
+    moving = [row for row in rows if row["statistics"] == "moving"]
+    largest = max(row["largest"] for row in moving)
+    still = (
+        "no answer depends on them at all"
+        if largest == 0
+        else f"they move no logit by more than {_figure(largest)}, which is rounding"
+    )
+    if not each.bn:
+        return f"{name} {still}"
+    shuffled, by_class = (
+        [row for row in rows if (row["statistics"], row["order"]) == ("batch", order)]
+        for order in ("shuffled", "sorted")
+    )
+    right = [f"{100 * row['accuracy']:.1f} % at {row['batch_size']}" for row in shuffled]
+    most = shuffled[-1]
+    return (
+        f"{name} and moving statistics {still}, and {100 * moving[0]['accuracy']:.2f} % of the "
+        "test digits are right; normalized by the statistics of their batch, right are "
+        f"{_listed(right)} digits a batch, other company changes {100 * most['changed']:.1f} % of "
+        f"the answers even at {most['batch_size']}, and sorted by class only "
+        f"{100 * by_class[-1]['accuracy']:.1f} % are right"
+    )
+
+
+def _is_pair(found: Sequence[Probes]) -> bool:
+    """Whether these are a network with normalization and one without."""
+    return sorted(each.bn for each in found) == [False, True]
+
+
+def _percent(found: Sequence[Probes], shares: Sequence[float]) -> str:
+    names = names_of(found)
+    return _listed([f"{_figure(100 * v)} % {name}" for v, name in zip(shares, names, strict=True)])
 
 
 _TELLERS: dict[str, Callable[[Sequence[Probes]], str]] = {
     "gradients": _gradients,
     "drift": _drift,
     "landscape": _landscape,
+    "preactivations": _preactivations,
     "percentiles": _percentiles,
     "activations": _activations,
     "statistics": _statistics,
     "gamma-beta": _gamma_and_beta,
     "batch-mates": _batch_mates,
 }
-
-
-def _first(series: Series) -> float:
-    finite = series.values[np.isfinite(series.values)]
-    return float(finite[0]) if len(finite) else float("nan")
 
 
 def _figure(value: float) -> str:
@@ -252,7 +266,3 @@ def _figure(value: float) -> str:
 
 def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

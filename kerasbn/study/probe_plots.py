@@ -1,6 +1,7 @@
 """What probes recorded, as pictures."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from math import erf, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,14 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+)
 
 from kerasbn.runs import Run
 from kerasbn.study.plots import COLOURS, save_figure
@@ -16,6 +24,8 @@ from kerasbn.study.probe_findings import findings, names_of
 from kerasbn.study.probes import NETWORK, Probes, Series, read_probes
 
 GRID = "#dddddd"
+GAUSSIAN_OUTSIDE = 1 - erf(1 / sqrt(2))  # the share of a Gaussian beyond a standard deviation
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Picture(NamedTuple):
@@ -56,66 +66,75 @@ def save_pictures(runs: Sequence[Run], folder: Path) -> None:
 def _gradients(found: Sequence[Probes]) -> Figure:
     figure, panels = _figure("Does the gradient reach the first layers?", len(found) + 1)
     for panel, each, name in zip(panels, found, names_of(found), strict=False):
-        for series, colour, label in _by_layer(each, each.layers, "kernel_gradient"):
-            _line(panel, series, colour, label)
-        panel.set_title(name)
-    panels[0].set_ylabel("norm of the gradient of each kernel")
-    _same_log_range(panels[: len(found)])
-    _layer_key(panels[0], found[0].layers)
+        _layers(panel, each, each.layers, "kernel_gradient")
+        panel.set_title(f"kernels, {name}")
     last = panels[-1]
+    last.set_xscale("linear")
+    last.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    last.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for each, name, colour in zip(found, names_of(found), COLOURS, strict=False):
-        numbers = np.arange(1, len(each.layers) + 1)
         every = [each.series(layer, "preactivation_gradient") for layer in each.layers]
         begin = [s.values[0] if len(s.values) else np.nan for s in every]
-        last.plot(numbers, _positive(begin), color=colour, marker="o", lw=2, label=name)
-    last.set_yscale("log")
-    last.set_xticks(range(1, max(len(each.layers) for each in found) + 1))
+        numbers = range(1, len(every) + 1)
+        last.plot(numbers, begin, color=colour, marker="o", lw=2, label=name)
+    last.set_title("pre-activations, before the first step")
     last.set_xlabel("layer (the last gives the logits)")
-    last.set_title("norm of one digit's gradient\nat the pre-activations, before step 1")
     last.legend(frameon=False)
+    panels[0].set_ylabel("norm of the gradient of the loss")
+    _log(panels[: len(found)])
+    _log([last])
     return figure
 
 
 def _drift(found: Sequence[Probes]) -> Figure | None:
     if all(len(each.layers) < 2 for each in found):
         return None
-    figure, panels = _figure("Internal covariate shift, measured", 3)
-    for panel, (quantity, title) in zip(
-        panels,
-        (
-            ("shift_relative", "change of a layer's gradient when only the\n"
-             "layers before it take a step (share of its length)"),
-            ("shift_cosine", "cosine between both gradients\n(1: the direction stays)"),
-            ("input_mean_drift", "move of the mean of a layer's inputs\n"
-             "since the probe before (in standard deviations)"),
-        ),
-        strict=True,
-    ):  # fmt: skip
+    figure, panels = _figure("Internal covariate shift, measured", 3, lines=2)
+    quantities = {
+        "shift_relative": "change of a layer's gradient when only\n"
+        "the layers before it take the step (1: its length)",
+        "shift_cosine": "cosine between the two gradients\n(1: the direction stays)",
+        "input_mean_drift": "move of the mean of a layer's inputs since\n"
+        "the probe before (in standard deviations)",
+    }
+    for panel, (quantity, title) in zip(panels, quantities.items(), strict=True):
         for each, name, colour in zip(found, names_of(found), COLOURS, strict=False):
-            _band(panel, [each.series(layer, quantity) for layer in each.layers[1:]], colour, name)
+            group = [each.series(layer, quantity) for layer in each.layers[1:]]
+            _band(panel, group, colour, name, positive=quantity != "shift_cosine")
         panel.set_title(title)
-        if quantity != "shift_cosine":
-            panel.set_yscale("log")
+    _log([panels[0]])
+    _log([panels[2]])
     panels[0].legend(frameon=False)
     return figure
 
 
 def _landscape(found: Sequence[Probes]) -> Figure:
-    figure, panels = _figure("How smooth is the loss along its gradient?", 3)
+    figure, panels = _figure("How smooth is the loss along its gradient?", 3, lines=2)
     for each, name, colour in zip(found, names_of(found), COLOURS, strict=False):
         for panel, quantity in zip(panels, ("loss_after", "change"), strict=False):
-            series = [each.series(NETWORK, quantity, size) for size in each.step_sizes]
-            _band(panel, series, colour, name, middle=False)
+            group = [each.series(NETWORK, quantity, size) for size in each.step_sizes]
+            _band(panel, group, colour, name, middle=False, positive=True)
         _line(panels[0], each.series(NETWORK, "loss"), colour, "")
         _line(panels[2], each.series(NETWORK, "smoothness"), colour, name)
-    sizes = found[0].step_sizes
-    panels[0].set_title(f"loss (line), and its range after steps of\n{sizes[0]:g} to {sizes[-1]:g} "
-                        "times the gradient (band)")  # fmt: skip
+    low, high = found[0].step_sizes[0], found[0].step_sizes[-1]
+    panels[0].set_title(
+        f"loss (line), and its range after steps\nof {low:g} to {high:g} times the gradient (band)"
+    )
     panels[1].set_title("distance between the gradients\nbefore and after those steps")
-    panels[2].set_title("effective β-smoothness:\nthat distance by the length of the step")
+    panels[2].set_title("effective β-smoothness: that distance\nby the length of the step")
     for panel in panels:
-        panel.set_yscale("log")
+        _log([panel])
     panels[2].legend(frameon=False)
+    return figure
+
+
+def _preactivations(found: Sequence[Probes]) -> Figure:
+    figure, panels = _figure("How wide is what enters the activations?", len(found))
+    for panel, each, name in zip(panels, found, names_of(found), strict=False):
+        _layers(panel, each, each.layers, "preactivation_sd")
+        panel.set_title(name)
+    panels[0].set_ylabel("standard deviation over the probing digits")
+    _log(panels)
     return figure
 
 
@@ -123,140 +142,152 @@ def _percentiles(found: Sequence[Probes]) -> Figure | None:
     if all(len(each.layers) < 2 for each in found):
         return None
     figure, panels = _figure("What enters the activation of a typical unit", len(found))
+    shown = []
     for panel, each, name, colour in zip(panels, found, names_of(found), COLOURS, strict=False):
         layer = each.layers[-2]
-        low, middle, high = (each.series(layer, "percentile", p) for p in (15, 50, 85))
+        lines = {f"{p} %": each.series(layer, "percentile", p) for p in (15, 50, 85)}
+        low, middle, high = lines.values()
         panel.fill_between(low.steps, low.values, high.values, color=colour, alpha=0.2, lw=0)
-        for series, width, p in ((low, 1, 15), (middle, 2.4, 50), (high, 1, 85)):
+        for series, width in ((low, 1.0), (middle, 2.4), (high, 1.0)):
             panel.plot(series.steps, series.values, color=colour, lw=width)
-            if len(series.values):
-                panel.annotate(f"{p} %", (series.steps[-1], series.values[-1]), xytext=(4, 0),
-                               textcoords="offset points", va="center", color=colour)  # fmt: skip
         unit = each.about["layers"][len(each.layers) - 2]["typical_unit"]
         panel.set_title(f"{name}: unit {unit} of {layer}")
+        shown.append((panel, lines, colour))
     _same_range(panels)
+    for each_panel in shown:
+        _label_ends(*each_panel)
     panels[0].set_ylabel("percentiles over the probing digits")
     return figure
 
 
 def _activations(found: Sequence[Probes]) -> Figure | None:
-    quantity = next(
-        (q for q in ("dead", "saturated") if any(len(_all(each, q).steps) for each in found)), None
-    )
-    if quantity is None:
+    quantities = {
+        "dead": ("Dead ReLUs: 0 for every probing digit", "share of the units"),
+        "saturated": ("Saturated activations: within 5 % of an end of their range",
+                      "share of the outputs"),
+    }  # fmt: skip
+    having = [q for q in quantities if any(len(each.over(each.layers, q).steps) for each in found)]
+    if not having:
         return None
-    title = {"dead": "Dead ReLUs: 0 for every probing digit",
-             "saturated": "Saturated activations: within 5 % of an end of their range"}  # fmt: skip
-    figure, panels = _figure(title[quantity], len(found))
-    for panel, each, name in zip(panels, found, names_of(found), strict=True):
-        for series, colour, label in _by_layer(each, each.layers[:-1], quantity):
-            _line(panel, series, colour, label)
+    title, what = quantities[having[0]]
+    figure, panels = _figure(title, len(found))
+    for panel, each, name in zip(panels, found, names_of(found), strict=False):
+        _layers(panel, each, each.layers[:-1], having[0])
         panel.set_title(name)
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+        panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     _same_range(panels)
-    panels[0].set_ylabel("units" if quantity == "dead" else "outputs of all units and digits")
-    _layer_key(panels[0], found[0].layers[:-1])
+    for panel in panels:
+        panel.set_ylim(-0.02 * panel.get_ylim()[1], max(panel.get_ylim()[1], 0.02))
+    panels[0].set_ylabel(what)
     return figure
 
 
 def _statistics(found: Sequence[Probes]) -> Figure | None:
-    return _of_normalizations(found, "Moving statistics against the batch's own", {
+    each = next((each for each in found if each.bn), None)
+    if each is None:
+        return None
+    figure, panels = _figure("Moving statistics against the batch's own", 3, lines=2)
+    quantities = {
         "moving_mean_distance": "distance of the means\n(in standard deviations)",
         "moving_sd_ratio": "moving standard deviation\nby the batch's own",
-        "outside": "share of normalized values outside -1..1\n(dashed: of a Gaussian, 31.7 %)",
-    })  # fmt: skip
+        "outside": "share of normalized values outside -1..1\n(dashed: of a Gaussian)",
+    }
+    for panel, (quantity, title) in zip(panels, quantities.items(), strict=True):
+        _layers(panel, each, each.normalizations, quantity)
+        panel.set_title(title)
+    _log([panels[1]])
+    for panel, height in ((panels[1], 1.0), (panels[2], GAUSSIAN_OUTSIDE)):
+        panel.axhline(height, color="black", lw=1, ls="--")
+    panels[2].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+    return figure
 
 
 def _gamma_and_beta(found: Sequence[Probes]) -> Figure | None:
-    return _of_normalizations(found, "What gamma and beta became", {
-        "gamma": "gamma: median and 15 % to 85 % of the units", "beta": "beta",
-    })  # fmt: skip
-
-
-def _of_normalizations(
-    found: Sequence[Probes], title: str, quantities: dict[str, str]
-) -> Figure | None:
-    having = [(each, name) for each, name in zip(found, names_of(found), strict=True) if each.bn]
-    if not having:
+    each = next((each for each in found if each.bn), None)
+    if each is None:
         return None
-    each, name = having[0]
-    figure, panels = _figure(f"{title} ({name})", len(quantities))
-    for panel, (quantity, heading) in zip(panels, quantities.items(), strict=True):
-        panel.set_title(heading)
-        index = 50 if quantity in ("gamma", "beta") else ""
-        for series, colour, label in _by_layer(each, each.normalizations, quantity, index):
-            _line(panel, series, colour, label)
-        if index:
-            for norm, colour in zip(each.normalizations, _shades(each.normalizations), strict=True):
-                low, high = (each.series(norm, quantity, p) for p in (15, 85))
-                panel.fill_between(
-                    low.steps, low.values, high.values, color=colour, alpha=0.15, lw=0
-                )
-        if quantity == "outside":
-            panel.axhline(0.317, color="black", lw=1, ls="--")
-            panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-        if quantity == "moving_sd_ratio":
-            panel.set_yscale("log")
-            panel.axhline(1, color="black", lw=1, ls="--")
-    _layer_key(panels[0], each.normalizations)
+    figure, panels = _figure("What gamma and beta became", 2)
+    for panel, part in zip(panels, ("gamma", "beta"), strict=True):
+        _layers(panel, each, each.normalizations, part, 50)
+        for norm, colour in zip(each.normalizations, _shades(each.normalizations), strict=True):
+            low, high = (each.series(norm, part, p) for p in (15, 85))
+            panel.fill_between(low.steps, low.values, high.values, color=colour, alpha=0.15, lw=0)
+        panel.set_title(f"{part}: median, and 15 % to 85 % of the units")
     return figure
 
 
 def _batch_mates(found: Sequence[Probes]) -> Figure | None:
-    rows = {
-        name: list(each.about.get("batch_mates", []))
-        for each, name in zip(found, names_of(found), strict=True)
-    }
-    if not any(rows.values()):
+    if not any(each.about.get("batch_mates") for each in found):
         return None
     figure, panels = _figure("How an answer depends on its batch-mates", 2, steps=False)
-    kinds = [
-        (name, s, o) for name in rows for s in ("moving", "batch") for o in ("shuffled", "sorted")
-    ]
+    kinds = {
+        ("moving", "shuffled"): "moving statistics",
+        ("batch", "shuffled"): "batch statistics, shuffled",
+        ("batch", "sorted"): "batch statistics, sorted by class",
+    }
     for panel, quantity in zip(panels, ("accuracy", "changed"), strict=True):
-        lines: dict[tuple[float, ...], tuple[list[str], list[int]]] = {}
-        for name, statistics, order in kinds:
-            chosen = [
-                row for row in rows[name]
-                if (row["statistics"], row["order"]) == (statistics, order)
-            ]  # fmt: skip
-            if chosen:
-                key = tuple(_nan(row[quantity]) for row in chosen)
-                label = f"{name}, {statistics} statistics, {order}"
-                lines.setdefault(key, ([], []))[0].append(label)
-                lines[key][1][:] = [row["batch_size"] for row in chosen]
-        for (values, (labels, sizes)), colour in zip(lines.items(), COLOURS * 2, strict=False):
-            panel.plot(sizes, values, color=colour, marker="o", lw=2, label="\n".join(labels))
+        colours = iter(COLOURS)
+        for each, name in zip(found, names_of(found), strict=True):
+            for (statistics, order), words in kinds.items():
+                rows = [
+                    row for row in each.about.get("batch_mates", [])
+                    if (row["statistics"], row["order"]) == (statistics, order)
+                ]  # fmt: skip
+                if rows and (each.bn or order == "shuffled"):
+                    sizes, values = zip(
+                        *((r["batch_size"], r[quantity]) for r in rows), strict=True
+                    )
+                    label = f"{name}, {words}" if each.bn else name
+                    panel.plot(sizes, values, color=next(colours), marker="o", lw=2, label=label)
         panel.set_xscale("log", base=2)
-        panel.set_xticks(sizes, [str(size) for size in sizes])
+        panel.xaxis.set_major_locator(FixedLocator([1, 2, 8, 64]))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:g}"))
         panel.set_xlabel("digits in a batch")
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+        panel.set_ylim(-0.03, 1.03)
+        panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     panels[0].set_title("right answers on the test set")
     panels[1].set_title("digits answered otherwise in other company")
-    for panel in panels:
-        panel.legend(frameon=False, fontsize=8)
+    figure.subplots_adjust(bottom=0.27)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False
+    )
     return figure
 
 
 _DRAWERS: dict[str, tuple[Callable[[Sequence[Probes]], Figure | None], str]] = {
     "gradients": (_gradients, "Norm of the gradient of the loss, by layer and step."),
-    "drift": (_drift, "Median over the layers (line) and their range (band)."),
+    "drift": (_drift, "Line: median over the layers. Band: their range."),
     "landscape": (_landscape, "The loss and its gradient after steps along the gradient."),
+    "preactivations": (_preactivations, "Standard deviation of the pre-activations, by layer."),
     "percentiles": (
         _percentiles,
         "The 15th, 50th and 85th percentile over the training, as in Figure 1 of Ioffe and Szegedy "
-        "(2015); typical is the unit whose median travelled the median distance.",
+        "(2015). Typical is the unit whose median travelled the median distance.",
     ),
-    "activations": (_activations, "Units that have no slope left, by layer."),
-    "statistics": (_statistics, "The statistics of the probing digits as one batch are its own."),
+    "activations": (_activations, "What has no slope left, by layer."),
+    "statistics": (_statistics, "The batch's own statistics are those of the probing digits."),
     "gamma-beta": (_gamma_and_beta, "The learned scale and shift of every normalization."),
-    "batch-mates": (_batch_mates, "The trained network on the test set, in batches."),
-}  # fmt: skip
+    "batch-mates": (_batch_mates, "The trained network answers the test set in batches."),
+}
 
 
-def _figure(title: str, count: int, *, steps: bool = True) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(4.6 * max(count, 2), 4.8), facecolor="white", layout="constrained")
-    figure.suptitle(title, fontsize=15, fontweight="bold")
+def _figure(
+    title: str, count: int, lines: int = 1, *, steps: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a row of panels whose titles have so many lines.
+
+    Its margins are given, in inches: laying out by measuring takes longer than drawing.
+    """
+    width, height = 4.7 * max(count, 2), 4.7
+    figure = Figure(figsize=(width, height), facecolor="white")
+    figure.suptitle(title, fontsize=15, fontweight="bold", y=0.98)
+    figure.subplots_adjust(
+        left=0.8 / width,
+        right=1 - 0.45 / width,
+        top=1 - (0.6 + 0.2 * lines) / height,
+        bottom=0.6 / height,
+        wspace=0.7 / (width / count - 0.7),
+    )
     panels = list(np.ravel(np.asarray(figure.subplots(1, count))))
     for panel in panels:
         panel.grid(True, color=GRID, lw=0.7)
@@ -264,17 +295,39 @@ def _figure(title: str, count: int, *, steps: bool = True) -> tuple[Figure, list
         panel.title.set_fontsize(11)
         if steps:
             panel.set_xscale("symlog", linthresh=1, linscale=0.4)
-            panel.xaxis.set_major_locator(FixedLocator([0, *(10**n for n in range(10))]))
+            panel.xaxis.set_major_locator(FixedLocator([0, *(10**n for n in range(8))]))
             panel.xaxis.set_minor_locator(NullLocator())
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
             panel.set_xlabel("step")
     return figure, panels
 
 
-def _by_layer(
-    each: Probes, layers: Sequence[str], quantity: str, index: object = ""
-) -> Iterator[tuple[Series, Any, str]]:
+def _layers(
+    panel: Axes, each: Probes, layers: Sequence[str], quantity: str, which: object = ""
+) -> None:
+    """A line for each layer, and a key to them."""
     for layer, colour in zip(layers, _shades(layers), strict=True):
-        yield each.series(layer, quantity, index), colour, layer
+        _line(panel, each.series(layer, quantity, which), colour, layer)
+    if panel is panel.figure.axes[0]:
+        panel.legend(frameon=False, fontsize=8, ncols=1 + len(layers) // 5)
+
+
+def _label_ends(panel: Axes, lines: dict[str, Series], colour: str) -> None:
+    """Label lines, given from below, where they end; as one where they end together."""
+    ends = {label: (line.steps[-1], line.values[-1]) for label, line in lines.items()
+            if len(line.steps) and np.isfinite(line.values[-1])}  # fmt: skip
+    if len(ends) < len(lines):
+        return
+    heights = [height for _, height in ends.values()]
+    low, high = panel.get_ylim()
+    apart = heights[-1] - heights[0] > 0.1 * (high - low)
+    if not apart:
+        ends = {" to ".join((min(ends), max(ends))): next(iter(ends.values()))}
+    for label, place in ends.items():
+        panel.annotate(
+            label, place, xytext=(4, 0) if apart else (0, 8), textcoords="offset points",
+            ha="left" if apart else "right", va="center", color=colour, fontsize=9,
+        )  # fmt: skip
 
 
 def _shades(layers: Sequence[str]) -> list[Any]:
@@ -282,16 +335,18 @@ def _shades(layers: Sequence[str]) -> list[Any]:
     return [colormaps["viridis"](i / max(len(layers) - 1, 1) * 0.9) for i in range(len(layers))]
 
 
-def _layer_key(panel: Axes, layers: Sequence[str]) -> None:
-    panel.legend(frameon=False, fontsize=8, ncols=1 + len(layers) // 5)
-
-
 def _line(panel: Axes, series: Series, colour: Any, label: str) -> None:  # noqa: ANN401
     panel.plot(series.steps, series.values, color=colour, lw=1.8, marker="o", ms=2.5, label=label)
 
 
 def _band(
-    panel: Axes, group: Sequence[Series], colour: str, label: str, *, middle: bool = True
+    panel: Axes,
+    group: Sequence[Series],
+    colour: str,
+    label: str,
+    *,
+    middle: bool = True,
+    positive: bool = False,
 ) -> None:
     """The range of several series that were read at the same steps, and their median."""
     steps = np.unique(np.concatenate([np.empty(0), *(series.steps for series in group)]))
@@ -300,7 +355,8 @@ def _band(
     table = np.full((len(group), len(steps)), np.nan)
     for row, series in zip(table, group, strict=True):
         row[np.searchsorted(steps, series.steps)] = series.values
-    table[~np.isfinite(table)] = np.nan
+    # A logarithmic axis has no place for 0, and a band cannot leave it out by itself.
+    table[~np.isfinite(table) | (positive & (table <= 0))] = np.nan
     whole = ~np.isnan(table).all(0)
     steps, table = steps[whole], table[:, whole]
     panel.fill_between(
@@ -317,20 +373,24 @@ def _same_range(panels: Sequence[Axes]) -> None:
         panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
-def _same_log_range(panels: Sequence[Axes]) -> None:
+def _log(panels: Sequence[Axes]) -> None:
+    """Logarithmic axes of one range, at least a decade, with few ticks that read as numbers."""
     for panel in panels:
-        panel.set_yscale("log")
+        panel.set_yscale("log", nonpositive="mask")
     _same_range(panels)
+    for panel in panels:
+        low, high = panel.get_ylim()
+        if high < 10 * low:
+            low, high = low / 2, high * 2
+            panel.set_ylim(low, high)
+        subs = (1.0, 3.0) if high < 1e3 * low else (1.0,)
+        panel.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
+        panel.yaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
 
 
-def _all(each: Probes, quantity: str) -> Series:
-    return each.over(each.layers, quantity)
-
-
-def _positive(values: Sequence[float]) -> list[float]:
-    """Values for a logarithmic axis, which has no place for others."""
-    return [value if value > 0 else np.nan for value in values]
-
-
-def _nan(value: float | None) -> float:
-    return np.nan if value is None else float(value)
+def _tick(value: float) -> str:
+    if 1e-3 <= value < 1e5:
+        return f"{value:,g}"
+    digits, power = f"{value:.0e}".split("e")
+    return f"{digits}·10{str(int(power)).translate(SUPERSCRIPT)}".removeprefix("1·")

@@ -35,15 +35,25 @@ class Series:
     steps: Floats
     values: Floats
 
+    def finite(self) -> tuple[Floats, Floats]:
+        """The steps and values where there is one."""
+        there = np.isfinite(self.values)
+        return self.steps[there], self.values[there]
+
     def median(self) -> float:
         """The median of the finite values; NaN if there is none."""
-        finite = self.values[np.isfinite(self.values)]
-        return float(np.median(finite)) if len(finite) else float("nan")
+        values = self.finite()[1]
+        return float(np.median(values)) if len(values) else float("nan")
+
+    def first(self) -> float:
+        """The first finite value; NaN if there is none."""
+        values = self.finite()[1]
+        return float(values[0]) if len(values) else float("nan")
 
     def last(self) -> float:
         """The last finite value; NaN if there is none."""
-        finite = self.values[np.isfinite(self.values)]
-        return float(finite[-1]) if len(finite) else float("nan")
+        values = self.finite()[1]
+        return float(values[-1]) if len(values) else float("nan")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Answered(NamedTuple):
     """How a network answers digits that come in certain batches.
 
     Attributes:
-        statistics: ``moving`` or ``batch``: what it normalizes with.
+        statistics: ``moving`` or ``batch``: what it normalizes with, if it does.
         batch_size: digits in a batch.
         order: ``shuffled``, or ``sorted`` by class, so that most batches hold one class.
         accuracy: the share of right answers.
@@ -44,7 +44,7 @@ def batch_mates(
     """Answer all digits in batches of several sizes and orders, with moving and batch statistics.
 
     Args:
-        network: any network from images to logits; it stays as it is.
+        network: from images to logits; it stays as it is.
         digits: what to answer, each once in each arrangement.
         sizes: of the batches; those larger than there are digits are left out.
     """
@@ -52,7 +52,9 @@ def batch_mates(
     shuffled, otherwise = (rng.permutation(len(digits)) for _ in range(2))
     orders = {"shuffled": otherwise, "sorted": np.argsort(digits.labels, kind="stable")}
     found = []
-    for statistics in ("moving", "batch"):
+    # Without a normalization there is nothing that could take the batch's statistics.
+    normalized = any(isinstance(x, keras.layers.BatchNormalization) for x in network.layers)
+    for statistics in ("moving", "batch") if normalized else ("moving",):
         answer = _answers(network, digits.images, training=statistics == "batch")
         for size in (size for size in sizes if size <= len(digits)):
             usual = answer(shuffled, size)
