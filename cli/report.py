@@ -6,7 +6,7 @@ import click
 
 
 @click.command()
-@click.argument("run", nargs=-1)
+@click.argument("subject", nargs=-1, metavar="[RUN|STUDY]...")
 @click.option(
     "-o",
     "--output",
@@ -14,25 +14,29 @@ import click
     default="report.png",
     show_default=True,
     metavar="FILE",
-    help="The picture to draw: .png, .svg or .pdf.",
+    help="A page to show around, .html, or a picture of the curves: .png, .svg or .pdf.",
 )
-def command(run: tuple[str, ...], output: Path) -> None:
-    """Draw the curves of runs in one picture; without a RUN, list the runs there are.
+def command(subject: tuple[str, ...], output: Path) -> None:
+    """Tell of runs and studies as a page or a picture; without any, list the runs there are.
 
-    A RUN is a name in saved_models or the folder of a run.
+    A RUN or STUDY is a name in saved_models or a folder: of a run, of a comparison (one pair or
+    many seeds), or of a sweep. The page is one file that needs nothing else: the question, what was
+    found and how sure it is, the curves with their values, what became of the normalizations, all
+    settings, and the command that does it again.
 
     \b
     Example:
       kerasbn report
+      kerasbn report compare -o report.html
       kerasbn report bn plain -o both.svg
     """
-    from kerasbn.runs import find_run, survey
-    from kerasbn.study.report import draw_report, table
+    from kerasbn.runs import survey
+    from kerasbn.study.report import report, table
 
-    if not run:
+    if not subject:
         listed, problems = survey()
         click.echo(table(listed) if listed else "no runs yet; train one: kerasbn train --bn")
         for problem in problems:
             click.echo(str(problem), err=True)
         return
-    click.echo(draw_report([find_run(name) for name in run], output))
+    click.echo(report(subject, output))

@@ -1,6 +1,7 @@
 """What a run's record says, in the words of pictures and lines. Reads runs, loads no Keras."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kerasbn.errors import CheckFailedError, StoppedError, expected
 from kerasbn.runs import RECORD, Run
@@ -96,18 +97,32 @@ def title_of(run: Run, seeds: str | None = None) -> str:
         InputError: if the record is damaged.
     """
     try:
-        network, training, data = (run.record[key] for key in ("network", "training", "data"))
-        sizes = "-".join(map(str, [784, *network["hidden"], 10]))
-        return (
-            f"{sizes} {network['activation']} network on {DATA_NAMES[data['name']]} "
-            f"({data['train']:,} digits)\n{OPTIMIZER_NAMES[training['optimizer']]}, "
-            f"learning rate {training['lr']:g}, batch {training['batch_size']}, "
-            f"{seeds or 'seed ' + str(training['seed'])}"
-        )
+        record = run.record
+        return heading(record["network"], record["training"], record["data"], seeds)
     except (KeyError, TypeError, ValueError) as error:
         raise expected(
             run.path / RECORD, f"a record without {error}", "a run's whole record", "train again"
         ) from error
+
+
+def heading(
+    network: Mapping[str, Any],
+    training: Mapping[str, Any],
+    data: Mapping[str, Any],
+    seeds: str | None = None,
+) -> str:
+    """The heading of a picture from what a record says under these names.
+
+    Raises:
+        KeyError, TypeError, ValueError: if something is missing or of another kind.
+    """
+    sizes = "-".join(map(str, [784, *network["hidden"], 10]))
+    return (
+        f"{sizes} {network['activation']} network on {DATA_NAMES[data['name']]} "
+        f"({data['train']:,} digits)\n{OPTIMIZER_NAMES[training['optimizer']]}, "
+        f"learning rate {training['lr']:g}, batch {training['batch_size']}, "
+        f"{seeds or 'seed ' + str(training['seed'])}"
+    )
 
 
 def _ending(run: Run) -> str:

@@ -50,6 +50,11 @@ class Curve:
     members: Sequence[Mapping[str, Sequence[float]]] = ()
     diverged: Sequence[Mapping[str, Sequence[float]]] = ()
 
+    @property
+    def legend(self) -> str:
+        """What the legend says of it."""
+        return f"{self.label} ({self.ending})" if self.ending else self.label
+
 
 def draw_curves(curves: Sequence[Curve], title: str, note: str = "") -> Figure:
     """Four panels over the epochs: loss and accuracy on the training and on the test set.
@@ -115,9 +120,8 @@ def draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) -
         curves, _cycle(COLOURS, len(curves)), _cycle(MARKERS, len(curves)), strict=True
     ):
         epochs, values = curve.history["epoch"], curve.history[column]
-        label = f"{curve.label} ({curve.ending})" if curve.ending else curve.label
         _draw_members(axes, curve, column, colour)
-        axes.plot(epochs, values, color=colour, marker=marker, ms=4, lw=2, label=label)
+        axes.plot(epochs, values, color=colour, marker=marker, ms=4, lw=2, label=curve.legend)
         if len(values):
             longest = max(longest, epochs[-1])
             ends.append((values[-1], _number(values[-1], is_accuracy), colour))

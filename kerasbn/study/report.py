@@ -1,42 +1,96 @@
-"""Runs told again: their curves in one picture, or a list of them."""
+"""Runs and studies told again: as a page, as one picture, or as a list of what there is."""
 
+import base64
+import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kerasbn.errors import InputError
+from kerasbn.errors import expected
 from kerasbn.runs import Run
-from kerasbn.study.curves import curve_of, title_of
-from kerasbn.study.plots import check_format, draw_curves, save_figure
+from kerasbn.study import curves
+from kerasbn.study.answer import (
+    answer_of,
+    found_of,
+    question_of,
+    run_answer,
+    run_question,
+    run_sections,
+)
+from kerasbn.study.charts import curve_named, curves_of, curves_of_runs, plain_curves
+from kerasbn.study.deployment import deployment_of
+from kerasbn.study.explain import normalization_of
+from kerasbn.study.page import Charts, Page, Part, Section
+from kerasbn.study.plots import FORMATS, Curve, draw_curves, save_figure
+from kerasbn.study.repeat import (
+    name_of,
+    repeat_of,
+    repeat_runs,
+    settings_of,
+    settings_of_pairs,
+    shown,
+)
+from kerasbn.study.subjects import (
+    Pairs,
+    Subject,
+    Trained,
+    check_same_data,
+    data_of,
+    find_subject,
+    pairs_of,
+)
+from kerasbn.study.svg import dark, variable
+from kerasbn.writing import replacing
 
+PAGE = ".html"
+TEMPLATES = Path(__file__).parent / "templates"
 HEADINGS = ("run", "BN", "hidden", "data", "epochs", "test accuracy", "status", "finished (UTC)")
 
 
-def draw_report(chosen: Sequence[Run], path: Path) -> Path:
-    """Draw the curves of all runs in one picture, each called by its name.
+def report(names: Sequence[str], path: Path) -> Path:
+    """Tell of the runs and studies with these names or folders: as a page, or as a picture.
+
+    Args:
+        names: of runs and studies, or their folders.
+        path: where to; .html is a page, .png, .svg and .pdf are a picture of the curves.
 
     Raises:
-        InputError: if a run is damaged, two were trained on different digits, or the picture
+        InputError: if one is missing or damaged, two were trained on different digits, or the file
             cannot be written.
     """
-    check_format(path)
-    check_same_data(chosen)
-    titles = {title_of(run) for run in chosen}
-    title = titles.pop() if len(titles) == 1 else f"{len(chosen)} runs"
-    curves = [curve_of(run, f"{run.name}, {_bn(run)} BN") for run in chosen]
-    return save_figure(draw_curves(curves, title, chosen[0].record["data"].get("note", "")), path)
+    if path.suffix.lower() not in (PAGE, *FORMATS):
+        formats = ", ".join((PAGE, *FORMATS))
+        raise expected(path, f"'{path.suffix}' as a format", f"one of {formats}")
+    subjects = [find_subject(name) for name in dict.fromkeys(names)]
+    check_same_data(subjects)
+    if path.suffix.lower() == PAGE:
+        text = html(page_of(subjects))
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+        return path
+    return draw_report(subjects, path)
 
 
-def check_same_data(chosen: Sequence[Run]) -> None:
-    """Raise `InputError` if two runs were trained on different digits; the line names both."""
-    first = chosen[0]
-    for run in chosen[1:]:
-        if run.record["data"].get("digest") != first.record["data"].get("digest"):
-            raise InputError(
-                f"{first.name} and {run.name}: received a run on {first.record['data']['name']} "
-                f"and one on {run.record['data']['name']}, expected runs on the same digits; "
-                "their figures cannot be compared, so report them apart"
-            )
+def draw_report(subjects: Sequence[Subject], path: Path) -> Path:
+    """Draw the curves of all of them in one picture.
+
+    Raises:
+        InputError: if two were trained on different digits, or the picture cannot be written.
+    """
+    check_same_data(subjects)
+    drawn: list[Curve] = []
+    headings = set()
+    for each in subjects:
+        if isinstance(each, Pairs):
+            drawn += plain_curves(each)
+            seeds = curves.seed_range(each.seeds[0], each.seeds[-1])
+            headings.add(_heading(each.first, seeds))
+        else:
+            drawn.append(curve_named(each, name_of(each)))
+            headings.add(_heading(each))
+    title = headings.pop() if len(headings) == 1 else f"{len(drawn)} networks"
+    return save_figure(draw_curves(drawn, title, data_of(subjects[0]).note), path)
 
 
 def table(listed: Sequence[Run]) -> str:
@@ -47,6 +101,81 @@ def table(listed: Sequence[Run]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def page_of(subjects: Sequence[Subject]) -> Page:
+    """What a page says of these: runs that are the pairs of a comparison are told as one."""
+    chosen = [each for each in subjects if isinstance(each, Trained)]
+    compared = [each for each in subjects if isinstance(each, Pairs)]
+    together = pairs_of(chosen)
+    if together is not None:
+        compared, chosen = [together, *compared], []
+    parts = [_pairs(each, f"c{i}") for i, each in enumerate(compared)]
+    if chosen:
+        parts.append(_runs(chosen, "r"))
+    names = [shown(each.name) for each in subjects]
+    return Page(parts[0].question, parts, names)
+
+
+def html(page: Page) -> str:
+    """The page as one file that needs nothing else: equal pages make equal bytes."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    charts = [
+        chart
+        for part in page.parts
+        for section in part.sections
+        for block in section.blocks
+        if isinstance(block, Charts)
+        for chart in block.charts
+    ]
+    colours = sorted(set().union(*(chart.drawing.colours for chart in charts)))
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")  # ours, as the script is
+    text: str = environment.get_template("report.html").render(
+        page=page,
+        style=style,
+        script=script,
+        script_digest=digest,
+        colours=[(variable(each), each, dark(each)) for each in colours],
+        variable=variable,
+    )
+    return text
+
+
+def _pairs(pairs: Pairs, prefix: str) -> Part:
+    """A comparison: of one pair or of many."""
+    sections = [found_of(pairs)]
+    if any(each.history["epoch"] for each in pairs.members):
+        sections.append(curves_of(pairs, prefix))
+    sections.append(normalization_of(pairs.first))
+    told = [deployment_of(pairs.members), settings_of_pairs(pairs), repeat_of(pairs)]
+    return Part(question_of(pairs.first), answer_of(pairs), [*sections, *filter(None, told)])
+
+
+def _runs(chosen: Sequence[Trained], prefix: str) -> Part:
+    """Runs that are no comparison."""
+    sections: list[Section | None] = [run_sections(chosen)]
+    if any(each.history["epoch"] for each in chosen):
+        sections.append(curves_of_runs(chosen, prefix))
+    normalized = [each for each in chosen if each.network.bn]
+    if normalized:
+        sections.append(normalization_of(normalized[0]))
+    sections += [deployment_of(chosen), settings_of(chosen), repeat_runs(chosen)]
+    return Part(run_question(chosen), run_answer(chosen), [*filter(None, sections)])
+
+
+def _heading(trained: Trained, seeds: str | None = None) -> str:
+    settings = asdict(trained.network), asdict(trained.training), asdict(trained.data)
+    return curves.heading(*settings, seeds)
 
 
 def _row(run: Run) -> tuple[str, ...]:
@@ -62,7 +191,3 @@ def _row(run: Run) -> tuple[str, ...]:
         run.status,
         str(run.record["finished"])[:19].replace("T", " "),
     )
-
-
-def _bn(run: Run) -> str:
-    return "with" if run.record["network"].get("bn") else "without"
