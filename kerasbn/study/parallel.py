@@ -24,8 +24,8 @@ def draw_parallel(
 ) -> Figure:
     """A line from its value on each axis to its accuracy, for each combination and kind.
 
-    Lines through one value stand a little beside each other, so that none hides another; a line to a
-    cross at the bottom is a combination of which every network diverged.
+    Lines through one value stand a little beside each other, so that none hides another; a line to
+    a cross at the bottom is a combination of which every network diverged.
 
     Args:
         listed: the points of the grid.

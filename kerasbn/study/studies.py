@@ -23,12 +23,13 @@ from kerasbn import runs
 from kerasbn.digits.files import Digits
 from kerasbn.errors import InputError, expected
 from kerasbn.study.configurations import Configuration, configurations, text_of
-from kerasbn.study.grid import Grid, parse
+from kerasbn.study.grid import KEYS, Grid, parse
 from kerasbn.study.provenance import data_of, versions
 from kerasbn.writing import new_folder, replacing
 
 ROOT = runs.ROOT / "studies"
 RECORD, TABLE, HISTORIES, FINDINGS = "study.json", "results.csv", "history.csv", "findings.md"
+TRAINED = tuple(key for key in KEYS if key not in ("question", "source"))
 COUNTS = ("epochs", "step", "diverged_at_step")
 COLUMNS = ("status", *COUNTS, *runs.FIGURES, "digest", "error")
 
@@ -162,11 +163,12 @@ def open_study(
         "data": data_of(digits),
         "versions": versions(),
     }
-    record = json.loads(json.dumps(record))
+    record = json.loads(json.dumps(record))  # as it will be read again
     if (path / RECORD).is_file() and not force:
         study = read_study(path)
         _check_same(study, record)
-        return replace(study, results=_collect(study))
+        runs.write_record(path, record | {"command": command or study.record["command"]}, RECORD)
+        return replace(read_study(path), results=_collect(study))
     if path.exists() and not force:
         raise expected(path, "a folder that is no study", "a new name", "choose another --run")
     with new_folder(path.parent, path.name, replace=force) as folder:
@@ -239,8 +241,12 @@ def _collect(study: Study) -> dict[str, Result]:
 
 def _check_same(study: Study, record: Mapping[str, Any]) -> None:
     """Raise `InputError` if what is there is not what `record` says."""
-    old, advice = study.record, "choose another --run, or --force to begin anew"
-    if old["grid"] != record["grid"]:
+    old = study.record
+    advice = (
+        f"go on with that one (kerasbn sweep {study.path}), choose another --run, or --force to "
+        "begin anew"
+    )
+    if any(old["grid"].get(key) != record["grid"].get(key) for key in TRAINED):
         raise expected(study.path, "a study of another grid", "the same one", advice)
     if old["data"].get("digest") != record["data"]["digest"]:
         kinds = (old["data"].get("name"), record["data"]["name"])

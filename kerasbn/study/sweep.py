@@ -78,6 +78,10 @@ def sweep(
     listed = configurations(grid)
     check(listed, len(digits.train))
     runs.check_name(name or grid.name, force=True, root=root)
+    if address is not None:
+        from kerasbn.study.cluster import check_address
+
+        check_address(address)
     path = root / (name or grid.name)
     if path.is_dir():
         with running(path):
