@@ -1,6 +1,6 @@
 """Whether a folded network answers as the unfolded one does, judged in float64."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -93,34 +93,39 @@ def answers(model: keras.Model, arrays: Arrays) -> Arrays:
     """
     packed = keras.tree.pack_sequence_as(input_structure(model), arrays)
     # Step by step Keras keeps every tensor to the end, a compiled network only what is read again.
-    compute = _compiled(model) if _numbers(model, arrays) > LARGE else model
+    compute = _compiled if _numbers(model, arrays) > LARGE else _step_by_step
     with _state_kept(model):
         try:
-            made = compute(packed)
+            made = compute(model, packed)
         except tf.errors.UnimplementedError:
             made = _by_xla(model, packed)
     return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(made)]
 
 
-def _compiled(model: keras.Model, *, xla: bool = False) -> Callable[[Any], Any]:
-    made: Callable[[Any], Any] = tf.function(
-        lambda packed: model(packed), autograph=False, jit_compile=xla
-    )
-    return made
+def _step_by_step(model: keras.Model, packed: Any) -> Any:  # noqa: ANN401 - tensors in the model's own structure
+    return model(packed)
 
 
-def _by_xla(model: keras.Model, packed: Any) -> Any:  # noqa: ANN401 - tensors in the model's own structure
+def _compiled(model: keras.Model, packed: Any, *, xla: bool = False) -> Any:  # noqa: ANN401 - as above
+    tensors = keras.tree.map_structure(tf.convert_to_tensor, packed)
+    function = tf.function(lambda packed: model(packed), autograph=False, jit_compile=xla)
+    # Calling `function` would warn of tracing again and again.
+    return function.get_concrete_function(tensors)(tensors)
+
+
+def _by_xla(model: keras.Model, packed: Any) -> Any:  # noqa: ANN401 - as above
     """The answers where TensorFlow itself has no kernel.
 
     On a CPU it has convolutions and pools of channels_first in float32 at most; XLA has them all.
     """
     try:
-        return _compiled(model, xla=True)(packed)
-    except tf.errors.OpError as error:
+        return _compiled(model, packed, xla=True)
+    except Exception as error:  # a layer of the user's own, traced, may raise anything
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{model.name}: TensorFlow cannot compute it in {model.compute_dtype} on this machine "
-            f"({reason}), so it cannot be checked; leave the check out with check=False"
+            f"{model.name}: TensorFlow cannot compute it in every dtype on this machine "
+            f"({reason}), so it cannot be checked; leave the check out with --no-check, from Python "
+            "check=False"
         ) from error
 
 

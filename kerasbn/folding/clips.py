@@ -23,6 +23,9 @@ from kerasbn.folding.refused import Refused
 
 Layer = Any  # Keras ships no types
 LARGEST = {"float16": 65504.0, "bfloat16": 3.38e38, "float32": 3.4e38, "float64": 1.79e308}
+# A smaller s times a weight would be lost in a kernel, though the bound, which is large then, makes
+# it count.
+LEAST = {"float16": 6e-5, "bfloat16": 1e-35, "float32": 1e-31, "float64": 1e-292}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +64,7 @@ def crossed(clip: Clip, a: Affine, dtype: str) -> tuple[Clip, Affine]:
         dtype: of the tensor, which has to hold the bounds.
 
     Raises:
-        Refused: if a bound is too large for that.
+        Refused: if a bound is too large for that, or some s too small to be absorbed with it.
     """
     s, t = clip.inner
     a = compose(affine(np.full((1,) * len(a.shape), s), t), a)
@@ -72,6 +75,8 @@ def crossed(clip: Clip, a: Affine, dtype: str) -> tuple[Clip, Affine]:
     upper = np.where(constant, np.inf, np.maximum(*ends))
     _must_fit(lower, np.where(a.s > 0, clip.lower, clip.upper), constant, dtype)
     _must_fit(upper, np.where(a.s > 0, clip.upper, clip.lower), constant, dtype)
+    if not (constant | (np.abs(a.s) >= LEAST[dtype])).all():
+        raise Refused(f"would need a bound that {dtype} cannot make up for, since some s is tiny")
     held = np.minimum(np.maximum(a.t, clip.lower), clip.upper)
     return Clip(lower, upper), affine(a.s, np.where(constant, held, a.t))
 

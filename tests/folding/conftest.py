@@ -4,6 +4,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from kerasbn.folding.check import answers, difference
 from kerasbn.folding.inputs import random_inputs
@@ -12,6 +13,8 @@ from kerasbn.folding.rewrite import rewrite
 from kerasbn.folding.worn import wear_in
 
 Judged = Callable[..., Plan]
+
+settings.register_profile("full", max_examples=2000)  # see test_pre_activation.py
 
 
 @pytest.fixture

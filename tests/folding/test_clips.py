@@ -145,6 +145,16 @@ def test_a_bound_that_the_dtype_cannot_hold_is_refused() -> None:
     crossed(clip, affine([0.0], [1.0]), "float16")
 
 
+@pytest.mark.usefixtures("in_float64")
+def test_what_a_kernel_cannot_make_up_for_is_refused(chain: Chain, judged: Judged) -> None:
+    model = chain((5,), L.Activation("tanh"), BN(), L.ReLU(), L.Dense(3))
+    model.layers[2].gamma.assign([1.0, 1e-290, -1.0, 0.0, 1.0])
+    assert judged(model).folds()
+    # Bounds that float64 holds; but s times a weight would be 0, and the bound is 1e307.
+    model.layers[2].gamma.assign([1.0, 1e-307, -1.0, 0.0, 1.0])
+    assert "since some s is tiny" in judged(model).kept()[0].reason
+
+
 @pytest.mark.parametrize("policy", ["float32", "float16", "mixed_float16", "mixed_bfloat16"])
 def test_clips_keep_the_dtype_and_are_saved(tmp_path: Path, policy: str) -> None:
     keras.config.set_dtype_policy(policy)

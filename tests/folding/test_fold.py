@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kerasbn
 from kerasbn.errors import CheckFailedError, InputError
@@ -157,6 +158,78 @@ def test_the_callers_inputs_are_compared_too(chain: Chain, monkeypatch: pytest.M
     assert fold_with_plan(model, inputs=x).plan.kept()
     with pytest.raises(InputError, match=r"arrays of shape \[\(5, 3\)\]"):
         kerasbn.fold(model, inputs=x[:, :3])
+
+
+def channels_first(*layers: Any) -> keras.Model:
+    """A network of pictures in that order, which TensorFlow has few kernels for on a CPU."""
+    first = {"data_format": "channels_first"}
+    x = keras.Input((3, 8, 8))
+    y = BN(axis=1, name="inner")(L.Conv2D(4, 3, use_bias=False, **first)(x))
+    y = L.MaxPooling2D(2, **first)(L.ReLU()(y))
+    y = L.ReLU(name="act")(BN(axis=1, name="clipped")(y))
+    # Not 3 channels: Keras 3.15 adds a bias along the width where that has as many places.
+    y = L.GlobalAveragePooling2D(**first)(L.Conv2D(5, 1, **first)(y))
+    for layer in layers:
+        y = layer(y)
+    model = keras.Model(x, BN(name="last")(L.Dense(4)(y)))
+    wear_in(model, 1)
+    return model
+
+
+def test_channels_first_is_judged_too() -> None:
+    model = channels_first()
+    result = fold_with_plan(model)
+    assert not result.plan.kept()
+    arrays = random_inputs(model)
+    assert difference(answers(result.model, arrays), answers(model, arrays)) < 1e-5
+
+
+@pytest.mark.usefixtures("wrong_law")
+def test_a_wrong_fold_is_found_in_channels_first() -> None:
+    (kept,) = fold_with_plan(channels_first()).plan.kept()
+    assert kept.norm == "last"
+    assert "in float64 they differ by" in kept.reason
+
+
+class OnlyInSteps(keras.layers.Layer):
+    def call(self, x: Any) -> Any:
+        return tf.numpy_function(np.tanh, [x], x.dtype)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+def test_what_cannot_be_judged_is_said_and_not_passed_over() -> None:
+    model = channels_first(OnlyInSteps())
+    with pytest.raises(InputError, match=r"cannot compute it .* so it cannot be checked") as caught:
+        fold_with_plan(model)
+    assert "\n" not in str(caught.value)
+    assert kerasbn.fold(model, check=False).name == model.name
+
+
+def test_a_large_network_is_compiled_and_answers_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = keras.Input((4,))
+    trains = BN()(L.Dense(3)(x), training=True)
+    model = keras.Model(x, L.Dense(2)(BN()(L.Dense(5)(trains))))
+    wear_in(model, 1)
+    arrays, before = random_inputs(model), numbers(model)
+    want = answers(model, arrays)
+    compiled: list[str] = []
+    plain = check._compiled
+
+    def noted(model: keras.Model, packed: Any) -> Any:
+        compiled.append(model.name)
+        return plain(model, packed)
+
+    monkeypatch.setattr(check, "_compiled", noted)
+    monkeypatch.setattr(check, "LARGE", 3 * (3 + 3 + 5 + 5 + 2))
+    answers(model, arrays)
+    assert not compiled
+    monkeypatch.setattr(check, "LARGE", check.LARGE - 1)
+    assert difference(answers(model, arrays), want) < 1e-6
+    assert compiled == [model.name]
+    for a, b in zip(numbers(model), before, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 class Noise(keras.layers.Layer):
