@@ -15,7 +15,7 @@ COMMANDS = {
     "train": "Train a network, with or without batch normalization.",
     "compare": "Train the same network with and without it, on the same batches.",
     "sweep": "Train a whole grid of networks, here or on a cluster, and say what it shows.",
-    "report": "List runs, or draw the curves of several in one picture.",
+    "report": "Tell of runs and studies as a page or a picture, or list runs.",
     "recalibrate": "Replace a network's moving statistics by those of all its data.",
     "data": "Show which digits there are, where, and whether they are whole.",
     "fold": "Fold the normalizations of a Keras network into the layers beside them.",

@@ -22,7 +22,7 @@ from kerasbn.study.page import (
     signed,
 )
 from kerasbn.study.repeat import compare_line, name_of
-from kerasbn.study.statistics import METHOD, MIN_PAIRS, Row, Spread
+from kerasbn.study.statistics import METHOD, MIN_PAIRS, Difference, Row, Spread
 from kerasbn.study.subjects import KINDS, Pairs, Trained
 
 FIGURES = {
@@ -182,9 +182,9 @@ def spread_text(found: Spread, figure: str) -> str:
     return f"{found.mean:.4f}" + ("" if found.sd is None else f" ± {found.sd:.4f}")
 
 
-def difference_text(row: Row, figure: str) -> str:
+def difference_text(difference: Difference, figure: str) -> str:
     """The difference and its interval as they read in a table."""
-    difference, is_accuracy = row.difference, figure.endswith("accuracy")
+    is_accuracy = figure.endswith("accuracy")
     if difference.mean is None:
         return NOTHING
     scale, places, unit = (100, 2, " points") if is_accuracy else (1, 4, "")
@@ -245,7 +245,7 @@ def _table(rows: Mapping[str, Row]) -> Table:
     for figure, title in FIGURES.items():
         row = rows[figure]
         spreads = [Cell(spread_text(s, figure), s.mean) for s in (row.with_bn, row.without_bn)]
-        last = Cell(difference_text(row, figure), row.difference.mean)
+        last = Cell(difference_text(row.difference, figure), row.difference.mean)
         cells.append((Cell(title), *spreads, last))
     return Table(columns, cells, f"After {plural(epoch, 'epoch')}")
 

@@ -119,7 +119,7 @@ def _table(rows: Sequence[Row], figure: str) -> Table:
             Cell(str(row.epoch), row.epoch),
             Cell(spread_text(row.with_bn, figure), row.with_bn.mean),
             Cell(spread_text(row.without_bn, figure), row.without_bn.mean),
-            Cell(difference_text(row, figure), row.difference.mean),
+            Cell(difference_text(row.difference, figure), row.difference.mean),
         )
         for row in rows
     ]

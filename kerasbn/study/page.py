@@ -24,6 +24,14 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    kind: ClassVar = "heading"
+    text: str
+
+
+@dataclass(frozen=True)
 class Points:
     """Short sentences, one below the other."""
 
@@ -94,7 +102,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture, what it shows, and its values as a table."""
+    """A picture, what it shows, and its values as a table; `wide`: across the whole page."""
 
     kind: ClassVar = "chart"
     title: str
@@ -130,7 +138,7 @@ class Verdict:
     reason: str
 
 
-Block = Words | Points | Formula | Tiles | Table | Key | Charts | Command | Verdict
+Block = Words | Heading | Points | Formula | Tiles | Table | Key | Charts | Command | Verdict
 
 
 @dataclass(frozen=True)

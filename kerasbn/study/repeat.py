@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from kerasbn.study.page import NOTHING, Block, Cell, Command, Section, Table, Words
+from kerasbn.study.probes import has_probes
 from kerasbn.study.subjects import Data, Pairs, Trained
 from kerasbn.training.settings import NetworkSettings, TrainingSettings
 
@@ -22,17 +23,19 @@ def shown(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def train_line(trained: Trained) -> str:
+def train_line(trained: Trained, *, probe: bool = False) -> str:
     """The command that trains this network again; it says what differs from the defaults."""
     bn = "--bn" if trained.network.bn else "--no-bn"
-    return _line(["kerasbn", "train", bn], trained, {"bn"})
+    probed = ["--probe"] * (probe or _probed(trained))
+    return _line(["kerasbn", "train", bn, *probed], trained, {"bn"})
 
 
-def compare_line(pairs: Pairs, seeds: int | None = None) -> str:
+def compare_line(pairs: Pairs, seeds: int | None = None, *, probe: bool = False) -> str:
     """The command that makes this comparison again, or the same with another number of seeds."""
     count = seeds or len(pairs.seeds)
     many = ["--seeds", str(count)] if count > 1 else []
-    return _line(["kerasbn", "compare", *many], pairs.first, {"bn"})
+    probed = ["--probe"] * (probe or any(map(_probed, pairs.members)))
+    return _line(["kerasbn", "compare", *many, *probed], pairs.first, {"bn"})
 
 
 def repeat_of(pairs: Pairs) -> Section:
@@ -89,6 +92,10 @@ def _line(start: list[str], trained: Trained, without: set[str]) -> str:
         place = parts.index("--epochs")
         del parts[place : place + 2]
     return shlex.join([*parts, "--dataset", trained.data.name])
+
+
+def _probed(trained: Trained) -> bool:
+    return trained.run is not None and has_probes(trained.run)
 
 
 def _options(settings: NetworkSettings | TrainingSettings, without: set[str]) -> list[str]:

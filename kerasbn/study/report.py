@@ -21,6 +21,7 @@ from kerasbn.study.answer import (
 from kerasbn.study.charts import curve_named, curves_of, curves_of_runs, plain_curves
 from kerasbn.study.deployment import deployment_of
 from kerasbn.study.explain import normalization_of
+from kerasbn.study.inside import inside_of, inside_of_runs
 from kerasbn.study.page import Charts, Page, Part, Section
 from kerasbn.study.plots import FORMATS, Curve, draw_curves, save_figure
 from kerasbn.study.repeat import (
@@ -31,6 +32,7 @@ from kerasbn.study.repeat import (
     settings_of_pairs,
     shown,
 )
+from kerasbn.study.studies import Study
 from kerasbn.study.subjects import (
     Pairs,
     Subject,
@@ -41,6 +43,8 @@ from kerasbn.study.subjects import (
     pairs_of,
 )
 from kerasbn.study.svg import dark, variable
+from kerasbn.study.sweep_plots import pictures
+from kerasbn.study.swept import swept
 from kerasbn.writing import replacing
 
 PAGE = ".html"
@@ -79,6 +83,8 @@ def draw_report(subjects: Sequence[Subject], path: Path) -> Path:
         InputError: if two were trained on different digits, or the picture cannot be written.
     """
     check_same_data(subjects)
+    if any(isinstance(each, Study) for each in subjects):
+        return _draw_study(subjects, path)
     drawn: list[Curve] = []
     headings = set()
     for each in subjects:
@@ -86,7 +92,7 @@ def draw_report(subjects: Sequence[Subject], path: Path) -> Path:
             drawn += plain_curves(each)
             seeds = curves.seed_range(each.seeds[0], each.seeds[-1])
             headings.add(_heading(each.first, seeds))
-        else:
+        elif isinstance(each, Trained):
             drawn.append(curve_named(each, name_of(each)))
             headings.add(_heading(each))
     title = headings.pop() if len(headings) == 1 else f"{len(drawn)} networks"
@@ -103,6 +109,20 @@ def table(listed: Sequence[Run]) -> str:
     )
 
 
+def _draw_study(subjects: Sequence[Subject], path: Path) -> Path:
+    """The most telling picture of a sweep, which stands alone."""
+    (first, *others) = subjects
+    if others or not isinstance(first, Study):
+        raise expected(
+            path, "a sweep and something else to draw in one picture", "the sweep alone",
+            f"a page holds them all: -o {path.with_suffix(PAGE)}",
+        )  # fmt: skip
+    drawn = pictures(first)
+    if not drawn:
+        raise expected(first.path, "a sweep of which nothing is trained", "results", "sweep on")
+    return save_figure(drawn[0].figure, path)
+
+
 def page_of(subjects: Sequence[Subject]) -> Page:
     """What a page says of these: runs that are the pairs of a comparison are told as one."""
     chosen = [each for each in subjects if isinstance(each, Trained)]
@@ -113,6 +133,8 @@ def page_of(subjects: Sequence[Subject]) -> Page:
     parts = [_pairs(each, f"c{i}") for i, each in enumerate(compared)]
     if chosen:
         parts.append(_runs(chosen, "r"))
+    studies = [each for each in subjects if isinstance(each, Study)]
+    parts += [swept(each, f"s{i}") for i, each in enumerate(studies)]
     names = [shown(each.name) for each in subjects]
     return Page(parts[0].question, parts, names)
 
@@ -156,7 +178,7 @@ def _pairs(pairs: Pairs, prefix: str) -> Part:
     sections = [found_of(pairs)]
     if any(each.history["epoch"] for each in pairs.members):
         sections.append(curves_of(pairs, prefix))
-    sections.append(normalization_of(pairs.first))
+    sections += [normalization_of(pairs.first), inside_of(pairs, prefix)]
     told = [deployment_of(pairs.members), settings_of_pairs(pairs), repeat_of(pairs)]
     return Part(question_of(pairs.first), answer_of(pairs), [*sections, *filter(None, told)])
 
@@ -169,6 +191,7 @@ def _runs(chosen: Sequence[Trained], prefix: str) -> Part:
     normalized = [each for each in chosen if each.network.bn]
     if normalized:
         sections.append(normalization_of(normalized[0]))
+    sections.append(inside_of_runs(chosen, prefix))
     sections += [deployment_of(chosen), settings_of(chosen), repeat_runs(chosen)]
     return Part(run_question(chosen), run_answer(chosen), [*filter(None, sections)])
 

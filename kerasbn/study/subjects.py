@@ -1,4 +1,4 @@
-"""What can be reported, read back from its folder: a run, or a comparison of one pair or of many.
+"""What can be reported, read back from its folder: a run, a comparison of pairs, or a sweep.
 
 A comparison is read from its compare.json alone, which holds every history; the runs beside it are
 looked at where they are still there and still the same. Loads no Keras.
@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 from kerasbn import runs
 from kerasbn.errors import InputError, expected
 from kerasbn.runs import FIGURES, Run
+from kerasbn.study import studies
 from kerasbn.study.curves import DATA_NAMES
 from kerasbn.study.statistics import Row, by_epoch
+from kerasbn.study.studies import Study
 from kerasbn.training.settings import NetworkSettings, TrainingSettings
 
 COMPARISON = "compare.json"
-STUDIES = "studies"  # the folder in saved_models that sweeps go into
 KINDS = ("with_bn", "without_bn")
 
 History = Mapping[str, Sequence[float]]
@@ -117,7 +118,7 @@ class Pairs:
         return by_epoch(self.histories("with_bn"), self.histories("without_bn"))
 
 
-Subject = Trained | Pairs
+Subject = Trained | Pairs | Study
 
 
 def find_subject(name: str, root: Path = runs.ROOT) -> Subject:
@@ -126,10 +127,11 @@ def find_subject(name: str, root: Path = runs.ROOT) -> Subject:
     Raises:
         InputError: if there is none, or what is there is damaged.
     """
-    for path in (root / name, root / STUDIES / name, Path(name)):
+    for path in (root / name, root / studies.ROOT.name / name, Path(name)):
         if os.path.isdir(path):  # noqa: PTH112 - false, not an error, for a name that is too long
             return read_subject(path)
     found = [path.parent.name for path in sorted(root.glob(f"[!.]*/{COMPARISON}"))]
+    found += [path.parent.name for path in sorted(root.glob(f"studies/[!.]*/{studies.RECORD}"))]
     names = ", ".join([each.name for each in runs.list_runs(root)] + found) or "none yet"
     raise expected(
         name, "no run of this name, and no study", f"one in {root} ({names})", "see kerasbn report"
@@ -137,13 +139,15 @@ def find_subject(name: str, root: Path = runs.ROOT) -> Subject:
 
 
 def read_subject(path: Path) -> Subject:
-    """The run or comparison in the folder `path`.
+    """The run, comparison or sweep in the folder `path`.
 
     Raises:
         InputError: if it is neither, or damaged.
     """
     if (path / COMPARISON).is_file() and not (path / runs.RECORD).is_file():
         return read_pairs(path)
+    if (path / studies.RECORD).is_file():
+        return _read_study(path)
     return read_trained(runs.read_run(path))
 
 
@@ -192,6 +196,16 @@ def read_pairs(path: Path) -> Pairs:
         raise _damaged(file, error, "a comparison's whole record", "compare again") from error
 
 
+def _read_study(path: Path) -> Study:
+    try:
+        study = studies.read_study(path)
+        data_of(study)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        wanted = "a study's whole record"
+        raise _damaged(path / studies.RECORD, error, wanted, "sweep again") from error
+    return study
+
+
 def pairs_of(chosen: Sequence[Trained]) -> Pairs | None:
     """Runs that are the pairs of one comparison, put together as one; None if they are not.
 
@@ -217,6 +231,8 @@ def pairs_of(chosen: Sequence[Trained]) -> Pairs | None:
 
 def data_of(subject: Subject) -> Data:
     """The digits that a subject's networks were trained on."""
+    if isinstance(subject, Study):
+        return _data(subject.record["data"])
     return subject.data if isinstance(subject, Trained) else subject.first.data
 
 

@@ -8,7 +8,8 @@ import colorsys
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -16,10 +17,12 @@ from xml.etree import ElementTree
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
+from matplotlib.transforms import Bbox, BboxBase
 
 # In a page, what is black is written in the colour of its text.
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
@@ -36,11 +39,15 @@ class Drawing:
         markup: the `svg` element.
         colours: the colours in it, as `#rrggbb`; it names them `var(--c-rrggbb)`.
         panels: for each panel with curves, where its values are and how they read; see `_panel`.
+        width: in points, at which its text has the size it was given.
+        plate: whether it keeps its colours and so needs a white ground.
     """
 
     markup: str
     colours: frozenset[str]
     panels: Sequence[Mapping[str, Any]]
+    width: float
+    plate: bool = False
 
     @property
     def values(self) -> str:
@@ -66,29 +73,47 @@ def inline(
     name: str,
     description: str,
     words: Mapping[str, Mapping[float, str]] | None = None,
+    only: Axes | None = None,
 ) -> Drawing:
     """The figure as an `svg` element without size, width or fonts of its own.
+
+    A picture with an image in it, as heat maps have, keeps its colours.
 
     Args:
         figure: what to draw; its layout is settled by this.
         name: unique on the page, for the names within.
         description: what it shows, for those who don't see it.
         words: by a curve's label, how its value at each x reads; else as the axis formats numbers.
+        only: the panel to draw, cut out of its figure; all of it otherwise.
     """
     figure.set_dpi(_POINTS_PER_INCH)
     buffer = io.BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    frame = figure.bbox if only is None else _room(figure, only)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), _alone(figure, only):
+        figure.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            bbox_inches=frame.transformed(figure.dpi_scale_trans.inverted()),
+            metadata={"Date": None},
+        )
     root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - matplotlib's own, just made
-    colours = _adapt(root, name)
+    keeps = any(axes.images for axes in figure.axes)
+    colours = _adapt(root, name, keeps=keeps)
     title = ElementTree.Element("title")
     title.text = description
     root.insert(0, title)
     markup = ElementTree.tostring(root, encoding="unicode")
-    found = [_panel(axes, figure, words or {}) for axes in figure.axes if axes.get_visible()]
+    shown = [axes for axes in figure.axes if axes.get_visible() and only in (None, axes)]
+    found = [_panel(axes, frame, words or {}) for axes in shown]
     panels = [panel for panel in found if panel["series"]]
     drawn = {one["colour"] for panel in panels for one in panel["series"]}
-    return Drawing(markup, frozenset(colours | drawn), panels)
+    return Drawing(markup, frozenset(colours | drawn), panels, float(frame.width), keeps)
+
+
+def has_curves(axes: Axes) -> bool:
+    """Whether a panel has a curve with a name, whose values can be told."""
+    return any(map(_is_curve, axes.get_lines()))
 
 
 def dark(colour: str) -> str:
@@ -108,8 +133,29 @@ def variable(colour: str) -> str:
     return f"--c-{colour.removeprefix('#').lower()}"
 
 
-def _adapt(root: ElementTree.Element, name: str) -> set[str]:
-    """Make the element one of a page; the colours in it."""
+def _room(figure: Figure, only: Axes) -> Bbox:
+    """The room that a panel and all its labels take, in points from the lower left corner."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call] # settles the layout; matplotlib's is untyped
+    figure.set_layout_engine("none")
+    taken = only.get_tightbbox(canvas.renderer)
+    assert taken is not None  # it is visible
+    return taken.padded(4)
+
+
+@contextmanager
+def _alone(figure: Figure, only: Axes | None) -> Iterator[None]:
+    """Hide all other panels for a while."""
+    hidden = [axes for axes in figure.axes if axes.get_visible() and only not in (None, axes)]
+    for axes in hidden:
+        axes.set_visible(False)
+    yield
+    for axes in hidden:
+        axes.set_visible(True)
+
+
+def _adapt(root: ElementTree.Element, name: str, *, keeps: bool) -> set[str]:
+    """Make the element one of a page; the colours in it that follow the page's."""
     colours: set[str] = set()
     text = ElementTree.tostring(root, encoding="unicode")
     referred = set(_REFERENCE.findall(text)) | set(re.findall(r'href="#([^"]+)"', text))
@@ -129,11 +175,12 @@ def _adapt(root: ElementTree.Element, name: str) -> set[str]:
         if own in referred:
             element.set("id", f"{name}-{own}")
         for key, value in element.attrib.items():
-            colours |= {colour.lower() for colour in _COLOUR.findall(value)}
             value = _REFERENCE.sub(rf"url(#{name}-\1)", value)
             if key == "style":
                 value = ";".join(part for part in value.split("; ") if not _is_family(part))
-                value = _COLOUR.sub(lambda found: f"var({variable(found.group())})", value)
+                if not keeps:
+                    colours |= {colour.lower() for colour in _COLOUR.findall(value)}
+                    value = _COLOUR.sub(lambda found: f"var({variable(found.group())})", value)
             element.set(key, value)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "class": "drawing"}
     return colours
@@ -143,18 +190,17 @@ def _is_family(declaration: str) -> bool:
     return declaration.startswith("font-family")
 
 
-def _panel(axes: Axes, figure: Figure, words: Mapping[str, Mapping[float, str]]) -> dict[str, Any]:
+def _panel(axes: Axes, frame: BboxBase, words: Mapping[str, Mapping[float, str]]) -> dict[str, Any]:
     """The curves of one panel that have a name, in the coordinates of the drawing.
 
     `box` is left, top, right, bottom; `x` and `at` are where each stop is and how it reads; each of
     `series` has a `y` and a `text` for each stop, None where the curve has no value.
     """
-    height = figure.get_figheight() * _POINTS_PER_INCH
     lines = [line for line in axes.get_lines() if _is_curve(line)]
     points = [_points(line) for line in lines]
     stops = sorted({x for line in points for x in line})
-    edges = axes.bbox.extents
-    box = [edges[0], height - edges[3], edges[2], height - edges[1]]
+    left, bottom, right, top = axes.bbox.extents
+    box = [left - frame.x0, frame.y1 - top, right - frame.x0, frame.y1 - bottom]
     name = axes.get_xlabel()
     series = []
     for line, values in zip(lines, points, strict=True):
@@ -164,22 +210,23 @@ def _panel(axes: Axes, figure: Figure, words: Mapping[str, Mapping[float, str]])
             {
                 "label": label.replace(r"\$", "$"),
                 "colour": to_hex(line.get_color()),
-                "y": [_place(axes, x, values.get(x), height) for x in stops],
+                "y": [_place(axes, x, values.get(x), frame) for x in stops],
                 "text": [told.get(x) or _text(axes, values.get(x)) for x in stops],
             }
         )
     return {
         "title": axes.get_title(),
         "box": [round(float(edge), 1) for edge in box],
-        "x": [round(float(axes.transData.transform((x, axes.get_ylim()[0]))[0]), 1) for x in stops],
-        "at": [f"{name} {x:,g}".strip() for x in stops],
+        "x": [_across(axes, x, frame) for x in stops],
+        "at": [f"{name} {_number(x)}".strip() for x in stops],
         "series": series,
     }
 
 
 def _is_curve(line: Line2D) -> bool:
     named = not str(line.get_label()).startswith("_")
-    return named and bool(line.get_visible()) and len(np.atleast_1d(line.get_xdata())) > 0
+    drawn = line.get_linestyle() not in ("None", "none", "", " ")
+    return named and drawn and len(np.atleast_1d(line.get_xdata())) > 0
 
 
 def _points(line: Line2D) -> dict[float, float]:
@@ -190,11 +237,20 @@ def _points(line: Line2D) -> dict[float, float]:
     }
 
 
-def _place(axes: Axes, x: float, y: float | None, height: float) -> float | None:
+def _across(axes: Axes, x: float, frame: BboxBase) -> float:
+    place = axes.transData.transform((x, axes.get_ylim()[0]))[0]
+    return round(float(place - frame.x0), 1)
+
+
+def _place(axes: Axes, x: float, y: float | None, frame: BboxBase) -> float | None:
     if y is None:
         return None
-    place = height - float(axes.transData.transform((x, y))[1])
+    place = frame.y1 - float(axes.transData.transform((x, y))[1])
     return round(place, 1) if np.isfinite(place) else None
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _text(axes: Axes, value: float | None) -> str | None:
