@@ -23,7 +23,7 @@ from kerasbn.study.plots import COLOURS, Curve, draw_panel
 from kerasbn.study.repeat import name_of
 from kerasbn.study.statistics import Row
 from kerasbn.study.subjects import KINDS, Pairs, Trained
-from kerasbn.study.svg import inline
+from kerasbn.study.svg import escaped, inline, unescaped
 
 SIZE = (4.6, 3.1)  # inches: as wide as a phone shows at its own size, so that text stays legible
 HOW = "Point at a chart, or touch it, to read its values; with the keyboard, by the arrow keys."
@@ -56,16 +56,6 @@ def ending_of(trained: Trained) -> str:
     step = trained.run.record.get("diverged_at_step") if trained.run and trained.diverged else None
     ending = "" if trained.status == "finished" else trained.status
     return f"{ending} at step {step}" if isinstance(step, int) else ending
-
-
-def escaped(name: str) -> str:
-    """A name as matplotlib shows it letter by letter: between dollars it would read a formula."""
-    return name.replace("$", r"\$")
-
-
-def unescaped(name: str) -> str:
-    """The name itself again, where matplotlib does not read it."""
-    return name.replace(r"\$", "$")
 
 
 def plain_curves(pairs: Pairs) -> list[Curve]:

@@ -70,7 +70,7 @@ def _exported(trained: Trained) -> list[Block]:
         said = "It has no normalization and no scaling, so there was nothing to fold."
     else:
         said = (
-            f"For its export as ONNX, {' and '.join(counts)} were folded: their s and t went into "
+            f"For its export as ONNX, folded were {' and '.join(counts)}: their s and t went into "
             "the weights of the layer beside, so the exported network computes the same and has "
         ) + (
             "no normalization left." if not left else f"{plural(len(left), 'normalization')} left."
@@ -86,7 +86,7 @@ def _verified(trained: Trained) -> list[Block]:
     if not isinstance(found, dict):
         raise _damaged(file, "verify again")
     verdicts = [
-        Verdict(QUESTIONS.get(name, shown(name)), each["verdict"], shown(each["reason"]))
+        Verdict(QUESTIONS.get(name, shown(name)), each["verdict"], shown(str(each["reason"])))
         for name, each in found.items()
         if isinstance(each, dict) and {"verdict", "reason"} <= each.keys()
     ]

@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
-from kerasbn.study.charts import unescaped
 from kerasbn.study.page import Block, Chart, Charts, Heading, Key, Words
-from kerasbn.study.svg import has_curves, inline
+from kerasbn.study.svg import has_curves, inline, unescaped
 
-PANEL = 5.0  # inches: what one panel, with its labels, is drawn in
+PANEL = (4.3, 3.5)  # inches: what one panel is drawn in, so that it can be read on a phone
 NATURAL = 640.0  # points: a picture that is wider is one to scroll on a phone
 
 
@@ -75,9 +74,11 @@ def _colour(handle: Artist | None) -> str:
 
 def _complete(figure: Figure, panels: list[Axes]) -> None:
     """Give each panel what it had from its neighbour, and a size to be read at on its own."""
-    if len(panels) == 1:
-        width, height = figure.get_size_inches()
-        figure.set_size_inches(min(width, PANEL), min(height, PANEL))
+    columns, rows = (
+        len({round(getattr(axes.get_position(), edge), 3) for axes in panels})
+        for edge in ("x0", "y0")
+    )
+    figure.set_size_inches(columns * PANEL[0], rows * PANEL[1])
     for axes in panels:
         axes.tick_params(labelleft=True)
         if not axes.get_ylabel():

@@ -28,6 +28,7 @@ from matplotlib.transforms import Bbox, BboxBase
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _XLINK = "{http://www.w3.org/1999/xlink}href"
+UNSEEN = "\u200b"  # a blank of no width
 _POINTS_PER_INCH = 72  # the unit of matplotlib's SVG is a point
 
 
@@ -128,6 +129,20 @@ def dark(colour: str) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
 
 
+def escaped(name: str) -> str:
+    """A name as matplotlib shows it whole.
+
+    Between dollars it would read a formula, and what begins with an underscore it keeps to itself.
+    """
+    escaped = name.replace("$", r"\$")
+    return f"{UNSEEN}{escaped}" if escaped.startswith("_") else escaped
+
+
+def unescaped(name: str) -> str:
+    """The name itself again, where matplotlib does not read it."""
+    return name.replace(r"\$", "$").removeprefix(UNSEEN)
+
+
 def variable(colour: str) -> str:
     """How a page's style names a colour."""
     return f"--c-{colour.removeprefix('#').lower()}"
@@ -208,7 +223,7 @@ def _panel(axes: Axes, frame: BboxBase, words: Mapping[str, Mapping[float, str]]
         told = words.get(label, {})
         series.append(
             {
-                "label": label.replace(r"\$", "$"),
+                "label": unescaped(label),
                 "colour": to_hex(line.get_color()),
                 "y": [_place(axes, x, values.get(x), frame) for x in stops],
                 "text": [told.get(x) or _text(axes, values.get(x)) for x in stops],
