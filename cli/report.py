@@ -17,7 +17,7 @@ import click
     help="A page to show around, .html, or a picture of the curves: .png, .svg or .pdf.",
 )
 def command(subject: tuple[str, ...], output: Path) -> None:
-    """Tell of runs and studies as a page or a picture; without any, list the runs there are.
+    """Tell of runs and studies as a page or a picture; without any, list what there is.
 
     A RUN or STUDY is a name in saved_models or a folder: of a run, of a comparison (one pair or
     many seeds), or of a sweep. The page is one file that needs nothing else: the question, what was
@@ -32,10 +32,13 @@ def command(subject: tuple[str, ...], output: Path) -> None:
     """
     from kerasbn.runs import survey
     from kerasbn.study.report import report, table
+    from kerasbn.study.subjects import list_studies
 
     if not subject:
         listed, problems = survey()
         click.echo(table(listed) if listed else "no runs yet; train one: kerasbn train --bn")
+        if studies := list_studies():
+            click.echo(f"studies: {', '.join(studies)}")
         for problem in problems:
             click.echo(str(problem), err=True)
         return

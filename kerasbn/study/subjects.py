@@ -130,12 +130,17 @@ def find_subject(name: str, root: Path = runs.ROOT) -> Subject:
     for path in (root / name, root / studies.ROOT.name / name, Path(name)):
         if os.path.isdir(path):  # noqa: PTH112 - false, not an error, for a name that is too long
             return read_subject(path)
-    found = [path.parent.name for path in sorted(root.glob(f"[!.]*/{COMPARISON}"))]
-    found += [path.parent.name for path in sorted(root.glob(f"studies/[!.]*/{studies.RECORD}"))]
-    names = ", ".join([each.name for each in runs.list_runs(root)] + found) or "none yet"
+    listed = [*(each.name for each in runs.list_runs(root)), *list_studies(root)]
+    names = ", ".join(listed) or "none yet"
     raise expected(
         name, "no run of this name, and no study", f"one in {root} ({names})", "see kerasbn report"
     )
+
+
+def list_studies(root: Path = runs.ROOT) -> list[str]:
+    """The names of the comparisons in `root`, and of the sweeps in its studies."""
+    places = (root.glob(f"[!.]*/{COMPARISON}"), root.glob(f"studies/[!.]*/{studies.RECORD}"))
+    return [path.parent.name for found in places for path in sorted(found)]
 
 
 def read_subject(path: Path) -> Subject:

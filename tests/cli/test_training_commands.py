@@ -84,7 +84,9 @@ def test_a_number_of_seeds_out_of_range_is_one_line(tmp_path: Path, count: str) 
 def test_report_lists_and_draws(compared: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = compared
     listed = kerasbn("report", cwd=folder)
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["run", "plain", "bn"]
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == [
+        "run", "plain", "bn", "studies:",
+    ]  # fmt: skip
     drawn = kerasbn("report", "bn", "saved_models/plain", "-o", "both.svg", cwd=folder)
     assert (drawn.returncode, drawn.stdout) == (0, "both.svg\n")
     assert (folder / "both.svg").read_text().startswith("<?xml")

@@ -168,7 +168,7 @@ class Tab:
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
+    if program is None or subprocess.run([program, "--version"], capture_output=True).returncode:
         pytest.skip(f"no browser here (looked for {', '.join(NAMES)}): the HTML is parsed instead")
     browser = Chromium(program, tmp_path_factory.mktemp("profile"))
     yield browser
