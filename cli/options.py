@@ -127,7 +127,7 @@ def training_options(function: Function) -> Function:
             default="auto",
             show_default=True,
             metavar="DEVICE",
-            help="auto (a GPU where there is one), cpu, gpu or gpu:N.",
+            help="auto (a GPU where there is one), cpu, gpu, gpu:N, or all: they share each batch.",
         ),
     )
 

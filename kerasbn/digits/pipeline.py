@@ -7,7 +7,7 @@ the same batches in the same order. Pixels stay raw `uint8` up to the network.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
@@ -22,8 +22,8 @@ class Schedule:
     """How many batches make an epoch, and how many of those make one compiled call.
 
     The last batch of an epoch is dropped where it would be incomplete. Each epoch is cut into equal
-    chunks of at most `CHUNK` batches, and also at the `stops`, where someone wants to look. Every
-    epoch has as many chunks; those that have nothing left to do are empty.
+    chunks of at most `per_call` batches, and also at the `stops`, where someone wants to look.
+    Every epoch has as many chunks; those that have nothing left to do are empty.
 
     Attributes:
         size: digits in the training set.
@@ -31,12 +31,14 @@ class Schedule:
         steps: batches in the whole training; the last epoch ends early where they are used up.
         stops: numbers of batches after which a chunk ends, beside where they end anyway. They
             change how batches are shared out among calls, not what is trained.
+        per_call: batches in a compiled call at most.
     """
 
     size: int
     batch_size: int
     steps: int
     stops: tuple[int, ...] = ()
+    per_call: int = CHUNK
 
     @classmethod
     def of(
@@ -50,6 +52,10 @@ class Schedule:
         """The schedule for a number of epochs, or of steps where these are given."""
         steps = epochs * (size // batch_size) if steps is None else steps
         return cls(size, batch_size, steps, stops)
+
+    def batch_by_batch(self) -> "Schedule":
+        """The same batches, each in a call of its own."""
+        return replace(self, per_call=1, stops=())
 
     @property
     def steps_per_epoch(self) -> int:
@@ -73,7 +79,7 @@ class Schedule:
 
     @property
     def _equal_chunks(self) -> int:
-        return math.ceil(self.steps_per_epoch / CHUNK)
+        return math.ceil(self.steps_per_epoch / self.per_call)
 
     @property
     def _most_stops(self) -> int:

@@ -25,6 +25,7 @@ from kerasbn.training.callbacks import Measure, StopOnInterrupt, View
 from kerasbn.training.device import choose_device
 from kerasbn.training.learners import Ensemble, Learner, Solo, compile_network
 from kerasbn.training.loop import fit
+from kerasbn.training.mirrored import fit_mirrored
 from kerasbn.training.networks import mlp
 from kerasbn.training.probes import Probe, probe_steps, stops_for
 from kerasbn.training.progress import ShowProgress
@@ -81,7 +82,8 @@ def train(
         members: what to train.
         digits: what to train and test on.
         training: how.
-        device: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
+        device: ``auto``, ``cpu``, ``gpu``, ``gpu:N``, or ``all`` of them: every batch is shared
+            out, and each member trains alone.
         force: whether runs that have the names asked for give way.
         tensorboard: whether each run gets a folder that TensorBoard reads.
         quiet: whether to show nothing on the way.
@@ -106,6 +108,7 @@ def train(
             'install it: pip install "kerasbn[tensorboard]"',
         )  # fmt: skip
     where = choose_device(device)
+    where.check_batch(training.batch_size)
     own = {each.key: each.training or training for each in members}
     with tf.device(where.name):
         networks = {
@@ -114,11 +117,12 @@ def train(
             )
             for each in members
         }
-        learners = _learners(members, networks, own)
     schedule = Schedule.of(len(digits.train), training.batch_size, training.epochs, training.steps)
     probed = [each.key for each in members if each.probe]
     looks = probe_steps(schedule.steps) if probed else ()
     schedule = replace(schedule, stops=stops_for(looks))
+    if where.replicas:
+        schedule = schedule.batch_by_batch()
     labels = {each.key: label(each.settings.bn) for each in members}
     measure = Measure(schedule)
     started = datetime.now(UTC)
@@ -146,14 +150,13 @@ def train(
         ):
             if heading:
                 progress.say(heading)
-            fit(
-                learners,
-                digits,
-                training,
-                [measure, *views, *callbacks, *probes, progress, stop],
-                where.name,
-                schedule.stops,
-            )
+            watching = [measure, *views, *callbacks, *probes, progress, stop]
+            if where.replicas:
+                fit_mirrored(networks, own, digits, schedule, watching, where.replicas)
+            else:
+                with tf.device(where.name):
+                    learners = _learners(members, networks, own)
+                fit(learners, digits, schedule, watching, where.name)
         # The first member's run is the one that finished last, so that it is the newest.
         for each, folder in reversed(list(zip(members, folders, strict=True))):
             stopped = stop.interrupted and measure.epochs < schedule.epochs

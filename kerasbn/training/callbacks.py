@@ -61,7 +61,7 @@ class Measure(keras.callbacks.Callback):
         """Replace the chunk's figures in the logs by those of the evaluation."""
         logs = {} if logs is None else logs
         logs.clear()
-        if self._chunks_done < self._schedule.chunks:
+        if self._done[self._chunks_done] < self._schedule.steps_after(epoch):
             return
         weights = self.model.all_weights()
         for key, figures in self.model.evaluate_all().items():

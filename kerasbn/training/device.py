@@ -12,27 +12,46 @@ from kerasbn.errors import expected
 
 @dataclass(frozen=True)
 class Device:
-    """A device: TensorFlow's name of it, such as ``/GPU:0``, and words for the run's record."""
+    """Where a training runs.
+
+    Attributes:
+        name: TensorFlow's name of the device, such as ``/GPU:0``; of several, the first one's.
+        description: words for the run's record.
+        replicas: the names of all devices, where every batch is shared out among several.
+    """
 
     name: str
     description: str
+    replicas: tuple[str, ...] = ()
+
+    def check_batch(self, size: int) -> None:
+        """Raise `InputError` if a batch of this size cannot be shared out in equal parts."""
+        count = len(self.replicas)
+        if count and size % count:
+            raise expected(
+                f"--device all, --batch-size {size}",
+                f"a batch of {size} for {count} devices",
+                f"a multiple of {count}",
+            )
 
 
 def choose_device(choice: str = "auto") -> Device:
     """The device that `choice` names; a GPU's memory is made to grow with need.
 
     Args:
-        choice: ``auto`` (the first GPU, or else the CPU), ``cpu``, ``gpu`` or ``gpu:N``.
+        choice: ``auto`` (the first GPU, or else the CPU), ``cpu``, ``gpu``, ``gpu:N``, or ``all``
+            (every GPU, or else every CPU that TensorFlow has been told to see: by default one).
 
     Raises:
         InputError: if it is none of these, or the GPU it asks for is not there.
     """
-    match = re.fullmatch(r"auto|cpu|gpu(?::(\d+))?", choice)
+    match = re.fullmatch(r"auto|all|cpu|gpu(?::(\d+))?", choice)
     if not match:
-        raise expected(f"--device {choice}", f"'{choice}'", "auto, cpu, gpu or gpu:N")
+        raise expected(f"--device {choice}", f"'{choice}'", "auto, all, cpu, gpu or gpu:N")
     gpus = tf.config.list_physical_devices("GPU")
-    if choice == "cpu" or (choice == "auto" and not gpus):
-        return Device("/CPU:0", f"CPU ({platform.machine()}, {os.cpu_count()} cores)")
+    if choice == "cpu" or (choice in ("auto", "all") and not gpus):
+        cpus = len(tf.config.list_logical_devices("CPU")) if choice == "all" else 1
+        return _one_or_all("CPU", [f"CPU ({platform.machine()}, {os.cpu_count()} cores)"] * cpus)
     number = int(match[1] or 0)
     if number >= len(gpus):
         have = ", ".join(["cpu", *(f"gpu:{i}" for i in range(len(gpus)))])
@@ -47,5 +66,14 @@ def choose_device(choice: str = "auto") -> Device:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:  # the GPUs are in use already, with whatever was set then
             break
-    details = tf.config.experimental.get_device_details(gpus[number])
-    return Device(f"/GPU:{number}", f"GPU {number} ({details.get('device_name', 'unnamed')})")
+    chosen = range(len(gpus)) if choice == "all" else [number]
+    details = [tf.config.experimental.get_device_details(gpus[i]) for i in chosen]
+    names = [each.get("device_name", "unnamed") for each in details]
+    words = [f"GPU {i} ({name})" for i, name in zip(chosen, names, strict=True)]
+    return _one_or_all("GPU", words, number)
+
+
+def _one_or_all(kind: str, descriptions: list[str], first: int = 0) -> Device:
+    """The devices of a kind from number `first` on, one for each description."""
+    replicas = tuple(f"/{kind}:{first + i}" for i in range(len(descriptions)))
+    return Device(replicas[0], ", ".join(descriptions), replicas if len(replicas) > 1 else ())

@@ -16,7 +16,6 @@ import tensorflow as tf
 from kerasbn.digits.files import Digits
 from kerasbn.digits.pipeline import Schedule, index_lanes
 from kerasbn.training.learners import Learner
-from kerasbn.training.settings import TrainingSettings
 
 SLICE = 2000  # digits evaluated at a time, which bounds the memory
 
@@ -32,9 +31,16 @@ class SideBySide(keras.Model):
     Attributes:
         networks: the networks of all learners by key.
         seeds: the seeds there are; the batches of each are a lane of a chunk.
+
+    Args:
+        learners: what is trained.
+        digits: what they learn and are evaluated on.
+        compiled: whether XLA compiles the steps and the evaluation.
     """
 
-    def __init__(self, learners: Sequence[Learner], digits: Digits) -> None:
+    def __init__(
+        self, learners: Sequence[Learner], digits: Digits, *, compiled: bool = True
+    ) -> None:
         super().__init__(name="side_by_side")
         self.learners = tuple(learners)
         self.networks = {key: net for each in learners for key, net in each.networks.items()}
@@ -49,8 +55,10 @@ class SideBySide(keras.Model):
             "train": (0, len(digits.train)),
             "test": (len(digits.train), len(digits.train) + len(digits.test)),
         }
-        self._evaluate_range = tf.function(self._sums_over_range, jit_compile=True, autograph=False)
-        self.compile(jit_compile=True)
+        self._evaluate_range = tf.function(
+            self._sums_over_range, jit_compile=compiled, autograph=False
+        )
+        self.compile(jit_compile=compiled)
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Train every network on each batch of a chunk.
@@ -72,14 +80,15 @@ class SideBySide(keras.Model):
         _, losses, hits, bad = tf.while_loop(lambda step, *_: step < count, body, start)
         batches = tf.cast(tf.maximum(count, 1), tf.float32)
         digits = batches * tf.cast(tf.shape(indices)[-1], tf.float32)
+        return self._logs(losses / batches, hits / digits, bad)
+
+    def _logs(self, losses: tf.Tensor, rates: tf.Tensor, bad: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What a train step returns, from a vector over the networks for each figure."""
+        figures = {"batch_loss": losses, "batch_accuracy": rates, "bad_step": bad}
         return {
             f"{key}:{figure}": values[i]
             for i, key in enumerate(self.networks)
-            for figure, values in {
-                "batch_loss": losses / batches,
-                "batch_accuracy": hits / digits,
-                "bad_step": bad,
-            }.items()
+            for figure, values in figures.items()
         }
 
     def _one_step(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -132,34 +141,39 @@ class SideBySide(keras.Model):
 def fit(
     learners: Sequence[Learner],
     digits: Digits,
-    settings: TrainingSettings,
+    schedule: Schedule,
     callbacks: Sequence[keras.callbacks.Callback],
     device: str,
-    stops: tuple[int, ...] = (),
 ) -> None:
     """Train networks side by side with Keras's `fit`.
 
     Args:
         learners: what is trained; each network sees the batches of its own seed.
         digits: what they train on.
-        settings: for how long, and in what batches.
+        schedule: for how long, in what batches, and where callbacks get to look.
         callbacks: Keras callbacks. A batch, to them, is a chunk of batches.
         device: TensorFlow's name of the device, such as ``/CPU:0``; the networks must be there.
-        stops: as in `Schedule`: where callbacks want to look.
     """
-    schedule = Schedule.of(
-        len(digits.train), settings.batch_size, settings.epochs, settings.steps, stops
-    )
     with tf.device(device):
         model = SideBySide(learners, digits)
-        model.fit(
-            index_lanes(schedule, model.seeds),
-            epochs=schedule.epochs,
-            steps_per_epoch=schedule.chunks,
-            shuffle=False,
-            verbose=0,
-            callbacks=list(callbacks),
-        )
+        run_fit(model, index_lanes(schedule, model.seeds), schedule, callbacks)
+
+
+def run_fit(
+    model: SideBySide,
+    data: tf.data.Dataset,
+    schedule: Schedule,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Keras's `fit`, an element of `data` for each chunk of the schedule."""
+    model.fit(
+        data,
+        epochs=schedule.epochs,
+        steps_per_epoch=schedule.chunks,
+        shuffle=False,
+        verbose=0,
+        callbacks=list(callbacks),
+    )
 
 
 def _lanes(chunk: tf.Tensor, lanes: list[int]) -> tf.Tensor:

@@ -60,7 +60,7 @@ def trained(digits: Digits, settings: TrainingSettings, *callbacks: Any, **optio
     }
     views = [View(each.key, networks[each.key], [each.note]) for each in callbacks[:1] if each]
     learners = [Solo(key, network, settings.seed) for key, network in networks.items()]
-    fit(learners, digits, settings, [watch, *views, *callbacks[1:]], "/CPU:0")
+    fit(learners, digits, schedule, [watch, *views, *callbacks[1:]], "/CPU:0")
     return watch
 
 

@@ -27,8 +27,8 @@ from kerasbn.training.settings import NetworkSettings, TrainingSettings
 
 placed = {}
 
-def spy(learners, digits, settings, callbacks, device):
-    fit(learners, digits, settings, callbacks, device)
+def spy(learners, digits, schedule, callbacks, device):
+    fit(learners, digits, schedule, callbacks, device)
     model = callbacks[0].model
     placed["pixels"], placed["labels"] = model._pixels.device, model._labels.device
     solo, ensemble = learners
@@ -66,7 +66,7 @@ def test_the_cpu_is_there() -> None:
 
 @pytest.mark.parametrize("choice", ["gpu:", "gpu:-1", "GPU", "cuda", "", "cpu:0"])
 def test_other_words_are_refused(choice: str) -> None:
-    with pytest.raises(InputError, match=r"expected auto, cpu, gpu or gpu:N"):
+    with pytest.raises(InputError, match=r"expected auto, all, cpu, gpu or gpu:N"):
         choose_device(choice)
 
 

@@ -41,8 +41,9 @@ def members(settings: list[TrainingSettings], **options: Any) -> dict[str, keras
 
 
 def trained(digits: Digits, *ensembles: Ensemble, settings: TrainingSettings = BASE) -> Measure:
-    watch = Measure(Schedule.of(len(digits.train), settings.batch_size, settings.epochs))
-    fit(ensembles, digits, settings, [watch], "/CPU:0")
+    schedule = Schedule.of(len(digits.train), settings.batch_size, settings.epochs)
+    watch = Measure(schedule)
+    fit(ensembles, digits, schedule, [watch], "/CPU:0")
     return watch
 
 
@@ -119,8 +120,9 @@ def test_each_learner_sees_the_batches_of_its_own_seeds(few_digits: Digits) -> N
     together = Ensemble(members(settings), settings)
     turned = Ensemble({f"2 {k}": n for k, n in members(settings[::-1]).items()}, settings[::-1])
     alone = Solo("alone", members(settings[1:])["0-0.02"], 0)
-    watch = Measure(Schedule.of(len(few_digits.train), 48, 1))
-    fit([together, turned, alone], few_digits, settings[0], [watch], "/CPU:0")
+    schedule = Schedule.of(len(few_digits.train), 48, 1)
+    watch = Measure(schedule)
+    fit([together, turned, alone], few_digits, schedule, [watch], "/CPU:0")
     for key in ("2 0-0.02", "alone"):
         for mine, theirs in zip(watch.weights[key], watch.weights["0-0.02"], strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)

@@ -38,8 +38,15 @@ def solos(trained: dict[str, keras.Model], settings: TrainingSettings) -> list[S
     return [Solo(key, network, settings.seed) for key, network in trained.items()]
 
 
-def measure(digits: Digits, settings: TrainingSettings) -> Measure:
-    return Measure(Schedule.of(len(digits.train), settings.batch_size, settings.epochs))
+def schedule(digits: Digits, settings: TrainingSettings) -> Schedule:
+    return Schedule.of(len(digits.train), settings.batch_size, settings.epochs, settings.steps)
+
+
+def train(networks: dict[str, keras.Model], digits: Digits, settings: TrainingSettings) -> Measure:
+    """Train them with no callback but `Measure`, which is given back."""
+    watch = Measure(schedule(digits, settings))
+    fit(solos(networks, settings), digits, schedule(digits, settings), [watch], "/CPU:0")
+    return watch
 
 
 @pytest.mark.usefixtures("float64")
@@ -47,7 +54,7 @@ def measure(digits: Digits, settings: TrainingSettings) -> Measure:
 def test_it_is_plain_keras_training(few_digits: Digits, optimizer: str) -> None:
     settings = TrainingSettings(optimizer, lr=0.02, batch_size=48, epochs=2, seed=3)
     ours, plain = networks(settings), networks(settings)
-    fit(solos(ours, settings), few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
+    train(ours, few_digits, settings)
     for network in plain.values():
         for epoch in range(2):
             for images, labels in batches(few_digits.train, 48, seed=3, epoch=epoch):
@@ -61,7 +68,7 @@ def test_it_is_plain_keras_training(few_digits: Digits, optimizer: str) -> None:
 def test_the_evaluation_is_keras_evaluate(few_digits: Digits) -> None:
     settings = TrainingSettings(batch_size=32, epochs=1)
     trained = networks(settings)
-    fit(solos(trained, settings), few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
+    train(trained, few_digits, settings)
     figures = SideBySide(solos(trained, settings), few_digits).evaluate_all()
     for key, network in trained.items():
         for prefix, split in (("", few_digits.train), ("val_", few_digits.test)):
@@ -86,14 +93,8 @@ def test_more_digits_than_a_slice_holds_are_all_counted(sample_digits: Digits) -
 def test_a_neighbour_changes_nothing(few_digits: Digits) -> None:
     settings = TrainingSettings(epochs=1, seed=2)
     together, alone = networks(settings), networks(settings)
-    fit(solos(together, settings), few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
-    fit(
-        solos({"bn": alone["bn"]}, settings),
-        few_digits,
-        settings,
-        [measure(few_digits, settings)],
-        "/CPU:0",
-    )
+    train(together, few_digits, settings)
+    train({"bn": alone["bn"]}, few_digits, settings)
     for mine, theirs in zip(together["bn"].weights, alone["bn"].weights, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-10, err_msg=mine.path)
 
@@ -102,7 +103,7 @@ def test_the_same_settings_give_the_same_bits(few_digits: Digits) -> None:
     settings = TrainingSettings(epochs=2, seed=9)
     first, second = networks(settings), networks(settings)
     for each in (first, second):
-        fit(solos(each, settings), few_digits, settings, [measure(few_digits, settings)], "/CPU:0")
+        train(each, few_digits, settings)
     for key in first:
         for one, other in zip(first[key].weights, second[key].weights, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=one.path)
@@ -111,8 +112,7 @@ def test_the_same_settings_give_the_same_bits(few_digits: Digits) -> None:
 def test_the_step_that_diverges_is_known(few_digits: Digits) -> None:
     settings = TrainingSettings("sgd", lr=0.3, batch_size=32, epochs=2, seed=1)
     trained = networks(settings, init="normal:1", activation="linear")
-    watch = measure(few_digits, settings)
-    fit(solos(trained, settings), few_digits, settings, [watch], "/CPU:0")
+    watch = train(trained, few_digits, settings)
     by_hand = networks(settings, init="normal:1", activation="linear")["plain"]
     step = 0
     for epoch in range(2):
