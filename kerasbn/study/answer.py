@@ -24,6 +24,7 @@ from kerasbn.study.page import (
 from kerasbn.study.repeat import compare_line, name_of
 from kerasbn.study.statistics import METHOD, MIN_PAIRS, Difference, Row, Spread
 from kerasbn.study.subjects import KINDS, Pairs, Trained
+from kerasbn.study.summaries import NAMES
 
 FIGURES = {
     "val_accuracy": "Test accuracy",
@@ -31,6 +32,7 @@ FIGURES = {
     "accuracy": "Training accuracy",
     "loss": "Training loss",
 }
+OPTIONS = NAMES | {"bn": "batch normalization"}
 WORDS = {"with_bn": "with BN", "without_bn": "without BN"}
 
 
@@ -168,7 +170,7 @@ def differences(chosen: Sequence[Trained]) -> list[str]:
     for part in ("network", "training"):
         for each in fields(getattr(chosen[0], part)):
             if len({getattr(getattr(one, part), each.name) for one in chosen}) > 1:
-                names.append(each.name.replace("_", " "))
+                names.append(OPTIONS.get(each.name, each.name))
     return names
 
 

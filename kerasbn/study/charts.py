@@ -90,7 +90,9 @@ def _section(
 def _chart(drawn: Sequence[Curve], figure: str, name: str, table: Table) -> Chart:
     """A chart whose values read as they do in the table."""
     words = {
-        curve.legend: {float(row[0].text): row[i].text for row in table.rows}
+        curve.legend: {
+            float(row[0].text): row[i].text for row in table.rows if row[i].value is not None
+        }
         for i, curve in enumerate(drawn, start=1)
     }
     with rc_context({"font.size": 10}):

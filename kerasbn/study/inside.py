@@ -21,7 +21,7 @@ def inside_of(pairs: Pairs, prefix: str) -> Section:
             seed = pair[0].training.seed
             note = [Words(f"Of the pair with seed {seed}.", "note")] * (len(pairs.seeds) > 1)
             return Section("inside", HEADING, [*note, *_told(probed, prefix)])
-    return _unprobed(compare_line(pairs, probe=True))
+    return _unprobed("these networks", compare_line(pairs, probe=True))
 
 
 def inside_of_runs(chosen: Sequence[Trained], prefix: str) -> Section:
@@ -33,7 +33,8 @@ def inside_of_runs(chosen: Sequence[Trained], prefix: str) -> Section:
                 blocks.append(Words(f"{name_of(each)}:"))
             blocks += _told([each.run], f"{prefix}{i}")
     if not blocks:
-        return _unprobed(train_line(chosen[0], probe=True))
+        which = "this network" if len(chosen) == 1 else name_of(chosen[0])
+        return _unprobed(which, train_line(chosen[0], probe=True))
     return Section("inside", HEADING, blocks)
 
 
@@ -45,9 +46,9 @@ def _told(probed: Sequence[Run], prefix: str) -> list[Block]:
     ]
 
 
-def _unprobed(line: str) -> Section:
+def _unprobed(which: str, line: str) -> Section:
     words = Words(
-        "These networks were trained without a look inside. This trains them again and records "
-        "gradients, activations and the shape of the loss:"
+        f"Nobody has looked inside yet. This trains {which} again and records gradients, "
+        "activations and the shape of the loss on the way:"
     )
     return Section("inside", HEADING, [words, Command([line])])

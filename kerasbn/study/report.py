@@ -22,7 +22,7 @@ from kerasbn.study.charts import curve_named, curves_of, curves_of_runs, plain_c
 from kerasbn.study.deployment import deployment_of
 from kerasbn.study.explain import normalization_of
 from kerasbn.study.inside import inside_of, inside_of_runs
-from kerasbn.study.page import Charts, Page, Part, Section
+from kerasbn.study.page import Charts, Key, Page, Part, Section
 from kerasbn.study.plots import FORMATS, Curve, draw_curves, save_figure
 from kerasbn.study.repeat import (
     name_of,
@@ -152,22 +152,19 @@ def html(page: Page) -> str:
     )
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    charts = [
-        chart
-        for part in page.parts
-        for section in part.sections
-        for block in section.blocks
-        if isinstance(block, Charts)
-        for chart in block.charts
-    ]
-    colours = sorted(set().union(*(chart.drawing.colours for chart in charts)))
+    colours: set[str] = set()
+    for block in (b for part in page.parts for section in part.sections for b in section.blocks):
+        if isinstance(block, Charts):
+            colours |= {each for chart in block.charts for each in chart.drawing.colours}
+        elif isinstance(block, Key):
+            colours |= {colour.lower() for _, colour in block.entries}
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")  # ours, as the script is
     text: str = environment.get_template("report.html").render(
         page=page,
         style=style,
         script=script,
         script_digest=digest,
-        colours=[(variable(each), each, dark(each)) for each in colours],
+        colours=[(variable(each), each, dark(each)) for each in sorted(colours)],
         variable=variable,
     )
     return text

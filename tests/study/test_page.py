@@ -314,3 +314,39 @@ def test_a_pair_of_which_both_diverged_at_once_has_a_page(
     file.write_text(json.dumps(record))
     page = page_of(tmp_path, tmp_path / "compare")
     assert "No figures to compare: 1 of 1 with BN and 1 of 1 without BN diverged." in page.text
+
+
+def test_runs_of_other_lengths_and_ends_stand_side_by_side(
+    comparison: Compared, tmp_path: Path
+) -> None:
+    """One of three epochs, one of one, one that diverged in its first, one recalibrated."""
+    root, result = comparison
+    endings = {"short": ("interrupted", 2), "sick": ("diverged", 1)}
+    for name, (status, lines) in endings.items():
+        shutil.copytree(root / "bn", tmp_path / name)
+        history = tmp_path / name / runs.HISTORY
+        history.write_text("".join(history.read_text().splitlines(keepends=True)[:lines]))
+        file = tmp_path / name / runs.RECORD
+        record = json.loads(file.read_text()) | {"status": status, "diverged_at_step": 7}
+        file.write_text(json.dumps(record))
+    shutil.copytree(root / "bn", tmp_path / "again")
+    file = tmp_path / "again" / runs.RECORD
+    recalibrated = {"from": "bn", "variance": "plain", "data": "4,000 digits of mnist-sample"}
+    file.write_text(json.dumps(
+        json.loads(file.read_text())
+        | {"final": {"val_accuracy": 0.8765}, "recalibrated": recalibrated}
+    ))  # fmt: skip
+    page = page_of(tmp_path, root / "bn", *(tmp_path / name for name in (*endings, "again")))
+    rows = {str(row[0]): row[1:] for row in rows_of(page.all("table")[0])}
+    assert rows["bn, with BN"][0] == result.with_bn.history["val_accuracy"][-1]
+    assert rows["short, with BN"][0] == result.with_bn.history["val_accuracy"][0]
+    assert rows["sick, with BN"][0] == "\u2013"
+    assert rows["again, with BN"][0] == 0.8765
+    (panel,) = json.loads(page.all("div", "plot")[0].attributes["data-panels"] or "")
+    texts = {each["label"]: each["text"] for each in panel["series"]}
+    assert texts["short, with BN (interrupted)"][1:] == [None, None]
+    assert "sick, with BN (diverged at step 7)" in page.all("ul", "key")[0].text
+    assert "sick" not in "".join(texts)
+    for colour in re.findall(r"var\((--c-\w+)\)", str([e.attributes for e in page.all("i")])):
+        assert f"{colour}: #" in page.all("style")[0].text
+    assert "kerasbn recalibrate bn --variance plain" in page.text
