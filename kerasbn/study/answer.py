@@ -158,7 +158,8 @@ def run_answer(chosen: Sequence[Trained]) -> str:
 def last_of(trained: Trained, figure: str) -> float | None:
     """A figure at the end: as measured anew where statistics were recalibrated, else by history."""
     if trained.run is not None and "recalibrated" in trained.run.record:
-        value = trained.run.record.get("final", {}).get(figure)
+        final = trained.run.record.get("final")
+        value = final.get(figure) if isinstance(final, Mapping) else None
         return float(value) if isinstance(value, int | float) else None
     column = trained.history[figure]
     return column[-1] if column else None

@@ -128,8 +128,8 @@ def _is_decision(each: object) -> bool:
         return False
     if each["decision"] == "keep":
         return isinstance(each.get("reason"), str)
-    into, through = each.get("into"), each.get("through", [])
-    return each["decision"] == "fold" and isinstance(into, list) and isinstance(through, list)
+    listed = [each.get("into"), each.get("through", []), each.get("clips", [])]
+    return each["decision"] == "fold" and all(isinstance(names, list) for names in listed)
 
 
 def _damaged(file: Path, advice: str) -> Exception:

@@ -174,7 +174,7 @@ def read_trained(run: Run) -> Trained:
             run.history,
             run,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _damaged(file, error, "a run's whole record", "train again") from error
 
 
@@ -197,7 +197,7 @@ def read_pairs(path: Path) -> Pairs:
         raise expected(
             file, f"a file that cannot be read ({error.strerror})", "a record"
         ) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _damaged(file, error, "a comparison's whole record", "compare again") from error
 
 
@@ -205,7 +205,7 @@ def _read_study(path: Path) -> Study:
     try:
         study = studies.read_study(path)
         data_of(study)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         wanted = "a study's whole record"
         raise _damaged(path / studies.RECORD, error, wanted, "sweep again") from error
     return study
@@ -312,10 +312,25 @@ def _settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     missing = sorted(required - known.keys())
     if missing:
         raise KeyError(missing[0])
+    for each in fields(kind):
+        value = known.get(each.name, each.default)
+        if not _is_like(value, each.default) and not (value is None and each.default is None):
+            raise TypeError(f"with {value!r} as '{each.name}'")
     try:
         return kind(**known)
     except InputError as error:
         raise ValueError(f"({error})") from error
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Whether a value from JSON is of the kind of a setting's default."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_is_like(each, 1) for each in value)
+    if isinstance(value, bool) or isinstance(default, bool | str):
+        return type(value) is type(default)
+    if isinstance(default, float):
+        return isinstance(value, float | int)
+    return isinstance(value, int)
 
 
 def _data(values: Mapping[str, Any]) -> Data:
@@ -328,12 +343,17 @@ def _data(values: Mapping[str, Any]) -> Data:
 def _history(columns: Mapping[str, Sequence[float | None]]) -> History:
     """A history as JSON holds it: what is not finite is null there."""
     numbers = {
-        name: [math.nan if value is None else float(value) for value in columns[name]]
+        name: [_finite(value) for value in columns[name]]
         for name in dict.fromkeys(["epoch", *FIGURES, *columns])
     }
     if len({len(column) for column in numbers.values()}) != 1:
         raise ValueError("with columns of different length")
     return numbers
+
+
+def _finite(value: float | None) -> float:
+    number = math.nan if value is None else float(value)
+    return number if math.isfinite(number) else math.nan
 
 
 def _damaged(file: Path, error: Exception, wanted: str, advice: str) -> InputError:

@@ -4,6 +4,7 @@ import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,12 @@ def test_a_damaged_run_is_named_in_one_line(
 @pytest.mark.parametrize(
     "changes",
     [{"network": 3}, {"network": {"bn": True}}, {"training": {}}, {"training": {"lr": "x"}},
-     {"data": {"name": "cifar"}}, {"data": None}],
+     {"data": {"name": "cifar"}}, {"data": None},
+     {"network": {"bn": "yes", "hidden": [3], "activation": "relu"}},
+     {"network": {"bn": True, "hidden": ["x"], "activation": "relu"}},
+     {"network": {"bn": True, "hidden": [3], "activation": "relu", "bias_before_bn": []}},
+     {"training": {"lr": 0.1, "seed": True}}, {"training": {"lr": 0.1, "seed": 1.5}},
+     {"data": {"name": "mnist", "digest": "0", "train": float("inf"), "test": 3}}],
     ids=str,
 )  # fmt: skip
 def test_records_of_the_wrong_shape_are_damaged_too(
@@ -135,7 +141,8 @@ def test_every_part_of_a_comparison_may_be_damaged(comparison: Compared, tmp_pat
     folder.mkdir()
     told = 0
     for key in whole:
-        for value in (None, 3, "x", [], {}, {"with_bn": [], "without_bn": {}}):
+        values: list[Any] = [None, 3, "x", [], {}, {"with_bn": [], "without_bn": {}}]
+        for value in values:
             (folder / "compare.json").write_text(json.dumps(whole | {key: value}))
             with suppress(InputError):
                 report([str(folder)], tmp_path / "a.html")
