@@ -55,8 +55,7 @@ def settings_of_pairs(pairs: Pairs) -> Section:
     """Every setting of a comparison: what is said of normalization holds for those that have it."""
     own = {"Batch normalization", "Seed", "Weights", "Finished"}
     rows = {key: row(pairs.first) for key, row in _ROWS.items() if key not in own}
-    seeds = ", ".join(map(str, pairs.seeds))
-    rows["Seeds" if len(pairs.seeds) > 1 else "Seed"] = seeds
+    rows["Seeds" if len(pairs.seeds) > 1 else "Seed"] = _seeds(pairs.seeds)
     weights = [_parameters(each[0]) for each in (pairs.with_bn, pairs.without_bn)]
     if all(weights):
         rows["Weights"] = f"{weights[0]} with BN, {weights[1]} without"
@@ -164,6 +163,12 @@ def _times(trained: Trained) -> str:
 
 def _digits(data: Data) -> str:
     return f"{data.train:,} to train on, {data.test:,} to test on, of {data.name}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def _epochs(training: TrainingSettings) -> str:

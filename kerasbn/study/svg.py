@@ -121,11 +121,12 @@ def dark(colour: str) -> str:
     """The twin of a colour for a dark page: the same hue, light for dark.
 
     White becomes the page's ground and black nearly white; between them the order of lightness is
-    turned over, so whatever could be told apart still can.
+    turned over, so whatever could be told apart still can; the power keeps middling colours, which
+    stand out from white, standing out from nearly black.
     """
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
-    parts = colorsys.hls_to_rgb(hue, 0.95 - 0.85 * lightness, saturation)
+    parts = colorsys.hls_to_rgb(hue, 0.95 - 0.85 * lightness**1.3, saturation)
     return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
 
 

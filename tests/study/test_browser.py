@@ -402,3 +402,28 @@ def test_without_scripts_the_last_values_stand_there(
     text = pages["seeds"].read_text()
     bare.write_text(text[: text.index("<script>")] + "</body></html>")
     assert_tells(tab(bare, 360), seeds, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_curves_and_axes_stand_out_in_the_dark(
+    tab: Callable[..., Tab], pages: dict[str, Path], kind: str
+) -> None:
+    """A contrast of 3, as WCAG 2.2 asks of graphics; 7 for the axes, which are black on paper."""
+    page = tab(pages[kind], 360, dark=True)
+    found = page.run("""(() => {
+        const probe = document.body.appendChild(document.createElement("i"));
+        const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+        const light = colour => { probe.style.color = colour;
+            const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3);
+            return parts.map(v => linear(v / 255)).reduce(
+                (sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0); };
+        const ground = light(getComputedStyle(document.body).backgroundColor);
+        const names = [...document.querySelectorAll("[data-panels]")].flatMap(
+            plot => JSON.parse(plot.dataset.panels)).flatMap(panel => panel.series).map(
+            series => series.colour);
+        return [...new Set(["#000000", ...names])].map(name =>
+            [name, (light(`var(--c-${name.slice(1)})`) + 0.05) / (ground + 0.05)]); })()""")
+    contrasts = dict(found)
+    assert contrasts.pop("#000000") > 7
+    assert len(contrasts) >= 2
+    assert {name: value for name, value in contrasts.items() if value < 3} == {}
