@@ -146,10 +146,10 @@ def _percentiles(found: Sequence[Probes]) -> Figure | None:
     for panel, each, name, colour in zip(panels, found, names_of(found), COLOURS, strict=False):
         layer = each.layers[-2]
         lines = {f"{p} %": each.series(layer, "percentile", p) for p in (15, 50, 85)}
-        low, middle, high = lines.values()
+        low, _, high = lines.values()
         panel.fill_between(low.steps, low.values, high.values, color=colour, alpha=0.2, lw=0)
-        for series, width in ((low, 1.0), (middle, 2.4), (high, 1.0)):
-            panel.plot(series.steps, series.values, color=colour, lw=width)
+        for (share, series), width in zip(lines.items(), (1.0, 2.4, 1.0), strict=True):
+            panel.plot(series.steps, series.values, color=colour, lw=width, label=share)
         unit = each.about["layers"][len(each.layers) - 2]["typical_unit"]
         panel.set_title(f"{name}: unit {unit} of {layer}")
         shown.append((panel, lines, colour))
