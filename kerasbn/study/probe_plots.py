@@ -114,7 +114,7 @@ def _landscape(found: Sequence[Probes]) -> Figure:
         for panel, quantity in zip(panels, ("loss_after", "change"), strict=False):
             group = [each.series(NETWORK, quantity, size) for size in each.step_sizes]
             _band(panel, group, colour, name, middle=False, positive=True)
-        _line(panels[0], each.series(NETWORK, "loss"), colour, "")
+        _line(panels[0], each.series(NETWORK, "loss"), colour, name)
         _line(panels[2], each.series(NETWORK, "smoothness"), colour, name)
     low, high = found[0].step_sizes[0], found[0].step_sizes[-1]
     panels[0].set_title(
