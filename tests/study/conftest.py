@@ -67,3 +67,13 @@ def swept(few_digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
         results[each.name] = Result(status, {} if diverged else figures, counts, "0")
     write_table(path, study.configurations, results, study.grid.axes)
     return path
+
+
+@pytest.fixture(scope="session")
+def looked_into(
+    few_digits: Digits, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Comparison]:
+    """A comparison with probes that has seen enough to answer, and the folder its runs are in."""
+    root = tmp_path_factory.mktemp("looked") / "saved_models"
+    network, training = NetworkSettings(hidden=(12, 9)), TrainingSettings(epochs=3, seed=1)
+    return root, compare(network, few_digits, training, quiet=True, probe=True, root=root)
