@@ -8,6 +8,7 @@ from kerasbn.runs import Run
 from kerasbn.study.probes import NETWORK, Probes, Series, has_probes, read_probes
 
 VANISHED, EXPLODED = 1e-2, 1e2  # the first layer's gradient over the last layer's
+MANY = 10  # from here on "times" is easier to read than "%"
 FLAT = 0.5  # so much of the other network's gradient is worth a word
 
 
@@ -239,7 +240,11 @@ def _is_pair(found: Sequence[Probes]) -> bool:
 
 def _percent(found: Sequence[Probes], shares: Sequence[float]) -> str:
     names = names_of(found)
-    return _listed([f"{_figure(100 * v)} % {name}" for v, name in zip(shares, names, strict=True)])
+    return _listed([f"{_share(v)} {name}" for v, name in zip(shares, names, strict=True)])
+
+
+def _share(value: float) -> str:
+    return f"{_figure(value)} times" if value >= MANY else f"{_figure(100 * value)} %"
 
 
 _TELLERS: dict[str, Callable[[Sequence[Probes]], str]] = {

@@ -1,6 +1,10 @@
 """How fast `kerasbn compare` is beside plain Keras, and how light `kerasbn --help` is.
 
     python tests/benchmarks/speed.py --data-dir FOLDER [--pairs 3] [--epochs 10] [--seeds 8]
+    python tests/benchmarks/speed.py --data-dir FOLDER --probe
+
+With `--probe` it measures what probes cost instead: `kerasbn compare` with them over the same
+without.
 
 Every figure is a ratio of two processes that ran one after the other, repeated in turn; medians
 over the pairs are what to quote; processor time is what other work on the machine changes least. An
@@ -78,9 +82,12 @@ def plain(data_dir: str, epochs: int, pixels: str, folder: str) -> Measured:
     return Measured(ended.seconds, seconds, ended.memory, ended.processor)
 
 
-def ours(data_dir: str, epochs: int, seeds: int | None, folder: str) -> Measured:
+def ours(
+    data_dir: str, epochs: int, seeds: int | None, folder: str, *, probe: bool = False
+) -> Measured:
     """`kerasbn compare`, of one pair or of many seeds."""
     arguments = ["compare", "--data-dir", data_dir, "--epochs", str(epochs)]
+    arguments += ["--probe"] if probe else []
     arguments += [] if seeds is None else ["--seeds", str(seeds)]
     ended = run([sys.executable, "-m", "kerasbn", *arguments], folder)
     ends = ended.came[1::2]  # a line for each network, or for the mean of each kind
@@ -99,6 +106,30 @@ def help_ratio(pairs: int, folder: str) -> list[float]:
     return ratios
 
 
+def probe_ratios(
+    data_dir: str, pairs: int, epochs: int, seeds: int | None, folder: str
+) -> dict[str, list[float]]:
+    """`kerasbn compare --probe` over `kerasbn compare`, pair by pair, which first in turn."""
+    ratios: dict[str, list[float]] = {"probe: whole process": [], "probe: processor time": []}
+    for i in range(pairs):
+        order = (False, True) if i % 2 else (True, False)
+        found = {each: ours(data_dir, epochs, seeds, folder, probe=each) for each in order}
+        off, on = found[False], found[True]
+        ratios["probe: whole process"].append(on.seconds / off.seconds)
+        ratios["probe: processor time"].append(on.processor / off.processor)
+        show(
+            f"pair {i + 1}: process {off.seconds:.1f} s and {on.seconds:.1f} s, processor "
+            f"{off.processor:.1f} s and {on.processor:.1f} s (without and with probes)"
+        )
+    return ratios
+
+
+def tell(ratios: dict[str, list[float]]) -> None:
+    """Print the medians."""
+    for name, values in ratios.items():
+        show(f"{name}: median {statistics.median(values):.2f} (of {len(values)})")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -106,12 +137,17 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, help="as many pairs of ours against one of theirs")
+    parser.add_argument("--probe", action="store_true", help="what probes cost")
     parser.add_argument("--pixels", choices=["float32", "uint8"], default="float32")
     options = parser.parse_args()
     data_dir = str(Path(options.data_dir).resolve())
     ratios: dict[str, list[float]] = {
         name: [] for name in ("steady epoch", "whole process", "processor time", "peak memory")
     }
+    if options.probe:
+        with tempfile.TemporaryDirectory() as folder:
+            tell(probe_ratios(data_dir, options.pairs, options.epochs, options.seeds, folder))
+        return
     with tempfile.TemporaryDirectory() as folder:
         ratios["help / import click"] = help_ratio(15, folder)
         for i in range(options.pairs):
@@ -128,8 +164,7 @@ def main() -> None:
                 f"processor {rival.processor:.1f} s and {mine.processor:.1f} s, "
                 f"memory {rival.memory:.0f} MB and {mine.memory:.0f} MB (plain Keras, kerasbn)"
             )
-    for name, values in ratios.items():
-        show(f"{name}: median {statistics.median(values):.2f} (of {len(values)})")
+    tell(ratios)
 
 
 def show(line: str) -> None:
