@@ -1,6 +1,7 @@
 """An experiment: networks trained side by side on the same batches, a run kept of each."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from kerasbn.study.plots import draw_curves, save_figure
 from kerasbn.study.probe_plots import save_pictures
 from kerasbn.study.probes import write_probes
 from kerasbn.study.provenance import data_of, versions
-from kerasbn.training.batch_mates import batch_mates
+from kerasbn.training.batch_mates import Answered, batch_mates
 from kerasbn.training.callbacks import Measure, StopOnInterrupt, View
 from kerasbn.training.device import choose_device
 from kerasbn.training.learners import Ensemble, Learner, Solo, compile_network
@@ -157,6 +158,7 @@ def train(
                 with tf.device(where.name):
                     learners = _learners(members, networks, own)
                 fit(learners, digits, schedule, watching, where.name)
+        answers = _answers_in_batches(stack, networks, measure.weights, probed, digits)
         # The first member's run is the one that finished last, so that it is the newest.
         for each, folder in reversed(list(zip(members, folders, strict=True))):
             stopped = stop.interrupted and measure.epochs < schedule.epochs
@@ -173,9 +175,7 @@ def train(
             }
             _finish(folder.path, networks[each.key], measure.weights.get(each.key), record)
             for probe in (probe for probe in probes if probe.key == each.key):
-                answered = []
-                if each.key in measure.weights:
-                    answered = batch_mates(networks[each.key], digits.test)
+                answered = answers[each.key].result() if each.key in answers else []
                 write_probes(
                     folder.path, probe.readings(), probe.about(), [a._asdict() for a in answered]
                 )
@@ -203,6 +203,24 @@ def _learners(
         else Ensemble({key: networks[key] for key in keys}, [own[key] for key in keys])
         for keys in alike.values()
     ]
+
+
+def _answers_in_batches(
+    stack: ExitStack,
+    networks: Mapping[str, keras.Model],
+    weights: Mapping[str, list[Any]],
+    probed: Sequence[str],
+    digits: Digits,
+) -> dict[str, Future[list[Answered]]]:
+    """How the probed networks answer in batches, if they were trained so far; beside what else."""
+    if not probed:
+        return {}
+    pool = stack.enter_context(ThreadPoolExecutor(len(probed)))
+    return {
+        key: pool.submit(batch_mates, networks[key], weights[key], digits.test)
+        for key in probed
+        if key in weights
+    }
 
 
 def _writers(folder: Path, tensorboard: bool) -> list[keras.callbacks.Callback]:

@@ -39,15 +39,21 @@ class Answered(NamedTuple):
 
 
 def batch_mates(
-    network: keras.Model, digits: Split, sizes: Sequence[int] = SIZES
+    network: keras.Model,
+    weights: Sequence[np.ndarray],
+    digits: Split,
+    sizes: Sequence[int] = SIZES,
 ) -> list[Answered]:
     """Answer all digits in batches of several sizes and orders, with moving and batch statistics.
 
     Args:
         network: from images to logits; it stays as it is.
+        weights: what it answers with, as `get_weights` gives them.
         digits: what to answer, each once in each arrangement.
         sizes: of the batches; those larger than there are digits are left out.
     """
+    network = keras.models.clone_model(network)  # this may be a thread beside others
+    network.set_weights(weights)
     rng = np.random.default_rng(0)
     shuffled, otherwise = (rng.permutation(len(digits)) for _ in range(2))
     orders = {"shuffled": otherwise, "sorted": np.argsort(digits.labels, kind="stable")}

@@ -6,6 +6,7 @@ weights out and looks at them with digits of its own. What is measured is define
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,7 +86,9 @@ class _Before:
 class Probe(keras.callbacks.Callback):
     """Looks into one network at chosen steps of its training.
 
-    It looks until the network's loss is no longer finite, that once included.
+    It looks until the network's loss is no longer finite, that once included. It works in a thread
+    of its own and on a copy of the network, while the training goes on; one look at most waits, so
+    that no more than one set of weights is held.
 
     Args:
         key: the network's, among those that train side by side.
@@ -110,6 +113,10 @@ class Probe(keras.callbacks.Callback):
         self._schedule, self._steps = schedule, frozenset(steps)
         digits = probing_digits(train)
         self._digits = len(digits)
+        network = keras.models.clone_model(network)  # layers are not made for two threads at once
+        self._device = tf.constant(0).device
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"probe-{key}")
+        self._busy: Future[None] | None = None
         self._open = OpenNetwork(network, digits)
         self._blocks: list[Block] = self._open.blocks
         self._around = Surroundings(network, self._blocks, digits, schedule.batch_size)
@@ -136,7 +143,9 @@ class Probe(keras.callbacks.Callback):
             self._at_step(self._done[batch + 1])
 
     def on_train_end(self, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's call
-        """Close the log."""
+        """Wait for the last look, and close the log."""
+        self._wait()
+        self._worker.shutdown()
         if self._writer:
             self._writer.close()
 
@@ -170,10 +179,22 @@ class Probe(keras.callbacks.Callback):
         }
 
     def _at_step(self, step: int) -> None:
-        if not self._finite or (step not in self._steps and step - 1 not in self._steps):
+        if step in self._steps or step - 1 in self._steps:
+            weights = self.model.all_weights()[self.key]
+            self._wait()
+            self._busy = self._worker.submit(self._take, step, weights)
+
+    def _wait(self) -> None:
+        """Wait for the look under way, and raise what it raised."""
+        if self._busy is not None:
+            self._busy.result()
+
+    def _take(self, step: int, weights: Weights) -> None:
+        """All that is to be read at a step."""
+        if not self._finite:
             return
-        weights = self.model.all_weights()[self.key]
-        with np.errstate(all="ignore"):  # of a network that is no longer finite
+        # The device and NumPy's manners are a thread's own; figures may be no longer finite.
+        with tf.device(self._device), np.errstate(all="ignore"):
             found = self._after_step(weights)
             if step in self._steps:
                 found += self._look(step, weights)

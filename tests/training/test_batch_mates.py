@@ -17,7 +17,7 @@ Trained = tuple[keras.Model, Split, list[Answered]]
 def trained(few_digits: Digits) -> Trained:
     network = compile_network(mlp(hidden=(12, 9)), TrainingSettings())
     network.fit(few_digits.train.images, few_digits.train.labels, epochs=4, verbose=0)
-    return network, few_digits.test, batch_mates(network, few_digits.test)
+    return network, few_digits.test, batch_mates(network, network.get_weights(), few_digits.test)
 
 
 def chosen(found: list[Answered], statistics: str, size: int, order: str) -> Answered:
@@ -67,19 +67,22 @@ def test_the_batch_decides_with_its_own_statistics(trained: Trained, size: int) 
 
 
 def test_without_normalization_there_is_only_one_way_to_answer(few_digits: Digits) -> None:
-    found = batch_mates(mlp(bn=False, hidden=(12,)), few_digits.test)
+    network = mlp(bn=False, hidden=(12,))
+    found = batch_mates(network, network.get_weights(), few_digits.test)
     assert {row.statistics for row in found} == {"moving"}
     assert all(row.changed == 0 for row in found)
 
 
 def test_few_digits_make_small_batches(few_digits: Digits) -> None:
     test = Split(few_digits.test.images[:5], few_digits.test.labels[:5])
-    assert {row.batch_size for row in batch_mates(mlp(hidden=(4,)), test)} == {1, 2}
+    network = mlp(hidden=(4,))
+    found = batch_mates(network, network.get_weights(), test)
+    assert {row.batch_size for row in found} == {1, 2}
 
 
 def test_the_network_stays_as_it_is(few_digits: Digits) -> None:
     network = mlp(hidden=(4,))
     before = network.get_weights()
-    batch_mates(network, few_digits.test)
+    batch_mates(network, network.get_weights(), few_digits.test)
     for one, other in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
