@@ -23,7 +23,7 @@ from kerasbn.training.callbacks import Logs
 from kerasbn.training.landscape import STEP_SIZES, Landscape, Surroundings, Weights
 
 DIGITS = 1000  # of the training set, shown to every network at every probe
-REGULAR = 20  # probes over the whole training, beside the early ones
+REGULAR = 10  # probes over the whole training, beside the early ones
 NETWORK = "network"  # stands for a layer's name where a quantity is the whole network's
 
 # Activation -> the ends of its range, where its slope vanishes.
@@ -55,7 +55,7 @@ def probe_steps(total: int) -> tuple[int, ...]:
     """After how many batches to look, in a training of `total` batches.
 
     Dense at first, where gradients vanish and statistics settle: 0, 1, 2, 5, 10, 20, 50, ... until
-    that is as sparse as a twentieth of the training; from there on every twentieth, and the end.
+    that is as sparse as a tenth of the training; from there on every tenth, the end among them.
     """
     regular = [round(total * i / REGULAR) for i in range(1, REGULAR + 1)]
     early = [first * 10**power for power in range(len(str(total))) for first in (1, 2, 5)]
