@@ -5,16 +5,17 @@ after their nodes; one Gemm or Conv with its bias per linear layer; nothing that
 Order and names follow from the graph alone, so the same network gives the same bytes.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
 import onnx
 
-from kerasbn.deploy import fuse, simplify
-from kerasbn.deploy.convert import layer_of
+from kerasbn.deploy import fuse, layout, products, simplify
 from kerasbn.deploy.onnx_graph import Graph, Node, infer_shapes
 from kerasbn.deploy.subgraphs import rename_inside, rename_outside
+from kerasbn.deploy.tracing import layer_of
 
 PASSES: tuple[Callable[[Graph], bool], ...] = (
     simplify.drop_idle,
@@ -24,11 +25,26 @@ PASSES: tuple[Callable[[Graph], bool], ...] = (
     simplify.merge_equal,
     simplify.drop_unused,
     fuse.flatten,
+    products.einsum,
     fuse.gemm,
+    products.bias_ahead_of_split,
+    products.bias_behind_product,
+    layout.unsqueeze_behind_transpose,
+    layout.squeeze_ahead_of_transpose,
+    layout.squeeze_ahead_of_convolution,
+    layout.drop_squeeze_of_unsqueeze,
+    layout.reduction_ahead_of_transpose,
+    products.drop_zero_state,
     fuse.kernel_ahead_of_layout,
     fuse.bias,
     fuse.clip,
 )
+
+# What Keras calls the operation that changes a tensor's type.
+_CAST = re.compile(r"(cast(_\d+)?)?")
+
+# Operations that are no part of the layer before them.
+_OWN = ("Cast", "Mul", "Div", "Add", "Sub", "BatchNormalization")
 
 # The names constants have by the operation that reads them and the place they have there.
 _ROLES = {
@@ -37,6 +53,9 @@ _ROLES = {
     ("ConvTranspose", 1): "weight", ("ConvTranspose", 2): "bias",
     ("Max", 0): "lower", ("Max", 1): "lower", ("Min", 0): "upper", ("Min", 1): "upper",
     ("Clip", 1): "lower", ("Clip", 2): "upper",
+    ("Einsum", 1): "weight", ("LSTM", 1): "weight", ("LSTM", 2): "recurrent_weight",
+    ("LSTM", 3): "bias", ("GRU", 1): "weight", ("GRU", 2): "recurrent_weight", ("GRU", 3): "bias",
+    ("RNN", 1): "weight", ("RNN", 2): "recurrent_weight", ("RNN", 3): "bias",
     ("Gather", 0): "weight", ("PRelu", 1): "slope", ("Reshape", 1): "shape",
 }  # fmt: skip
 
@@ -68,7 +87,7 @@ def settle(graph: Graph) -> None:
 def rename(graph: Graph, layers: set[str]) -> None:
     """Name every node after its layer, and every tensor and constant after its node."""
     give_outputs_their_own(graph)
-    names = node_names(graph.nodes, layers)
+    names = node_names(graph, layers)
     tensors = {port.tensor: port.name for port in graph.inputs}
     tensors |= {port.tensor: port.name for port in graph.outputs}
     taken = set(tensors.values())
@@ -78,7 +97,8 @@ def rename(graph: Graph, layers: set[str]) -> None:
                 tensors[output] = _free(name if at == 0 else f"{name}:{at}", taken)
         for at, read in enumerate(node.reads()):
             if read in graph.constants and read not in tensors:
-                role = _ROLES.get((node.op, at), f"constant_{at}")
+                role = "bias" if is_bias(graph, node) else _ROLES.get((node.op, at))
+                role = role or f"constant_{at}"
                 tensors[read] = _free(f"{name}.{role}", taken)
     for node, name in names.items():
         node.name = name
@@ -96,6 +116,12 @@ def rename(graph: Graph, layers: set[str]) -> None:
     graph.__post_init__()
 
 
+def is_bias(graph: Graph, node: Node) -> bool:
+    """Whether a node adds a constant to a product that has no bias of its own."""
+    made = graph.producer(node.inputs[0]) if node.op == "Add" else None
+    return made is not None and made.op in ("MatMul", "Einsum")
+
+
 def give_outputs_their_own(graph: Graph) -> None:
     """Let every output be a tensor of its own, by an Identity where two would share one."""
     own = {port.tensor for port in graph.inputs} | set(graph.constants)
@@ -111,21 +137,58 @@ def give_outputs_their_own(graph: Graph) -> None:
     graph.__post_init__()
 
 
-def node_names(nodes: list[Node], layers: set[str]) -> dict[Node, str]:
-    """A name for each node: its layer's, with the operation where a layer has several nodes."""
-    paths = {node: _path(node, layers) for node in nodes}
-    count = Counter(paths.values())
+def node_names(graph: Graph, layers: set[str]) -> dict[Node, str]:
+    """A name for each node: its layer's, with the operation where a layer has several nodes.
+
+    A Cast that belongs to no layer is called after what it casts and to which type, such as
+    `image_to_float`; an Identity, after the output it makes.
+    """
+    paths = _paths(graph, layers)
+    given = {node: _purpose(graph, node, paths) for node in graph.nodes}
+    count = Counter(paths[node] for node in graph.nodes if not given[node])
     taken: set[str] = set()
-    return {
-        node: _free(
-            path if path and count[path] == 1 else f"{path}/{node.op}" if path else node.op, taken
-        )
-        for node, path in paths.items()
-    }
+    names = {}
+    for node, path in paths.items():
+        name = path if path and count[path] == 1 else f"{path}/{node.op}" if path else node.op
+        names[node] = _free(given[node] or name, taken)
+    return names
+
+
+def _purpose(graph: Graph, node: Node, paths: dict[Node, str]) -> str:
+    """What a node is for that belongs to no layer; empty for all others."""
+    if node.op == "Identity":
+        return next((port.name for port in graph.outputs if port.tensor == node.output), "")
+    if node.op != "Cast" or not _CAST.fullmatch(paths[node].rpartition("/")[2]):
+        return ""
+    made = graph.producer(node.inputs[0])
+    ports = [port.name for port in graph.inputs if port.tensor == node.inputs[0]]
+    source = paths[made] if made is not None else next(iter(ports), "")
+    kind = onnx.TensorProto.DataType.Name(node.attributes["to"]).lower()
+    return f"{source}_to_{kind}" if source else ""
+
+
+def _paths(graph: Graph, layers: set[str]) -> dict[Node, str]:
+    """The layer each node belongs to, as a path.
+
+    It is told by the node's name, or else by those of the tensors at it. What a converter puts
+    between layers, such as a change of layout, belongs to the layer it comes from, or goes to; not
+    so what may be a normalization, which is to be seen.
+    """
+    paths = {node: _path(node, layers) for node in graph.nodes}
+    for node in graph.nodes:
+        before = (graph.producer(name) for name in node.reads())
+        if not paths[node] and node.op not in _OWN:
+            path = next((paths[made] for made in before if made and paths[made]), "")
+            both = node.attributes.get("direction") in (b"bidirectional", "bidirectional")
+            paths[node] = path.rpartition("/")[0] if both and "/" in path else path
+    for node in reversed(graph.nodes):
+        after = (reader for made in node.outputs for reader in graph.readers(made))
+        if not paths[node] and node.op not in _OWN:
+            paths[node] = next((paths[reader] for reader in after if paths[reader]), "")
+    return paths
 
 
 def _path(node: Node, layers: set[str]) -> str:
-    """The layer a node belongs to, by its name or else by those of the tensors at it."""
     known = (layer_of(name, layers)[0] for name in (node.name, *node.outputs, *node.inputs[1:]))
     return next(filter(None, known), "")
 

@@ -1,8 +1,8 @@
 """A checksum of an exported file within itself, so that a flipped bit is found and not answered.
 
-It stands in the file's metadata, after the size of the file. A file of another size was changed by
-a tool that knew what it did, such as an optimizer, and is left to that. A flip within the
-checksum's own entry may go unseen, where it does no harm.
+It stands in the file's metadata, after the size of the file. A file of another size was written by
+another tool, such as an optimizer, and is left to that; a flip that makes a file look so is in the
+checksum's own entry, where it does no harm.
 """
 
 import hashlib
@@ -21,20 +21,26 @@ def with_checksum(content: bytes) -> bytes:
     return content.replace(PLACEHOLDER.encode(), found.encode())
 
 
-def check_whole(path: Path) -> None:
-    """Raise `InputError` if a file has a checksum for its size and is not what it says."""
-    if not path.is_file():
-        return
+def is_altered(path: Path) -> bool | None:
+    """Whether a file is other than kerasbn wrote it; None if it has no checksum for its size."""
     content = path.read_bytes()
     at = content.rfind(KEY.encode())
     # Between the key and its value stand the two bytes that protocol buffers need.
     start = at + len(KEY) + 2
-    noted = content[start : start + len(PLACEHOLDER)]
+    end = start + len(PLACEHOLDER)
+    noted = content[start:end]
     if at < 0 or not noted.startswith(f"{len(content):0{_SIZE}} ".encode()):
-        return
-    blank = content[:start] + PLACEHOLDER.encode() + content[start + len(PLACEHOLDER) :]
-    if noted[_SIZE + 1 :] != hashlib.sha256(blank).hexdigest().encode():
+        return None
+    sums = hashlib.sha256()
+    for part in (memoryview(content)[:start], PLACEHOLDER.encode(), memoryview(content)[end:]):
+        sums.update(part)
+    return noted[_SIZE + 1 :] != sums.hexdigest().encode()
+
+
+def check_whole(path: Path) -> None:
+    """Raise `InputError` if a file is other than kerasbn wrote it."""
+    if path.is_file() and is_altered(path):
         raise expected(
-            path, "a damaged file (its checksum does not hold)", "a whole ONNX network",
-            "export or copy it anew",
+            path, "a file that was altered or damaged (its checksum does not hold)",
+            "an ONNX network as it was exported", "export or copy it anew",
         )  # fmt: skip

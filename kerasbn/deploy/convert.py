@@ -12,6 +12,7 @@ import onnx
 import tensorflow as tf
 
 from kerasbn.deploy.onnx_graph import Graph, read_graph
+from kerasbn.deploy.tracing import all_layer_names, layer_of, structure, trace
 from kerasbn.errors import InputError, expected
 
 # What tf2onnx 1.17 can write, from the first with a per-axis Softmax.
@@ -34,12 +35,11 @@ def convert(model: keras.Model, opset: int = OPSET) -> Graph:
     """
     if opset not in OPSETS:
         raise expected(f"--opset {opset}", opset, f"{OPSETS[0]} to {OPSETS[-1]}")
-    inputs = port_names(_structure(model, "input"), model)
-    outputs = port_names(_structure(model, "output"), model, inputs)
-    function = _function(model)
+    inputs = port_names(structure(model, "input"), model)
+    outputs = port_names(structure(model, "output"), model, inputs)
     try:
-        with _inlined(), _silent():
-            traced = function.get_concrete_function()
+        with _silent():
+            traced = trace(model)
     except Exception as error:
         raise _refusal(model, error) from error
     graph = read_graph(_tf2onnx(model, traced, opset))
@@ -75,70 +75,8 @@ def port_names(
     return names
 
 
-def layer_of(tensorflow_name: str, layers: set[str]) -> tuple[str, str]:
-    """The layer a TensorFlow operation belongs to, as a path, and what is left of its name.
-
-    Keras enters the scope of a layer's name twice at every call, to build and to call it, and
-    TensorFlow makes the second entry unique: ``mnist_1/dense_1_3/MatMul`` is the second call of
-    the layer ``dense_1``, if there is one, in the model ``mnist``.
-    """
-    parts = tensorflow_name.split("/")
-    path: list[str] = []
-    for part in parts[1:-1]:
-        name = part.rpartition("_")[0]
-        if name not in layers:
-            break
-        path.append(name)
-    return "/".join(path), "/".join(parts[len(path) + 1 :])
-
-
-def all_layer_names(model: keras.Model) -> set[str]:
-    """The names of all layers, those within layers included."""
-    return {layer.name for layer in model._flatten_layers(include_self=False)}
-
-
-def _structure(model: keras.Model, side: str) -> Any:  # noqa: ANN401 - nested tensors
-    """The model's `input` or `output` as nested as it was given, nothing if it has none."""
-    tensors = getattr(model, f"{side}s", None) or []
-    # A Sequential has one of each, and no attribute of its own for their nesting.
-    return tensors if isinstance(model, keras.Sequential) or not tensors else getattr(model, side)
-
-
 def _layer_name(tensor: Any) -> str:  # noqa: ANN401 - a KerasTensor
     return str(tensor._keras_history.operation.name)
-
-
-def _function(model: keras.Model) -> Any:  # noqa: ANN401 - a tf.function
-    structure = _structure(model, "input")
-    tensors = keras.tree.flatten(structure)
-    signature = [
-        tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=f"input_{at}")
-        for at, tensor in enumerate(tensors)
-    ]
-
-    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow ships no types
-    def predict(*arrays: Any) -> Any:  # noqa: ANN401 - symbolic tensors
-        packed = keras.tree.pack_sequence_as(structure, list(arrays))
-        # No `training=False`: it would overrule a layer's own training=True, which folding minds.
-        outputs = model(arrays[0] if isinstance(model, keras.Sequential) else packed)
-        return keras.tree.flatten(outputs)
-
-    return predict
-
-
-@contextmanager
-def _inlined() -> Iterator[None]:
-    """Trace functions within layers in place, not as calls.
-
-    Keras compiles grouped convolutions by a `tf.function` of their own, which tf2onnx would leave
-    as a call of a function that no file defines.
-    """
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
 
 
 @contextmanager
@@ -170,7 +108,8 @@ def _tf2onnx(model: keras.Model, traced: Any, opset: int) -> onnx.ModelProto:  #
     """What tf2onnx makes of a traced function.
 
     Its own entry point, `convert.from_function`, copies the whole graph before each of its
-    optimizers, and merges equal nodes in the order of a set, which changes from process to process.
+    optimizers, merges equal nodes in the order of a set, which changes from process to process, and
+    makes a dozen nodes of an Einsum.
     """
     from tf2onnx import optimizer, tf_loader, tfonnx  # takes seconds, and only this needs it
 
@@ -181,7 +120,6 @@ def _tf2onnx(model: keras.Model, traced: Any, opset: int) -> onnx.ModelProto:  #
         "loops": optimizer.LoopOptimizer,
         "identity": optimizer.IdentityOptimizer,
         "pairs": optimizer.BackToBackOptimizer,
-        "einsum": optimizer.EinsumOptimizer,
     }
     inputs, outputs = (
         [tensor.name for tensor in tensors if tensor.dtype != tf.resource]
@@ -277,13 +215,13 @@ def _named(graph: Graph, inputs: dict[str, str], outputs: list[str], model: kera
     graph.inputs = [
         replace(port, name=name, shape=_axes(tensor, name))
         for port, name, tensor in zip(
-            made, inputs.values(), keras.tree.flatten(_structure(model, "input")), strict=True
+            made, inputs.values(), keras.tree.flatten(structure(model, "input")), strict=True
         )
     ]
     graph.outputs = [
         replace(port, name=name, shape=_axes(tensor, name))
         for port, name, tensor in zip(
-            graph.outputs, outputs, keras.tree.flatten(_structure(model, "output")), strict=True
+            graph.outputs, outputs, keras.tree.flatten(structure(model, "output")), strict=True
         )
     ]
     return graph

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.deploy.session import Session
-from kerasbn.errors import InputError
+from kerasbn.errors import InputError, expected
 
 Array = NDArray[Any]
 Arrays = list[Array]
@@ -22,10 +22,15 @@ LARGEST_BATCH = 256
 # Rounding by other kernels for other shapes may move an answer by this part of the largest one, or
 # by this many roundings of a coarser type.
 ALLOWED, _ROUNDINGS = 1e-5, 16
-# All batch sizes are tried if they take no longer than this; otherwise the likeliest to differ:
-# few, and the neighbours of the powers of two, where kernels change.
+# All batch sizes are tried if they take no longer than this. Otherwise those first that are likely
+# to differ: few, the powers of two, where kernels change, and their neighbours.
 SECONDS = 20.0
-_LIKELY = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256)
+_FIRST = (
+    *(1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 32, 33, 64, 128, 256),
+    *(6, 15, 63, 65, 127, 129, 255, 48, 96, 100, 192),
+)
+
+MATES = "other batch-mates"
 
 Cause = Literal["", "rounding", "batch statistics", "randomness"]
 
@@ -56,12 +61,30 @@ class Determinism:
         cause: why answers differ; empty if they don't.
         batch_sizes: the batch sizes that were tried.
         allowed: how large a relative difference may be that is rounding.
+        fixed: whether the file takes this one batch size only.
     """
 
     deviations: tuple[Deviation, ...]
     cause: Cause
     batch_sizes: tuple[int, ...]
     allowed: float
+    fixed: bool
+
+    @property
+    def tried(self) -> str:
+        """The batch sizes that were tried, and what was done at the largest, in words."""
+        sizes, largest = self.batch_sizes, self.batch_sizes[-1]
+        if self.fixed:
+            said = f"batch size {largest}, the only one it takes"
+        else:
+            left = LARGEST_BATCH - len(sizes)
+            said = f"batch size{'s' * (len(sizes) > 1)} {in_ranges(sizes)}"
+            said += f" ({left} of 1-{LARGEST_BATCH} were not tried)" if left else ""
+        others = [d.circumstance for d in self.deviations[1:] if d.circumstance != MATES]
+        said += f"; at {largest}: {', '.join(others)}"
+        if len(others) < len(self.deviations) - 1:
+            said += f"; at {largest if self.fixed else half_of(largest)}: {MATES}"
+        return said
 
     @property
     def bit_equal(self) -> bool:
@@ -86,25 +109,26 @@ def measure(path: Path, inputs: Arrays, seconds: float = SECONDS) -> Determinism
     """
     session = Session(path, threads=1)
     fixed = session.inputs[0].shape[0] if session.inputs[0].shape else None
-    count = len(inputs[0]) if fixed is None else fixed
+    if fixed is not None:
+        inputs = [np.resize(array, (fixed, *array.shape[1:])) for array in inputs]
+    _check_rows(session, [array[: fixed or 2] for array in inputs])
     if fixed is None:
         count = _affordable(session, inputs, seconds)
-    inputs = [array[:count] for array in inputs]
-    start = time.monotonic()
-    first = _one_by_one(session, inputs) if fixed is None else session.run(inputs)
-    took = (time.monotonic() - start) / count
-    sizes = (count,) if fixed is not None else _sizes(count, took, seconds)
+        inputs = [array[:count] for array in inputs]
+        start = time.monotonic()
+        first = _one_by_one(session, inputs)
+        sizes = _sizes(count, (time.monotonic() - start) / count, seconds)
+    else:
+        first, sizes = session.run(inputs), (fixed,)
     compare = _Comparison(first)
     found = [
-        compare(f"batch size {size}", slice(0, len(rows[0])), rows)
-        for size, rows in _in_batches(session, inputs, sizes)
+        compare(f"batch size {size}", slice(0, size), session.run([a[:size] for a in inputs]))
+        for size in sizes
     ]
     deviations = [_worst("batch sizes", found)]
-    whole = min(count, sizes[-1])
-    batch = [array[:whole] for array in inputs]
-    together = session.run(batch)
-    same_shape = _Comparison(together)
-    everything = slice(0, whole)
+    batch = [array[: sizes[-1]] for array in inputs]
+    same_shape = _Comparison(session.run(batch))
+    everything = slice(0, sizes[-1])
     backward = [rows[::-1] for rows in session.run([array[::-1] for array in batch])]
     deviations += [
         compare("another order", everything, backward),
@@ -113,9 +137,9 @@ def measure(path: Path, inputs: Arrays, seconds: float = SECONDS) -> Determinism
         same_shape("2 threads", everything, Session(path, threads=2).run(batch)),
         same_shape("another process", everything, _elsewhere(path, batch)),
     ]
-    if count > 1:
-        deviations.append(_with_other_mates(session, inputs))
-    return Determinism(tuple(deviations), _cause(deviations), sizes, _allowed(first))
+    if sizes[-1] > 1:
+        deviations.append(_with_other_mates(session, batch, fixed))
+    return Determinism(tuple(deviations), _cause(deviations), sizes, _allowed(first), bool(fixed))
 
 
 def _cause(deviations: Sequence[Deviation]) -> Cause:
@@ -127,7 +151,7 @@ def _cause(deviations: Sequence[Deviation]) -> Cause:
     by_name = {deviation.circumstance: deviation for deviation in deviations}
     if not by_name["a repeated run"].bit_equal and by_name["a repeated run"].relative > ALLOWED:
         return "randomness"
-    mates = by_name.get("other batch-mates")
+    mates = by_name.get(MATES)
     if mates is not None and mates.relative > ALLOWED:
         return "batch statistics"
     return "" if all(deviation.bit_equal for deviation in deviations) else "rounding"
@@ -144,16 +168,25 @@ def _affordable(session: Session, inputs: Arrays, seconds: float) -> int:
 
 
 def _sizes(count: int, seconds_each: float, seconds: float) -> tuple[int, ...]:
-    everything = range(1, count + 1)
-    if seconds_each * sum(everything) <= seconds:
-        return tuple(everything)
-    chosen: list[int] = []
-    for size in sorted({*(size for size in _LIKELY if size <= count)}):
-        seconds -= size * seconds_each
-        if chosen and seconds < 0:
-            break
-        chosen.append(size)
-    return tuple(chosen)
+    """Batch sizes up to `count`, the likeliest to differ first, as many as fit into the seconds."""
+    chosen = {1}
+    for size in dict.fromkeys((*_FIRST, *range(1, count + 1))):
+        if size <= count and (sum(chosen) + size) * seconds_each <= seconds:
+            chosen.add(size)
+    return tuple(sorted(chosen))
+
+
+def in_ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as text that names each: ``1-9, 16, 17, 32``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(
+        f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
+    )
 
 
 def _one_by_one(session: Session, inputs: Arrays) -> Arrays:
@@ -161,19 +194,27 @@ def _one_by_one(session: Session, inputs: Arrays) -> Arrays:
     return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
 
 
-def _in_batches(
-    session: Session, inputs: Arrays, sizes: tuple[int, ...]
-) -> Iterator[tuple[int, Arrays]]:
-    for size in sizes:
-        yield size, session.run([array[:size] for array in inputs])
+def _check_rows(session: Session, inputs: Arrays) -> None:
+    """Raise `InputError` unless there is a row for each sample, without which none is compared."""
+    count = len(inputs[0])
+    for answer in session.run(inputs):
+        if not answer.ndim or len(answer) != count:
+            raise expected(
+                session.path, f"an answer of shape {answer.shape} to {count} samples",
+                "one with a row for each sample", "give a network with an axis for the batch",
+            )  # fmt: skip
 
 
-def _with_other_mates(session: Session, inputs: Arrays) -> Deviation:
+def _with_other_mates(session: Session, inputs: Arrays, fixed: int | None) -> Deviation:
     """The answer for the first sample, in two batches of one size with nothing else in common."""
-    batches = halves(inputs, len(inputs[0]) if session.inputs[0].shape[0] else None)
-    first, second = (session.run(arrays) for arrays in batches)
+    first, second = (session.run(arrays) for arrays in halves(inputs, fixed))
     alone = _Comparison([rows[:1] for rows in first])
-    return alone("other batch-mates", slice(0, 1), [rows[:1] for rows in second])
+    return alone(MATES, slice(0, 1), [rows[:1] for rows in second])
+
+
+def half_of(count: int) -> int:
+    """How many samples a batch has that are one half of all, and the first of them."""
+    return count // 2 + 1
 
 
 def halves(inputs: Arrays, size: int | None = None) -> tuple[Arrays, Arrays]:
@@ -184,7 +225,7 @@ def halves(inputs: Arrays, size: int | None = None) -> tuple[Arrays, Arrays]:
         size: how many a batch must have; None for half of them. Where that is all of them, the
             second batch is as good as it can be made: the first sample over and over.
     """
-    half = len(inputs[0]) // 2 + 1 if size is None else size
+    half = half_of(len(inputs[0])) if size is None else size
     second = [np.concatenate([array[:1], array[half:]])[:half] for array in inputs]
     fill = [half - len(array) for array in second]
     second = [
@@ -226,7 +267,7 @@ class _Comparison:
         pairs = [(a, b[rows]) for a, b in zip(answers, self.first, strict=True)]
         relative, changed = 0.0, 0
         for (a, b), scale in zip(pairs, self.scale, strict=True):
-            if a.shape != b.shape:
+            if a.shape != b.shape:  # an answer without an axis for the batch
                 return Deviation(circumstance, False, float("inf"), 0)
             if np.issubdtype(a.dtype, np.floating):
                 gap = np.abs(a.astype(np.float64) - b.astype(np.float64))

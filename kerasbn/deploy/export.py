@@ -12,7 +12,7 @@ import onnx
 
 from kerasbn.deploy.canonical import canonical
 from kerasbn.deploy.checksum import KEY, PLACEHOLDER, with_checksum
-from kerasbn.deploy.convert import OPSET, all_layer_names, convert, scaling_paths, with_softmax
+from kerasbn.deploy.convert import OPSET, convert, scaling_paths, with_softmax
 from kerasbn.deploy.faithful import Difference, compare
 from kerasbn.deploy.metadata import Metadata, digest
 from kerasbn.deploy.models import load_network
@@ -20,6 +20,7 @@ from kerasbn.deploy.onnx_graph import write_graph
 from kerasbn.deploy.paths import check_path
 from kerasbn.deploy.residuals import KINDS, Residual, residuals
 from kerasbn.deploy.session import Session
+from kerasbn.deploy.tracing import all_layer_names
 from kerasbn.errors import CheckFailedError, InputError, expected
 from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.inputs import random_inputs

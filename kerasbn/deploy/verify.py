@@ -1,4 +1,4 @@
-"""Is an ONNX file folded, faithful and deterministic? Measured, with a verdict for each."""
+"""Is an ONNX file whole, folded, faithful and deterministic? Measured, with a verdict for each."""
 
 import json
 from collections import Counter
@@ -6,17 +6,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from kerasbn.deploy.checksum import check_whole, is_altered
 from kerasbn.deploy.determinism import LARGEST_BATCH, Determinism, measure
 from kerasbn.deploy.metadata import Metadata, read_metadata
 from kerasbn.deploy.onnx_graph import Graph, read_graph
 from kerasbn.deploy.residuals import KINDS, residuals
+from kerasbn.deploy.samples import samples_for
 from kerasbn.deploy.session import Session
 from kerasbn.errors import CheckFailedError, InputError, expected
-from kerasbn.runs import Run, find_model, find_run
+from kerasbn.runs import Run, find_model, find_run, finite
 from kerasbn.writing import replacing
 
 Array = NDArray[Any]
@@ -33,7 +34,7 @@ class Verdict:
     """One question about a file, answered.
 
     Attributes:
-        name: `folded`, `faithful` or `deterministic`.
+        name: `whole`, `folded`, `faithful` or `deterministic`.
         verdict: `passed`, `failed` or `not checked`.
         reason: what was found, as a sentence with its figures.
         figures: the same as data.
@@ -47,18 +48,19 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verification:
-    """The three verdicts on a file."""
+    """The verdicts on a file."""
 
     path: Path
+    whole: Verdict
     folded: Verdict
     faithful: Verdict
     deterministic: Verdict
     run: Path | None = None
 
     @property
-    def verdicts(self) -> tuple[Verdict, Verdict, Verdict]:
-        """All three, in the order they are told."""
-        return self.folded, self.faithful, self.deterministic
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """All four, in the order they are told."""
+        return self.whole, self.folded, self.faithful, self.deterministic
 
     @property
     def passed(self) -> bool:
@@ -73,7 +75,7 @@ class Verification:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON data."""
-        checks = {verdict.name: asdict(verdict) for verdict in self.verdicts}
+        checks = {verdict.name: finite(asdict(verdict)) for verdict in self.verdicts}
         return {"path": str(self.path), "passed": self.passed, **checks}
 
     def summary(self) -> str:
@@ -89,7 +91,7 @@ def verify(
     inputs: Path | str | Arrays | None = None,
     strict: bool = False,
 ) -> Verification:
-    """Measure whether an ONNX file is folded, faithful and deterministic.
+    """Measure whether an ONNX file is whole, folded, faithful and deterministic.
 
     Args:
         path: the ONNX file.
@@ -103,7 +105,7 @@ def verify(
         InputError: if the file, the network or the inputs cannot be used.
     """
     path = Path(path)
-    session = Session(path)
+    session = open_session(path)
     try:
         model = onnx.load(path)
         graph = read_graph(model)
@@ -114,15 +116,39 @@ def verify(
         ) from error
     properties = {entry.key: entry.value for entry in model.metadata_props}
     metadata = read_metadata(properties)
-    samples = _samples(session, graph, inputs)
+    arrays = samples_for(session, graph, inputs, LARGEST_BATCH)
     keras_network, why_not, run = _network(against, metadata)
     return Verification(
         path,
+        _whole(path),
         _folded(graph, metadata),
-        _faithful(session, graph, keras_network, why_not, samples, metadata),
-        _deterministic(path, model, samples, strict=strict),
+        _faithful(session, graph, keras_network, why_not, arrays, metadata),
+        _deterministic(path, model, arrays, strict=strict),
         run.path if run else None,
     )
+
+
+def open_session(path: Path) -> Session:
+    """The network in a file; what cannot be read is told to be damaged where its checksum says so.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        return Session(path)
+    except InputError:
+        check_whole(path)
+        raise
+
+
+def _whole(path: Path) -> Verdict:
+    altered = is_altered(path)
+    if altered is None:
+        return Verdict("whole", NOT_CHECKED, "it holds no checksum for a file of its size")
+    if altered:
+        said = "the file was altered since kerasbn wrote it: its checksum does not hold"
+        return Verdict("whole", FAILED, said)
+    return Verdict("whole", PASSED, "every byte is as kerasbn wrote it")
 
 
 def _folded(graph: Graph, metadata: Metadata | None) -> Verdict:
@@ -170,16 +196,13 @@ def _faithful(
 def _deterministic(path: Path, model: onnx.ModelProto, samples: Arrays, *, strict: bool) -> Verdict:
     found = measure(path, samples)
     figures = asdict(found) | {"bit_equal": found.bit_equal}
-    sizes = found.batch_sizes
-    tried = f"batch sizes {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch size {sizes[0]}"
-    if len(sizes) not in (1, sizes[-1] - sizes[0] + 1):
-        tried += f" ({len(sizes)} of them)"
-    others = ", ".join(d.circumstance for d in found.deviations[1:])
     if found.bit_equal:
-        return Verdict("deterministic", PASSED, f"bit-equal over {tried}, {others}", figures)
+        return Verdict("deterministic", PASSED, f"bit-equal over {found.tried}", figures)
     passed = found.passed and not strict
     said = _cause_in_words(found, path, samples, model)
-    return Verdict("deterministic", PASSED if passed else FAILED, f"{said}; {tried}", figures)
+    return Verdict(
+        "deterministic", PASSED if passed else FAILED, f"{said}; tried: {found.tried}", figures
+    )
 
 
 def _cause_in_words(found: Determinism, path: Path, samples: Arrays, model: onnx.ModelProto) -> str:
@@ -227,54 +250,6 @@ def _run_at(file: Path) -> Run | None:
         return find_run(str(file.parent))
     except InputError:
         return None
-
-
-def _samples(session: Session, graph: Graph, inputs: Path | str | Arrays | None) -> Arrays:
-    """The samples given, or up to 256 random ones of the right kind, for the inputs in order."""
-    if inputs is None:
-        return random_samples(session, graph, LARGEST_BATCH)
-    if not isinstance(inputs, str | Path):
-        return [np.asarray(array) for array in inputs][: len(session.inputs)]
-    path = Path(inputs)
-    names = [port.name for port in session.inputs]
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in names if name not in file.files]
-            arrays = [] if missing else [file[name][:LARGEST_BATCH] for name in names]
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise expected(
-            path, "a file that is no .npz of arrays", "one array for each input"
-        ) from error
-    if missing or not arrays or any(not array.ndim or not len(array) for array in arrays):
-        raise expected(
-            path, f"no array '{(missing or names)[0]}'", f"arrays named {', '.join(names)}"
-        )
-    return [
-        array.astype(port.kind, copy=False)
-        for array, port in zip(arrays, session.inputs, strict=True)
-    ]
-
-
-def random_samples(session: Session, graph: Graph, count: int, seed: int = 0) -> Arrays:
-    """Pixels for bytes, numbers within every table's range for integers, else standard normals."""
-    random = np.random.default_rng(seed)
-    tables = [
-        len(graph.constants[node.inputs[0]])
-        for node in graph.nodes
-        if node.op == "Gather" and node.inputs[0] in graph.constants
-        and graph.constants[node.inputs[0]].ndim == 2
-    ]  # fmt: skip
-    samples = []
-    for port in session.inputs:
-        shape = (count, *(size or 16 for size in port.shape[1:]))
-        if port.kind is None:
-            raise expected(session.path, f"an input '{port.name}' of no number type", "numbers")
-        if port.kind == np.bool_ or np.issubdtype(port.kind, np.integer):
-            top = min(tables, default=256 if port.kind == np.uint8 else 2)
-            samples.append(random.integers(0, top, shape).astype(port.kind))
-        else:
-            samples.append(random.standard_normal(shape).astype(port.kind))
-    return samples
 
 
 def write_beside(found: Verification) -> None:

@@ -1,16 +1,18 @@
 """Pictures from files, and digits in them brought into the form MNIST's authors gave theirs."""
 
 import io
+import re
 import sys
 import warnings
 from dataclasses import dataclass
 from glob import glob
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from kerasbn.digits.ink import Grey, NoInkError, bounds, extent, find_ink
 from kerasbn.errors import InputError, expected
@@ -18,13 +20,25 @@ from kerasbn.errors import InputError, expected
 Bytes = NDArray[np.uint8]
 Layout = Literal["hw", "hwc", "chw"]
 
-# No others: Pillow hands some, such as EPS, to programs of the system.
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+# What is read, by the name of Pillow's class for it, and how such a file begins. No others: Pillow
+# hands some, such as EPS, to programs of the system.
+_BEGINNINGS = {
+    "Png": rb"\x89PNG\r\n\x1a\n",
+    "Jpeg": rb"\xff\xd8\xff",
+    "Gif": rb"GIF8[79]a",
+    "Bmp": rb"BM",
+    "Tiff": rb"II[*+]\0|MM\0[*+]|II\0[*]|MM[*]\0",
+    "WebP": rb"RIFF....WEBP",
+    "Ppm": rb"P[0-6fy]",
+}
+FORMATS = tuple(kind.upper() for kind in _BEGINNINGS)
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 STDIN = Path("-")
+
+_MOST_PIXELS = 89_478_485  # a quarter of a gigabyte in colour, as Pillow has it
 
 FIELD, BOX = 28, 20  # MNIST: a digit fits into BOX x BOX, and its centre of mass is FIELD's centre
 WORKING_SIZE = 160  # the longer side, in pixels, at which ink is looked for
@@ -61,16 +75,34 @@ def read_picture(source: str | Path | bytes) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            with _opened(content) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise Image.DecompressionBombError
                 return Picture(name, _as_seen(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = f"at most {(Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels"
+        limit = f"at most {_MOST_PIXELS // 10**6} million pixels"
         raise expected(name, "a picture too large to unpack", limit, "make it smaller") from error
-    except UnidentifiedImageError as error:
+    except SyntaxError as error:  # what Pillow raises where a file's head is not what it should be
         raise _no_picture(name, "a file that is no picture") from error
     except Exception as error:  # decoders stumble over damage in any way there is
         reason = " ".join(str(error).split()) or type(error).__name__
         raise _no_picture(name, f"a damaged picture ({reason})") from error
+
+
+def _opened(content: bytes) -> Image.Image:
+    """The picture in the bytes of a file, its pixels not unpacked; its kind is told from its head.
+
+    `Image.open` would load the readers of all common formats to ask each of them.
+
+    Raises:
+        SyntaxError: if it is none of `FORMATS`.
+    """
+    for kind, beginning in _BEGINNINGS.items():
+        if re.match(beginning, content, re.DOTALL):
+            reader = getattr(import_module(f"PIL.{kind}ImagePlugin"), f"{kind}ImageFile")
+            image: Image.Image = reader(io.BytesIO(content))
+            return image
+    raise SyntaxError("no picture")
 
 
 def as_digit(picture: Picture, raw: bool = False) -> Bytes:

@@ -86,7 +86,7 @@ def test_the_mnist_network_is_three_gemms_and_two_relus(make_network: Make, tmp_
     export(make_network("mnist"), tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert [(node.op_type, node.name) for node in graph.node] == [
-        ("Cast", "Cast"),
+        ("Cast", "image_to_float"),
         ("Flatten", "flatten"),
         ("Gemm", "dense_1"),
         ("Relu", "relu_1"),

@@ -1,0 +1,367 @@
+"""`kerasbn verify` as a user types it: what fails, by which name, with which exit code."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from kerasbn import export
+from kerasbn.deploy.checksum import KEY
+from kerasbn.deploy.export import export_file
+from kerasbn.folding.worn import wear_in
+
+Kerasbn = Callable[..., tuple[int, str, str]]
+Edit = Callable[[onnx.ModelProto], None]
+
+RECORD = {
+    "status": "finished", "finished": "2024-01-01T00:00:00Z", "network": {}, "training": {},
+    "data": {"name": "mnist-sample", "digest": "none", "train": 4000, "test": 1000},
+}  # fmt: skip
+
+
+def network(epsilon: float = 1e-3, *, seed: int = 0) -> keras.Model:
+    """Pixels to three classes by two layers, worn in, the same each time."""
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    image = x = keras.Input((4, 4), dtype="uint8", name="image")
+    x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(x))
+    x = layers.BatchNormalization(name="bn", epsilon=epsilon)(layers.Dense(8, name="dense")(x))
+    x = layers.Dense(3, name="logits")(layers.Activation("tanh", name="tanh")(x))
+    model = keras.Model(image, x, name="small")
+    wear_in(model, seed)
+    return model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run `first` and its file `model.onnx`."""
+    folder = tmp_path_factory.mktemp("verify")
+    run = folder / "saved_models/first"
+    run.mkdir(parents=True)
+    network().save(run / "model.keras")
+    (run / "run.json").write_text(json.dumps(RECORD))
+    export_file(run / "model.keras", folder / "model.onnx")
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder of one's own with all of that."""
+    for file in [*made.glob("*.onnx"), *made.glob("saved_models/first/*")]:
+        copy = tmp_path / file.relative_to(made)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def verdicts(out: str) -> dict[str, str]:
+    """The verdict of each line by its name."""
+    lines = [line.split(";")[0].split(":") for line in out.splitlines()[1:]]
+    return {name.strip(): verdict.strip() for name, verdict in lines}
+
+
+ALL_PASSED = dict.fromkeys(("whole", "folded", "faithful", "deterministic"), "passed")
+
+
+def edit(path: str, change: Edit, *, unsigned: bool = True) -> None:
+    """Change a file as another program would, which keeps no checksum."""
+    model = onnx.load(path)
+    change(model)
+    if unsigned:
+        kept = [entry for entry in model.metadata_props if entry.key != KEY]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def nudge(model: onnx.ModelProto) -> None:
+    """Add a thousandth to a weight."""
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == "logits.weight"]
+    weight = numpy_helper.to_array(tensor).copy()
+    weight[0, 0] += np.float32(1e-3)
+    tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
+
+
+def test_a_good_file_passes_and_its_result_is_kept(here: Path, kerasbn: Kerasbn) -> None:
+    code, out, err = kerasbn("verify", "model.onnx")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "model.onnx: passed"
+    assert verdicts(out) == ALL_PASSED
+    assert "bit-equal over batch sizes 1-256; at 256: another order, a repeated run" in out
+    written = json.loads((here / "saved_models/first/verify.json").read_text())
+    code, out, _ = kerasbn("verify", "model.onnx", "--json")
+    assert json.loads(out) == written
+    assert written["passed"]
+
+
+@pytest.mark.parametrize(
+    "against", ["first", "saved_models/first", "saved_models/first/model.keras"]
+)
+def test_the_network_may_be_a_run_or_a_file(against: str, here: Path, kerasbn: Kerasbn) -> None:
+    (here / "saved_models/first/verify.json").unlink(missing_ok=True)
+    code, out, _ = kerasbn("verify", "model.onnx", "--against", against)
+    assert (code, verdicts(out)) == (0, ALL_PASSED)
+    assert (here / "saved_models/first/verify.json").is_file()
+
+
+def test_without_a_network_faithful_is_not_checked(here: Path, kerasbn: Kerasbn) -> None:
+    (here / "saved_models/first").rename(here / "saved_models/other")
+    code, out, _ = kerasbn("verify", "model.onnx")
+    assert (code, verdicts(out)) == (0, ALL_PASSED | {"faithful": "not checked"})
+    assert "the run 'first' is not here; give it with --against" in out
+    network(seed=1).save(here / "saved_models/other/model.keras")
+    (here / "saved_models/other").rename(here / "saved_models/first")
+    code, out, _ = kerasbn("verify", "model.onnx")
+    assert (code, verdicts(out)["faithful"]) == (0, "not checked")
+    assert "the run 'first' has another network by now; see --against" in out
+
+
+@pytest.mark.usefixtures("here")
+def test_a_weight_nudged_by_a_thousandth_is_not_faithful(kerasbn: Kerasbn) -> None:
+    edit("model.onnx", nudge)
+    code, out, err = kerasbn("verify", "model.onnx")
+    assert (code, err) == (1, "kerasbn: model.onnx: is not faithful\n")
+    assert verdicts(out) == ALL_PASSED | {"whole": "not checked", "faithful": "failed"}
+    assert out.splitlines()[0] == "model.onnx: failed"
+
+
+@pytest.mark.usefixtures("here")
+def test_nudged_under_its_old_checksum_it_is_named_as_altered_too(kerasbn: Kerasbn) -> None:
+    edit("model.onnx", nudge, unsigned=False)
+    code, out, err = kerasbn("verify", "model.onnx")
+    assert (code, err) == (1, "kerasbn: model.onnx: is not whole and not faithful\n")
+    assert "the file was altered since kerasbn wrote it" in out
+    code, out, err = kerasbn("infer", "--model", "model.onnx")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "received a file that was altered or damaged (its checksum does not hold)" in err
+
+
+@pytest.mark.usefixtures("here")
+def test_a_normalization_left_in_is_not_folded(kerasbn: Kerasbn) -> None:
+    export(network(), "plain.onnx", fold=False)
+    code, out, err = kerasbn("verify", "plain.onnx", "--against", "first")
+    assert (code, err) == (1, "kerasbn: plain.onnx: is not folded\n")
+    assert verdicts(out) == ALL_PASSED | {"folded": "failed"}
+    assert "1 normalization left (bn/Mul + bn/Add), 1 scaling left" in out
+
+
+@pytest.mark.usefixtures("here")
+def test_a_wrong_epsilon_is_not_faithful(kerasbn: Kerasbn) -> None:
+    export(network(epsilon=1.5e-3), "epsilon.onnx")
+    code, out, err = kerasbn("verify", "epsilon.onnx", "--against", "first")
+    assert (code, err) == (1, "kerasbn: epsilon.onnx: is not faithful\n")
+    assert verdicts(out) == ALL_PASSED | {"faithful": "failed"}
+
+
+@pytest.mark.usefixtures("here")
+def test_batch_statistics_are_not_deterministic(kerasbn: Kerasbn) -> None:
+    x = keras.Input((6,), name="x")
+    y = keras.layers.Dense(4, name="dense")(x)
+    live = keras.Model(x, keras.layers.BatchNormalization(name="live")(y, training=True))
+    live.save("live.keras")
+    export(live, "live.onnx")
+    code, out, err = kerasbn("verify", "live.onnx", "--against", "live.keras")
+    assert (code, err) == (1, "kerasbn: live.onnx: is not deterministic\n")
+    assert verdicts(out) == ALL_PASSED | {"deterministic": "failed"}
+    assert "the answer depends on what else is in the batch, from node 'live/" in out
+
+
+@pytest.mark.usefixtures("here")
+def test_several_failures_are_all_named(kerasbn: Kerasbn) -> None:
+    export(network(epsilon=1.5e-3), "both.onnx", fold=False)
+    code, _, err = kerasbn("verify", "both.onnx", "--against", "first")
+    assert (code, err) == (1, "kerasbn: both.onnx: is not folded and not faithful\n")
+
+
+@pytest.mark.usefixtures("here")
+def test_rounding_fails_with_strict_only(kerasbn: Kerasbn, monkeypatch: pytest.MonkeyPatch) -> None:
+    import kerasbn.deploy.determinism as module
+
+    one_by_one = module._one_by_one
+    monkeypatch.setattr(
+        module, "_one_by_one", lambda *a: [x * np.float32(1 + 5e-7) for x in one_by_one(*a)]
+    )
+    code, out, _ = kerasbn("verify", "model.onnx")
+    assert (code, verdicts(out)) == (0, ALL_PASSED)
+    assert "not bit-equal: rounding of" in out
+    code, out, err = kerasbn("verify", "model.onnx", "--strict")
+    assert (code, err) == (1, "kerasbn: model.onnx: is not deterministic\n")
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("here")
+def test_bit_equal_passes_strict(kerasbn: Kerasbn) -> None:
+    code, out, _ = kerasbn("verify", "model.onnx", "--strict")
+    assert (code, verdicts(out)) == (0, ALL_PASSED)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 4))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
+def test_given_samples_are_asked_for(kind: Any, kerasbn: Kerasbn) -> None:
+    np.savez("samples.npz", image=PIXELS.astype(kind), other=np.zeros(3))
+    code, out, err = kerasbn("verify", "model.onnx", "--inputs", "samples.npz", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["faithful"]["figures"]["samples"] == 5
+    assert "batch sizes 1-5 (251 of 1-256 were not tried)" in found["deterministic"]["reason"]
+
+
+def damaged(path: str) -> None:
+    np.savez_compressed(path, image=PIXELS.astype(np.uint8))
+    content = bytearray(Path(path).read_bytes())
+    content[60] ^= 255
+    Path(path).write_bytes(content)
+
+
+def truncated(path: str) -> None:
+    np.savez(path, image=PIXELS.astype(np.uint8))
+    Path(path).write_bytes(Path(path).read_bytes()[:200])
+
+
+def alone(path: str) -> None:
+    with Path(path).open("wb") as file:
+        np.save(file, PIXELS)
+
+
+SAMPLES: dict[str, tuple[Callable[[str], object], str]] = {
+    "absent": (lambda path: None, "s.npz: received a file that cannot be read (No such file"),
+    "text": (lambda path: Path(path).write_text("hello"), "a file that is no .npz of arrays"),
+    "empty": (lambda path: Path(path).touch(), "a file that is no .npz of arrays"),
+    "an array alone": (alone, "a file that is no .npz of arrays"),
+    "damaged": (damaged, "a file that is no .npz of arrays"),
+    "truncated": (truncated, "a file that is no .npz of arrays"),
+    "pickled objects": (
+        lambda path: np.savez(path, image=np.array([{}, "a"], object)),
+        "a file that is no .npz of arrays of numbers",
+    ),
+    "another name": (
+        lambda path: np.savez(path, picture=PIXELS),
+        "received no array 'image' but picture, expected arrays named image",
+    ),
+    "another rank": (
+        lambda path: np.savez(path, image=PIXELS[..., None]),
+        "array 'image': received the shape (5, 4, 4, 1), expected (any, 4, 4)",
+    ),
+    "another size": (
+        lambda path: np.savez(path, image=PIXELS[:, :3]),
+        "array 'image': received the shape (5, 3, 4), expected (any, 4, 4)",
+    ),
+    "no sample": (lambda path: np.savez(path, image=PIXELS[:0]), "received the shape (0, 4, 4)"),
+    "fractions": (
+        lambda path: np.savez(path, image=PIXELS / 255),
+        "array 'image': received numbers of type float64, expected uint8",
+    ),
+    "words": (
+        lambda path: np.savez(path, image=PIXELS.astype(str)), "received numbers of type <U"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_that_cannot_be_used(name: str, kerasbn: Kerasbn) -> None:
+    write, line = SAMPLES[name]
+    write("s.npz")
+    code, out, err = kerasbn("verify", "model.onnx", "--inputs", "s.npz")
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert line in err
+
+
+def table(path: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> None:
+    """A file of another program: one Gemm from 4 numbers to 3."""
+    w = numpy_helper.from_array(np.eye(4, 3, dtype=np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"], name="dense")], "g",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", kind, [shape[0], 3])], [w],
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_of_another_program_is_measured_too(kerasbn: Kerasbn) -> None:
+    table("other.onnx", ["n", 4])
+    code, out, _ = kerasbn("verify", "other.onnx")
+    wanted = ALL_PASSED | {"whole": "not checked", "faithful": "not checked"}
+    assert (code, verdicts(out)) == (0, wanted)
+    table("fixed.onnx", [2, 4])
+    code, out, _ = kerasbn("verify", "fixed.onnx")
+    assert (code, verdicts(out)) == (0, wanted)
+    assert "bit-equal over batch size 2, the only one it takes; at 2: another order" in out
+
+
+def constant_answer(path: str) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0, name="sum")], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [])],
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path
+    )
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["absent.onnx"], "absent.onnx: received no such file"),
+        (["."], ".: received a folder, expected an ONNX file"),
+        (["empty.onnx"], "empty.onnx: received an empty file"),
+        (["text.onnx"], "text.onnx: received a file that onnxruntime cannot read"),
+        (["cut.onnx"], "cut.onnx: received a file that onnxruntime cannot read"),
+        (["sum.onnx"], "received an answer of shape () to"),
+        (["model.onnx", "--against", "nobody"], "received no run of this name"),
+        (["model.onnx", "--against", "absent.keras"], "absent.keras: received no such file"),
+        (
+            ["model.onnx", "--against", "text.keras"],
+            "text.keras: received a file that is truncated",
+        ),
+        (["model.onnx", "--against", "other.keras"], "expected those of model 'other'"),
+        (["model.onnx", "--agianst", "first"], "No such option '--agianst'"),
+        ([], "Missing argument 'MODEL.onnx'"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], line: str, kerasbn: Kerasbn) -> None:
+    Path("empty.onnx").touch()
+    for name in ("text.onnx", "text.keras"):
+        Path(name).write_text("hello")
+    whole = Path("model.onnx").read_bytes()
+    Path("cut.onnx").write_bytes(whole[: len(whole) // 2])
+    constant_answer("sum.onnx")
+    x = keras.Input((3,), name="x")
+    keras.Model(x, keras.layers.Dense(2)(x), name="other").save("other.keras")
+    code, out, err = kerasbn("verify", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert line in err
+
+
+@pytest.mark.usefixtures("here")
+def test_flipped_bits_are_named_wherever_they_are(kerasbn: Kerasbn) -> None:
+    whole = Path("model.onnx").read_bytes()
+    own = whole.rindex(KEY.encode())
+    dice = np.random.default_rng(0)
+    for at in dice.integers(0, own - 4, 12):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << int(dice.integers(0, 8))
+        Path("flipped.onnx").write_bytes(flipped)
+        code, out, err = kerasbn("verify", "flipped.onnx", "--against", "first")
+        if code == 2:
+            assert (out, err.count("\n")) == ("", 1)
+            assert "altered or damaged" in err
+        else:
+            assert code == 1
+            assert verdicts(out)["whole"] == "failed"
