@@ -124,8 +124,8 @@ def _by_xla(model: keras.Model, packed: Any) -> Any:  # noqa: ANN401 - as above
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{model.name}: TensorFlow cannot compute it in every dtype on this machine "
-            f"({reason}), so it cannot be checked; leave the check out with --no-check, from Python "
-            "check=False"
+            f"({reason}), so it cannot be checked; leave the check out with --no-check, or from "
+            "Python with check=False"
         ) from error
 
 
