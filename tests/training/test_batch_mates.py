@@ -15,6 +15,7 @@ Trained = tuple[keras.Model, Split, list[Answered]]
 
 @pytest.fixture(scope="module")
 def trained(few_digits: Digits) -> Trained:
+    keras.utils.set_random_seed(1)
     network = compile_network(mlp(hidden=(12, 9)), TrainingSettings())
     network.fit(few_digits.train.images, few_digits.train.labels, epochs=4, verbose=0)
     return network, few_digits.test, batch_mates(network, network.get_weights(), few_digits.test)

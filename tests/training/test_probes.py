@@ -89,6 +89,10 @@ def test_gradients_are_those_of_the_network_itself(options: Any, split: Split) -
     for name, its in zip(("dense_1", "dense_2", "logits"), seen, strict=True):
         kernel = by_hand[names.index(f"{name}/kernel")]
         assert its.kernel_gradient == pytest.approx(np.linalg.norm(kernel), rel=1e-4)
+        # What is added to every digit's pre-activation gets the sum of their gradients.
+        added = f"{name}/bias" if f"{name}/bias" in names else name.replace("dense", "bn") + "/beta"
+        total = by_hand[names.index(added)]
+        np.testing.assert_allclose(its.gradient.sum(0), total, rtol=1e-3, atol=1e-5)
     # At the logits the gradient is (softmax - one-hot) / n.
     logits = seen[-1].preactivation
     share = np.exp(logits - logits.max(1, keepdims=True))
