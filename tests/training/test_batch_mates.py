@@ -45,7 +45,7 @@ def test_alone_in_a_batch_every_digit_gets_one_answer(trained: Trained) -> None:
     logits = np.asarray(network(test.images[:1], training=True))
     row = chosen(found, "batch", 1, "shuffled")
     assert row.accuracy == pytest.approx((test.labels == logits.argmax()).mean())
-    assert row.largest == 0
+    assert row.largest < 1e-4  # rounding, where x - mean is computed as two products
 
 
 @pytest.mark.parametrize("size", [2, 8, 64])
