@@ -69,7 +69,7 @@ def about(study: Study) -> list[str]:
 
 def write_findings(study: Study) -> None:
     """Write findings.md."""
-    parts = [f"# {study.name}"]
+    parts = [f"# {study.grid.name}"]
     for text in (study.grid.question, study.grid.source):
         if text:
             parts.append(text)

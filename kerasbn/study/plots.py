@@ -141,10 +141,18 @@ def draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) -
         axes.margins(y=0.12)
     # Room on the right for the last values.
     axes.set_xlim(1 - 0.03 * longest if longest > 1 else 0.5, longest * 1.13)
+    label_ends(axes, ends, longest)
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], place: float) -> None:
+    """Write (value, text, colour) to the right of where curves end, none on another.
+
+    The range of the axes must be set before.
+    """
     for height, (_, text, colour) in zip(_spread(ends, axes), sorted(ends), strict=True):
         axes.annotate(
             text,
-            (longest, height),
+            (place, height),
             xytext=(7, 0),
             textcoords="offset points",
             color=colour,

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from kerasbn.study.curves import DATA_NAMES, label
 from kerasbn.study.heat_maps import draw_heat_maps
 from kerasbn.study.parallel import draw_parallel
-from kerasbn.study.plots import COLOURS, MARKERS, NOTE_COLOUR, save_figure
+from kerasbn.study.plots import COLOURS, MARKERS, NOTE_COLOUR, label_ends, save_figure
 from kerasbn.study.studies import Study
 from kerasbn.study.summaries import NAMES, Side, Summary, short, summaries, where
 from kerasbn.study.sweep_curves import lines_of
@@ -84,6 +84,7 @@ def save_pictures(study: Study) -> None:
 
 def _over_steps(study: Study) -> Picture:
     figure, (axes,) = _figure(study, 1)
+    ends: list[tuple[float, str, str]] = []
     for bn, i in KINDS:
         lines = lines_of(study, bn)
         colour = COLOURS[i]
@@ -100,18 +101,11 @@ def _over_steps(study: Study) -> Picture:
                     [m + sign * s for m, s in zip(mean, lines.sd, strict=True)] for sign in (-1, 1)
                 )
                 axes.fill_between(lines.steps, low, high, color=colour, alpha=0.2, lw=0)
-            axes.annotate(
-                f"{mean[-1]:.1%}",
-                (lines.steps[-1], mean[-1]),
-                xytext=(6, 0),
-                textcoords="offset points",
-                color=colour,
-                va="center",
-                fontweight="bold",
-            )
+            ends.append((mean[-1], f"{mean[-1]:.1%}", colour))
     axes.set_xlabel("step")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     _finish(figure, study)
+    label_ends(axes, ends, axes.dataLim.x1)
     return Picture(
         "accuracy",
         "Accuracy on the test digits over training. Line: mean over seeds; band: one standard "
@@ -240,7 +234,7 @@ def _title(study: Study) -> str:
     data = study.record["data"]
     name = DATA_NAMES.get(data["name"], data["name"])
     seeds = study.grid.seeds
-    return f"{study.name} on {name}, {seeds} seed{'s' * (seeds > 1)}"
+    return f"{study.grid.name} on {name}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def _note(study: Study) -> str:
