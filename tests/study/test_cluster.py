@@ -15,10 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from kerasbn.errors import InputError
-from kerasbn.study import cluster
-from kerasbn.study.cluster import check_address, check_versions
-
 # Ray waits a minute for a head that is gone; a test cannot.
 HURRY = {"RAY_gcs_rpc_server_reconnect_timeout_s": "3", "RAY_health_check_period_ms": "1000"}
 GRID = """
