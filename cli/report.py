@@ -30,9 +30,9 @@ def command(subject: tuple[str, ...], output: Path) -> None:
       kerasbn report compare -o report.html
       kerasbn report bn plain -o both.svg
     """
+    from kerasbn.reports.report import report, table
+    from kerasbn.reports.subjects import list_studies
     from kerasbn.runs import survey
-    from kerasbn.study.report import report, table
-    from kerasbn.study.subjects import list_studies
 
     if not subject:
         listed, problems = survey()

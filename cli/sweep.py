@@ -80,7 +80,7 @@ def command(
       kerasbn sweep mygrid.toml --address 10.0.0.5:6379
       kerasbn sweep learning-rate --status
     """
-    from kerasbn.study.studies import ROOT, find_study
+    from kerasbn.sweeps.studies import ROOT, find_study
 
     if status:
         _show_status(find_study(run or _study_name(grid)), as_json)
@@ -89,9 +89,9 @@ def command(
         raise click.UsageError("received --workers and --address, expected one of the two")
     from kerasbn.digits.files import load
     from kerasbn.runs import check_name
-    from kerasbn.study.configurations import configurations
-    from kerasbn.study.grid import check_size
-    from kerasbn.study.sweep import sweep
+    from kerasbn.sweeps.configurations import configurations
+    from kerasbn.sweeps.grid import check_size
+    from kerasbn.sweeps.sweep import sweep
 
     changed = {key: value for key, value in numbers.items() if value is not None}
     changed |= dict(_change(text) for text in changes)
@@ -125,7 +125,7 @@ def _study_name(grid: str) -> str:
 
 def _change(text: str) -> tuple[str, Any]:
     """The option and the value, or the list of them, that ``KEY=VALUES`` says."""
-    from kerasbn.study.grid import values_of_text
+    from kerasbn.sweeps.grid import values_of_text
 
     key, sign, values = text.partition("=")
     if not sign:
@@ -135,8 +135,8 @@ def _change(text: str) -> tuple[str, Any]:
 
 def _grid(grid: str, changes: dict[str, Any], run: str | None, root: Path) -> tuple[Any, Any, Path]:
     """The grid, the name of its study if another than its own, and the folder that goes into."""
-    from kerasbn.study.grid import load, recipes
-    from kerasbn.study.studies import RECORD, find_study
+    from kerasbn.sweeps.grid import load, recipes
+    from kerasbn.sweeps.studies import RECORD, find_study
 
     if not Path(grid).is_file() and grid not in recipes():
         for folder in (root / grid, Path(grid)):
@@ -169,8 +169,8 @@ def _command(
 
 
 def _show(study: Any, as_json: bool) -> None:  # noqa: ANN401 - a Study, whose module is not loaded yet
-    from kerasbn.study.findings import findings
-    from kerasbn.study.progress import status_of
+    from kerasbn.sweeps.findings import findings
+    from kerasbn.sweeps.progress import status_of
 
     if as_json:
         record = status_of(study, None, alive=False)
@@ -183,8 +183,8 @@ def _show(study: Any, as_json: bool) -> None:  # noqa: ANN401 - a Study, whose m
 
 
 def _show_status(study: Any, as_json: bool) -> None:  # noqa: ANN401 - as above
-    from kerasbn.study.progress import is_running, read_progress, status_of
-    from kerasbn.study.sweep_view import lines
+    from kerasbn.sweeps.progress import is_running, read_progress, status_of
+    from kerasbn.sweeps.view import lines
 
     alive = is_running(study.path)
     record = status_of(study, read_progress(study.path), alive=alive)

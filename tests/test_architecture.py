@@ -21,6 +21,10 @@ ALLOWED = {
     "kerasbn.digits": GROUND,
     "kerasbn.training": GROUND | {"kerasbn.digits", "kerasbn.runs"},
     "kerasbn.study": GROUND | {"kerasbn.digits", "kerasbn.runs", "kerasbn.training"},
+    "kerasbn.sweeps": GROUND
+    | {"kerasbn.digits", "kerasbn.quiet", "kerasbn.runs", "kerasbn.study", "kerasbn.training"},
+    "kerasbn.reports": GROUND
+    | {"kerasbn.runs", "kerasbn.study", "kerasbn.sweeps", "kerasbn.training"},
     "kerasbn.folding": {"kerasbn.errors"},
     "kerasbn.deploy": GROUND | {"kerasbn.digits", "kerasbn.runs", "kerasbn.folding"},
 }

@@ -1,0 +1,1 @@
+"""Sweeps: grids of trainings, on one machine or many, and what they say together."""

@@ -1,0 +1,243 @@
+"""The pictures of a study: which it needs depends on how many axes its grid has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+
+from kerasbn.study.curves import DATA_NAMES, label
+from kerasbn.study.plots import COLOURS, MARKERS, NOTE_COLOUR, label_ends, save_figure
+from kerasbn.sweeps.curves import lines_of
+from kerasbn.sweeps.heat_maps import draw_heat_maps
+from kerasbn.sweeps.parallel import draw_parallel
+from kerasbn.sweeps.studies import Study
+from kerasbn.sweeps.summaries import NAMES, Side, Summary, short, summaries, where
+
+KINDS = ((True, 0), (False, 1))  # with and without, and the place of their colour and marker
+LOG_FROM = 10.0  # values that differ by this factor and more stand on a logarithmic axis
+MOST_CELLS = 240  # of a heat map that can be read
+MOST_PANELS = 6
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a study.
+
+    Attributes:
+        name: of its file, without a suffix.
+        caption: what it shows and how to read it, in a sentence or two.
+        figure: the picture.
+    """
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+def pictures(study: Study) -> list[Picture]:
+    """The pictures of a study, the most telling first; none if nothing has been trained.
+
+    Without an axis accuracy over the steps; with one, accuracy over its values; with two, that for
+    each value of the shorter one, and heat maps; beyond, heat maps and parallel coordinates.
+    Diverged networks are marked and in no mean.
+    """
+    listed = summaries(study)
+    if not study.results:
+        return []
+    if not study.axes:
+        return [_over_steps(study)]
+    longest = max(study.axes, key=lambda axis: len({each.point[axis] for each in listed}))
+    others = [axis for axis in study.axes if axis != longest]
+    rows = list(dict.fromkeys(where(each.point, others) for each in listed))
+    found = []
+    if len(study.axes) <= 2 and study.grid.sample is None and len(rows) <= MOST_PANELS:
+        found.append(_over_axis(study, listed, longest, others))
+    if others and study.grid.sample is None and len(listed) <= MOST_CELLS:
+        found.append(
+            Picture(
+                "heat-map",
+                f"Accuracy on the test digits in percent, the mean over seeds, by {NAMES[longest]} "
+                f"and {' and '.join(NAMES[axis] for axis in others)}: with BN, without, and the "
+                "difference in points. Hatched: every network diverged.",
+                draw_heat_maps(listed, longest, others, _title(study), _note(study)),
+            )
+        )
+    if len(study.axes) > 2 or not found:
+        found.append(
+            Picture(
+                "parallel",
+                "Every line is a combination, with BN or without, from its value on each axis to "
+                "its accuracy on the test digits, the mean over seeds; a cross: some diverged.",
+                draw_parallel(listed, study.axes, _title(study), _note(study)),
+            )
+        )
+    return found
+
+
+def save_pictures(study: Study) -> None:
+    """Write the pictures of a study into its folder, as PNG."""
+    for picture in pictures(study):
+        save_figure(picture.figure, study.path / f"{picture.name}.png")
+
+
+def _over_steps(study: Study) -> Picture:
+    figure, (axes,) = _figure(study, 1)
+    ends: list[tuple[float, str, str]] = []
+    for bn, i in KINDS:
+        lines = lines_of(study, bn)
+        colour = COLOURS[i]
+        for member in lines.members.values():
+            axes.plot(lines.steps, member, color=colour, lw=0.8, alpha=0.4)
+        for steps, accuracies in lines.diverged.values():
+            axes.plot(steps, accuracies, color=colour, lw=0.8, alpha=0.4)
+            axes.plot(steps[-1:], accuracies[-1:], color=colour, marker="x", ms=9, mew=2)
+        if lines.members:
+            mean = lines.mean
+            axes.plot(lines.steps, mean, color=colour, lw=2.2, label=label(bn))
+            if lines.sd:
+                low, high = (
+                    [m + sign * s for m, s in zip(mean, lines.sd, strict=True)] for sign in (-1, 1)
+                )
+                axes.fill_between(lines.steps, low, high, color=colour, alpha=0.2, lw=0)
+            ends.append((mean[-1], f"{mean[-1]:.1%}", colour))
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    _finish(figure, study)
+    label_ends(axes, ends, axes.dataLim.x1)
+    return Picture(
+        "accuracy",
+        "Accuracy on the test digits over training. Line: mean over seeds; band: one standard "
+        "deviation to each side; thin lines: each seed.",
+        figure,
+    )
+
+
+def _over_axis(study: Study, listed: Sequence[Summary], axis: str, others: list[str]) -> Picture:
+    """Accuracy over the values of an axis, a panel for each combination of the other axes."""
+    rows: dict[str, list[Summary]] = {}
+    for each in listed:
+        rows.setdefault(where(each.point, others), []).append(each)
+    figure, panels = _figure(study, len(rows))
+    for panel, (heading, some) in zip(panels, rows.items(), strict=True):
+        _draw_axis(panel, some, axis)
+        if others:
+            panel.set_title(heading, fontsize=12)
+    _finish(figure, study)
+    each_for = f", for each {NAMES[others[0]]}" if others else ""
+    return Picture(
+        "accuracy",
+        f"Accuracy on the test digits by {NAMES[axis]}{each_for}. Line: mean over the seeds that "
+        "came through; band: one standard deviation to each side; dots: each seed; crosses at the "
+        "bottom: seeds that diverged.",
+        figure,
+    )
+
+
+def _draw_axis(axes: Axes, listed: Sequence[Summary], axis: str) -> None:
+    values = [each.point[axis] for each in listed]
+    numbers = [value for value in values if isinstance(value, int | float)]
+    by_number = len(numbers) == len(values) and not any(isinstance(v, bool) for v in values)
+    places = [float(number) for number in numbers] if by_number else list(range(len(values)))
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    if by_number and min(places) > 0 and max(places) / min(places) >= LOG_FROM:
+        axes.set_xscale("log")
+    axes.set_xticks(places, [short(value) for value in values])
+    axes.xaxis.set_minor_locator(NullLocator())
+    for bn, i in KINDS:
+        sides = [(places[k], side) for k in order if (side := listed[k].side(bn))]
+        _draw_side(axes, sides, bn, i)
+    axes.set_xlabel(NAMES[axis])
+
+
+def _draw_side(axes: Axes, sides: Sequence[tuple[float, Side]], bn: bool, i: int) -> None:
+    colour = COLOURS[i]
+    have = [(place, side.spread) for place, side in sides if side.accuracies]
+    places = [place for place, _ in have]
+    means = [spread.mean or 0.0 for _, spread in have]
+    axes.plot(
+        places,
+        means,
+        color=colour,
+        marker=MARKERS[i],
+        ms=5,
+        lw=2,
+        label=label(bn),
+    )
+    low, high = (
+        [mean + sign * (spread.sd or 0.0) for mean, (_, spread) in zip(means, have, strict=True)]
+        for sign in (-1, 1)
+    )
+    axes.fill_between(places, low, high, color=colour, alpha=0.2, lw=0)
+    for place, side in sides:
+        accuracies = list(side.accuracies.values())
+        axes.plot([place] * len(accuracies), accuracies, ".", color=colour, ms=4, alpha=0.5)
+        if side.diverged:
+            height = 0.02 + 0.045 * i  # the two kinds beside each other, not on each other
+            axes.plot([place], [height], "x", color=colour, ms=9, mew=2, clip_on=False)
+            axes.annotate(
+                f"{len(side.diverged)} of {len(side.diverged) + len(accuracies)}",
+                (place, height),
+                xytext=(7, 0),
+                textcoords="offset points",
+                color=colour,
+                va="center",
+                fontsize=8,
+            )
+
+
+def _figure(study: Study, panels: int) -> tuple[Figure, Sequence[Axes]]:
+    columns = min(panels, 3)
+    rows = -(-panels // columns)
+    size = (8.4 if panels == 1 else 1.2 + 4.4 * columns, 1.6 + 4.0 * rows)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure.suptitle(_title(study), fontsize=14, fontweight="bold")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    found = list(grid.flat)
+    for axes in found[panels:]:
+        axes.set_visible(False)
+    for axes in found[:panels]:
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(True, color="#dddddd", lw=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+    found[0].set_ylabel("test accuracy")
+    return figure, found[:panels]
+
+
+def _finish(figure: Figure, study: Study) -> None:
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    shown = [(bn, lines[label(bn)]) for bn, _ in KINDS if label(bn) in lines]
+    legend = figure.legend(
+        [line for _, line in shown],
+        [_legend(study, bn) for bn, _ in shown],
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=11,
+        title=_note(study),
+        title_fontsize=10,
+    )
+    legend.get_title().set_color(NOTE_COLOUR)
+
+
+def _legend(study: Study, bn: bool) -> str:
+    every = [study.status(each) for each in study.configurations if each.bn == bn]
+    diverged, finished = every.count("diverged"), every.count("finished")
+    if not diverged:
+        return label(bn)
+    return f"{label(bn)} ({diverged} of {diverged + finished} diverged)"
+
+
+def _title(study: Study) -> str:
+    data = study.record["data"]
+    name = DATA_NAMES.get(data["name"], data["name"])
+    seeds = study.grid.seeds
+    return f"{study.grid.name} on {name}, {seeds} seed{'s' * (seeds > 1)}"
+
+
+def _note(study: Study) -> str:
+    note = str(study.record["data"].get("note", ""))
+    missing = len(study.with_status("missing"))
+    return f"{note} {missing:,} networks are not trained yet.".strip() if missing else note
