@@ -66,8 +66,10 @@ def test_a_sample_depends_on_its_seed_alone() -> None:
     first, second = (list(points(grid(raw, sample_seed=seed))) for seed in (1, 2))
     assert first == list(points(grid(raw, sample_seed=1)))
     assert first != second
-    assert all(1e-4 <= point["lr"] <= 1 and 8 <= point["batch_size"] <= 64 for point in first)
-    below = sum(point["lr"] < 1e-2 for point in first)
+    rates, sizes = ([float(str(point[key])) for point in first] for key in ("lr", "batch_size"))
+    assert all(1e-4 <= rate <= 1 for rate in rates)
+    assert all(8 <= size <= 64 for size in sizes)
+    below = sum(rate < 1e-2 for rate in rates)
     assert 5 <= below <= 15  # half of a log scale lies below its geometric mean
 
 
