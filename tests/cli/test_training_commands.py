@@ -152,7 +152,10 @@ def test_the_sample_is_said_to_be_one(tmp_path: Path) -> None:
         (["train", "--activation", "mish"], "'mish' is not one of"),
         (["train", "--optimizer", "adamw"], "'adamw' is not one of"),
         (["train", "--device", "gpu:9"], "a GPU that TensorFlow does not see, expected one of"),
-        (["train", "--device", "tpu"], "--device tpu: received 'tpu', expected auto, cpu, gpu"),
+        (
+            ["train", "--device", "tpu"],
+            "--device tpu: received 'tpu', expected auto, all, cpu, gpu or gpu:N",
+        ),
         (["train", "--epoch", "3"], "No such option"),
         (["trian"], "did you mean 'train'?"),
         (["report", "nobody"], "nobody: received no run of this name"),
