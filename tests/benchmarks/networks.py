@@ -1,4 +1,4 @@
-"""The README's table: what is left of each network's normalizations, by kerasbn and by others.
+"""The README's tables: what is left of each network's normalizations, by kerasbn and by others.
 
     pip install -e ".[bench]"
     python tests/benchmarks/networks.py [NAME...] [--tools TOOL,...] [--figures FILE]
@@ -18,7 +18,7 @@ of it, float64 checks included, and in brackets what planning and rewriting alon
 
 Each network runs in a process of its own, and each rival in one within that, which may crash or
 take too long. Figures are kept as they come, a line of JSON for each tool and network: a run that
-was stopped goes on where it was, and with nothing left to do it only prints the table.
+was stopped goes on where it was, and with nothing left to do it only prints the tables.
 """
 
 import argparse
@@ -46,12 +46,13 @@ NETWORKS = (
 )  # fmt: skip
 FIGURES = Path(__file__).with_suffix(".jsonl")
 RIVAL_MINUTES = 20
+WRONG = 1e-3  # a difference that is no rounding
 
 Record = dict[str, Any]
 
 
 def main() -> None:
-    """Measure what was not measured yet and print the table."""
+    """Measure what was not measured yet and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="NAME", help="mnist, or of keras.applications")
     parser.add_argument("--tools", default=",".join(TOOLS), help="those to measure, with commas")
@@ -73,7 +74,7 @@ def main() -> None:
         wanted = [tool for tool in options.tools.split(",") if tool not in known]
         if wanted:
             keep(name, wanted, options.figures)
-    print(table(read(options.figures)))  # noqa: T201 - what a benchmark is for
+    print(tables(read(options.figures)))  # noqa: T201 - what a benchmark is for
 
 
 def keep(name: str, tools: Iterable[str], path: Path) -> None:
@@ -95,33 +96,51 @@ def read(path: Path) -> list[Record]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def table(records: Iterable[Record]) -> str:
-    """The figures as a Markdown table, a cell for each tool."""
+def tables(records: Iterable[Record]) -> str:
+    """The figures as two Markdown tables: what is left, and how exact and how fast it was done."""
     rows: dict[str, dict[str, Record]] = {}
     for record in records:
         rows.setdefault(record["network"], {})[record["tool"]] = record
-    lines = [
-        "| network | normalizations | " + " | ".join(TOOLS) + " |",
-        "| --- | ---: |" + " ---: |" * len(TOOLS),
-    ]
+    counted: list[list[object]] = []
+    measured: list[list[object]] = []
     for name in sorted(rows, key=NETWORKS.index):
         row = rows[name]
         count = next(iter(row.values()))["normalizations"]
-        cells = [cell(row.get(tool), row.get("tf2onnx")) for tool in TOOLS]
-        lines.append(f"| {name} | {count} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        counted.append([name, count, *(left(row.get(tool)) for tool in TOOLS)])
+        measured.append([name, *(quality(row.get(tool), row.get("tf2onnx")) for tool in TOOLS)])
+    columns = list(zip(*counted, strict=True))[1:]
+    sums = [sum(each for each in column if isinstance(each, int)) for column in columns]
+    counted.append(["**together**", *(f"**{each}**" for each in sums)])
+    return "\n\n".join([
+        markdown(["network", "normalizations", *TOOLS], counted),
+        markdown(["network", *TOOLS], measured),
+    ])  # fmt: skip
 
 
-def cell(record: Record | None, base: Record | None) -> str:
-    """The figures of one tool for one network: left, difference, time."""
+def markdown(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table whose first column is text and whose others are figures."""
+    heads = list(heads)
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def left(record: Record | None) -> int | str:
+    """How many normalizations one tool leaves."""
     if record is None:
         return "not measured"
-    if "error" in record:
-        return str(record["error"])
-    said = f"{record['left']}, {record['difference']:.0e}"
+    found: int | str = record["error"] if "error" in record else record["left"]
+    return found
+
+
+def quality(record: Record | None, base: Record | None) -> str:
+    """The largest relative difference, and the time in seconds or as a multiple of tf2onnx's."""
+    if record is None or "error" in record:
+        return "" if record is None else str(record["error"])
+    said = f"{record['difference']:.0e}"
+    said = f"**{said}**" if record["difference"] > WRONG else said
     if record is base or base is None or "seconds" not in base:
-        return f"{said}, {record['seconds']:.0f} s"
-    said += f", {record['seconds'] / base['seconds']:.2g}"
+        return f"{said}, {record['seconds']:.1f} s"
+    said += f", {record['seconds'] / base['seconds']:.2f}"
     return f"{said} ({record['fold'] / base['seconds']:.2f})" if "fold" in record else said
 
 
