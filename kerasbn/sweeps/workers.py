@@ -7,6 +7,7 @@ their processes dies, and cannot say what it was doing.)
 
 import multiprocessing
 import os
+import pickle
 import signal
 import traceback
 from collections import deque
@@ -22,6 +23,7 @@ from kerasbn.sweeps.configurations import Group
 from kerasbn.sweeps.events import Advanced, Began, Event, Failed, Trained, in_one_line
 
 TRIES = 3  # how often a group is begun whose process dies
+DIGITS = "digits.pickle"  # in the scratch folder
 OFTEN = 0.02  # the least share of a group that is worth a message
 
 # A fork would share the threads and locks of libraries that know nothing of it.
@@ -51,7 +53,11 @@ def in_processes(
     """
     waiting = deque((group, 1) for group in groups)
     with TemporaryDirectory(prefix="kerasbn-sweep-") as scratch:
-        given = (digits, threads, device, Path(scratch), verbose)
+        # In a file: what a process is started with, `multiprocessing` writes into a pipe that it
+        # holds both ends of, and if that is more than the pipe takes, and the process is killed
+        # before it has read it, waits forever.
+        Path(scratch, DIGITS).write_bytes(pickle.dumps(digits))
+        given = (threads, device, Path(scratch), verbose)
         crew = [_Worker(given) for _ in range(min(workers, len(groups)))]
         try:
             while waiting or any(worker.task for worker in crew):
@@ -80,7 +86,7 @@ def in_processes(
 class _Worker:
     """A process, and the group it is at."""
 
-    def __init__(self, given: tuple[Digits, int, str, Path, bool]) -> None:
+    def __init__(self, given: tuple[int, str, Path, bool]) -> None:
         self.connection, far_end = _CONTEXT.Pipe()
         self.process = _CONTEXT.Process(target=_live, args=(far_end, *given), daemon=True)
         self.process.start()
@@ -112,15 +118,13 @@ class _Worker:
         return *self.task, f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _live(
-    connection: Connection, digits: Digits, threads: int, device: str, scratch: Path, verbose: bool
-) -> None:
+def _live(connection: Connection, threads: int, device: str, scratch: Path, verbose: bool) -> None:
     """The life of a worker process: it works in a thread, and dies with whoever started it.
 
     Ctrl-C at a terminal reaches all its processes; the one that started the workers ends them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    work = (connection, digits, threads, device, scratch, verbose)
+    work = (connection, threads, device, scratch, verbose)
     Thread(target=_work, args=work, daemon=True).start()
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -128,9 +132,7 @@ def _live(
     os._exit(1)
 
 
-def _work(
-    connection: Connection, digits: Digits, threads: int, device: str, scratch: Path, verbose: bool
-) -> None:
+def _work(connection: Connection, threads: int, device: str, scratch: Path, verbose: bool) -> None:
     """Train group after group, as they come."""
     try:
         from kerasbn.quiet import quiet_tensorflow
@@ -139,6 +141,7 @@ def _work(
         from kerasbn.sweeps.work import train_group, use_threads
 
         use_threads(threads)
+        digits: Digits = pickle.loads((scratch / DIGITS).read_bytes())  # noqa: S301 - ours
         while True:
             group: Group = connection.recv()
             told = 0.0

@@ -1,0 +1,227 @@
+"""`kerasbn sweep` in real processes: recipes, resuming, losses, and what cannot be."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+STUDIES = Path("saved_models/studies")
+SAMPLE = ("--dataset", "mnist-sample")
+# Small enough to be quick, long enough to be interrupted.
+GRID = """
+question = "Which activation?"
+seeds = 2
+[options]
+hidden = "8"
+steps = {steps}
+[axes]
+activation = ["relu", "tanh", "sigmoid"]
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "kerasbn", "sweep", *arguments],
+        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def sweep(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=280)
+    return process.returncode, out, err
+
+
+def until(found: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def table(study: Path) -> list[dict[str, str]]:
+    with (study / "results.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The processes of a sweep that train."""
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    return [int(p) for p, parent, *args in rows
+            if int(parent) == process.pid and "spawn_main" in "".join(args)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that one process trained in one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "grid.toml").write_text(GRID.format(steps=600))
+    code, out, err = sweep(folder, "grid.toml", "--workers", "1", *SAMPLE)
+    assert code == 0, err
+    assert out.splitlines()[-1].startswith(f"study: {STUDIES}/grid; pictures: ")
+    return folder / STUDIES / "grid"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "networks"),
+    [
+        ("learning-rate", ["--set", "lr=0.001 0.1 3"], 6),
+        ("depth", ["--set", "hidden=8 8,8", "--set", "activation=tanh sigmoid"], 8),
+        ("batch-size", ["--set", "batch_size=2 32"], 4),
+        ("figure1", [], 2),
+        ("teaching-table", [], 24),
+    ],
+)
+def test_every_recipe_is_trained_drawn_and_told(
+    recipe: str, changes: list[str], networks: int, tmp_path: Path
+) -> None:
+    code, out, err = sweep(tmp_path, recipe, "--steps", "12", "--seeds", "1", *changes, *SAMPLE)
+    assert code == 0, err
+    study = tmp_path / STUDIES / recipe
+    assert len(table(study)) == networks
+    assert {row["status"] for row in table(study)} <= {"finished", "diverged"}
+    assert list(study.glob("*.png"))
+    assert "with bn" in out.lower()
+    told = (study / "findings.md").read_text()
+    assert all(line in told for line in out.splitlines()[:-1])
+    assert f"kerasbn sweep {recipe} --steps 12 --seeds 1" in told
+
+
+def test_a_study_has_a_row_and_a_run_for_every_network(whole: Path) -> None:
+    rows = table(whole)
+    assert len(rows) == 12
+    for row in rows:
+        record = json.loads((whole / row["run"] / "run.json").read_text())
+        assert record["final"]["val_accuracy"] == float(row["val_accuracy"])
+        assert (record["network"]["bn"], record["training"]["seed"]) == (
+            row["bn"] == "true", int(row["seed"]),
+        )  # fmt: skip
+        assert (whole / row["run"] / "model.keras").is_file()
+
+
+def test_started_again_it_trains_what_is_missing_and_ends_alike(whole: Path) -> None:
+    """A network that is lost and one that is damaged: the same bits as in one go."""
+    before = (whole / "results.csv").read_bytes(), (whole / "history.csv").read_bytes()
+    runs = sorted(path.parent for path in whole.glob("*/run.json"))
+    kept = {path: (path / "run.json").stat().st_mtime_ns for path in runs}
+    (runs[0] / "run.json").unlink()
+    (runs[-1] / "run.json").write_text("{")
+    code, _, err = sweep(whole.parents[2], "grid", "--workers", "2", *SAMPLE)
+    assert code == 0, err
+    assert "10 of 12 networks are there" in err
+    assert ((whole / "results.csv").read_bytes(), (whole / "history.csv").read_bytes()) == before
+    again = {path for path in runs if (path / "run.json").stat().st_mtime_ns != kept[path]}
+    assert runs[0] in again
+    assert len(again) < len(runs)
+
+
+def test_status_from_another_terminal_ctrl_c_and_a_killed_worker(
+    whole: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "grid.toml").write_text(GRID.format(steps=600))
+    study = tmp_path / STUDIES / "grid"
+    process = start(tmp_path, "grid.toml", "--workers", "1", *SAMPLE)
+    try:
+        until(lambda: len(list(study.glob("[!.]*/run.json"))) > 0)
+        code, out, _ = sweep(tmp_path, "grid", "--status")
+        assert code == 0
+        assert "running" in out
+        os.kill(children(process)[0], signal.SIGKILL)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert "networks are kept in" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    process = start(tmp_path, "grid.toml", "--workers", "1", *SAMPLE)
+    try:
+        until(lambda: len(children(process)) > 0)
+        # Killed before it has read what it is to do; another one takes its place.
+        os.kill(children(process)[0], signal.SIGKILL)
+        out, err = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert (study / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    code, out, _ = sweep(tmp_path, "grid", "--status", "--json")
+    assert (code, json.loads(out)["running"]) == (0, [])
+
+
+def test_what_fails_is_recorded_and_stops_nothing_else(tmp_path: Path) -> None:
+    """A layer whose weights no memory holds."""
+    grid = GRID.format(steps=5).replace("seeds = 2", "seeds = 1").replace('hidden = "8"', "")
+    grid = grid.replace('["relu", "tanh", "sigmoid"]', '["relu"]')
+    (tmp_path / "grid.toml").write_text(f'{grid}hidden = ["8", "4000000000"]\n')
+    code, out, err = sweep(tmp_path, "grid.toml", *SAMPLE)
+    assert (code, out) == (1, "")
+    assert "2 of 4 networks could not be trained" in err.splitlines()[-1]
+    assert "the same command tries them again" in err.splitlines()[-1]
+    rows = table(tmp_path / STUDIES / "grid")
+    assert [row["status"] for row in rows] == ["finished", "finished", "failed", "failed"]
+    assert all(row["error"] for row in rows[2:])
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["learnin-rate"], "did you mean 'learning-rate'?"),
+        (["depth", "--set", "lr"], "received no '='"),
+        (["depth", "--set", "speed=3"], "received 'speed'"),
+        (["depth", "--set", "lr=-1"], "--lr -1"),
+        (["depth", "--seeds", "0"], "seeds: received 0"),
+        (["depth", "--seeds", "900"], "--yes"),
+        (["depth", "--set", "batch_size=1"], "the variance of one digit is 0"),
+        (["depth", "--set", "batch_size=4001"], "at most the 4,000 digits"),
+        (["depth", "--run", "a/b"], "received 'a/b' as a name"),
+        (["depth", "--workers", "0"], "--workers"),
+        (["depth", "--workers", "1", "--address", "x:1"], "expected one of the two"),
+        (["depth", "--address", "nowhere"], "nowhere"),
+        (["nobody", "--status"], "received no study of this name"),
+        (["empty.toml"], "received an empty grid"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    arguments: list[str], line: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.toml").touch()
+    dataset = [] if "--status" in arguments else SAMPLE
+    code, out, err = sweep(tmp_path, *arguments, *dataset)
+    last = err.splitlines()[-1]
+    assert (code, out) == (2, "")
+    assert line in last
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.toml"]
+
+
+def test_a_cluster_that_cannot_be_reached_is_told_soon(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        began = time.monotonic()
+        code, out, err = sweep(tmp_path, "figure1", "--address", address, *SAMPLE)
+    assert (code, out) == (2, "")
+    assert f"--address {address}" in err.splitlines()[-1]
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_another_grid_under_the_same_name_is_refused(whole: Path) -> None:
+    folder = whole.parents[2]
+    (folder / "other.toml").write_text(GRID.format(steps=7))
+    code, _, err = sweep(folder, "other.toml", "--run", "grid", *SAMPLE)
+    assert code == 2
+    assert "received a study of another grid" in err
+    assert "--force" in err
