@@ -14,6 +14,7 @@ from kerasbn.errors import expected
 from kerasbn.writing import replacing
 
 FORMATS = (".png", ".svg", ".pdf")
+DPI = 150
 
 # Okabe and Ito's palette (2008), which colour-blind people can tell apart, the darker ones first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -87,7 +88,7 @@ def draw_curves(curves: Sequence[Curve], title: str, note: str = "") -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
     """Write the picture as the format its suffix names: .png, .svg or .pdf.
 
     The same figure gives the same bytes: no date is written into the file.
@@ -100,7 +101,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     # Without a salt of its own every SVG has other, random, identifiers.
     with replacing(path) as temporary, rc_context({"svg.hashsalt": "kerasbn"}):
         figure.savefig(
-            temporary, dpi=150, format=path.suffix.lower().removeprefix("."), metadata=metadata
+            temporary, dpi=dpi, format=path.suffix.lower().removeprefix("."), metadata=metadata
         )
     return path
 

@@ -4,8 +4,8 @@ With moving statistics it does not; with the statistics of the batch it does, an
 smaller or the more one-sided the batch is. At a batch of one every normalized value is 0.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -14,6 +14,7 @@ import tensorflow as tf
 from kerasbn.digits.files import Split
 
 SIZES = (1, 2, 8, 64)
+USUAL = "usual"  # the order whose answers are the measure
 SLICE = 2000  # digits answered at a time, about, which bounds the memory
 
 
@@ -55,33 +56,38 @@ def batch_mates(
     network = keras.models.clone_model(network)  # this may be a thread beside others
     network.set_weights(weights)
     rng = np.random.default_rng(0)
-    shuffled, otherwise = (rng.permutation(len(digits)) for _ in range(2))
-    orders = {"shuffled": otherwise, "sorted": np.argsort(digits.labels, kind="stable")}
+    # Answers in the first order are what those in the others are compared with.
+    orders = {order: rng.permutation(len(digits)) for order in (USUAL, "shuffled")}
+    orders["sorted"] = np.argsort(digits.labels, kind="stable")
+    arranged = {order: digits.images[rows] for order, rows in orders.items()}
     found = []
     # Without a normalization there is nothing that could take the batch's statistics.
     normalized = any(isinstance(x, keras.layers.BatchNormalization) for x in network.layers)
     for statistics in ("moving", "batch") if normalized else ("moving",):
-        answer = _answers(network, digits.images, training=statistics == "batch")
-        possible = [size for size in sizes if size <= len(digits)]
-        # Nobody is expected to depend on company here, so the two ends have to do.
-        for size in possible if statistics == "batch" else sorted({possible[0], possible[-1]}):
-            usual = answer(shuffled, size)
+        answer = _answers(network, training=statistics == "batch")
+        for size in sizes:
+            if size > len(digits):
+                continue
+            logits = {}
+            for order, rows in orders.items():
+                logits[order] = np.empty((len(digits), network.output.shape[-1]), np.float32)
+                logits[order][rows] = answer(arranged[order], size)
+            usual = logits.pop(USUAL)
             decisions = usual.argmax(1)
-            for order, arranged in orders.items():
-                logits = answer(arranged, size)
-                right = (decisions if order == "shuffled" else logits.argmax(1)) == digits.labels
+            for order, others in logits.items():
+                right = (decisions if order == "shuffled" else others.argmax(1)) == digits.labels
                 found.append(
                     Answered(
                         statistics, size, order, float(right.mean()),
-                        float((logits.argmax(1) != decisions).mean()),
-                        float(np.abs(logits - usual).max()),
+                        float((others.argmax(1) != decisions).mean()),
+                        float(np.abs(others - usual).max()),
                     )
                 )  # fmt: skip
     return found
 
 
-def _answers(network: keras.Model, images: np.ndarray, *, training: bool) -> Any:  # noqa: ANN401 - a function
-    """A function from an order of the digits and a batch size to their logits, as they stood."""
+def _answers(network: keras.Model, *, training: bool) -> Callable[[np.ndarray, int], np.ndarray]:
+    """A function from images and a batch size to their logits, answered in batches as they come."""
     variables = [
         [variable.value for variable in kind]
         for kind in (network.trainable_variables, network.non_trainable_variables)
@@ -94,16 +100,20 @@ def _answers(network: keras.Model, images: np.ndarray, *, training: bool) -> Any
             fallback_to_while_loop=False,
         )
 
-    shape = [None, None, *images.shape[1:]]
-    compiled = tf.function(in_batches, input_signature=[tf.TensorSpec(shape, images.dtype)])
+    image = network.input
+    shape = [None, None, *image.shape[1:]]
+    signature = [tf.TensorSpec(shape, image.dtype)]
+    compiled = tf.function(in_batches, input_signature=signature, autograph=False)
 
-    def answer(order: np.ndarray, size: int) -> np.ndarray:
-        # The last batch is filled up with the first digits, whose second answer does not count.
-        batches = np.resize(order, -(-len(order) // size) * size).reshape(-1, size)
-        parts = np.array_split(batches, -(-batches.size // SLICE))
-        logits = np.concatenate([compiled(images[part]).numpy() for part in parts])
-        answers = np.empty((len(order), logits.shape[-1]), logits.dtype)
-        answers[order] = logits.reshape(-1, logits.shape[-1])[: len(order)]
-        return answers
+    def answer(images: np.ndarray, size: int) -> np.ndarray:
+        logits = []
+        for start in range(0, len(images), max(1, SLICE // size) * size):
+            part = images[start : start + max(1, SLICE // size) * size]
+            # The last batch is filled up with the first digits, whose second answer does not count.
+            if missing := -len(part) % size:
+                part = np.concatenate([part, images[:missing]])
+            batches = part.reshape(-1, size, *images.shape[1:])
+            logits.append(compiled(batches).numpy().reshape(-1, network.output.shape[-1]))
+        return np.concatenate(logits)[: len(images)]
 
     return answer

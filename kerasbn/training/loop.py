@@ -137,6 +137,11 @@ class SideBySide(keras.Model):
         """The present weights of every network by key, as its `set_weights` takes them."""
         return {key: value for each in self.learners for key, value in each.weights().items()}
 
+    def weights_of(self, key: str) -> list[np.ndarray]:
+        """The present weights of one network, as its `set_weights` takes them."""
+        (learner,) = (each for each in self.learners if key in each.networks)
+        return learner.weights()[key]
+
 
 def fit(
     learners: Sequence[Learner],

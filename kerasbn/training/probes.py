@@ -54,11 +54,11 @@ class Reading(NamedTuple):
 def probe_steps(total: int) -> tuple[int, ...]:
     """After how many batches to look, in a training of `total` batches.
 
-    Dense at first, where gradients vanish and statistics settle: 0, 1, 2, 5, 10, 20, 50, ... until
+    Dense at first, where gradients vanish and statistics settle: 0, 1, 3, 10, 30, 100, ... until
     that is as sparse as a tenth of the training; from there on every tenth, the end among them.
     """
     regular = [round(total * i / REGULAR) for i in range(1, REGULAR + 1)]
-    early = [first * 10**power for power in range(len(str(total))) for first in (1, 2, 5)]
+    early = [first * 10**power for power in range(len(str(total))) for first in (1, 3)]
     return tuple(sorted({0, *regular, *(step for step in early if step < regular[0])}))
 
 
@@ -180,7 +180,7 @@ class Probe(keras.callbacks.Callback):
 
     def _at_step(self, step: int) -> None:
         if step in self._steps or step - 1 in self._steps:
-            weights = self.model.all_weights()[self.key]
+            weights = self.model.weights_of(self.key)
             self._wait()
             self._busy = self._worker.submit(self._take, step, weights)
 

@@ -4,7 +4,8 @@
     python tests/benchmarks/speed.py --data-dir FOLDER --probe
 
 With `--probe` it measures what probes cost instead: `kerasbn compare` with them over the same
-without.
+without; until the last epoch, which is what looking costs, and as a whole, with the pictures and
+the answers in batches that follow.
 
 Every figure is a ratio of two processes that ran one after the other, repeated in turn; medians
 over the pairs are what to quote; processor time is what other work on the machine changes least. An
@@ -110,13 +111,15 @@ def probe_ratios(
     data_dir: str, pairs: int, epochs: int, seeds: int | None, folder: str
 ) -> dict[str, list[float]]:
     """`kerasbn compare --probe` over `kerasbn compare`, pair by pair, which first in turn."""
-    ratios: dict[str, list[float]] = {"probe: whole process": [], "probe: processor time": []}
+    names = ("probe: until the last epoch", "probe: whole process", "probe: processor time")
+    ratios: dict[str, list[float]] = {name: [] for name in names}
     for i in range(pairs):
         order = (False, True) if i % 2 else (True, False)
         found = {each: ours(data_dir, epochs, seeds, folder, probe=each) for each in order}
         off, on = found[False], found[True]
-        ratios["probe: whole process"].append(on.seconds / off.seconds)
-        ratios["probe: processor time"].append(on.processor / off.processor)
+        parts = (sum(on.epochs) / sum(off.epochs), on.seconds / off.seconds)
+        for name, ratio in zip(names, (*parts, on.processor / off.processor), strict=True):
+            ratios[name].append(ratio)
         show(
             f"pair {i + 1}: process {off.seconds:.1f} s and {on.seconds:.1f} s, processor "
             f"{off.processor:.1f} s and {on.processor:.1f} s (without and with probes)"
