@@ -43,7 +43,7 @@ def test_the_comparison_has_them_as_files(looked_into: tuple[Path, Comparison]) 
     files = sorted(path.name for path in comparison.path.glob("probes-*.png"))
     assert files == sorted(f"probes-{name}.png" for name in EVERY)
     for name in files:
-        assert Image.open(comparison.path / name).width >= 1400
+        assert Image.open(comparison.path / name).width >= 1100
     assert not list(comparison.with_bn.path.glob("*probes-*.png"))
 
 
