@@ -1,8 +1,6 @@
 """`kerasbn sweep`."""
 
 import json
-import shlex
-from pathlib import Path
 from typing import Any
 
 import click
@@ -80,92 +78,34 @@ def command(
       kerasbn sweep mygrid.toml --address 10.0.0.5:6379
       kerasbn sweep learning-rate --status
     """
-    from kerasbn.sweeps.studies import ROOT, find_study
+    from kerasbn.sweeps.asked import asked_for, study_asked_for
 
     if status:
-        _show_status(find_study(run or _study_name(grid)), as_json)
+        _show_status(study_asked_for(grid, run), as_json)
         return
     if workers is not None and address is not None:
         raise click.UsageError("received --workers and --address, expected one of the two")
     from kerasbn.digits.files import load
-    from kerasbn.runs import check_name
-    from kerasbn.sweeps.configurations import configurations
-    from kerasbn.sweeps.grid import check_size
     from kerasbn.sweeps.sweep import sweep
 
-    changed = {key: value for key, value in numbers.items() if value is not None}
-    changed |= dict(_change(text) for text in changes)
-    chosen, name, root = _grid(grid, changed, run, ROOT)
-    check_size(chosen, grid, yes=yes)
-    check_name(name or chosen.name, force=True)
-    configurations(chosen)  # refuses what cannot be, before anything is downloaded
+    asked = asked_for(grid, numbers, changes, run, yes=yes)
     digits = load(dataset, data_dir, quiet=quiet)
     if digits.note:
         click.echo(digits.note, err=True)
     study = sweep(
-        chosen,
+        asked.grid,
         digits,
-        name=name,
-        root=root,
+        name=asked.name,
+        root=asked.root,
         workers=workers,
         address=address,
         device=device,
         force=force,
         quiet=quiet,
         verbose=verbose,
-        command=_command(grid, numbers, changes, run, digits.name),
+        command=f"{asked.command} --dataset {digits.name}",
     )
     _show(study, as_json)
-
-
-def _study_name(grid: str) -> str:
-    """The name of the study that a grid's file has by default, or what was given."""
-    return Path(grid).stem if grid.endswith(".toml") else grid
-
-
-def _change(text: str) -> tuple[str, Any]:
-    """The option and the value, or the list of them, that ``KEY=VALUES`` says."""
-    from kerasbn.sweeps.grid import values_of_text
-
-    key, sign, values = text.partition("=")
-    if not sign:
-        raise click.UsageError(f"--set {text}: received no '=', expected such as --set lr=0.1")
-    return key, values_of_text(key, values)
-
-
-def _grid(grid: str, changes: dict[str, Any], run: str | None, root: Path) -> tuple[Any, Any, Path]:
-    """The grid, the name of its study if another than its own, and the folder that goes into."""
-    from kerasbn.sweeps.grid import load, recipes
-    from kerasbn.sweeps.studies import RECORD, find_study
-
-    if not Path(grid).is_file() and grid not in recipes():
-        for folder in (root / grid, Path(grid)):
-            if (folder / RECORD).is_file():
-                study = find_study(str(folder))
-                if changes or run:
-                    raise click.UsageError(
-                        f"{folder}: received changes to a study that is begun, expected none; give "
-                        "its recipe or file, and another --run"
-                    )
-                return study.grid, folder.resolve().name, folder.parent
-    return load(grid, changes), run, root
-
-
-def _command(
-    grid: str,
-    numbers: dict[str, int | None],
-    changes: tuple[str, ...],
-    run: str | None,
-    data: str,
-) -> str:
-    """The command line that repeats it anywhere: without what is this machine's own."""
-    words = ["kerasbn", "sweep", Path(grid).name]
-    for key, value in numbers.items():
-        words += [f"--{key}", str(value)] if value is not None else []
-    for text in changes:
-        words += ["--set", text]
-    words += ["--run", run] if run else []
-    return shlex.join([*words, "--dataset", data])
 
 
 def _show(study: Any, as_json: bool) -> None:  # noqa: ANN401 - a Study, whose module is not loaded yet
