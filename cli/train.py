@@ -69,11 +69,13 @@ def command(
         tensorboard=tensorboard,
         quiet=quiet,
     )
+    findings = findings_of([kept])
     if as_json:
-        told = {"findings": findings_of([kept])} if probe else {}
+        told = {"findings": findings} if probe else {}
         click.echo(json.dumps({"run": str(kept.path), **kept.record, **told}))
-    check_ending(kept)
-    if not as_json:
-        click.echo(summary(kept))
-        for line in findings_of([kept]):
+    else:
+        if kept.status == "finished":
+            click.echo(summary(kept))
+        for line in findings:
             click.echo(line)
+    check_ending(kept)

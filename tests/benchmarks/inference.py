@@ -89,11 +89,19 @@ def write(name: str, files: Path) -> None:
 def in_turns(paths: list[Path], rounds: int, batch: int, threads: int) -> list[list[float]]:
     """The seconds that each file takes each time."""
     import numpy as np
+    import onnxruntime
 
     from kerasbn.deploy.session import Session
 
-    sessions = [Session(path, threads=threads) for path in paths]
-    (port,) = sessions[0].inputs
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Or the threads of the one that is done would take the processor from the next one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    (port,) = Session(paths[0]).inputs
+    sessions = [
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for path in paths
+    ]
     shape = [batch, *(size or 1 for size in port.shape[1:])]
     image = np.random.default_rng(0).integers(0, 255, shape)
     image = image.astype(port.kind)
@@ -102,7 +110,7 @@ def in_turns(paths: list[Path], rounds: int, batch: int, threads: int) -> list[l
         turn = at % len(paths)  # whoever comes first is another each time
         for which in [*range(turn, len(paths)), *range(turn)]:
             begin = time.perf_counter()
-            sessions[which].run([image])
+            sessions[which].run(None, {port.name: image})
             took = time.perf_counter() - begin
             if at >= UNCOUNTED:
                 times[which].append(took)

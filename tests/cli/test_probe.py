@@ -41,3 +41,11 @@ def test_train_without_normalization_works_and_says_so(tmp_path: Path) -> None:
     pictures = {path.name for path in (tmp_path / "saved_models" / "plain").glob("probes-*")}
     assert "probes-gradients.png" in pictures
     assert "probes-statistics.png" not in pictures
+
+
+def test_a_network_that_diverged_says_what_was_seen_until_then(tmp_path: Path) -> None:
+    done = kerasbn("train", "--no-bn", "--probe", "--lr", "1e38", "--quiet", *QUICK, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "NaN or infinite" in done.stderr
+    assert done.stdout.startswith("Gradients: before the first step")
