@@ -96,6 +96,9 @@ def test_the_extra_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         (gzip.compress(b"0,0,0,7\n"), "other content"),
         (gzip.compress(b"0,0,0,7\n" * 99)[:-9], "Compressed file ended"),
     ],
+    # A gzipped file holds the second it was made in, and the processes of a test run have to agree
+    # on the names of the tests.
+    ids=["missing", "not gzipped", "other content", "truncated"],
 )
 def test_a_damaged_package(tmp_path: Path, content: bytes | None, line: str) -> None:
     path = tmp_path / "mnist_5k.csv.gz"
