@@ -27,7 +27,8 @@ RECORD, HISTORY, MODEL, CURVES = "run.json", "history.csv", "model.keras", "curv
 FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy")
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
-_REQUIRED = ("status", "finished", "network", "training", "data")
+# What a record must hold, and as what.
+_REQUIRED = {"status": str, "finished": str, "network": dict, "training": dict, "data": dict}
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
@@ -83,38 +84,57 @@ def read_run(path: Path) -> Run:
         ) from error  # fmt: skip
     except ValueError as error:
         raise expected(file, "text that is not JSON", "a run's record", "train again") from error
-    missing = [key for key in _REQUIRED if not isinstance(record, dict) or key not in record]
-    if missing:
-        raise expected(
-            file, f"a record without '{missing[0]}'", "a run's whole record", "train again"
-        )
+    if wrong := _what_is_wrong(record):
+        raise expected(file, f"a damaged record ({wrong})", "a run's whole record", "train again")
     return Run(path, record)
 
 
+def _what_is_wrong(record: Any) -> str:  # noqa: ANN401 - whatever the JSON was
+    """Why this is no run's record, such as "without 'status'"; empty if it is one."""
+    for key, kind in _REQUIRED.items():
+        if not isinstance(record, dict) or key not in record:
+            return f"without '{key}'"
+        if not isinstance(record[key], kind):
+            return f"with {json.dumps(record[key])[:40]} as '{key}'"
+    hidden, final = record["network"].get("hidden", []), record.get("final", {})
+    for key, value, kind in (("hidden", hidden, list), ("final", final, dict)):
+        if not isinstance(value, kind):
+            return f"with {json.dumps(value)[:40]} as '{key}'"
+    return ""
+
+
 def read_history(path: Path) -> dict[str, list[float]]:
-    """The columns of a history by name, every value a number.
+    """The columns of a history by name, every value a finite number.
 
     Raises:
-        InputError: if the file is missing, or a row is not made of numbers.
+        InputError: if the file is missing, or a row is not made of such numbers.
     """
     try:
         with path.open(newline="", encoding="utf-8") as lines:
             reader = csv.DictReader(lines)
-            rows = list(reader)
-        columns = reader.fieldnames or []
+            columns, rows = reader.fieldnames or [], list(reader)
         missing = [name for name in ("epoch", *FIGURES) if name not in columns]
         if missing:
             raise ValueError(f"no column '{missing[0]}'")
-        return {name: [float(row[name]) for row in rows] for name in columns}
+        return {name: [_number(row[name]) for row in rows] for name in columns}
     except FileNotFoundError as error:
         raise expected(
             path, "no such file", f"the run's {HISTORY}", "the run is damaged: train again"
         ) from error
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise expected(
             path, f"a damaged table ({error})", "a row of numbers for every epoch",
             "the run is damaged: train again",
         ) from error  # fmt: skip
+
+
+def _number(cell: str | None) -> float:
+    """The finite number in a cell; None stands for one that a row breaks off before."""
+    if cell is None:
+        raise ValueError("a row that breaks off")
+    if not math.isfinite(number := float(cell)):
+        raise ValueError(f"'{cell}' as a figure")
+    return number
 
 
 def survey(root: Path = ROOT) -> tuple[list[Run], list[InputError]]:
