@@ -1,8 +1,8 @@
 """An experiment: networks trained side by side on the same batches, a run kept of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -111,7 +111,7 @@ def train(
     where = choose_device(device)
     where.check_batch(training.batch_size)
     own = {each.key: each.training or training for each in members}
-    with tf.device(where.name):
+    with tf.device(where.name), _in_memory(members):
         networks = {
             each.key: compile_network(
                 mlp(**asdict(each.settings), seed=own[each.key].seed), own[each.key]
@@ -152,12 +152,13 @@ def train(
             if heading:
                 progress.say(heading)
             watching = [measure, *views, *callbacks, *probes, progress, stop]
-            if where.replicas:
-                fit_mirrored(networks, own, digits, schedule, watching, where.replicas)
-            else:
-                with tf.device(where.name):
-                    learners = _learners(members, networks, own)
-                fit(learners, digits, schedule, watching, where.name)
+            with _in_memory(members):
+                if where.replicas:
+                    fit_mirrored(networks, own, digits, schedule, watching, where.replicas)
+                else:
+                    with tf.device(where.name):
+                        learners = _learners(members, networks, own)
+                    fit(learners, digits, schedule, watching, where.name)
         answers = _answers_in_batches(stack, networks, measure.weights, probed, digits)
         # The first member's run is the one that finished last, so that it is the newest.
         for each, folder in reversed(list(zip(members, folders, strict=True))):
@@ -186,6 +187,19 @@ def train(
                 if [each.key] == probed == list(own):  # who trains several draws them together
                     save_pictures([run], folder.path)
     return [runs.read_run(folder.placed) for folder in folders if folder.placed]
+
+
+@contextmanager
+def _in_memory(members: Sequence[Member]) -> Iterator[None]:
+    """Turn TensorFlow's word that the memory is used up into one line about the layers."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        sizes = dict.fromkeys(",".join(map(str, each.settings.hidden)) for each in members)
+        raise expected(
+            f"--hidden {' '.join(sizes)}", "more units than the memory holds", "fewer",
+            "make the layers or the batch smaller",
+        ) from error  # fmt: skip
 
 
 def _learners(

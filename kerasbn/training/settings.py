@@ -13,6 +13,7 @@ ACTIVATIONS = ("relu", "sigmoid", "tanh", "elu", "gelu", "silu", "leaky_relu", "
 POSITIONS = ("before", "after")
 OPTIMIZERS = ("adam", "sgd")
 MOST_SEEDS = 1000  # of one comparison
+MOST_UNITS = 1_000_000  # of one layer
 INITS = ("glorot_uniform", "he_normal", "torch", "normal")
 
 
@@ -45,7 +46,7 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         for size in self.hidden:
-            if size < 1:
+            if not 1 <= size <= MOST_UNITS:
                 raise _layer_size(",".join(map(str, self.hidden)), str(size))
         _check_choice("--activation", self.activation, ACTIVATIONS)
         _check_choice("--bn-position", self.bn_position, POSITIONS)
@@ -97,7 +98,8 @@ class TrainingSettings:
         counts = {"--batch-size": self.batch_size, "--epochs": self.epochs, "--steps": self.steps}
         for option, value in counts.items():
             if value is not None and not 1 <= value < 2**31:
-                raise expected(f"{option} {value}", str(value), "a whole number above 0")
+                wanted = "a whole number above 0" if value < 1 else "a number below 2^31"
+                raise expected(f"{option} {value}", str(value), wanted)
         if not 0 <= self.seed < 2**31:
             raise expected(f"--seed {self.seed}", str(self.seed), "a whole number from 0 to 2^31-1")
 
@@ -132,12 +134,13 @@ def parse_hidden(text: str) -> tuple[int, ...]:
     """The sizes of the hidden layers from ``32,32``.
 
     Raises:
-        InputError: if a part is not a whole number above 0.
+        InputError: if a part is not a whole number from 1 to `MOST_UNITS`.
     """
     parts = [part.strip() for part in text.split(",")]
     # Of several bad parts the most telling one is named: one that says something, not an empty one.
     for part in sorted(parts, key=lambda part: not part):
-        if not (part.isascii() and part.isdecimal()) or int(part) < 1:
+        is_number = part.isascii() and part.isdecimal() and len(part) < 10
+        if not is_number or not 1 <= int(part) <= MOST_UNITS:
             raise _layer_size(text, part)
     return tuple(int(part) for part in parts)
 
@@ -149,8 +152,8 @@ def parse_init(text: str) -> tuple[str, float]:
         InputError: if it is none of `INITS`, or the standard deviation no finite number above 0.
     """
     name, _, number = text.partition(":")
-    if name in INITS and name != "normal" and not number:
-        return name, 0.0
+    if text in INITS and text != "normal":
+        return text, 0.0
     try:
         std = float(number)
     except ValueError:
@@ -168,7 +171,7 @@ def _layer_size(text: str, part: str) -> InputError:
     return expected(
         f"--hidden {text}",
         f"'{part}' as a layer size",
-        "whole numbers above 0 separated by commas, such as --hidden 32,32",
+        f"whole numbers from 1 to {MOST_UNITS:,} separated by commas, such as --hidden 32,32",
     )
 
 

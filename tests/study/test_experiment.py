@@ -107,6 +107,22 @@ def test_bad_input_leaves_nothing_behind(few_digits: Digits, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("where", ["mlp", "fit"])
+def test_a_network_too_large_for_the_memory_is_one_line(
+    where: str, few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(experiment, where, exhausted)
+    with pytest.raises(InputError) as error:
+        train([member(NetworkSettings(hidden=(9, 7)))], few_digits, SHORT, root=tmp_path)
+    assert str(error.value).startswith("--hidden 9,7: received more units than the memory holds")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_taken_name_needs_force(few_digits: Digits, tmp_path: Path) -> None:
     one = [member(NetworkSettings(), "mine")]
     short = TrainingSettings(steps=2)

@@ -28,6 +28,8 @@ def test_hidden_sizes_are_read_back(sizes: list[int]) -> None:
         ("٣", "'٣'"),
         ("²", "'²'"),
         ("1e3", "'1e3'"),
+        ("1000001", "'1000001'"),
+        ("9" * 5000, f"'{'9' * 5000}'"),  # more digits than Python reads
     ],
 )
 def test_a_bad_layer_size_is_named(text: str, part: str) -> None:
@@ -44,7 +46,8 @@ def test_initializers_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "normal", "normal:", "normal:0", "normal:nan", "normal:-1", "torch:2", "lecun"]
+    "text",
+    ["", "normal", "normal:", "normal:0", "normal:nan", "normal:-1", "torch:2", "torch:", "lecun"],
 )
 def test_a_bad_initializer_is_named(text: str) -> None:
     with pytest.raises(InputError, match=r"--init .*expected glorot_uniform, he_normal, torch"):
@@ -61,7 +64,7 @@ def test_a_bad_initializer_is_named(text: str) -> None:
         ({"batch_size": 0}, "--batch-size 0"),
         ({"epochs": -1}, "--epochs -1"),
         ({"steps": 0}, "--steps 0"),
-        ({"steps": 2**31}, "--steps 2147483648"),
+        ({"steps": 2**31}, "--steps 2147483648: received 2147483648, expected a number below 2^31"),
         ({"seed": -1}, "--seed -1"),
         ({"optimizer": "adamw"}, "--optimizer adamw: received 'adamw', expected one of adam, sgd"),
     ],
@@ -77,6 +80,7 @@ def test_bad_training_settings_are_named(fields: dict[str, Any], start: str) -> 
     ("fields", "start"),
     [
         ({"hidden": (32, 0)}, "--hidden 32,0: received '0' as a layer size"),
+        ({"hidden": (10**6 + 1,)}, "--hidden 1000001: received '1000001' as a layer size"),
         ({"activation": "mish"}, "--activation mish: received 'mish', expected one of relu"),
         ({"bn_position": "between"}, "--bn-position between"),
         ({"bn_momentum": 1.0}, "--bn-momentum 1.0"),
