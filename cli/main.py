@@ -104,6 +104,6 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
 
 
 def fail(line: str, exit_code: int) -> None:
-    """Print one line to standard error and leave."""
-    click.echo(line, err=True)
+    """Print one line to standard error, whatever the input it quotes holds, and leave."""
+    click.echo(" ".join(line.splitlines()), err=True)
     sys.exit(exit_code)

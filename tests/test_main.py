@@ -1,6 +1,10 @@
 import subprocess
 import sys
 
+import pytest
+
+from kerasbn.cli.main import main
+
 CTRL_C_AT = """
 import sys
 
@@ -28,3 +32,17 @@ def test_python_m_kerasbn_is_the_command() -> None:
     )
     assert ended.returncode == 0
     assert ended.stdout.startswith("kerasbn, version ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["two\nlines"], ["train", "--lr", "two\nlines"], ["report", "two\r\nlines"]],
+    ids=["command", "option", "run"],
+)
+def test_an_error_is_one_line_whatever_it_quotes(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert (end.value.code, out, len(err.splitlines())) == (2, "", 1), err
