@@ -131,7 +131,7 @@ def from_mirror(mirror: str, file: IdxFile, start: Callable[[str], "_Bar | None"
         if content.startswith(GZIP_MAGIC):
             with gzip.open(io.BytesIO(content)) as stream:
                 content = stream.read(file.size + 1)
-        parse(content, file, url)
+        parse(content, file, Path(f"{file.name}.gz"))
     except requests.Timeout as error:
         raise MirrorError(f"nothing came for {STALL_SECONDS:g} s") from error
     except requests.HTTPError as error:

@@ -7,6 +7,7 @@ zeros, the type 8 for unsigned bytes, the number of axes), four bytes for each a
 import gzip
 import hashlib
 import os
+import shlex
 import zlib
 from dataclasses import dataclass
 from math import prod
@@ -109,7 +110,7 @@ def read_folder(folder: Path, files: tuple[IdxFile, ...]) -> tuple[Split, Split]
             folder,
             f"a folder without {', '.join(absent)}",
             "MNIST's four files, gzipped or not",
-            f"`kerasbn data fetch --data-dir {folder}` adds what is missing",
+            f"{_fetch_into(folder)} adds what is missing",
         )
     train_images, train_labels, test_images, test_labels = (
         read_file(path, file) for path, file in zip(paths, files, strict=True) if path
@@ -153,7 +154,7 @@ def read_file(path: Path, file: IdxFile) -> Bytes:
     return parse(content, file, path)
 
 
-def parse(content: bytes, file: IdxFile, subject: object) -> Bytes:
+def parse(content: bytes, file: IdxFile, path: Path) -> Bytes:
     """The array in the uncompressed content of an IDX file, of `file.shape` and read-only.
 
     The sum is looked at last, since every other check can say better what is wrong.
@@ -161,7 +162,7 @@ def parse(content: bytes, file: IdxFile, subject: object) -> Bytes:
     Args:
         content: the file's bytes.
         file: what they must hold.
-        subject: what an error's line is about, such as the path.
+        path: where they are from, for the error's line.
 
     Raises:
         InputError: if they hold something else.
@@ -171,31 +172,36 @@ def parse(content: bytes, file: IdxFile, subject: object) -> Bytes:
     if axes != len(file.shape):
         found = kind.get(axes or 0, f"bytes that begin with {content[:4].hex() or 'nothing'}")
         wanted = f"{kind[len(file.shape)]}, an IDX file that begins with {file.header[:4].hex()}"
-        raise damaged(subject, found, wanted)
+        raise damaged(path, found, wanted)
     header = content[: len(file.header)]
     if len(header) == len(file.header) and header != file.header:
         shape = np.frombuffer(header, ">u4", offset=4)
-        raise damaged(subject, f"the shape {by(*shape)}", by(*file.shape))
+        raise damaged(path, f"the shape {by(*shape)}", by(*file.shape))
     if len(content) != file.size:
         found = f"only {len(content):,}" if len(content) < file.size else "more"
-        raise damaged(subject, f"{found} bytes", f"{file.size:,}")
+        raise damaged(path, f"{found} bytes", f"{file.size:,}")
     array = np.frombuffer(content, np.uint8, offset=len(file.header)).reshape(file.shape)
     if array.ndim == 1 and len(array) and array.max() > 9:
         place = int(np.argmax(array > 9))
-        raise damaged(subject, f"the label {array[place]} at place {place:,}", "labels 0 to 9")
+        raise damaged(path, f"the label {array[place]} at place {place:,}", "labels 0 to 9")
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
         raise damaged(
-            subject,
+            path,
             f"other content than MNIST's (SHA-256 {found[:12]}...)",
             f"SHA-256 {file.sha256[:12]}...",
         )
     return array
 
 
-def damaged(subject: object, received: str, wanted: str) -> InputError:
+def damaged(path: Path, received: str, wanted: str) -> InputError:
     """The error for a file that does not hold what it must."""
-    return expected(subject, received, wanted, "delete it and run `kerasbn data fetch`")
+    return expected(path, received, wanted, f"delete it and run {_fetch_into(path.parent)}")
+
+
+def _fetch_into(folder: Path) -> str:
+    """The command that downloads into a folder what is missing there."""
+    return f"`kerasbn data fetch --data-dir {shlex.quote(str(folder))}`"
 
 
 def by(*axes: int) -> str:

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +105,20 @@ def test_labels_where_images_belong(mnist_folder: Path, idx_files: tuple[IdxFile
     assert "received images, expected labels" in error_of(labels, idx_files[LABELS])
 
 
+def test_the_advice_mends_the_folder_that_was_read(
+    mnist_folder: Path, idx_files: tuple[IdxFile, ...]
+) -> None:
+    """Without the folder the command would download into another one, and help nobody."""
+    folder = mnist_folder.rename(mnist_folder.with_name("my mnist"))
+    path = folder / f"{idx_files[0].name}.gz"
+    path.write_bytes(b"")
+    command = f"`kerasbn data fetch --data-dir '{folder}'`"
+    assert error_of(path, idx_files[0]).endswith(f"delete it and run {command}")
+    path.unlink()
+    with pytest.raises(InputError, match=re.escape(f"; {command} adds what is missing")):
+        read_folder(folder, idx_files)
+
+
 def test_the_test_set_where_the_training_set_belongs(
     mnist_folder: Path, idx_files: tuple[IdxFile, ...]
 ) -> None:
@@ -142,7 +157,7 @@ def test_too_long_is_noticed_without_reading_it_all(tmp_path: Path) -> None:
 )
 def test_a_wrong_beginning(received: bytes) -> None:
     with pytest.raises(InputError, match=r"received bytes that begin with .*, expected labels"):
-        parse(received, MNIST[1], "labels")
+        parse(received, MNIST[1], Path("labels"))
 
 
 def test_a_folder_under_the_name_of_a_file(tmp_path: Path) -> None:
