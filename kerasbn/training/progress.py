@@ -13,9 +13,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from kerasbn.digits.pipeline import Schedule
 from kerasbn.training.callbacks import Logs, figures_of
+
+NARROW = 60  # columns of a terminal in which figures leave no room for a bar
 
 
 class ShowProgress(keras.callbacks.Callback):
@@ -37,11 +40,16 @@ class ShowProgress(keras.callbacks.Callback):
         self._width = max(map(len, self._keys))
         # soft_wrap: a line stays a line where the output is a file or a narrow pipe.
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        epoch = f"epoch {schedule.epochs}/{schedule.epochs}"
         self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=14),
+            # What gives way on a narrow terminal is the bar first, then the end of the figures.
+            TextColumn(
+                "epoch {task.fields[epoch]}/{task.fields[epochs]}",
+                table_column=Column(no_wrap=True, min_width=len(epoch)),
+            ),
+            *([BarColumn(bar_width=14)] if self._console.width >= NARROW else []),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=len("0:00:00"))),
             TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
             console=self._console,
             transient=True,
             disable=quiet or not self._console.is_terminal,
@@ -74,7 +82,7 @@ class ShowProgress(keras.callbacks.Callback):
         for label, keys in self._keys.items():
             means = mean_of([figures_of(logs, key) for key in keys])
             loss, accuracy = means["batch_loss"], means["batch_accuracy"]
-            figures = f"{loss:.3f} {accuracy:.1%}" if math.isfinite(loss) else "diverged"
+            figures = f"{_loss(loss)} {accuracy:.1%}" if math.isfinite(loss) else "diverged"
             parts.append(f"{label} {figures}" if len(self._keys) > 1 else f"loss {figures}")
         self._bar.update(self._task, completed=self._done[batch + 1], figures="  ".join(parts))
 
@@ -88,8 +96,9 @@ class ShowProgress(keras.callbacks.Callback):
         for label, keys in self._keys.items():
             have = [figures for key in keys if (figures := figures_of(logs, key))]
             # An epoch that was cut short has no figures at all, and is no divergence.
-            if logs and len(have) < self._left[label] and len(keys) > 1:
-                self.say(f"{label}: {len(keys) - len(have)} of {len(keys)} diverged")
+            if logs and len(have) < self._left[label]:
+                several = f"{len(keys) - len(have)} of {len(keys)} " if len(keys) > 1 else ""
+                self.say(f"{label}: {several}diverged")
                 self._left[label] = len(have)
             if have:
                 self.say(self._line(epoch + 1, label, mean_of(have)))
@@ -100,9 +109,14 @@ class ShowProgress(keras.callbacks.Callback):
         # 80 columns, with two networks and up to 99 epochs.
         return (
             f"epoch {epoch:>{digits}}/{self._schedule.epochs} {name}"
-            f"train loss {figures['loss']:.3f} acc {figures['accuracy']:6.2%}  "
-            f"test loss {figures['val_loss']:.3f} acc {figures['val_accuracy']:6.2%}"
+            f"train loss {_loss(figures['loss'])} acc {figures['accuracy']:6.2%}  "
+            f"test loss {_loss(figures['val_loss'])} acc {figures['val_accuracy']:6.2%}"
         )
+
+
+def _loss(value: float) -> str:
+    """A loss as lines show it: three decimals, or three digits of a large one."""
+    return f"{value:.3f}" if value < 100 else f"{value:.3g}"
 
 
 def mean_of(figures: Sequence[Mapping[str, Any]]) -> dict[str, float]:
