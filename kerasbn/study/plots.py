@@ -190,7 +190,9 @@ def _spread(ends: Sequence[tuple[float, str, str]], axes: Axes) -> list[float]:
 def _number(value: float, is_accuracy: bool) -> str:
     if not math.isfinite(value):
         return ""
-    return f"{value:.1%}" if is_accuracy else f"{value:.3f}"
+    if is_accuracy:
+        return f"{value:.1%}"
+    return f"{value:.3f}" if value < 100 else f"{value:.3g}"  # a wider one leaves the panel
 
 
 def _cycle(items: Sequence[str], count: int) -> list[str]:

@@ -47,6 +47,18 @@ def heights_of_values(axes: Axes) -> list[float]:
     return sorted(float(text.xy[1]) for text in axes.texts if isinstance(text, Annotation))
 
 
+def test_a_large_last_value_stays_within_its_panel() -> None:
+    history = {"epoch": [1.0, 2.0], **{name: [1.0, 0.1] for name in PANELS}}
+    large = Curve("Without BN", history | {"loss": [9e15, 941469.082]})
+    figure = draw_curves([large], "t")
+    figure.canvas.draw()
+    (value,) = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
+    assert value.get_text() == "9.41e+05"
+    next_panel = figure.axes[1].get_tightbbox()
+    assert next_panel is not None
+    assert value.get_window_extent().x1 < next_panel.x0
+
+
 def test_the_last_values_can_be_read() -> None:
     figure = draw_curves(PAIR, "t")
     texts = {text.get_text() for text in figure.axes[3].texts}
