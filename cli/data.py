@@ -3,7 +3,7 @@
 from __future__ import annotations  # the types below come from modules that help must not load
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -41,23 +41,15 @@ def command(ctx: click.Context, dataset: str, data_dir: str | None, as_json: boo
     """
     if ctx.invoked_subcommand:
         return
-    from kerasbn.digits.files import survey, taken
-    from kerasbn.errors import CheckFailedError
+    from kerasbn.digits.inventory import take_inventory
 
-    places = survey(dataset, data_dir)
-    choice = taken(places)
+    found = take_inventory(dataset, data_dir)
     if as_json:
-        found = {
-            "dataset": dataset,
-            "taken": choice.name if choice else None,
-            "places": [as_dict(place) for place in places],
-        }
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found.as_dict(), indent=2))
     else:
-        show(places)
-        click.echo("\n" + outlook(dataset, choice))
-    if problems := [place.problem for place in places if place.state in ("incomplete", "damaged")]:
-        raise CheckFailedError("; ".join(problems))
+        show(found.places)
+        click.echo(f"\n{found.outlook()}")
+    found.check()
 
 
 @command.command("fetch")
@@ -102,33 +94,3 @@ def row(place: Place) -> tuple[str, ...]:
     digits = place.digits
     train, test = (f"{len(digits.train):,}", f"{len(digits.test):,}") if digits else ("-", "-")
     return place.dataset, train, test, STATES[place.state][0], place.name, place.where
-
-
-def as_dict(place: Place) -> dict[str, Any]:
-    """What the JSON says of a place."""
-    digits = place.digits
-    return {
-        "name": place.name,
-        "dataset": place.dataset,
-        "where": place.where,
-        "state": place.state,
-        "train": len(digits.train) if digits else None,
-        "test": len(digits.test) if digits else None,
-        "digest": digits.digest if digits else None,
-        "problem": place.problem or None,
-    }
-
-
-def outlook(dataset: str, choice: Place | None) -> str:
-    """What a run with these options would do, as a sentence."""
-    if choice and choice.state != "whole":
-        return f"A run with --dataset {dataset} stops at {choice.where}."
-    if choice and (choice.dataset == "mnist" or dataset == "mnist-sample"):
-        return f"A run with --dataset {dataset} takes {choice.dataset} from {choice.where}."
-    if dataset == "mnist-sample":
-        return "A run with --dataset mnist-sample stops: its package is not installed."
-    otherwise = "takes the sample of 5,000 digits" if choice else "stops"
-    return (
-        f"A run with --dataset {dataset} first asks two public mirrors for MNIST, as "
-        f"`kerasbn data fetch` does, and without an answer {otherwise}."
-    )
