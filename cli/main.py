@@ -92,6 +92,9 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
     """
     try:
         cli.main(args=args, prog_name="kerasbn", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as nothing_asked:
+        click.echo(nothing_asked.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "kerasbn"
         fail(f"{command}: {error.format_message()}", 2)

@@ -46,3 +46,12 @@ def test_an_error_is_one_line_whatever_it_quotes(
         main(arguments)
     out, err = capsys.readouterr()
     assert (end.value.code, out, len(err.splitlines())) == (2, "", 1), err
+
+
+def test_without_a_command_there_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    asked_for = capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main([])
+    out, err = capsys.readouterr()
+    assert (end.value.code, out, err) == (2, "", asked_for)
