@@ -22,12 +22,14 @@ class Edit:
         affine: on an example going out, or coming in.
         example: the shape of an example coming in.
         argument: which argument it comes in by, for layers that absorb by several.
+        training: whether that call of the layer runs with training=True.
     """
 
     side: Literal["after", "before"]
     affine: Affine
     example: Example
     argument: str = ""
+    training: bool = False
 
     def agrees(self, other: "Edit") -> bool:
         """Whether both ask the same of a layer."""
@@ -62,8 +64,12 @@ def check(layer: Layer, edit: Edit) -> None:
         return
     for part in parts[:1] if law.chained else parts:
         _fits(edit.affine, part.inputs)
-    if not edit.affine.only_scales() and law.uneven(layer, edit.example):
+    if edit.affine.only_scales():
+        return
+    if law.uneven(layer, edit.example):
         raise Refused(law.how)
+    if edit.training and law.drops(layer):
+        raise Refused("drops some of what it reads, since it is called with training=True")
 
 
 def _fits(a: Affine, tensor: tuple[str, ...]) -> None:

@@ -241,7 +241,7 @@ def _recurrent(layer: Layer, _: Example, __: str) -> list[Part]:
 
 
 def _bidirectional(layer: Layer, example: Example, _: str) -> list[Part]:
-    both = (layer.forward_layer, layer.backward_layer)
+    both = _directions(layer)
     if any(LAWS.get(type(one)) is not _RECURRENT for one in both):
         raise Refused("wraps a layer whose weights are not known")
     return [part for one in both for part in _recurrent(one, example, "")]
@@ -293,6 +293,21 @@ def _sums_unseen(layer: Layer, example: Example) -> bool:  # noqa: ARG001 - one 
     return any(c not in axes + outgoing for c in incoming)
 
 
+def _keeps_all(layer: Layer) -> bool:  # noqa: ARG001 - one signature for all
+    return False
+
+
+def _drops(layer: Layer) -> bool:
+    """Whether a recurrent layer has a Dropout in front of its kernel, which would not see `t`."""
+    return any(one.dropout > 0 for one in _directions(layer))
+
+
+def _directions(layer: Layer) -> tuple[Layer, ...]:
+    if isinstance(layer, keras.layers.Bidirectional):
+        return layer.forward_layer, layer.backward_layer
+    return (layer,)
+
+
 # -- the table ---------------------------------------------------------------------------------
 
 
@@ -307,6 +322,7 @@ class Law:
         arguments: those whose affine it absorbs, if not just the first one.
         precedes: whether it absorbs what precedes it.
         uneven: whether some of its outputs would see another `t` than others; `how` says why.
+        drops: whether it drops some of its input in training, before the kernel.
         chained: whether the parts follow upon each other; otherwise each reads the input.
         settings: the configuration that gives it the weights it lacks.
     """
@@ -317,6 +333,7 @@ class Law:
     arguments: tuple[str, ...] = ()
     uneven: Callable[[Layer, Example], bool] = _never
     how: str = ""
+    drops: Callable[[Layer], bool] = _keeps_all
     chained: bool = False
     settings: tuple[tuple[str, Any], ...] = (("use_bias", True), ("bias_initializer", "zeros"))
 
@@ -329,7 +346,7 @@ _CONVOLUTION = Law(_conv, uneven=_pads, how=_PADDED)
 _DEPTHWISE = Law(_depthwise, uneven=_pads, how=_PADDED)
 _SEPARABLE = Law(_separable, uneven=_pads, how=_PADDED, chained=True)
 _TRANSPOSED = Law(_transposed, uneven=_overlaps, how=_OTHER_TAPS)
-_RECURRENT = Law(_recurrent, follows=False)
+_RECURRENT = Law(_recurrent, follows=False, drops=_drops)
 _NORMALIZED = Law(_own_scale, precedes=False, settings=_OWN)
 
 # By exact class: a subclass may compute anything, and is left alone.
@@ -353,6 +370,6 @@ LAWS: dict[type, Law] = {
     keras.layers.LSTM: _RECURRENT,
     keras.layers.GRU: _RECURRENT,
     keras.layers.SimpleRNN: _RECURRENT,
-    keras.layers.Bidirectional: Law(_bidirectional, follows=False),
+    keras.layers.Bidirectional: Law(_bidirectional, follows=False, drops=_drops),
     keras.layers.MultiHeadAttention: Law(_attention, arguments=("query", "key", "value")),
 }

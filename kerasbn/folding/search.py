@@ -295,7 +295,8 @@ class _Forward:
         edits = []
         for argument, value in read:
             if value in self.carried:
-                edit = Edit("before", inner(self.carried[value], call), call.seen(value), argument)
+                within = inner(self.carried[value], call)
+                edit = Edit("before", within, call.seen(value), argument, call.training)
                 _check(self.graph, call, edit)
                 edits.append(edit)
         self.found.edits.setdefault(id(call.layer), edits)

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kerasbn.folding.plan import Fold, Kept, Plan
+from kerasbn.folding.worn import wear_in
 
 L = keras.layers
 BN = L.BatchNormalization
@@ -104,6 +106,26 @@ def test_recurrent_layers_absorb_what_precedes(
 ) -> None:
     plan = judged(chain((6, 4), BN(name="a"), layer(bias), BN(name="b")))
     assert [type(each) for each in plan] == [Fold, Kept]
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda: L.GRU(3, dropout=0.4), lambda: L.Bidirectional(L.LSTM(3, dropout=0.4))]
+)
+def test_a_recurrent_layer_that_drops_its_input_takes_s_but_not_t(
+    judged: Judged, layer: Callable[[], Any]
+) -> None:
+    for training, t, folds in ((True, True, 0), (True, False, 1), (False, True, 1)):
+        x = keras.Input((5, 3))
+        before = BN(center=t)
+        y = L.Dense(2)(layer()(before(x), training=training))
+        model = keras.Model(x, y)
+        before.trainable = False  # otherwise Keras lets it train too
+        wear_in(model, 1)
+        if not t:
+            before.moving_mean.assign(np.zeros(3))
+        plan = judged(model)
+        assert len(plan.folds()) == folds
+        assert folds or "drops some of what it reads" in plan.kept()[0].reason
 
 
 @pytest.mark.parametrize("bias", [True, False])
