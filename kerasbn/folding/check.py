@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasbn.errors import InputError
-from kerasbn.folding.copies import is_known
+from kerasbn.folding.copies import SINGLE_ONLY, is_known, kept_states
 from kerasbn.folding.graph import input_structure, read
 from kerasbn.folding.inputs import given_inputs, random_inputs
 from kerasbn.folding.plan import Plan
@@ -23,6 +23,19 @@ SINGLE = 1e-6  # where Keras, or a layer that is not known, may compute a part i
 ROUNDING = 4.0  # times the unfolded network's own error, in its own dtype
 EPSILON = {"bfloat16": 2**-7, "float16": 2**-10, "float32": 2**-23, "float64": 2**-52}
 UNITS = 8.0  # rounding units of that dtype that are allowed anyhow: an error may be 0 by luck
+# How TensorFlow says that it has no kernel for this dtype and order of axes on this machine.
+NO_KERNEL = (
+    tf.errors.UnimplementedError,
+    tf.errors.NotFoundError,
+    tf.errors.InvalidArgumentError,
+)
+# Those that read whole numbers as float32, whatever their dtype.
+NORMALIZING = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.RMSNormalization,
+)
 LARGE = 2**28  # numbers in all tensors of a network together, 2 GB in float64
 
 
@@ -97,7 +110,7 @@ def answers(model: keras.Model, arrays: Arrays) -> Arrays:
     with _state_kept(model):
         try:
             made = compute(model, packed)
-        except tf.errors.UnimplementedError:
+        except NO_KERNEL:
             made = _by_xla(model, packed)
     return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(made)]
 
@@ -138,12 +151,18 @@ def _numbers(model: keras.Model, arrays: Arrays) -> int:
 
 @contextmanager
 def _state_kept(model: keras.Model) -> Iterator[None]:
-    """A normalization that trains while it predicts changes its statistics: put them back."""
-    before = [keras.ops.convert_to_numpy(v).copy() for v in model.non_trainable_variables]
+    """What a call changes is put back.
+
+    A normalization that trains while it predicts changes its statistics, a stateful recurrent layer
+    what it remembers.
+    """
+    states = [state for layer in model._flatten_layers() for state in kept_states(layer)]
+    variables = [*model.non_trainable_variables, *states]
+    before = [keras.ops.convert_to_numpy(v).copy() for v in variables]
     try:
         yield
     finally:
-        for variable, values in zip(model.non_trainable_variables, before, strict=True):
+        for variable, values in zip(variables, before, strict=True):
             if not np.array_equal(keras.ops.convert_to_numpy(variable), values, equal_nan=True):
                 variable.assign(values)
 
@@ -153,7 +172,9 @@ def _may_be_single(call: Any) -> bool:  # noqa: ANN401 - a Call
     layer = call.layer
     if not is_known(layer) or isinstance(layer, keras.layers.Lambda):
         return True
-    if isinstance(layer, keras.layers.Resizing):
+    if isinstance(layer, keras.layers.Resizing) or type(layer) in SINGLE_ONLY:
+        return True
+    if isinstance(layer, NORMALIZING) and "float" not in call.inputs[0].dtype:
         return True
     return isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation != "nearest"
 

@@ -16,6 +16,8 @@ VOCABULARIES = (
     keras.layers.IntegerLookup,
     keras.layers.TextVectorization,
 )
+# TensorFlow has it in float16, bfloat16 and float32, and on no machine in float64.
+SINGLE_ONLY = (keras.layers.MaxPooling3D,)
 
 
 def renewed(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer:
@@ -31,6 +33,8 @@ def renewed(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer:
     """
     if not is_known(old):
         dtype = None  # it may compute in its own dtype only
+    elif dtype is not None and type(old) in SINGLE_ONLY:
+        dtype = "float32"
     try:
         if type(old) is keras.layers.Lambda:
             return _renewed_lambda(old, dtype)  # from_config would refuse its code
@@ -148,9 +152,19 @@ def _variables(layer: Layer) -> dict[tuple[int, str, int], Any]:
     found: dict[tuple[int, str, int], Any] = {}
     for place, holder in enumerate(layer._flatten_layers()):  # Keras has no public way to these
         seeds = [generator.state for generator in holder._seed_generators]
-        for variable in [*holder._trainable_variables, *holder._non_trainable_variables, *seeds]:
+        own = [*holder._trainable_variables, *holder._non_trainable_variables]
+        for variable in [*own, *seeds, *kept_states(holder)]:
             repetition = 0
             while (place, variable.name, repetition) in found:
                 repetition += 1
             found[place, variable.name, repetition] = variable
     return found
+
+
+def kept_states(layer: Layer) -> list[Any]:
+    """What a stateful recurrent layer remembers from call to call.
+
+    Keras doesn't count these among the variables of a network.
+    """
+    stateful = isinstance(layer, keras.layers.RNN) and layer.stateful and layer.states is not None
+    return keras.tree.flatten(layer.states) if stateful else []

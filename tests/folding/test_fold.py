@@ -191,6 +191,35 @@ def test_a_wrong_fold_is_found_in_channels_first() -> None:
     assert "in float64 they differ by" in kept.reason
 
 
+@pytest.mark.parametrize("pool", [L.AveragePooling3D, L.MaxPooling3D])
+def test_volumes_are_judged_though_tensorflow_pools_none_in_float64(
+    chain: Chain, pool: Callable[..., Any]
+) -> None:
+    model = chain((5, 5, 4, 2), BN(), pool(2, padding="same"), L.Conv3D(3, 1), BN())
+    first = model.layers[1].gamma
+    first.assign(np.abs(first) + 0.1)  # so that it crosses a pool that takes the largest
+    result = fold_with_plan(model)
+    assert not result.plan.kept()
+    arrays = random_inputs(model)
+    assert difference(answers(result.model, arrays), answers(model, arrays)) < 1e-5
+
+
+@pytest.mark.usefixtures("wrong_law")
+def test_a_wrong_fold_is_found_in_volumes(chain: Chain) -> None:
+    (kept,) = fold_with_plan(chain((4, 4, 4, 2), L.MaxPooling3D(2), L.Dense(3), BN())).plan.kept()
+    assert "in float64 they differ by" in kept.reason
+
+
+def test_a_transposed_convolution_of_channels_first_is_judged(chain: Chain) -> None:
+    layer = L.Conv2DTranspose(4, 3, data_format="channels_first")
+    assert not fold_with_plan(chain((3, 5, 6), layer, BN(axis=1))).plan.kept()
+
+
+def test_whole_numbers_are_normalized_in_float32_whatever_the_dtype(chain: Chain) -> None:
+    model = chain((6,), BN(), L.ReLU(), L.Dense(3), dtype="uint8")
+    assert not fold_with_plan(model).plan.kept()
+
+
 class OnlyInSteps(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         return tf.numpy_function(np.tanh, [x], x.dtype)
@@ -276,6 +305,25 @@ def test_a_normalization_that_trains_keeps_its_statistics_while_it_is_judged() -
     for values, own, new in zip(before, bn.variables, after, strict=True):
         np.testing.assert_array_equal(values, own)
         np.testing.assert_array_equal(values, new)
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda: L.LSTM(3, stateful=True), lambda: L.Bidirectional(L.GRU(3, stateful=True))]
+)
+def test_what_a_stateful_layer_remembers_is_copied_and_not_changed(
+    layer: Callable[[], Any],
+) -> None:
+    x = keras.Input(batch_shape=(3, 5, 4))
+    model = keras.Model(x, BN()(L.Dense(2)(layer()(BN()(x)))))
+    wear_in(model, 1)
+    arrays = random_inputs(model)
+    forgetful = answers(model, arrays)
+    model(arrays[0])
+    want = answers(model, arrays)
+    assert difference(want, forgetful) > 1e-3  # it remembers something now
+    folded = kerasbn.fold(model)
+    assert difference(answers(model, arrays), want) == 0
+    assert difference(answers(folded, arrays), want) < 1e-6
 
 
 def test_an_empty_plan_gives_a_plain_copy() -> None:
