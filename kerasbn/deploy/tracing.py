@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from kerasbn.folding.copies import is_known
+from kerasbn.folding.graph import training_at_inference
 
 
 def trace(model: keras.Model) -> Any:  # noqa: ANN401 - a ConcreteFunction; TensorFlow ships no types
@@ -27,8 +28,8 @@ def trace(model: keras.Model) -> Any:  # noqa: ANN401 - a ConcreteFunction; Tens
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow ships no types
     def predict(*arrays: Any) -> Any:  # noqa: ANN401 - symbolic tensors
         packed = keras.tree.pack_sequence_as(nested, list(arrays))
-        # No `training=False`: it would overrule a layer's own training=True, which folding minds.
-        outputs = model(arrays[0] if isinstance(model, keras.Sequential) else packed)
+        given = arrays[0] if isinstance(model, keras.Sequential) else packed
+        outputs = model(given, training=training_at_inference(model))
         return keras.tree.flatten(outputs)
 
     with _inlined(), _matrices_multiplied(), _called_otherwise(model):

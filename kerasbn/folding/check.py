@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasbn.errors import InputError
 from kerasbn.folding.copies import SINGLE_ONLY, is_known, kept_states
-from kerasbn.folding.graph import input_structure, read
+from kerasbn.folding.graph import input_structure, read, training_at_inference
 from kerasbn.folding.inputs import given_inputs, random_inputs
 from kerasbn.folding.plan import Plan
 from kerasbn.folding.rewrite import rewrite
@@ -116,12 +116,15 @@ def answers(model: keras.Model, arrays: Arrays) -> Arrays:
 
 
 def _step_by_step(model: keras.Model, packed: Any) -> Any:  # noqa: ANN401 - tensors in the model's own structure
-    return model(packed)
+    return model(packed, training=training_at_inference(model))
 
 
 def _compiled(model: keras.Model, packed: Any, *, xla: bool = False) -> Any:  # noqa: ANN401 - as above
     tensors = keras.tree.map_structure(tf.convert_to_tensor, packed)
-    function = tf.function(lambda packed: model(packed), autograph=False, jit_compile=xla)
+    flag = training_at_inference(model)
+    function = tf.function(
+        lambda packed: model(packed, training=flag), autograph=False, jit_compile=xla
+    )
     # Calling `function` would warn of tracing again and again.
     return function.get_concrete_function(tensors)(tensors)
 

@@ -139,9 +139,8 @@ class Graph:
         elif "training" in says:
             self.training = says["training"]
         else:
-            default = inspect.signature(node.operation.call).parameters.get("training")
-            if self.training is None and default is not None:
-                self.training = default.default
+            if self.training is None:
+                self.training = _default(node.operation)
             self.effective.setdefault(id(node), set()).add(self.training)
         self.trains |= self.training is True
         return self.training
@@ -178,9 +177,34 @@ def read(model: keras.Model) -> Graph:
     graph = Graph()
     inputs = [Value(tuple(t.shape), t.dtype) for t in model.inputs]
     graph.inputs = inputs
-    for value in _write_out(graph, model, inputs, prefix="", lead=(), training=None):
+    flag = training_at_inference(model)
+    for value in _write_out(graph, model, inputs, prefix="", lead=(), training=flag):
         value.is_output = True
     return graph
+
+
+def training_at_inference(model: keras.Model) -> bool | None:
+    """The value of `training` that a network is called with for its answers at inference.
+
+    It is False, as with `predict`: image preprocessing (Resizing, RandomFlip and the like) trains
+    by default, and Keras hands that on to the normalizations behind it. But it is None where the
+    network calls a layer with training=True on purpose, which False would overrule.
+    """
+    models = [one for one in (model, *model._flatten_layers()) if is_graph(one)]
+    return None if any(map(_asks_to_train, models)) else False
+
+
+def _asks_to_train(model: keras.Model) -> bool:
+    return any(
+        node.arguments.kwargs.get("training") is True and _default(node.operation) is not True
+        for node in ordered_nodes(model)
+    )
+
+
+def _default(operation: Any) -> Any:  # noqa: ANN401 - Keras ships no types
+    """What `training` is by default where an operation is called; None if it has no such flag."""
+    parameter = inspect.signature(operation.call).parameters.get("training")
+    return parameter.default if parameter else None
 
 
 def require_graph(model: keras.Model) -> None:

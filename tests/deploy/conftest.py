@@ -187,12 +187,20 @@ def channels_first() -> keras.Model:
     return keras.Model(image, L.Dense(3, name="out")(x))
 
 
+def augmented() -> keras.Model:
+    photo = keras.Input((8, 8, 3), name="photo")
+    x = L.Rescaling(1 / 16, name="scale")(L.Resizing(6, 6, name="resize")(photo))
+    x = L.RandomRotation(0.1, name="turn")(L.RandomFlip(name="flip")(x))
+    x = L.BatchNormalization(name="bn")(L.Conv2D(4, 3, name="conv")(x))
+    return keras.Model(photo, L.GlobalAveragePooling2D(name="pool")(L.ReLU(name="relu")(x)))
+
+
 NETWORKS: dict[str, Callable[[], keras.Model]] = {
     function.__name__: function
     for function in (
         mnist, grouped, sequential, nested, two_inputs, normalized, recurrent, bidirectional,
         attention, embedded, separable, volume, dense_on_sequences, residual, other_norms, shared,
-        passed_through, operations, any_size, channels_first,
+        passed_through, operations, any_size, channels_first, augmented,
     )
 } | {
     "fresh_clone": lambda: keras.models.clone_model(mnist()),

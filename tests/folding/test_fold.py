@@ -307,6 +307,17 @@ def test_a_normalization_that_trains_keeps_its_statistics_while_it_is_judged() -
         np.testing.assert_array_equal(values, new)
 
 
+def test_image_preprocessing_trains_by_default_but_not_at_inference(chain: Chain) -> None:
+    shape = (8, 8, 3)
+    model = chain(shape, L.RandomFlip(), L.Resizing(6, 6), BN(), L.Conv2D(4, 3), BN(), L.ReLU())
+    result = fold_with_plan(model)
+    assert len(result.plan.folds()) == 2
+    images = random_inputs(model)
+    want = [model.predict(images[0], verbose=0)]
+    assert difference(answers(model, images), want) < 1e-6
+    assert difference([result.model.predict(images[0], verbose=0)], want) < 1e-5
+
+
 @pytest.mark.parametrize(
     "layer", [lambda: L.LSTM(3, stateful=True), lambda: L.Bidirectional(L.GRU(3, stateful=True))]
 )
