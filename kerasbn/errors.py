@@ -4,6 +4,8 @@ The command line prints the line and leaves with the error's ``exit_code``; in P
 ordinary exceptions.
 """
 
+import re
+
 
 class KerasbnError(Exception):
     """Base of all errors kerasbn raises on purpose."""
@@ -25,6 +27,11 @@ class StoppedError(KerasbnError):
     """Ctrl-C ended it early, and what there was until then is kept (exit code 130)."""
 
     exit_code = 130
+
+
+def quoted(error: BaseException, longest: int = 200) -> str:
+    """What another library says, in one line without the colours that it gives a terminal."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:longest]
 
 
 def expected(subject: object, received: object, expected: str, advice: str = "") -> InputError:

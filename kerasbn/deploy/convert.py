@@ -14,6 +14,7 @@ import tensorflow as tf
 from kerasbn.deploy.onnx_graph import Graph, read_graph
 from kerasbn.deploy.tracing import all_layer_names, layer_of, structure, trace
 from kerasbn.errors import InputError, expected
+from kerasbn.folding.copies import kept_states
 
 # What tf2onnx 1.17 can write, from the first with a per-axis Softmax.
 OPSETS = range(13, 19)
@@ -35,6 +36,7 @@ def convert(model: keras.Model, opset: int = OPSET) -> Graph:
     """
     if opset not in OPSETS:
         raise expected(f"--opset {opset}", opset, f"{OPSETS[0]} to {OPSETS[-1]}")
+    _check_memory(model)
     inputs = port_names(structure(model, "input"), model)
     outputs = port_names(structure(model, "output"), model, inputs)
     try:
@@ -77,6 +79,16 @@ def port_names(
 
 def _layer_name(tensor: Any) -> str:  # noqa: ANN401 - a KerasTensor
     return str(tensor._keras_history.operation.name)
+
+
+def _check_memory(model: keras.Model) -> None:
+    """Refuse layers that remember from call to call, since an ONNX file keeps nothing."""
+    for layer in model._flatten_layers():
+        if kept_states(layer):
+            raise expected(
+                f"layer '{layer.name}'", "stateful=True, so that it remembers from call to call",
+                "a layer that begins anew each time", "build it with stateful=False",
+            )  # fmt: skip
 
 
 @contextmanager

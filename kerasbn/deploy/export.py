@@ -19,9 +19,9 @@ from kerasbn.deploy.models import load_network
 from kerasbn.deploy.onnx_graph import write_graph
 from kerasbn.deploy.paths import check_path
 from kerasbn.deploy.residuals import KINDS, Residual, residuals
-from kerasbn.deploy.session import Session
+from kerasbn.deploy.session import Session, what_it_says
 from kerasbn.deploy.tracing import all_layer_names
-from kerasbn.errors import CheckFailedError, InputError, expected
+from kerasbn.errors import CheckFailedError, InputError, expected, quoted
 from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.inputs import random_inputs
 from kerasbn.runs import MODEL, RECORD, Run, find_model, read_run
@@ -210,12 +210,23 @@ def _check(path: Path, model: keras.Model) -> Difference:
     try:
         onnx.checker.check_model(path, full_check=True)
     except Exception as error:
-        raise InputError(f"model '{model.name}': gives no valid ONNX file ({error})") from error
+        raise InputError(
+            f"model '{model.name}': gives no valid ONNX file ({quoted(error)}); "
+            "try the network in float32"
+        ) from error
+    try:
+        session = Session(path)
+    except InputError as error:
+        reason = what_it_says(error.__cause__ or error)
+        raise InputError(
+            f"model '{model.name}': onnxruntime cannot compute it ({reason}); "
+            "try the network in float32"
+        ) from error
     inputs = [
         array.astype(tensor.dtype)
         for array, tensor in zip(random_inputs(model), model.inputs, strict=True)
     ]
-    difference = compare(Session(path), model, inputs)
+    difference = compare(session, model, inputs)
     if not difference.is_close:
         raise CheckFailedError(
             f"model '{model.name}': as ONNX it would answer otherwise than in Keras, by "

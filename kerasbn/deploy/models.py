@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasbn.errors import InputError, expected
+from kerasbn.errors import InputError, expected, quoted
 from kerasbn.writing import replacing
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def save_network(model: "keras.Model", path: Path) -> None:
         try:
             model.save(temporary)
         except (TypeError, ValueError, NotImplementedError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path}: Keras cannot save this network ({reason})") from error
+            said = f"{path}: Keras cannot save this network ({quoted(error)})"
+            raise InputError(said) from error
 
 
 def check_place(path: Path) -> None:
@@ -109,7 +109,7 @@ def _damaged(path: Path) -> InputError:
 def _in_words(path: Path, error: Exception) -> InputError:
     """One line for whatever Keras raised while it read `path`."""
     config = _config_of(path)
-    text = " ".join(str(error).split())
+    text = quoted(error, longest=10_000)
     if "__lambda__" in json.dumps(config) or "lambda" in text.lower():
         return expected(
             path,

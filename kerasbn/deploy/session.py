@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from kerasbn.deploy.metadata import Metadata, read_metadata
-from kerasbn.errors import InputError, expected
+from kerasbn.errors import InputError, expected, quoted
 
 Array = NDArray[Any]
 
@@ -78,7 +78,7 @@ class Session:
             return list(self._session.run(None, dict(named)))
         except Exception as error:
             raise InputError(
-                f"{self.path}: the network cannot compute this ({_first(error)})"
+                f"{self.path}: the network cannot compute this ({what_it_says(error)})"
             ) from error
 
     def _by_name(self, arrays: Sequence[Array]) -> dict[str, Array]:
@@ -100,7 +100,7 @@ def _in_words(path: Path) -> Iterator[None]:
     except Exception as error:
         raise expected(
             path,
-            f"a file that onnxruntime cannot read ({_first(error)})",
+            f"a file that onnxruntime cannot read ({what_it_says(error)})",
             "a whole ONNX network",
             "kerasbn export OUT.onnx makes one",
         ) from error
@@ -133,7 +133,7 @@ def _port(port: Any) -> Port:  # noqa: ANN401 - onnxruntime's NodeArg
     return Port(port.name, _KINDS.get(port.type), shape)
 
 
-def _first(error: Exception) -> str:
+def what_it_says(error: BaseException) -> str:
     """What onnxruntime says, on one line and without its own source lines."""
-    said = " ".join(str(error).split())
+    said = quoted(error, longest=10_000)
     return said.rpartition(" : ")[2][:200] if "[ONNXRuntimeError]" in said else said[:200]

@@ -16,7 +16,7 @@ from kerasbn.deploy.onnx_graph import Graph, read_graph
 from kerasbn.deploy.residuals import KINDS, residuals
 from kerasbn.deploy.samples import samples_for
 from kerasbn.deploy.session import Session
-from kerasbn.errors import CheckFailedError, InputError, expected
+from kerasbn.errors import CheckFailedError, InputError, expected, quoted
 from kerasbn.runs import Run, find_model, find_run, finite
 from kerasbn.writing import replacing
 
@@ -110,9 +110,8 @@ def verify(
         model = onnx.load(path)
         graph = read_graph(model)
     except Exception as error:  # a damaged file makes onnx raise many kinds
-        said = " ".join(str(error).split())[:200]
         raise expected(
-            path, f"a file that onnx cannot read ({said})", "a whole ONNX network"
+            path, f"a file that onnx cannot read ({quoted(error)})", "a whole ONNX network"
         ) from error
     properties = {entry.key: entry.value for entry in model.metadata_props}
     metadata = read_metadata(properties)

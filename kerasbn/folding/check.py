@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasbn.errors import InputError
+from kerasbn.errors import InputError, quoted
 from kerasbn.folding.copies import SINGLE_ONLY, is_known, kept_states
 from kerasbn.folding.graph import input_structure, read, training_at_inference
 from kerasbn.folding.inputs import given_inputs, random_inputs
@@ -137,11 +137,10 @@ def _by_xla(model: keras.Model, packed: Any) -> Any:  # noqa: ANN401 - as above
     try:
         return _compiled(model, packed, xla=True)
     except Exception as error:  # a layer of the user's own, traced, may raise anything
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{model.name}: TensorFlow cannot compute it in every dtype on this machine "
-            f"({reason}), so it cannot be checked; leave the check out with --no-check, or from "
-            "Python with check=False"
+            f"({quoted(error)}), so it cannot be checked; leave the check out with --no-check, or "
+            "from Python with check=False"
         ) from error
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from kerasbn.errors import InputError
+from kerasbn.errors import InputError, quoted
 
 Layer = Any  # Keras ships no types
 
@@ -45,10 +45,9 @@ def renewed(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer:
             config = _both_directions(config, changes)
         return type(old).from_config(config)
     except Exception as error:  # a class of the user's own may raise anything
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"layer '{old.name}' of class {type(old).__name__} cannot be built anew from its own "
-            f"configuration ({reason}); give the class a get_config that holds all it needs"
+            f"configuration ({quoted(error)}); give the class a get_config that holds all it needs"
         ) from error
 
 

@@ -254,6 +254,27 @@ def test_what_onnx_has_not_is_refused_with_the_name_of_the_layer(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_layer_that_remembers_is_refused_since_a_file_does_not(tmp_path: Path) -> None:
+    x = keras.Input(batch_shape=(2, 5, 4))
+    model = keras.Model(x, keras.layers.LSTM(3, stateful=True, name="memory")(x))
+    with pytest.raises(InputError, match="layer 'memory': received stateful=True"):
+        export(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_a_type_that_onnxruntime_or_onnx_lacks_is_told_in_one_line(
+    tmp_path: Path, dtype: str
+) -> None:
+    x = keras.Input((6, 6, 3))
+    model = keras.Model(x, keras.layers.Conv2D(4, 3, dtype=dtype)(x), name="photos")
+    with pytest.raises(InputError, match=r"model 'photos': .* float32$") as caught:
+        export(model, tmp_path / "model.onnx")
+    assert str(tmp_path) not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_without_fixed_inputs_is_refused(tmp_path: Path) -> None:
     network = keras.Sequential([keras.layers.Dense(3)])
     with pytest.raises(InputError, match=r"keras\.Input|input"):
