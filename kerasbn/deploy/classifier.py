@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kerasbn.deploy.checksum import check_whole
 from kerasbn.deploy.session import Port, Session
-from kerasbn.errors import expected
+from kerasbn.errors import CheckFailedError, expected
 
 if TYPE_CHECKING:
     from kerasbn.digits.pictures import Picture
@@ -90,6 +90,9 @@ class Classifier:
     ) -> None:
         if batch_size < 1:
             raise expected(f"--batch-size {batch_size}", batch_size, "a whole number above 0")
+        for option, number in (("--scale", scale), ("--offset", offset)):
+            if not np.isfinite(number):
+                raise expected(f"{option} {number}", number, "a finite number")
         check_whole(Path(path))
         self.session = Session(path, device)
         self.input = image_input(self.session)
@@ -145,6 +148,7 @@ class Classifier:
 
         Raises:
             InputError: if they are not of the network's size.
+            CheckFailedError: if an answer is not a finite number.
         """
         rows = self.probabilities(images)
         return [self._answer(row) for row in rows]
@@ -164,8 +168,13 @@ class Classifier:
             count = len(batch)
             if self.input.batch and count < self.input.batch:
                 batch = np.concatenate([batch, batch[:1].repeat(self.input.batch - count, axis=0)])
-            rows = self.session.run([self._arranged(batch)])[0][:count]
-            yield rows.reshape(count, -1)
+            rows = self.session.run([self._arranged(batch)])[0][:count].reshape(count, -1)
+            if not (rows < np.inf).all():  # minus infinity may be the logarithm of no chance
+                raise CheckFailedError(
+                    f"{self.session.path}: the network answers with numbers that are not finite; "
+                    "did it diverge in training, or does it want another --scale?"
+                )
+            yield rows
 
     def _arranged(self, images: Array) -> Array:
         """Pictures as the input takes them: layout, type and scale."""
@@ -179,7 +188,8 @@ class Classifier:
         values = arranged[self.input.layout](images)
         if (self.scale, self.offset) != (1.0, 0.0):
             values = values.astype(np.float64) * self.scale + self.offset
-        return np.ascontiguousarray(values, dtype=self.input.kind)
+        with np.errstate(over="ignore"):  # the answers tell
+            return np.ascontiguousarray(values, dtype=self.input.kind)
 
     def _answer(self, row: Array) -> Answer:
         index = int(row.argmax())

@@ -237,6 +237,15 @@ def test_other_classifiers_get_the_resized_picture(shape: Any, here: Path, run: 
     assert row["probability"] == pytest.approx(np.exp(1) / (np.exp(1) + 2))
 
 
+def test_answers_that_are_no_numbers_are_not_given(here: Path, run: Any) -> None:
+    classifier(here / "other.onnx", ["n", 8, 6, 3], TensorProto.FLOAT16)
+    Image.new("RGB", (6, 8), "white").save("a.png")
+    code, out, err = run("infer", "a.png", "--model", "other.onnx", "--scale", "1e9")
+    assert (code, out) == (1, "")
+    assert one_line(err)
+    assert "other.onnx: the network answers with numbers that are not finite" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -252,6 +261,7 @@ def test_other_classifiers_get_the_resized_picture(shape: Any, here: Path, run: 
         (["a.png", "--labels", "text.onnx"], "received 1 labels, expected 10"),
         (["a.png", "--labels", "absent"], "--labels absent: received a file that cannot be read"),
         (["a.png", "--scale", "2"], "--scale and --offset: received a network that takes uint8"),
+        (["a.png", "--offset", "nan"], "--offset nan: received nan, expected a finite number"),
         (["a.png", "--device", "gpu"], "without a graphics processor"),
         (["a.png", "--save-inputs", "absent/seen"], "a folder that cannot be made"),
         (["absent*.png"], "absent*.png: received no pictures"),
