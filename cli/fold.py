@@ -38,7 +38,7 @@ def command(
     Example:
       kerasbn fold classifier.keras -o folded.keras
     """
-    from kerasbn.deploy.models import check_place, load_network, save_network
+    from kerasbn.models import check_place, load_network, save_network
     from kerasbn.quiet import quiet_tensorflow
     from kerasbn.runs import find_model
 

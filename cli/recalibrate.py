@@ -68,9 +68,9 @@ def command(
       kerasbn recalibrate bn
       kerasbn recalibrate classifier.keras --data photos/ --scale 0.00392157 -o better.keras
     """
-    from kerasbn.deploy.models import check_place, load_network, save_network
     from kerasbn.digits.files import load
     from kerasbn.errors import expected
+    from kerasbn.models import check_place, load_network, save_network
     from kerasbn.quiet import quiet_tensorflow
     from kerasbn.runs import MODEL, RECORD, find_model, read_run
 

@@ -18,15 +18,18 @@ ALLOWED = {
     "kerasbn.writing": {"kerasbn.errors"},
     "kerasbn.quiet": set(),
     "kerasbn.runs": GROUND,
+    "kerasbn.models": GROUND,
     "kerasbn.digits": GROUND,
     "kerasbn.training": GROUND | {"kerasbn.digits", "kerasbn.runs"},
-    "kerasbn.study": GROUND | {"kerasbn.digits", "kerasbn.runs", "kerasbn.training"},
+    "kerasbn.study": GROUND
+    | {"kerasbn.digits", "kerasbn.models", "kerasbn.runs", "kerasbn.training"},
     "kerasbn.sweeps": GROUND
     | {"kerasbn.digits", "kerasbn.quiet", "kerasbn.runs", "kerasbn.study", "kerasbn.training"},
     "kerasbn.reports": GROUND
     | {"kerasbn.runs", "kerasbn.study", "kerasbn.sweeps", "kerasbn.training"},
     "kerasbn.folding": {"kerasbn.errors"},
-    "kerasbn.deploy": GROUND | {"kerasbn.digits", "kerasbn.runs", "kerasbn.folding"},
+    "kerasbn.deploy": GROUND
+    | {"kerasbn.digits", "kerasbn.folding", "kerasbn.models", "kerasbn.runs"},
 }
 HEAVY = ("tensorflow", "keras", "tf2onnx", "matplotlib", "onnx", "onnxruntime", "numpy")
 

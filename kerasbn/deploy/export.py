@@ -15,7 +15,6 @@ from kerasbn.deploy.checksum import KEY, PLACEHOLDER, with_checksum
 from kerasbn.deploy.convert import OPSET, convert, scaling_paths, with_softmax
 from kerasbn.deploy.faithful import Difference, compare
 from kerasbn.deploy.metadata import Metadata, digest
-from kerasbn.deploy.models import load_network
 from kerasbn.deploy.onnx_graph import write_graph
 from kerasbn.deploy.paths import check_path
 from kerasbn.deploy.residuals import KINDS, Residual, residuals
@@ -24,6 +23,7 @@ from kerasbn.deploy.tracing import all_layer_names
 from kerasbn.errors import CheckFailedError, InputError, expected, quoted
 from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.inputs import random_inputs
+from kerasbn.models import load_network
 from kerasbn.runs import MODEL, RECORD, Run, find_model, read_run
 from kerasbn.writing import replacing
 

@@ -225,7 +225,7 @@ def _network(against: Any, metadata: Metadata | None) -> tuple[Any, str, Run | N
     """The Keras network to compare with, or why there is none; and the run it is from."""
     if against is not None and not isinstance(against, str | Path):
         return against, "", None
-    from kerasbn.deploy.models import load_network
+    from kerasbn.models import load_network
 
     if against is not None:
         file = find_model(str(against))

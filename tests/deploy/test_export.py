@@ -142,14 +142,14 @@ import sys
 from kerasbn.quiet import quiet_tensorflow
 quiet_tensorflow()
 from kerasbn import export
-from kerasbn.deploy.models import load_network
+from kerasbn.models import load_network
 for name in sys.argv[2:]:
     export(load_network(f"{sys.argv[1]}/{name}.keras"), f"{sys.argv[1]}/{name}-elsewhere.onnx")
 """
 
 
 def test_the_same_file_gives_the_same_bytes(make_network: Make, tmp_path: Path) -> None:
-    from kerasbn.deploy.models import load_network
+    from kerasbn.models import load_network
 
     names = ("mnist", "grouped", "recurrent", "bidirectional", "attention")
     for name in names:

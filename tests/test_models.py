@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from kerasbn.deploy.models import load_network
 from kerasbn.errors import InputError
+from kerasbn.models import load_network
 
 
 class Doubling(keras.layers.Layer):

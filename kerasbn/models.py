@@ -1,4 +1,4 @@
-"""Keras networks from files, or one line that says why not."""
+"""Saved Keras networks, read or written whole, or one line that says why not."""
 
 import json
 import re
