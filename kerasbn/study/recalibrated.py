@@ -1,13 +1,20 @@
-"""A run whose moving statistics were replaced, kept as a run of its own."""
+"""A saved network whose moving statistics are replaced, kept as a run or a file of its own."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
 
 from kerasbn import runs
-from kerasbn.training.recalibrate import Recalibration
+from kerasbn.digits.files import Digits
+from kerasbn.models import load_network, save_network
+from kerasbn.study.asked import Asked
+from kerasbn.training.recalibrate import Recalibration, accuracy, recalibrate
+from kerasbn.training.samples import from_digits, from_folder, from_npz
 
 Words = dict[str, Any]
 
@@ -52,32 +59,78 @@ class Recalibrated:
         return [*lines, f"{on}: {self.before:.2%} before, {self.after:.2%} after"]
 
 
-def keep_run(
-    source: runs.Run,
-    result: Recalibrated,
-    *,
-    name: str | None = None,
-    force: bool = False,
-    root: Path = runs.ROOT,
-) -> runs.Run:
-    """Keep the network as a new run, `SOURCE-recalibrated` or the name given.
+class Shown(NamedTuple):
+    """What a network is shown: for its statistics, and to measure its accuracy; and in words."""
 
-    Its record is that of the source with what was done, its history the source's; its final figures
-    are those measured anew, so there is the accuracy on the test set or none.
+    population: tf.data.Dataset
+    labelled: tf.data.Dataset
+    words: str
+    measured_on: str
+
+
+def recalibrate_saved(asked: Asked, root: Path = runs.ROOT) -> tuple[Recalibrated, Path]:
+    """Recalibrate a saved network, and keep the result as a new file or, of a run, a new run.
+
+    Statistics are those of the training digits and accuracies are on the test digits; of a folder
+    or an `.npz` file both are of all that is there.
+
+    Args:
+        asked: what to recalibrate, on what, and where to.
+        root: the folder a new run goes into, as `SOURCE-recalibrated`.
+
+    Returns:
+        What it did, and the file or the run's folder that was written.
 
     Raises:
-        InputError: if the name is taken or the run cannot be written.
+        InputError: if the network cannot be loaded or has no normalization, the data does not suit
+            it, or the result cannot be written; then nothing is.
     """
-    final = {} if result.after is None else {"val_accuracy": result.after}
+    network = load_network(asked.file)
+    shown = _shown(asked, network)
+    found = recalibrate(network, shown.population, unbiased=asked.unbiased)
+    before, after = (accuracy(each, shown.labelled) for each in (network, found.model))
+    result = Recalibrated(found, shown.words, asked.unbiased, before, after, shown.measured_on)
+    if asked.out is not None:
+        save_network(found.model, asked.out)
+        return result, asked.out
+    assert asked.source is not None
+    return result, _keep_run(asked, asked.source, result, root)
+
+
+def _shown(asked: Asked, network: keras.Model) -> Shown:
+    """What to show the network."""
+    data, pixels = asked.data, (asked.scale, asked.offset)
+    if isinstance(data, Digits):
+        population, labelled = (
+            from_digits(split, network, *pixels) for split in (data.train, data.test)
+        )
+        words = f"{len(data.train):,} digits of {data.name}"
+        return Shown(population, labelled, words, f"{len(data.test):,} other digits")
+    if data.is_dir():
+        # A run's network knows pictures in MNIST's form alone.
+        batches = from_folder(data, network, *pixels, digits=asked.source is not None)
+    else:
+        batches = from_npz(data, network)
+    return Shown(batches, batches, str(data), "the same data")
+
+
+def _keep_run(asked: Asked, source: runs.Run, result: Recalibrated, root: Path) -> Path:
+    """Keep the network as a new run, `SOURCE-recalibrated`; gives its folder.
+
+    Its record is that of the source with what was done, its history the source's. Its final figures
+    are those measured anew on the source's own test set: the accuracy or, if other data was shown,
+    none.
+    """
+    data, name = asked.data, f"{source.name}-recalibrated"
+    own = isinstance(data, Digits) and data.digest == source.record["data"]["digest"]
     record = source.record | {
         "finished": datetime.now(UTC).isoformat(),
-        "final": final,
+        "final": {"val_accuracy": result.after} if own and result.after is not None else {},
         "recalibrated": {"from": source.name, **result.record()},
     }
-    default = f"{source.name}-recalibrated"
-    with runs.new_run(name, default, force=force, root=root) as folder:
+    with runs.new_run(name if asked.force else None, name, force=asked.force, root=root) as folder:
         shutil.copyfile(source.path / runs.HISTORY, folder.path / runs.HISTORY)
-        result.found.model.save(folder.path / runs.MODEL)
+        save_network(result.found.model, folder.path / runs.MODEL)
         runs.write_record(folder.path, record)
     assert folder.placed is not None
-    return replace(source, path=folder.placed, record=record)
+    return folder.placed
