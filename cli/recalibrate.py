@@ -57,8 +57,9 @@ def command(
     Each normalization, in the order of the graph, gets the mean and variance of what reaches it;
     weights stay as they are. This helps where the momentum was too high for the number of steps, or
     the data is another. A run is shown the digits it was trained on, unless others are named, and
-    becomes a new run; a file becomes a new file. Prints how far the statistics were off and, where there are labels, the
-    accuracy before and after: on the test set for digits, otherwise on the data itself.
+    becomes a new run; a file becomes a new file. Prints how far the statistics were off and, where
+    there are labels, the accuracy before and after: on the test set for digits, otherwise on the
+    data itself.
 
     \b
     Example:

@@ -21,6 +21,13 @@ from kerasbn.errors import InputError, expected
 
 Floats = NDArray[np.float64]
 
+# What these learned is in none of their variables.
+VOCABULARIES = (
+    keras.layers.StringLookup,
+    keras.layers.IntegerLookup,
+    keras.layers.TextVectorization,
+)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -85,7 +92,10 @@ def recalibrate(
     first = next(iter(data.take(1)), None)
     if first is None:
         raise expected("the data", "no batch", "some of what the network was trained on")
-    with _seen(list(dict.fromkeys(_normalizations(new)))) as calls:
+    normalizations = [
+        layer for layer in _layers_in(new) if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    with _seen(normalizations) as calls:
         new(_inputs(first), training=False)
     found = list(dict.fromkeys(call.layer for call in calls))
     if not found:
@@ -121,6 +131,11 @@ def _copy(model: keras.Model) -> keras.Model:
     try:
         new = keras.models.clone_model(model)
         new.set_weights(model.get_weights())
+        for old, copied in zip(_layers_in(model), _layers_in(new), strict=True):
+            if isinstance(copied, keras.layers.Normalization):
+                copied.finalize_state()  # it keeps its variables in a second form
+            elif isinstance(copied, VOCABULARIES):
+                copied.set_vocabulary(old.get_vocabulary(include_special_tokens=False))
     except (ValueError, TypeError, NotImplementedError) as error:
         raise expected(
             f"model '{model.name}'", f"a {type(model).__name__} that Keras cannot copy",
@@ -226,12 +241,9 @@ def _seen(layers: Sequence[keras.Layer]) -> Iterator[list[Call]]:
             del layer.call
 
 
-def _normalizations(layer: keras.Layer) -> Iterator[keras.layers.BatchNormalization]:
-    """All normalizations in a network, those of networks and wrappers within it included."""
-    if isinstance(layer, keras.layers.BatchNormalization):
-        yield layer
-    for inner in (*getattr(layer, "layers", ()), *filter(None, [getattr(layer, "layer", None)])):
-        yield from _normalizations(inner)
+def _layers_in(model: keras.Model) -> list[keras.Layer]:
+    """All layers in a network, those of networks, wrappers and layers within it included."""
+    return list(model._flatten_layers())  # Keras has no public way to the layers of a layer
 
 
 def _inputs(batch: Any) -> Any:  # noqa: ANN401 - what a data set yields

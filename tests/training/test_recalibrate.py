@@ -45,7 +45,7 @@ def normalized(x: np.ndarray, layer: Any) -> np.ndarray:
     return result
 
 
-def data(x: np.ndarray, *others: np.ndarray, size: int = 7) -> tf.data.Dataset:
+def data(x: Any, *others: np.ndarray, size: int = 7) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((x, *others) if others else x).batch(size)
 
 
@@ -101,6 +101,50 @@ def test_every_place_a_normalization_can_be_in() -> None:
     ):
         np.testing.assert_allclose(layer.moving_mean, values.mean(axes), rtol=1e-9)
         np.testing.assert_allclose(layer.moving_variance, values.var(axes), rtol=1e-9)
+
+
+def test_layers_that_learned_outside_of_training_are_copied_as_they_are() -> None:
+    """A Normalization keeps its variables in a second form, a lookup its words in no variable."""
+    rng = np.random.default_rng(5)
+    x = rng.normal([1, -20, 300], [2, 0.1, 50], (90, 3)).astype("float32")
+    words = np.array([[["bird"], ["cat"], ["dog"]][i] for i in rng.integers(0, 3, 90)])
+    scaling = L.Normalization(name="scaling")
+    scaling.adapt(x)
+    lookup = L.StringLookup(output_mode="one_hot", name="lookup")
+    lookup.adapt(words)
+    given, word = keras.Input((3,)), keras.Input((1,), dtype="string")
+    inner = keras.Sequential([keras.Input((3,)), scaling])
+    both = L.Concatenate()([inner(given), lookup(word)])
+    model = keras.Model([given, word], L.BatchNormalization(name="bn")(both))
+    wear_in(model.get_layer("bn"), 4)
+    new = recalibrate(model, data((x, words)).map(lambda *both: (both,)), unbiased=False).model
+    one_hot = (words == np.array(lookup.get_vocabulary())).astype("float64")
+    reaching = np.concatenate([(x - x.mean(0)) / x.std(0), one_hot], 1)
+    layer = new.get_layer("bn")
+    np.testing.assert_allclose(layer.moving_mean, reaching.mean(0), atol=2e-5)
+    np.testing.assert_allclose(layer.moving_variance, reaching.var(0), rtol=1e-4)
+
+
+class Scaled(keras.layers.Layer):
+    """A layer of one's own with a normalization of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.norm = L.BatchNormalization()
+
+    def call(self, x: Any) -> Any:
+        return self.norm(2 * x)
+
+
+def test_a_normalization_within_a_layer_of_ones_own() -> None:
+    x = np.random.default_rng(3).normal(5, 2, (30, 4)).astype("float32")
+    model = worn(Scaled(), L.BatchNormalization(), shape=(4,))
+    found = recalibrate(model, data(x), unbiased=False)
+    assert len(found.shifts) == 2
+    inner = found.model.layers[0].norm
+    np.testing.assert_allclose(inner.moving_mean, 2 * x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(inner.moving_variance, 4 * x.var(0), rtol=1e-5)
+    assert inner.moving_mean is not model.layers[0].norm.moving_mean
 
 
 def test_masked_values_do_not_count() -> None:
