@@ -91,7 +91,8 @@ def from_npz(path: Path, model: keras.Model) -> tf.data.Dataset:
     """
     arrays = _read(path)
     labels = next((arrays.pop(name) for name in LABELS if name in arrays), None)
-    names = [tensor.name for tensor in model.inputs]
+    inputs = _inputs(model)
+    names = [tensor.name for tensor in inputs]
     if len(names) == 1 and names[0] not in arrays:
         only = list(arrays) if len(arrays) == 1 else []
         called = [name for name in SAMPLES if name in arrays] or only
@@ -103,18 +104,20 @@ def from_npz(path: Path, model: keras.Model) -> tf.data.Dataset:
             path, f"no array '{absent[0]}'", f"one for each input ({', '.join(names)})",
             f"the one input of a network may also be called {' or '.join(SAMPLES)}",
         )  # fmt: skip
-    for tensor in model.inputs:
+    for tensor in inputs:
         _check_shape(path, tensor, arrays[tensor.name])
     sizes = {len(array) for array in (*[arrays[name] for name in names], *_given(labels))}
     if len(sizes) > 1:
         raise expected(path, f"arrays of {' and '.join(map(str, sorted(sizes)))} samples",
                        "as many in each, labels included")  # fmt: skip
     values = [arrays[name] for name in names]
-    if len(names) == 1 and not isinstance(model.input, dict):
+    # Of a Sequential network Keras knows the inputs, but not the structure that holds them.
+    structure = inputs[0] if isinstance(model, keras.Sequential) else model.input
+    if len(names) == 1 and not isinstance(structure, dict):
         return _batches(values[0], labels)
-    inputs = keras.tree.pack_sequence_as(model.input, values)
+    given = keras.tree.pack_sequence_as(structure, values)
     # tf.data makes one tensor of a list; Keras takes a tuple as well.
-    return _batches((tuple(inputs) if isinstance(inputs, list) else inputs,), labels)
+    return _batches((tuple(given) if isinstance(given, list) else given,), labels)
 
 
 def _batches(inputs: Any, labels: Array | None) -> tf.data.Dataset:  # noqa: ANN401 - what the network takes
@@ -147,7 +150,7 @@ def _scaled(
 
 def _picture(model: keras.Model) -> tuple[int, int, int, Layout]:
     """Height, width, channels and layout of the pictures a network takes."""
-    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+    shapes = [tuple(tensor.shape[1:]) for tensor in _inputs(model)]
     shape = shapes[0]
     if len(shapes) == 1 and None not in shape:
         if len(shape) == 2:
@@ -162,6 +165,16 @@ def _picture(model: keras.Model) -> tuple[int, int, int, Layout]:
         "one that takes a picture of a fixed size, grey or in colour",
         "give arrays as an .npz file by --data",
     )  # fmt: skip
+
+
+def _inputs(model: keras.Model) -> list[Any]:
+    """The network's inputs, in order."""
+    if not model.built:
+        raise expected(
+            f"model '{model.name}'", "a network that was never built", "one that knows its inputs",
+            "begin it with keras.Input, or build it, and save it again",
+        )  # fmt: skip
+    return list(model.inputs)
 
 
 def _read(path: Path) -> dict[str, Array]:

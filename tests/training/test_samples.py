@@ -115,6 +115,24 @@ def test_an_array_is_found_by_its_name_or_alone(tmp_path: Path, name: str) -> No
     np.testing.assert_array_equal(all_of(from_npz(tmp_path / "b.npz", network(4))), X)
 
 
+def test_a_sequential_network_has_one_input(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+    np.savez(tmp_path / "a.npz", x=X, y=np.arange(6))
+    inputs, labels = all_of(from_npz(tmp_path / "a.npz", model))
+    np.testing.assert_array_equal(inputs, X)
+    assert labels.tolist() == list(range(6))
+
+
+def test_a_network_without_a_shape_is_refused(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.layers.BatchNormalization()], name="net")
+    np.savez(tmp_path / "a.npz", x=X)
+    said = "model 'net': received a network that was never built"
+    with pytest.raises(InputError, match=said):
+        from_npz(tmp_path / "a.npz", model)
+    with pytest.raises(InputError, match=said):
+        from_folder(tmp_path, model)
+
+
 def test_several_inputs_go_by_name(tmp_path: Path) -> None:
     a, b = keras.Input((4,), name="a"), keras.Input((2,), name="b")
     model = keras.Model([a, b], keras.layers.Concatenate()([a, b]))
