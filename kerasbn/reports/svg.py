@@ -21,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FixedLocator, PercentFormatter
 from matplotlib.transforms import Bbox, BboxBase
 
 # In a page, what is black is written in the colour of its text.
@@ -217,7 +217,7 @@ def _panel(axes: Axes, frame: BboxBase, words: Mapping[str, Mapping[float, str]]
     stops = sorted({x for line in points for x in line})
     left, bottom, right, top = axes.bbox.extents
     box = [left - frame.x0, frame.y1 - top, right - frame.x0, frame.y1 - bottom]
-    name = axes.get_xlabel()
+    name, named = axes.get_xlabel(), _named(axes)
     series = []
     for line, values in zip(lines, points, strict=True):
         label = str(line.get_label())
@@ -234,7 +234,7 @@ def _panel(axes: Axes, frame: BboxBase, words: Mapping[str, Mapping[float, str]]
         "title": axes.get_title(),
         "box": [round(float(edge), 1) for edge in box],
         "x": [_across(axes, x, frame) for x in stops],
-        "at": [f"{name} {_number(x)}".strip() for x in stops],
+        "at": [f"{name} {named.get(x, _number(x))}".strip() for x in stops],
         "series": series,
     }
 
@@ -251,6 +251,14 @@ def _points(line: Line2D) -> dict[float, float]:
     return {
         float(x): float(y) for x, y in zip(xs, ys, strict=True) if np.isfinite(x) and np.isfinite(y)
     }
+
+
+def _named(axes: Axes) -> dict[float, str]:
+    """What the ticks call the places they were put at, such as ``8x32`` for the fourth."""
+    if not isinstance(axes.xaxis.get_major_locator(), FixedLocator):
+        return {}
+    texts = [tick.get_text() for tick in axes.get_xticklabels()]
+    return {float(x): text for x, text in zip(axes.get_xticks(), texts, strict=True) if text}
 
 
 def _across(axes: Axes, x: float, frame: BboxBase) -> float:

@@ -65,6 +65,13 @@ def test_values_read_as_the_axis_says_or_as_told() -> None:
     assert second["series"][0]["text"] == ["3", "4"]
 
 
+def test_a_place_is_called_as_its_tick_calls_it() -> None:
+    drawn = figure()
+    drawn.axes[0].set_xticks([1, 2, 4], ["1x8", "2x8", "16,8"])
+    first, _ = inline(drawn, "x", "what").panels
+    assert first["at"] == ["epoch 1x8", "epoch 2x8", "epoch 16,8"]
+
+
 def test_a_panel_is_cut_out_alone() -> None:
     drawn = figure()
     whole, cut = inline(drawn, "x", "what"), inline(drawn, "x", "what", only=drawn.axes[1])
