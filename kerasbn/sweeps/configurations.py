@@ -144,12 +144,14 @@ def check(listed: list[Configuration], digits: int) -> None:
 
 
 def text_of(value: Value) -> str:
-    """A value as options have it: ``0.01``, ``32,32``, ``true``."""
+    """A value as options have it, exactly: ``0.01``, ``32,32``, ``true``."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)
 
 
 def _name(point: Point, bn: bool, seed: int) -> str:

@@ -176,9 +176,10 @@ def parse(
         options.pop(_field(key), None)
         axes.pop(_field(key), None)
         (axes if isinstance(value, list) else options)[_field(key)] = value
-        if _field(key) == "epochs":  # which steps would override
-            options.pop("steps", None)
-            axes.pop("steps", None)
+        # Steps override epochs, so of the two only what was asked for last may stay.
+        for other in {"epochs": ["steps"], "steps": ["epochs"]}.get(_field(key), []):
+            options.pop(other, None)
+            axes.pop(other, None)
     return _grid(raw, name, subject, options, axes, numbers)
 
 
@@ -330,7 +331,9 @@ def _check_count(subject: str, count: object, most: int) -> None:
 def _check_keys(
     subject: str, given: Mapping[str, Any], known: Sequence[str] | Mapping[str, Any], where: str
 ) -> None:
-    for key in given:
+    for i, key in enumerate(given):
+        if _field(key) in map(_field, list(given)[:i]):
+            raise expected(subject, f"'{_field(key)}'{where} twice", "it once")
         if _field(key) not in known:
             near = difflib.get_close_matches(_field(key), known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else ""

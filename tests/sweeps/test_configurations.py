@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kerasbn.errors import InputError
 from kerasbn.runs import check_name
-from kerasbn.sweeps.configurations import GROUP, check, configurations, groups, points
+from kerasbn.sweeps.configurations import GROUP, check, configurations, groups, points, text_of
 from kerasbn.sweeps.grid import Grid, load, parse, recipes
 from kerasbn.training.settings import NetworkSettings, TrainingSettings
 
@@ -83,6 +83,12 @@ def test_groups_are_a_partition_of_equals(
     for same in sizes.values():
         assert max(same) - min(same) <= len(kinds)  # nearly equal sizes
         assert len(same) == -(-sum(same) // (GROUP * len(kinds)))  # and no more than needed
+
+
+def test_values_that_differ_are_told_apart() -> None:
+    momenta = [0.9999999, 0.99999999, 1 / 3, 0.333333]
+    assert len(set(map(text_of, momenta))) == len(momenta)
+    assert [text_of(value) for value in (0.001, 1.0, (8, 8), True)] == ["0.001", "1", "8,8", "true"]
 
 
 def test_learning_rates_and_seeds_train_together() -> None:

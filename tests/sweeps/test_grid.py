@@ -81,6 +81,13 @@ def test_changes_win_over_the_file() -> None:
     assert chosen.seeds == 4
 
 
+def test_of_epochs_and_steps_the_grid_tells_the_one_that_counts() -> None:
+    raw = {"options": {"epochs": 5}, "axes": {"activation": ["relu", "tanh"]}}
+    assert grid(raw, steps=100).options == {"steps": 100}
+    assert grid(raw, epochs=2, steps=100).options == {"steps": 100}
+    assert grid(raw, steps=[10, 20]).options == {}
+
+
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_is_a_grid_with_its_question_and_source(name: str) -> None:
     chosen = load(name)
@@ -110,6 +117,7 @@ def test_the_recipes_are_those_that_were_promised() -> None:
         ({"options": {"epoch": 3}}, "did you mean 'epochs'?"),
         ({"axes": {"lr": []}}, "lr: received an empty list"),
         ({"axes": {"lr": [0.1, 0.1]}}, "lr: received 0.1 twice"),
+        ({"axes": {"batch_size": [8], "batch-size": [16]}}, "'batch_size' in [axes] twice"),
         ({"axes": {"lr": 0.1}}, "expected a list of values in [axes]"),
         ({"axes": {"lr": ["high"]}}, "lr: received 'high', expected a number"),
         ({"axes": {"epochs": [1.5]}}, "epochs: received 1.5, expected a whole number"),
