@@ -13,7 +13,7 @@ from kerasbn.sweeps.plots import pictures
 from kerasbn.sweeps.studies import Study
 from kerasbn.sweeps.summaries import FIGURE, NAMES, Side, Summary, short, summaries
 
-ANSWER = 3  # findings that answer: the best with, the best without, and their difference
+ANSWER = 4  # findings, of which the first answer what was asked
 LONG = 24  # rows: a longer table opens on a click
 
 

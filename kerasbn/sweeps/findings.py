@@ -1,6 +1,7 @@
 """What a study found, in sentences computed from its figures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from kerasbn.study.curves import DATA_NAMES
 from kerasbn.study.statistics import CONFIDENCE, METHOD, MIN_PAIRS, Difference, Spread
@@ -27,17 +28,17 @@ KINDS = ((True, "with BN"), (False, "without"))
 
 
 def findings(study: Study) -> list[str]:
-    """Sentences on what the study found; what it cannot say is left out.
+    """Sentences on what the study found, the answer first; what it cannot say is left out.
 
-    The best with and without normalization and their difference; how much of each axis is within
-    a point of the best; where a difference is certain; where networks learned nothing or diverged;
+    How much of each axis is within a point of the best; where a difference is certain; the best
+    with and without normalization and their difference; where networks learned nothing or diverged;
     what failed or is missing.
     """
     listed = summaries(study)
     return [
-        *_best(study, listed),
         *_near(study, listed),
         *_differences(study, listed),
+        *_best(study, listed),
         *_speed(study),
         *_fails(study, listed),
         *_absent(study),
@@ -120,31 +121,43 @@ def _near(study: Study, listed: Sequence[Summary]) -> list[str]:
         return _near_in_all(listed)
     lines = []
     for some in rest.values():
-        parts = []
-        for bn, words in KINDS:
-            top = best(some, bn)
-            if top:
-                near = [_near_top(each, top, bn) for each in some]
-                parts.append(f"{words} {_stretch([each.point[axis] for each in some], near)}")
-        if parts:
-            place = where(some[0].point, others)
-            lines.append(
-                _sentence(
-                    f"Within a point of the best{f' at {place}' if place else ''}, {NAMES[axis]}: ",
-                    "; ".join(parts),
-                )
-            )
+        values = [each.point[axis] for each in some]
+        told = _near_told(some, partial(_stretch, values), NAMES[axis])
+        place = f"at {where(some[0].point, others)}, " if others else ""
+        lines += [_sentence(place, told)] if told else []
     return lines
 
 
 def _near_in_all(listed: Sequence[Summary]) -> list[str]:
-    parts = []
+    whole = _count(len(listed), "combination")
+    told = _near_told(listed, lambda near: f"{sum(near)} of {whole}")
+    return [_sentence(told)] if told else []
+
+
+def _near_told(
+    some: Sequence[Summary], stretch: Callable[[list[bool]], str], axis: str = ""
+) -> str:
+    """Which of these are within a point of the best of their kind, as a part of a sentence.
+
+    Args:
+        some: points of the grid.
+        stretch: words for those that are near, given whether each is.
+        axis: what these words are values of.
+    """
+    parts, is_said = [], False
+    near_best = "are within a point of their best at" + (f" {axis}" if axis else "")
     for bn, words in KINDS:
-        top = best(listed, bn)
-        if top:
-            count = sum(_near_top(each, top, bn) for each in listed)
-            parts.append(f"{words} {count} of {len(listed)} combinations")
-    return [_sentence("Within a point of the best: ", ", ".join(parts))] if parts else []
+        sides = [side for each in some if (side := each.side(bn)) and _size(side)]
+        top = best(some, bn)
+        if sides and all(side.fails for side in sides):
+            parts.append(f"networks {words} learn nowhere")
+        elif top:
+            near = stretch([_near_top(each, top, bn) for each in some])
+            parts.append(
+                f"those {words} at {near}" if is_said else f"networks {words} {near_best} {near}"
+            )
+            is_said = True
+    return ", ".join(parts)
 
 
 def _near_top(each: Summary, top: Summary, bn: bool) -> bool:
@@ -177,12 +190,24 @@ def _differences(study: Study, listed: Sequence[Summary]) -> list[str]:
         return []
     better = [each for each in sure if (each.difference.low or 0) > 0]
     worse = [each for each in sure if (each.difference.high or 0) < 0]
-    unsure = len(sure) - len(better) - len(worse)
+    unsure = [each for each in sure if each not in better and each not in worse]
+    whole = _count(len(sure), "combination")
+    if len(study.axes) == 1:
+        (axis,) = study.axes
+        values = [each.point[axis] for each in listed]
+        many, few, open_ = (
+            _stretch(values, [each in some for each in listed]) or "none"
+            for some in (better, worse, unsure)
+        )
+        many = f"{NAMES[axis]} {many}"
+    else:
+        many, few, open_ = f"{len(better)} of {whole}", str(len(worse)), str(len(unsure))
+    is_part = len(sure) < len(listed)
     lines = [
         _sentence(
-            f"Where there are {MIN_PAIRS} pairs or more to compare, networks with BN are better at "
-            f"{len(better)} of {_count(len(sure), 'combination')} and worse at {len(worse)}; at "
-            f"{unsure} the {CONFIDENCE:.0%} interval includes 0".replace("%", " %")
+            f"where there are {MIN_PAIRS} pairs or more to compare, " if is_part else "",
+            f"networks with BN are better at {many} and worse at {few}; at {open_} the "
+            f"{CONFIDENCE:.0%} interval includes 0".replace("%", " %"),
         )
     ]
     for found, words in ((better, "The largest gain"), (worse, "The largest loss")):
@@ -201,8 +226,8 @@ def _speed(study: Study) -> list[str]:
         return []
     return [
         _sentence(
-            f"The mean with BN reaches {100 * reached.accuracy:.2f}, which the mean without has "
-            f"after {reached.steps_without:,} steps, by step {reached.steps_with:,}"
+            f"With BN {100 * reached.accuracy:.2f} % are right after {reached.steps_with:,} steps; "
+            f"without, where it is the most there ever is, after {reached.steps_without:,}"
         )
     ]
 
