@@ -69,7 +69,7 @@ def command(
     GRID is a TOML file, the name of a recipe (learning-rate, depth, batch-size, figure1,
     teaching-table), or a study to go on with. The study is the folder saved_models/studies/NAME:
     results.csv, pictures, what they say as findings.md, and a run of every network. Started again,
-    it does only what is missing.
+    it does only what is missing; a study that lacks nothing is drawn and told from its tables.
 
     \b
     Example:
@@ -86,9 +86,12 @@ def command(
     if workers is not None and address is not None:
         raise click.UsageError("received --workers and --address, expected one of the two")
     from kerasbn.digits.files import load
-    from kerasbn.sweeps.sweep import sweep
+    from kerasbn.sweeps.sweep import finish, sweep
 
     asked = asked_for(grid, numbers, changes, run, yes=yes)
+    if asked.is_whole and not force:
+        _show(finish(asked.root / asked.name), as_json)
+        return
     digits = load(dataset, data_dir, quiet=quiet)
     if digits.note:
         click.echo(digits.note, err=True)

@@ -9,7 +9,7 @@ from kerasbn.errors import expected
 from kerasbn.runs import check_name
 from kerasbn.sweeps.configurations import configurations
 from kerasbn.sweeps.grid import Grid, check_size, load, recipes, values_of_text
-from kerasbn.sweeps.studies import RECORD, ROOT, Study, find_study
+from kerasbn.sweeps.studies import RECORD, ROOT, Study, find_study, read_study, with_runs
 
 
 class Asked(NamedTuple):
@@ -20,12 +20,15 @@ class Asked(NamedTuple):
         name: what its study is called.
         root: the folder its study goes into.
         command: the command line that asks for the same anywhere, but for the digits.
+        is_whole: whether it is a study that is begun and lacks nothing, so that no digits are
+            needed to tell of it again.
     """
 
     grid: Grid
     name: str
     root: Path
     command: str
+    is_whole: bool
 
 
 def asked_for(
@@ -54,6 +57,7 @@ def asked_for(
     changed: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}
     changed |= dict(change_of(text) for text in changes)
     begun = _begun(given, root)
+    is_whole = False
     if begun is None:
         grid, name, folder = load(given, changed), run, root
     elif changed or run:
@@ -64,12 +68,13 @@ def asked_for(
             "give its recipe or file, and a --run",
         )
     else:
-        grid, name, folder = find_study(str(begun)).grid, begun.resolve().name, begun.parent
+        study = with_runs(read_study(begun))
+        grid, name, folder, is_whole = study.grid, begun.resolve().name, begun.parent, study.whole
     name = grid.name if name is None else name
     check_size(grid, given, yes=yes)
     check_name(name, force=True)
     configurations(grid)  # refuses what cannot be
-    return Asked(grid, name, folder, _command(given, numbers, changes, run))
+    return Asked(grid, name, folder, _command(given, numbers, changes, run), is_whole)
 
 
 def study_asked_for(given: str, run: str | None = None, root: Path = ROOT) -> Study:

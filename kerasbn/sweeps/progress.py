@@ -140,11 +140,10 @@ def status_of(study: Study, progress: dict[str, Any] | None, *, alive: bool) -> 
         status: len(study.with_status(status))
         for status in ("finished", "diverged", "failed", "missing")
     }
-    whole = not counts["missing"] and not counts["failed"]
     listed = summaries(study)
     record: dict[str, Any] = {
         "study": study.name,
-        "state": "running" if alive else "finished" if whole else "stopped",
+        "state": "running" if alive else "finished" if study.whole else "stopped",
         "networks": len(study.configurations),
         "done": counts["finished"] + counts["diverged"],
         **counts,

@@ -7,13 +7,15 @@
                               *.png          and in pictures
                               RUN/           a run for each network that is finished, whole
 
-Reading one needs the first three files only, so a study may be shown without its networks.
+Reading one needs the first three files only, so a study may be shown, and drawn again, without its
+networks.
 """
 
 import csv
 import json
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +81,11 @@ class Study:
     def name(self) -> str:
         """The name of the folder."""
         return self.path.name
+
+    @property
+    def whole(self) -> bool:
+        """Whether every network was trained."""
+        return not (self.with_status("missing") or self.with_status("failed"))
 
     @property
     def axes(self) -> list[str]:
@@ -168,7 +175,7 @@ def open_study(
         study = read_study(path)
         _check_same(study, record)
         runs.write_record(path, record | {"command": command or study.record["command"]}, RECORD)
-        return replace(read_study(path), results=_collect(study))
+        return with_runs(read_study(path))
     if path.exists() and not force:
         raise expected(path, "a folder that is no study", "a new name", "choose another --run")
     with new_folder(path.parent, path.name, replace=force) as folder:
@@ -197,17 +204,44 @@ def write_table(
 
 
 def write_histories(study: Study) -> None:
-    """Write history.csv from the runs' own; seven digits of each figure."""
+    """Write history.csv from the runs' own, or as it was of those that are gone.
+
+    Seven digits of each figure.
+    """
     columns = ["epoch", "step", *runs.FIGURES]
+    no_epochs: History = {column: [] for column in columns}
     file = study.path / HISTORIES
     with replacing(file) as path, path.open("w", newline="", encoding="utf-8") as lines:
         writer = csv.writer(lines)
         writer.writerow(["run", *columns])
         for each in study.configurations:
             if study.status(each) in ("finished", "diverged"):
-                history = runs.read_history(study.path / each.name / runs.HISTORY)
+                own, history = study.path / each.name, no_epochs
+                if own.is_dir():
+                    history = runs.read_history(own / runs.HISTORY)
+                elif each.name in study.histories:
+                    history = study.histories[each.name]
                 rows = zip(*(history[column] for column in columns), strict=True)
                 writer.writerows([each.name, *(f"{cell:.7g}" for cell in row)] for row in rows)
+
+
+def with_runs(study: Study) -> Study:
+    """The study with the results of its runs as they are in its folder now.
+
+    A run that is there, whole, tells its own result; a damaged one is missing, and is trained
+    again. Of one that is gone altogether, as from a study kept for its figures alone, the table
+    tells.
+    """
+    found = {}
+    for each in study.configurations:
+        own = study.path / each.name
+        told = study.results.get(each.name)
+        if told is not None and (told.status == "failed" or not own.exists()):
+            found[each.name] = told
+        if (own / runs.RECORD).is_file():
+            with suppress(InputError, KeyError, TypeError, ValueError):
+                found[each.name] = result_of(runs.read_run(own))
+    return replace(study, results=found)
 
 
 def result_of(run: runs.Run) -> Result:
@@ -225,18 +259,6 @@ def result_of(run: runs.Run) -> Result:
         {name: int(number) for name, number in numbers.items() if number is not None},
         str(record["digest"]),
     )
-
-
-def _collect(study: Study) -> dict[str, Result]:
-    """The results of the runs that are there, whole, and the failures of the table."""
-    found = {name: each for name, each in study.results.items() if each.status == "failed"}
-    for each in study.configurations:
-        if (study.path / each.name / runs.RECORD).is_file():
-            try:
-                found[each.name] = result_of(runs.read_run(study.path / each.name))
-            except (InputError, KeyError, TypeError, ValueError):
-                continue  # a damaged run is one that is missing: it is trained again
-    return found
 
 
 def _check_same(study: Study, record: Mapping[str, Any]) -> None:

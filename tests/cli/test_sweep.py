@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -124,6 +125,26 @@ def test_started_again_it_trains_what_is_missing_and_ends_alike(whole: Path) -> 
     again = {path for path in runs if (path / "run.json").stat().st_mtime_ns != kept[path]}
     assert runs[0] in again
     assert len(again) < len(runs)
+
+
+def test_a_study_kept_without_its_networks_is_drawn_and_told_again(
+    whole: Path, tmp_path: Path
+) -> None:
+    """Without digits and without training; and whoever stops a sweep of it takes nothing away."""
+    kept = tmp_path / STUDIES / "kept"
+    kept.mkdir(parents=True)
+    for name in ("study.json", "results.csv", "history.csv"):
+        shutil.copy(whole / name, kept)
+    (tmp_path / "grid.toml").write_text(GRID.format(steps=600))
+    for arguments in (["kept"], ["grid.toml", "--run", "kept", *SAMPLE]):
+        code, _, err = sweep(tmp_path, *arguments)
+        assert code == 0, err
+        for file in (*whole.glob("*.png"), whole / "results.csv", whole / "history.csv"):
+            assert (kept / file.name).read_bytes() == file.read_bytes()
+        assert not [path for path in kept.iterdir() if path.is_dir()]
+        told = (kept / "findings.md").read_text()
+        assert told.split("Again:")[0] == (whole / "findings.md").read_text().split("Again:")[0]
+        (kept / "findings.md").unlink()
 
 
 def test_status_from_another_terminal_ctrl_c_and_a_killed_worker(

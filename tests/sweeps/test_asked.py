@@ -40,7 +40,7 @@ def test_a_study_that_is_begun_goes_on_as_it_is(few_digits: Digits, tmp_path: Pa
     open_study(tmp_path / "begun", grid, few_digits, command="")
     for given in ("begun", str(tmp_path / "begun")):
         asked = asked_for(given, NONE, [], root=tmp_path)
-        assert (asked.name, asked.root) == ("begun", tmp_path)
+        assert (asked.name, asked.root, asked.is_whole) == ("begun", tmp_path, False)
         # As JSON: the record's tuples are lists there.
         assert json.dumps(asked.grid.record()) == json.dumps(grid.record())
     with pytest.raises(InputError, match="changes to a study that is begun, expected none"):

@@ -12,7 +12,15 @@ from kerasbn.digits.files import Digits
 from kerasbn.errors import InputError
 from kerasbn.sweeps.configurations import Configuration
 from kerasbn.sweeps.grid import parse
-from kerasbn.sweeps.studies import Study, find_study, open_study, read_study, write_table
+from kerasbn.sweeps.studies import (
+    Study,
+    find_study,
+    open_study,
+    read_study,
+    with_runs,
+    write_histories,
+    write_table,
+)
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Configuration, int], float | str | None]], Study]
 RAW = {"seeds": 2, "axes": {"lr": [0.1, 1.0], "activation": ["relu"]}}
@@ -54,10 +62,8 @@ def test_what_there_is_stays_and_another_grid_or_other_digits_are_refused(
 ) -> None:
     study = made_up(RAW, figures)
     grid = study.grid
-    # Runs of which nothing is left are trained again; failures are remembered.
-    assert {each.status for each in open_study(study.path, grid, few_digits).results.values()} == {
-        "failed"
-    }
+    # Of runs that are gone altogether, and of failures, the table tells.
+    assert open_study(study.path, grid, few_digits).results == study.results
     same = parse(RAW | {"question": "Put otherwise?"}, "made-up", "made-up")
     open_study(study.path, same, few_digits)
     other = parse(RAW | {"seeds": 3}, "made-up", "made-up")
@@ -73,6 +79,26 @@ def test_what_there_is_stays_and_another_grid_or_other_digits_are_refused(
         open_study(study.path, grid, few_digits)
     begun = open_study(study.path, other, few_digits, force=True)
     assert (begun.grid.seeds, dict(begun.results)) == (3, {})
+
+
+def test_a_damaged_run_is_missing_and_one_that_is_gone_is_told_by_the_tables(
+    made_up: MadeUp,
+) -> None:
+    study = made_up(RAW, figures)
+    damaged = study.configurations[0].name
+    (study.path / damaged).mkdir()
+    again = with_runs(study)
+    assert [each.name for each in again.with_status("missing")] == [damaged]
+    assert again.results.keys() == study.results.keys() - {damaged}
+    assert (study.whole, again.whole) == (False, False)
+    lines = (study.path / "history.csv").read_text().splitlines()
+    write_histories(again)
+    left = (study.path / "history.csv").read_text().splitlines()
+    assert [float(cell) for row in left[1:] for cell in row.split(",")[1:]] == [
+        float(cell) for row in lines[1:] if damaged not in row for cell in row.split(",")[1:]
+    ]
+    write_histories(with_runs(read_study(study.path)))
+    assert (study.path / "history.csv").read_text().splitlines() == left
 
 
 def test_a_folder_that_is_no_study_is_left_alone(few_digits: Digits, tmp_path: Path) -> None:
