@@ -178,13 +178,14 @@ def _draw_members(axes: Axes, curve: Curve, column: str, colour: str) -> None:
 
 def _spread(ends: Sequence[tuple[float, str, str]], axes: Axes) -> list[float]:
     """Heights for the last values, from below, far enough apart to be read."""
-    low, high = axes.get_ylim()
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(axes.get_ylim())
     gap = 0.065 * (high - low)
     heights: list[float] = []
-    for value, _, _ in sorted(ends):
+    for value in scale.transform(sorted(value for value, _, _ in ends)):
         heights.append(max(value, heights[-1] + gap) if heights else value)
     excess = max(0.0, heights[-1] - high) if heights else 0.0
-    return [height - excess for height in heights]
+    return [float(each) for each in scale.inverted().transform([h - excess for h in heights])]
 
 
 def _number(value: float, is_accuracy: bool) -> str:

@@ -64,6 +64,8 @@ def draw_heat_maps(
         largest = max(float(np.nanmax(np.abs(cells), initial=0.0)), 1e-9)
         image = _draw(every[2], 100 * cells, texts, _DIFFERENCE, -100 * largest, 100 * largest)
         every[2].set_title("With less without", fontsize=12)
+        if any("*" in text for text in texts.values()):
+            note = f"{note} *: the 95 % interval leaves 0 out.".strip()
         figure.colorbar(image, ax=every[2], label="points", pad=0.02)
     for axes in every:
         axes.set_xticks(range(len(columns)), [heads[each] for each in columns])

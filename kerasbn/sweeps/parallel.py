@@ -1,31 +1,35 @@
-"""A grid of many axes in parallel coordinates: a line for each combination and kind."""
+"""A grid of many axes in parallel coordinates: a line for each combination, a panel by kind."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from kerasbn.study.curves import label
-from kerasbn.study.plots import COLOURS, NOTE_COLOUR
+from kerasbn.study.plots import NOTE_COLOUR
+from kerasbn.sweeps.stretched import TICKS, height
 from kerasbn.sweeps.summaries import NAMES, Summary, short
 
 LOG_FROM = 10.0
+LOST = -0.07  # where lines end that have no accuracy
 BUNDLE = 0.06  # the width of all lines through one value, so that they can be told apart
+Colour = tuple[float, float, float, float]
 _BY_NUMBER = 8  # an axis with more values than this is drawn to scale
 
 
 def draw_parallel(
     listed: Sequence[Summary], axes_names: Sequence[str], title: str, note: str = ""
 ) -> Figure:
-    """A line from its value on each axis to its accuracy, for each combination and kind.
+    """A line from its value on each axis to its accuracy, for each combination; a panel by kind.
 
-    Lines through one value stand a little beside each other, so that none hides another; a line to
-    a cross at the bottom is a combination of which every network diverged.
+    Lines through one value stand a little beside each other, so that none hides another, and are
+    the darker the worse; a line to a cross at the bottom is a combination of which every network
+    diverged.
 
     Args:
         listed: the points of the grid.
@@ -33,47 +37,52 @@ def draw_parallel(
         title: the heading.
         note: a sentence that has to be read with the picture.
     """
-    width = 2.6 * len(axes_names) + 3.4
-    figure = Figure(figsize=(width, 6.2), layout="constrained", facecolor="white")
+    kinds = [bn for bn in (True, False) if any(each.side(bn) for each in listed)]
+    width = len(kinds) * (1.9 * len(axes_names) + 1.3)
+    figure = Figure(figsize=(width, 5.6), layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=14, fontweight="bold")
-    axes = figure.subplots()
+    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
+    for axes, bn in zip(panels, kinds, strict=True):
+        axes.set_title(label(bn), fontsize=12)
+        _draw_kind(axes, listed, axes_names, bn)
+    if note:
+        figure.supxlabel(note, fontsize=10, color=NOTE_COLOUR)
+    return figure
+
+
+def _draw_kind(axes: Axes, listed: Sequence[Summary], axes_names: Sequence[str], bn: bool) -> None:
     scales = [_heights([each.point[name] for each in listed]) for name in axes_names]
     last = len(axes_names)
     for place, name in enumerate(axes_names):
         axes.axvline(place, color="#888888", lw=1)
         _ticks(axes, place, listed, name, scales[place])
     axes.axvline(last, color="#888888", lw=1)
-    for height in np.linspace(0, 1, 6):
-        axes.text(last + 0.05, height, f"{height:.0%}", va="center", fontsize=10)
-    for bn, colour, aside in ((True, COLOURS[0], 0.006), (False, COLOURS[1], -0.006)):
-        for i, each in enumerate(listed):
-            beside = aside + BUNDLE * ((i + 0.5) / len(listed) - 0.5)
-            side = each.side(bn)
-            if side is None or not (side.accuracies or side.diverged):
-                continue
-            mean = side.spread.mean
-            heights = [scale[i] + beside for scale in scales] + [-0.06 if mean is None else mean]
-            _bend(axes, heights, colour)
-            if side.diverged:
-                axes.plot(last, heights[-1], "x", color=colour, ms=8, mew=2, clip_on=False)
-    axes.set_xlim(-0.35, last + 0.4)
-    axes.set_ylim(-0.09, 1.04)
-    axes.set_xticks(
-        range(last + 1), [*(NAMES[name] for name in axes_names), "test accuracy"], fontsize=12
-    )
+    for accuracy in TICKS:
+        axes.text(last + 0.06, height(accuracy), f"{accuracy:.0%}", va="center", fontsize=10)
+    for i, each in enumerate(listed):
+        side = each.side(bn)
+        if side is None or not (side.accuracies or side.diverged):
+            continue
+        mean = side.spread.mean
+        beside = BUNDLE * ((i + 0.5) / len(listed) - 0.5)
+        end = LOST if mean is None else float(height(mean))
+        colour = _shade(0.0 if mean is None else mean)
+        _bend(axes, [*(scale[i] + beside for scale in scales), end], colour, end)
+        if side.diverged:
+            axes.plot(last, end, "x", color=colour, ms=8, mew=2, clip_on=False)
+    axes.set_xlim(-0.45, last + 0.45)
+    axes.set_ylim(LOST - 0.03, 1.04)
+    names = [*(NAMES[name] for name in axes_names), "test accuracy"]
+    axes.set_xticks(range(last + 1), ["\n".join(name.split(" ", 1)) for name in names], fontsize=11)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    handles = [
-        Line2D([], [], color=COLOURS[i], lw=2, label=label(bn))
-        for i, bn in enumerate((True, False))
-    ]
-    handles.append(Line2D([], [], color="#444444", marker="x", ls="", label="some or all diverged"))
-    legend = figure.legend(
-        handles=handles, loc="outside lower center", ncols=3, frameon=False, title=note, fontsize=11
-    )
-    legend.get_title().set_color(NOTE_COLOUR)
-    return figure
+
+
+def _shade(accuracy: float) -> Colour:
+    """The colour of an accuracy: dark for what is bad, never as light as the paper."""
+    red, green, blue, alpha = colormaps["cividis"](0.85 * float(height(accuracy)))
+    return red, green, blue, alpha
 
 
 def _heights(values: Sequence[object]) -> list[float]:
@@ -100,10 +109,10 @@ def _ticks(
     shown = sorted(at.items(), key=lambda item: item[1])
     if len(shown) > _BY_NUMBER:  # to scale: the ends and a few between say enough
         shown = [shown[i] for i in np.linspace(0, len(shown) - 1, 5).astype(int)]
-    for text, height in shown:
+    for text, up in shown:
         axes.text(
             place,
-            height,
+            up,
             text,
             va="center",
             ha="center",
@@ -113,10 +122,14 @@ def _ticks(
         )
 
 
-def _bend(axes: Axes, heights: Sequence[float], colour: str) -> None:
-    """A smooth line through the heights, level at every axis, so that it can be followed."""
+def _bend(axes: Axes, heights: Sequence[float], colour: Colour, end: float) -> None:
+    """A smooth line through the heights, level at every axis, so that it can be followed.
+
+    The worse, the further in front: what fails is what one looks for.
+    """
     points, codes = [(0.0, heights[0])], [Path.MOVETO]
     for i, (low, high) in enumerate(pairwise(heights)):
         points += [(i + 0.5, low), (i + 0.5, high), (i + 1.0, high)]
         codes += [Path.CURVE4] * 3
-    axes.add_patch(PathPatch(Path(points, codes), fill=False, edgecolor=colour, lw=1.4, alpha=0.6))
+    path = Path(points, codes)
+    axes.add_patch(PathPatch(path, fill=False, edgecolor=colour, lw=1.8, zorder=3 - end))

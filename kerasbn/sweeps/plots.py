@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from kerasbn.study.curves import DATA_NAMES, label
-from kerasbn.study.plots import COLOURS, MARKERS, NOTE_COLOUR, label_ends, save_figure
+from kerasbn.study.plots import COLOURS, DPI, MARKERS, NOTE_COLOUR, label_ends, save_figure
 from kerasbn.sweeps.curves import lines_of
 from kerasbn.sweeps.heat_maps import draw_heat_maps
 from kerasbn.sweeps.parallel import draw_parallel
+from kerasbn.sweeps.stretched import HOW, stretch
 from kerasbn.sweeps.studies import Study
 from kerasbn.sweeps.summaries import NAMES, Side, Summary, short, summaries, where
 
@@ -19,6 +20,7 @@ KINDS = ((True, 0), (False, 1))  # with and without, and the place of their colo
 LOG_FROM = 10.0  # values that differ by this factor and more stand on a logarithmic axis
 MOST_CELLS = 240  # of a heat map that can be read
 MOST_PANELS = 6
+WIDEST = 1800  # dots: as many as a projector shows; more only make the file large
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,13 @@ class Picture:
 
     Attributes:
         name: of its file, without a suffix.
+        title: what it is, as a heading.
         caption: what it shows and how to read it, in a sentence or two.
         figure: the picture.
     """
 
     name: str
+    title: str
     caption: str
     figure: Figure
 
@@ -58,9 +62,11 @@ def pictures(study: Study) -> list[Picture]:
         found.append(
             Picture(
                 "heat-map",
+                "Every combination, as a table",
                 f"Accuracy on the test digits in percent, the mean over seeds, by {NAMES[longest]} "
                 f"and {' and '.join(NAMES[axis] for axis in others)}: with BN, without, and the "
-                "difference in points. Hatched: every network diverged.",
+                "difference in points, with a star where its 95 % interval leaves 0 out. Hatched: "
+                "no network came through.",
                 draw_heat_maps(listed, longest, others, _title(study), _note(study)),
             )
         )
@@ -68,8 +74,10 @@ def pictures(study: Study) -> list[Picture]:
         found.append(
             Picture(
                 "parallel",
-                "Every line is a combination, with BN or without, from its value on each axis to "
-                "its accuracy on the test digits, the mean over seeds; a cross: some diverged.",
+                "Every combination, as a line",
+                "A line leads from its value on each axis to its accuracy on the test digits, the "
+                "mean over seeds; the more it stands out, the worse. A cross: some diverged; below "
+                f"0 %: all. {HOW}",
                 draw_parallel(listed, study.axes, _title(study), _note(study)),
             )
         )
@@ -79,7 +87,8 @@ def pictures(study: Study) -> list[Picture]:
 def save_pictures(study: Study) -> None:
     """Write the pictures of a study into its folder, as PNG."""
     for picture in pictures(study):
-        save_figure(picture.figure, study.path / f"{picture.name}.png")
+        dpi = min(DPI, int(WIDEST / picture.figure.get_figwidth()))
+        save_figure(picture.figure, study.path / f"{picture.name}.png", dpi)
 
 
 def _over_steps(study: Study) -> Picture:
@@ -108,8 +117,9 @@ def _over_steps(study: Study) -> Picture:
     label_ends(axes, ends, axes.dataLim.x1)
     return Picture(
         "accuracy",
+        "Accuracy over training",
         "Accuracy on the test digits over training. Line: mean over seeds; band: one standard "
-        "deviation to each side; thin lines: each seed.",
+        f"deviation to each side; thin lines: each seed. {HOW}",
         figure,
     )
 
@@ -128,9 +138,10 @@ def _over_axis(study: Study, listed: Sequence[Summary], axis: str, others: list[
     each_for = f", for each {NAMES[others[0]]}" if others else ""
     return Picture(
         "accuracy",
+        f"Accuracy by {NAMES[axis]}",
         f"Accuracy on the test digits by {NAMES[axis]}{each_for}. Line: mean over the seeds that "
-        "came through; band: one standard deviation to each side; dots: each seed; crosses at the "
-        "bottom: seeds that diverged.",
+        "came through; band: one standard deviation to each side, as far as there are seeds; dots: "
+        f"each seed; crosses at the bottom: seeds that diverged. {HOW}",
         figure,
     )
 
@@ -145,6 +156,7 @@ def _draw_axis(axes: Axes, listed: Sequence[Summary], axis: str) -> None:
         axes.set_xscale("log")
     axes.set_xticks(places, [short(value) for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.07)
     for bn, i in KINDS:
         sides = [(places[k], side) for k in order if (side := listed[k].side(bn))]
         _draw_side(axes, sides, bn, i)
@@ -153,9 +165,9 @@ def _draw_axis(axes: Axes, listed: Sequence[Summary], axis: str) -> None:
 
 def _draw_side(axes: Axes, sides: Sequence[tuple[float, Side]], bn: bool, i: int) -> None:
     colour = COLOURS[i]
-    have = [(place, side.spread) for place, side in sides if side.accuracies]
+    have = [(place, side) for place, side in sides if side.accuracies]
     places = [place for place, _ in have]
-    means = [spread.mean or 0.0 for _, spread in have]
+    means = [side.spread.mean or 0.0 for _, side in have]
     axes.plot(
         places,
         means,
@@ -165,20 +177,21 @@ def _draw_side(axes: Axes, sides: Sequence[tuple[float, Side]], bn: bool, i: int
         lw=2,
         label=label(bn),
     )
-    low, high = (
-        [mean + sign * (spread.sd or 0.0) for mean, (_, spread) in zip(means, have, strict=True)]
-        for sign in (-1, 1)
-    )
+    low, high = ([side.band[end] for _, side in have] for end in (0, 1))
     axes.fill_between(places, low, high, color=colour, alpha=0.2, lw=0)
     for place, side in sides:
         accuracies = list(side.accuracies.values())
         axes.plot([place] * len(accuracies), accuracies, ".", color=colour, ms=4, alpha=0.5)
         if side.diverged:
             height = 0.02 + 0.045 * i  # the two kinds beside each other, not on each other
-            axes.plot([place], [height], "x", color=colour, ms=9, mew=2, clip_on=False)
+            low_down = axes.get_xaxis_transform()
+            axes.plot(
+                place, height, "x", color=colour, ms=9, mew=2, clip_on=False, transform=low_down
+            )
             axes.annotate(
                 f"{len(side.diverged)} of {len(side.diverged) + len(accuracies)}",
                 (place, height),
+                xycoords=low_down,
                 xytext=(7, 0),
                 textcoords="offset points",
                 color=colour,
@@ -198,8 +211,7 @@ def _figure(study: Study, panels: int) -> tuple[Figure, Sequence[Axes]]:
     for axes in found[panels:]:
         axes.set_visible(False)
     for axes in found[:panels]:
-        axes.set_ylim(0, 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        stretch(axes)
         axes.grid(True, color="#dddddd", lw=0.7)
         axes.spines[["top", "right"]].set_visible(False)
     found[0].set_ylabel("test accuracy")

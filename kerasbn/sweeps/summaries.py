@@ -48,6 +48,13 @@ class Side:
         return spread(list(self.accuracies.values()))
 
     @property
+    def band(self) -> tuple[float, float]:
+        """One deviation below and above the mean, but no further than those that finished."""
+        found, own = self.spread, self.accuracies.values()
+        mean, sd = found.mean or 0.0, found.sd or 0.0
+        return max(mean - sd, min(own, default=0.0)), min(mean + sd, max(own, default=0.0))
+
+    @property
     def sound(self) -> bool:
         """Whether all of them were trained and none diverged, so that its mean may be the best."""
         return bool(self.accuracies) and not (self.diverged or self.failed or self.missing)

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
 from kerasbn.study.plots import COLOURS
 from kerasbn.sweeps.configurations import Configuration
 from kerasbn.sweeps.plots import pictures, save_pictures
+from kerasbn.sweeps.stretched import accuracy_at, height
 from kerasbn.sweeps.studies import Study
 from kerasbn.sweeps.summaries import summaries
 
@@ -145,12 +148,52 @@ def test_heat_maps_have_the_figures_in_their_cells(made_up: MadeUp) -> None:
 
 
 def test_parallel_coordinates_have_a_line_for_each_combination_and_kind(made_up: MadeUp) -> None:
-    (axes,) = pictures(made_up(THREE, figures))[1].figure.axes
-    assert len(axes.patches) == 16 * 2
-    ends = [np.asarray(patch.get_path().vertices)[-1] for patch in axes.patches]
-    assert {end[0] for end in ends} == {3.0}
-    assert sum(end[1] < 0 for end in ends) == 4  # below the axis: diverged
-    assert max(end[1] for end in ends) == pytest.approx(0.96 - 0.05 * 0.001)
+    panels = pictures(made_up(THREE, figures))[1].figure.axes
+    assert [axes.get_title() for axes in panels] == ["With BN", "Without BN"]
+    lost = []
+    for axes, top in zip(panels, (0.96, 0.86), strict=True):
+        ends = [np.asarray(patch.get_path().vertices)[-1] for patch in axes.patches]
+        assert len(ends) == 16
+        assert {end[0] for end in ends} == {3.0}
+        assert max(end[1] for end in ends) == pytest.approx(height(top - 0.05 * 0.001))
+        lost.append(sum(end[1] < 0 for end in ends))  # below the axis: diverged
+        in_front = max(axes.patches, key=lambda patch: patch.get_zorder())
+        assert np.asarray(in_front.get_path().vertices)[-1, 1] == min(end[1] for end in ends)
+    assert lost == [0, 4]
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_stretched_axis_keeps_the_order_and_can_be_read_back(one: float, two: float) -> None:
+    assert accuracy_at(height(one)) == pytest.approx(one, abs=1e-9)
+    if one > two + 1e-9:
+        assert height(one) > height(two)
+    assert (height(0.0), height(1.0)) == (0, 1)
+    # What is wrong counts: from 90 to 95 % is about as far as from 95 to 98 %.
+    steps = height(0.95) - height(0.9), height(0.98) - height(0.95)
+    assert steps[0] == pytest.approx(steps[1], rel=0.2)
+
+
+def test_the_last_values_stand_beside_the_ends_of_their_curves(made_up: MadeUp) -> None:
+    study = made_up({"seeds": 2}, lambda each, _: 0.98 if each.bn else 0.9)
+    (axes,) = pictures(study)[0].figure.axes
+    told = {text.get_text(): float(text.xy[1]) for text in axes.texts if hasattr(text, "xy")}
+    assert told == pytest.approx({"98.0%": 0.98, "90.0%": 0.9})
+
+
+def test_a_band_reaches_no_further_than_the_seeds(made_up: MadeUp) -> None:
+    def uneven(each: Configuration, _: int) -> float:
+        return 0.11 if each.training.seed == 0 else 0.9
+
+    study = made_up(ONE, uneven)
+    (axes,) = pictures(study)[0].figure.axes
+    edges = np.asarray(axes.collections[0].get_paths()[0].vertices)[:, 1]
+    side = summaries(study)[0].with_bn
+    assert side is not None
+    mean, sd = side.spread.mean, side.spread.sd
+    assert mean is not None
+    assert sd is not None
+    assert mean + sd > 1
+    assert (edges.min(), edges.max()) == pytest.approx((mean - sd, 0.9))
 
 
 def test_a_sample_of_digits_is_said_to_be_one(made_up: MadeUp, tmp_path: Path) -> None:
