@@ -1,9 +1,11 @@
 """A picture of several panels as blocks of a page: each panel a chart, the legends a key."""
 
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -19,8 +21,8 @@ NATURAL = 640.0  # points: a picture that is wider is one to scroll on a phone
 def pictured(figure: Figure, caption: str, name: str, heading: str = "") -> list[Block]:
     """The picture under its own title, what it shows, and its panels.
 
-    Its panels are cut out of it, so that they stand below each other on a phone; heat maps, and a
-    single panel without axes to read from, such as parallel coordinates, stay whole.
+    Its panels are cut out of it, so that they stand below each other on a phone; heat maps, and
+    what has no curve to read from, such as parallel coordinates, stay whole.
 
     Args:
         figure: the picture; its titles and legends are taken out of it.
@@ -32,9 +34,7 @@ def pictured(figure: Figure, caption: str, name: str, heading: str = "") -> list
     figure.suptitle("")
     entries = _legends(figure)
     panels = [axes for axes in figure.axes if axes.get_visible()]
-    is_whole = any(axes.images for axes in panels) or (
-        len(panels) == 1 and not has_curves(panels[0])
-    )
+    is_whole = any(axes.images for axes in panels) or not any(map(has_curves, panels))
     if is_whole:
         drawing = inline(figure, name, f"{title}: {caption}")
         charts = [Chart("", drawing, wide=True)]
@@ -83,3 +83,14 @@ def _complete(figure: Figure, panels: list[Axes]) -> None:
         axes.tick_params(labelleft=True)
         if not axes.get_ylabel():
             axes.set_ylabel(panels[0].get_ylabel())
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call] # settles where labels are
+    for axes in panels:
+        if _is_crowded(axes):
+            axes.tick_params(axis="x", rotation=60)
+
+
+def _is_crowded(axes: Axes) -> bool:
+    """Whether names below the axis run into each other."""
+    boxes = [text.get_window_extent() for text in axes.get_xticklabels() if text.get_text()]
+    boxes.sort(key=lambda box: box.x0)
+    return any(after.x0 - before.x1 < axes.figure.dpi / 30 for before, after in pairwise(boxes))

@@ -8,36 +8,35 @@ from kerasbn.reports.answer import difference_text, spread_text
 from kerasbn.reports.page import NOTHING, Block, Cell, Command, Part, Points, Section, Table, Words
 from kerasbn.reports.pictured import pictured
 from kerasbn.study.statistics import METHOD
-from kerasbn.sweeps.findings import about, findings
+from kerasbn.sweeps.findings import about, answer, findings
 from kerasbn.sweeps.plots import pictures
 from kerasbn.sweeps.studies import Study
 from kerasbn.sweeps.summaries import FIGURE, NAMES, Side, Summary, short, summaries
 
-ANSWER = 4  # findings, of which the first answer what was asked
 LONG = 24  # rows: a longer table opens on a click
 
 
 def swept(study: Study, prefix: str) -> Part:
     """All that is said of a study."""
-    found = findings(study)
-    sections = [Section("found", "What was found", _found(study, found))]
+    answered = answer(study)
+    rest = findings(study)[len(answered) :]
+    sections = [Section("found", "What was found", _found(study, rest))]
     drawn = [
         block
         for picture in pictures(study)
         for block in pictured(
-            picture.figure, picture.caption, f"{prefix}-{picture.name}", _title(picture.name)
+            picture.figure, picture.caption, f"{prefix}-{picture.name}", picture.title
         )
     ]
     if drawn:
         sections.append(Section("pictures", "In pictures", drawn))
     sections += [_figures(study), _settings(study), _again(study)]
     question = " ".join(study.grid.question.split()) or f"What does the sweep {study.name} show?"
-    answer = " ".join(found[:ANSWER]) or "Nothing has been trained yet."
-    return Part(question, answer, sections)
+    return Part(question, " ".join(answered) or "Nothing has been trained yet.", sections)
 
 
 def _found(study: Study, found: list[str]) -> list[Block]:
-    blocks: list[Block] = [Points(found[ANSWER:])] if found[ANSWER:] else []
+    blocks: list[Block] = [Points(found)] if found else []
     if study.grid.source:
         blocks.append(Words(" ".join(study.grid.source.split()), "note"))
     if study.with_status("missing"):
@@ -46,16 +45,14 @@ def _found(study: Study, found: list[str]) -> list[Block]:
     return blocks
 
 
-def _title(name: str) -> str:
-    return name.replace("-", " ").capitalize()
-
-
 def _figures(study: Study) -> Section:
     """Accuracy for each point of the grid."""
     axes = study.axes
+    listed = summaries(study)
+    interval = " (95 % interval)" if any(each.difference.low is not None for each in listed) else ""
     columns = (", ".join(NAMES[axis] for axis in axes).capitalize() or "Networks", "With BN",
-               "Without BN", "Difference", "Diverged")  # fmt: skip
-    rows = [_row(each, axes) for each in summaries(study)]
+               "Without BN", f"Difference{interval}", "Diverged")  # fmt: skip
+    rows = [_row(each, axes) for each in listed]
     table = Table(columns, rows, "Test accuracy", closed=len(rows) > LONG)
     note = Words(METHOD[0].upper() + METHOD[1:] + ".", "note")
     return Section("figures", "All figures", [table, note])

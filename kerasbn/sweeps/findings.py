@@ -24,6 +24,7 @@ from kerasbn.writing import replacing
 
 NEAR = 0.01  # a point of accuracy: what counts as nearly the best
 MOST_RANGES = 6  # lines about what is near the best, for as many values of the other axes
+MOST_ANSWERS = 3  # lines about what is near the best that still are an answer
 KINDS = ((True, "with BN"), (False, "without"))
 
 
@@ -35,7 +36,7 @@ def findings(study: Study) -> list[str]:
     what failed or is missing.
     """
     listed = summaries(study)
-    return [
+    every = [
         *_near(study, listed),
         *_differences(study, listed),
         *_best(study, listed),
@@ -43,6 +44,19 @@ def findings(study: Study) -> list[str]:
         *_fails(study, listed),
         *_absent(study),
     ]
+    first = answer(study)
+    return [*first, *(line for line in every if line not in first)]
+
+
+def answer(study: Study) -> list[str]:
+    """The few of `findings` that answer what a sweep asks: at which values, or who is faster."""
+    listed = summaries(study)
+    if not study.axes:
+        return [*_best(study, listed), *_speed(study)]
+    near = _near(study, listed)
+    if len(near) > MOST_ANSWERS:
+        return _fails(study, listed)
+    return [*near, *_differences(study, listed)[:1]]
 
 
 def about(study: Study) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from kerasbn.sweeps.configurations import Configuration
-from kerasbn.sweeps.findings import about, findings, write_findings
+from kerasbn.sweeps.findings import about, answer, findings, write_findings
 from kerasbn.sweeps.studies import Study
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Configuration, int], float | str | None]], Study]
@@ -103,6 +103,16 @@ def test_two_axes_are_told_value_by_value(made_up: MadeUp) -> None:
         "Where there are 3 pairs or more to compare, networks with BN are better at 4 of 6 "
         "combinations and worse at 2; at 0 the 95 % interval includes 0.",
     ]
+
+
+def test_the_answer_is_short_and_comes_first(made_up: MadeUp) -> None:
+    grid = GRID | {"axes": {"activation": ["relu", "tanh", "elu", "silu"], "lr": RATES}}
+    study = made_up(grid, one_axis)
+    told = findings(study)
+    assert told[:2] == answer(study)
+    assert told[0].startswith("With BN, 0 of 48 networks diverged")
+    assert sum("within a point" in line for line in told) == 4
+    assert len(set(told)) == len(told)
 
 
 @pytest.mark.parametrize("chance", [0.1, None])
