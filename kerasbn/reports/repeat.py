@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from kerasbn.reports.page import NOTHING, Block, Cell, Command, Section, Table, Words
@@ -39,8 +39,14 @@ def compare_line(pairs: Pairs, seeds: int | None = None, *, probe: bool = False)
 
 
 def repeat_of(pairs: Pairs) -> Section:
-    """How to make a comparison again."""
-    return Section("again", "Do it again", [Command([compare_line(pairs)]), _equal(pairs.members)])
+    """How to make a comparison again: at once as it was made, or pair by pair if it was."""
+    apart = [
+        replace(pairs, with_bn=(one,), without_bn=(other,))
+        for one, other in zip(pairs.with_bn, pairs.without_bn, strict=True)
+    ]
+    made = apart if pairs.path is None else [pairs]
+    lines = [compare_line(each) for each in made]
+    return Section("again", "Do it again", [Command(lines), _equal(pairs.members)])
 
 
 def repeat_runs(chosen: Sequence[Trained]) -> Section:

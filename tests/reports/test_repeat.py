@@ -12,8 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasbn.cli.options import network_settings, training_settings
-from kerasbn.reports.page import Table
-from kerasbn.reports.repeat import compare_line, settings_of, settings_of_pairs, train_line
+from kerasbn.reports.page import Command, Table
+from kerasbn.reports.repeat import (
+    compare_line,
+    repeat_of,
+    settings_of,
+    settings_of_pairs,
+    train_line,
+)
 from kerasbn.reports.subjects import Data, Pairs, Trained, read_subject
 from kerasbn.training.settings import (
     ACTIVATIONS,
@@ -105,6 +111,19 @@ def test_the_command_of_a_comparison_gives_its_settings(
 def test_defaults_are_not_said() -> None:
     line = train_line(trained(NetworkSettings(), TrainingSettings()))
     assert line == "kerasbn train --bn --dataset mnist-sample"
+
+
+def test_runs_put_together_are_repeated_pair_by_pair(tmp_path: Path) -> None:
+    """Their seeds need not follow each other, and nothing says that they were trained at once."""
+    together = pairs(NetworkSettings(), TrainingSettings(seed=3), 2)
+    command, _ = repeat_of(together).blocks
+    assert isinstance(command, Command)
+    assert [training_settings(parsed(line)).seed for line in command.lines] == [3, 4]
+    assert [parsed(line)["seeds"] for line in command.lines] == [None, None]
+    command, _ = repeat_of(replace(together, path=tmp_path)).blocks
+    assert isinstance(command, Command)
+    (line,) = command.lines
+    assert (parsed(line)["seeds"], parsed(line)["seed"]) == (2, 3)
 
 
 def test_all_settings_are_shown() -> None:
