@@ -20,7 +20,7 @@ KINDS = ((True, 0), (False, 1))  # with and without, and the place of their colo
 LOG_FROM = 10.0  # values that differ by this factor and more stand on a logarithmic axis
 MOST_CELLS = 240  # of a heat map that can be read
 MOST_PANELS = 6
-WIDEST = 1800  # dots: as many as a projector shows; more only make the file large
+WIDEST = 1500  # dots: as many as a projector shows; more only make the file large
 
 
 @dataclass(frozen=True)
