@@ -92,11 +92,20 @@ def settings_of(chosen: Sequence[Trained]) -> Section:
 
 
 def _line(start: list[str], trained: Trained, without: set[str]) -> str:
-    parts = [*start, *_options(trained.network, without), *_options(trained.training, set())]
-    if trained.training.steps is not None and "--epochs" in parts:  # steps override epochs
+    training = _as_far_as_it_came(trained)
+    parts = [*start, *_options(trained.network, without), *_options(training, set())]
+    if training.steps is not None and "--epochs" in parts:  # steps override epochs
         place = parts.index("--epochs")
         del parts[place : place + 2]
     return shlex.join([*parts, "--dataset", trained.data.name])
+
+
+def _as_far_as_it_came(trained: Trained) -> TrainingSettings:
+    """The settings that give the figures there are: of an interrupted run, its whole epochs."""
+    epochs = len(trained.history["epoch"])
+    if trained.status != "interrupted" or not epochs:
+        return trained.training
+    return replace(trained.training, epochs=epochs, steps=None)
 
 
 def _probed(trained: Trained) -> bool:

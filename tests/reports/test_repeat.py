@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,6 +125,18 @@ def test_runs_put_together_are_repeated_pair_by_pair(tmp_path: Path) -> None:
     assert isinstance(command, Command)
     (line,) = command.lines
     assert (parsed(line)["seeds"], parsed(line)["seed"]) == (2, 3)
+
+
+@pytest.mark.parametrize("steps", [None, 5000])
+def test_an_interrupted_run_is_repeated_as_far_as_it_came(steps: int | None) -> None:
+    stopped = replace(
+        trained(NetworkSettings(), TrainingSettings(epochs=500, steps=steps)),
+        status="interrupted",
+        history={"epoch": [1.0, 2.0, 3.0]},
+    )
+    assert training_settings(parsed(train_line(stopped))) == TrainingSettings(epochs=3)
+    nothing = replace(stopped, history={"epoch": []})
+    assert training_settings(parsed(train_line(nothing))).steps == steps
 
 
 def test_all_settings_are_shown() -> None:
