@@ -192,7 +192,7 @@ class _Now:
             self._progress.done.add(event.group)
             if time.monotonic() > self._next_table:
                 self.write()
-        if ended or time.monotonic() - self._shown > SELDOM:
+        if not isinstance(event, Advanced) or time.monotonic() - self._shown > SELDOM:
             write_progress(self.study.path, self._progress)
             self.view.show(status_of(self.study, self._progress.record(), alive=True), ended=ended)
             self._shown = time.monotonic()
