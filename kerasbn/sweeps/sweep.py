@@ -88,15 +88,17 @@ def sweep(
             study = open_study(path, grid, digits, command=command, force=force)
     else:
         study = open_study(path, grid, digits, command=command)
+    again = "the same command without --force" if force else "the same command"
     with running(path):
-        _train_missing(study, _trainer(digits, workers, address, device, verbose), quiet=quiet)
+        trainer = _trainer(digits, workers, address, device, verbose)
+        _train_missing(study, trainer, again, quiet=quiet)
     study = finish(path)
     failed = study.with_status("failed")
     if failed:
         error = study.results[failed[0].name].error
         raise CheckFailedError(
             f"{path}: {len(failed)} of {len(listed)} networks could not be trained ({error}); "
-            "the same command tries them again"
+            f"{again} tries them again"
         )
     return study
 
@@ -129,8 +131,11 @@ def _trainer(
     )
 
 
-def _train_missing(study: Study, trainer: Trainer, *, quiet: bool) -> None:
-    """Train the groups of which a network is missing or failed, and write what comes of them."""
+def _train_missing(study: Study, trainer: Trainer, again: str, *, quiet: bool) -> None:
+    """Train the groups of which a network is missing or failed, and write what comes of them.
+
+    `again` names the command that goes on, for whoever is told that it stopped.
+    """
     results = {name: each for name, each in study.results.items() if each.status != "failed"}
     missing = [
         group
@@ -146,9 +151,9 @@ def _train_missing(study: Study, trainer: Trainer, *, quiet: bool) -> None:
                 for event in events:
                     now.take(event)
     except KeyboardInterrupt as error:
-        raise StoppedError(f"stopped; {now.kept()}; the same command goes on") from error
+        raise StoppedError(f"stopped; {now.kept()}; {again} goes on") from error
     except LostError as error:
-        raise LostError(f"{error}; {now.kept()}; the same command goes on") from error
+        raise LostError(f"{error}; {now.kept()}; {again} goes on") from error
     finally:
         now.write()
         write_histories(now.study)

@@ -28,8 +28,11 @@ def test_whoever_looks_sees_all_that_are_at_work_from_the_beginning(
 
     monkeypatch.setattr(module, "in_processes", trainer)
     grid = parse({"axes": {"batch_size": [8, 16, 32]}}, "mine", "mine")
-    with pytest.raises(StoppedError, match=r"stopped; 0 of 6 networks are kept in .*goes on"):
+    with pytest.raises(StoppedError, match=r"0 of 6 networks are kept in .*same command goes on"):
         module.sweep(grid, few_digits, root=tmp_path, quiet=True)
     (progress,) = seen
     assert [each["share"] for each in progress["running"]] == [0.0] * 3
     assert read_progress(tmp_path / "mine") is None
+    # With --force it would begin anew once more.
+    with pytest.raises(StoppedError, match="the same command without --force goes on"):
+        module.sweep(grid, few_digits, root=tmp_path, quiet=True, force=True)
