@@ -1,7 +1,9 @@
-"""What batch normalization is, in the figures of the network at hand."""
+"""What batch normalization is: in the figures of the network at hand, and of networks at large."""
 
 from kerasbn.reports.page import Block, Formula, Section, Words, plural
 from kerasbn.reports.subjects import Trained
+
+HEADING = "What batch normalization does"
 
 
 def normalization_of(trained: Trained) -> Section:
@@ -40,4 +42,29 @@ def normalization_of(trained: Trained) -> Section:
             "each unit, and that is why it can be folded into the layer beside it."
         ),
     ]
-    return Section("what", "What batch normalization does", blocks)
+    return Section("what", HEADING, blocks)
+
+
+def normalization_at_large(*, paired: bool) -> Section:
+    """The same where many networks are told of, whose figures differ; `paired`: each twice."""
+    blocks: list[Block] = [
+        Words(
+            "A network with BN has a normalization in every hidden layer. While the network trains "
+            "it takes the values of a unit for the digits of a batch, subtracts their mean and "
+            "divides by their standard deviation; then it scales by γ and shifts by β, which are "  # noqa: RUF001 - the paper's letters
+            "learned. When the network answers, mean and variance are moving averages over the "
+            "training, and a normalization is a fixed y = s·x + t for each unit."
+        ),
+        Formula(
+            "y = γ · (x − mean) / √(variance + ε) + β",  # noqa: RUF001 - the paper's letters
+            "mean and variance over a batch in training, moving averages in use",
+        ),
+    ]
+    if paired:
+        blocks.append(
+            Words(
+                "Its partner without BN is the same but for these layers: it starts from the same "
+                "kernels and sees the same batches in the same order."
+            )
+        )
+    return Section("what", HEADING, blocks)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasbn.reports.answer import difference_text, spread_text
+from kerasbn.reports.explain import normalization_at_large
 from kerasbn.reports.page import NOTHING, Block, Cell, Command, Part, Points, Section, Table, Words
 from kerasbn.reports.pictured import pictured
 from kerasbn.study.statistics import METHOD
@@ -30,6 +31,8 @@ def swept(study: Study, prefix: str) -> Part:
     ]
     if drawn:
         sections.append(Section("pictures", "In pictures", drawn))
+    if True in study.grid.kinds:
+        sections.append(normalization_at_large(paired=False in study.grid.kinds))
     sections += [_figures(study), _settings(study), _again(study)]
     question = " ".join(study.grid.question.split()) or f"What does the sweep {study.name} show?"
     return Part(question, " ".join(answered) or "Nothing has been trained yet.", sections)
