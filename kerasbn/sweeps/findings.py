@@ -49,9 +49,13 @@ def findings(study: Study) -> list[str]:
 
 
 def answer(study: Study) -> list[str]:
-    """The few of `findings` that answer what a sweep asks: at which values, or who is faster."""
+    """The few of `findings` that answer what a sweep asks.
+
+    At which values who is good; without axes, who is better and faster; of a random sample, what
+    is best.
+    """
     listed = summaries(study)
-    if not study.axes:
+    if not study.axes or study.grid.sample is not None:
         return [*_best(study, listed), *_speed(study)]
     near = _near(study, listed)
     if len(near) > MOST_ANSWERS:

@@ -53,6 +53,10 @@ def draw_parallel(
 def _draw_kind(axes: Axes, listed: Sequence[Summary], axes_names: Sequence[str], bn: bool) -> None:
     scales = [_heights([each.point[name] for each in listed]) for name in axes_names]
     last = len(axes_names)
+    means = [
+        side.spread.mean for each in listed for side in (each.with_bn, each.without_bn) if side
+    ]
+    top = max((float(height(mean)) for mean in means if mean), default=1.0)
     for place, name in enumerate(axes_names):
         axes.axvline(place, color="#888888", lw=1)
         _ticks(axes, place, listed, name, scales[place])
@@ -66,7 +70,7 @@ def _draw_kind(axes: Axes, listed: Sequence[Summary], axes_names: Sequence[str],
         mean = side.spread.mean
         beside = BUNDLE * ((i + 0.5) / len(listed) - 0.5)
         end = LOST if mean is None else float(height(mean))
-        colour = _shade(0.0 if mean is None else mean)
+        colour = _shade(0.0 if mean is None else float(height(mean)) / top)
         _bend(axes, [*(scale[i] + beside for scale in scales), end], colour, end)
         if side.diverged:
             axes.plot(last, end, "x", color=colour, ms=8, mew=2, clip_on=False)
@@ -79,9 +83,9 @@ def _draw_kind(axes: Axes, listed: Sequence[Summary], axes_names: Sequence[str],
     axes.tick_params(length=0)
 
 
-def _shade(accuracy: float) -> Colour:
-    """The colour of an accuracy: dark for what is bad, never as light as the paper."""
-    red, green, blue, alpha = colormaps["cividis"](0.85 * float(height(accuracy)))
+def _shade(share: float) -> Colour:
+    """The colour of a height, as a share of the best: dark for what is bad, never like paper."""
+    red, green, blue, alpha = colormaps["cividis"](0.7 * share)
     return red, green, blue, alpha
 
 

@@ -115,6 +115,18 @@ def test_the_answer_is_short_and_comes_first(made_up: MadeUp) -> None:
     assert len(set(told)) == len(told)
 
 
+def test_of_a_sample_the_best_is_the_answer(made_up: MadeUp) -> None:
+    grid = {"sample": 9, "axes": {"lr": {"log": [0.001, 1]}, "batch_size": [8, 16]}}
+    study = made_up(grid, lambda each, _: 0.9 - abs(each.training.lr - 0.1) + 0.05 * each.bn)
+    told = findings(study)
+    assert [line.split(":")[0] for line in answer(study)] == [
+        "Best with BN", "Best without", "From the best without to the best with BN",
+    ]  # fmt: skip
+    (near,) = [line for line in told if "within a point" in line]
+    assert near.startswith("Networks with BN are within a point of their best at ")
+    assert " of 9 combinations, those without at " in near
+
+
 @pytest.mark.parametrize("chance", [0.1, None])
 def test_what_learns_nowhere_has_no_best(chance: float | None, made_up: MadeUp) -> None:
     def hopeless(each: Configuration, epoch: int) -> float | None:
