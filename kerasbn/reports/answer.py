@@ -80,12 +80,19 @@ def answer_of(pairs: Pairs) -> str:
     return (
         f"{_both(last[0])} of the {pairs.first.data.test:,} test digits are right: "
         f"{abs(100 * mean):.2f} points {words} with batch normalization"
-        + (
-            f", on average over {plural(len(pairs.seeds), 'pair')}."
-            if len(pairs.seeds) > 1
-            else "."
-        )
+        f"{_over(pairs, last[0].difference)}."
     )
+
+
+def _over(pairs: Pairs, difference: Difference) -> str:
+    """Over how many pairs a mean is one, and within which interval."""
+    if len(pairs.seeds) == 1:
+        return ""
+    over = f", on average over {plural(difference.pairs, 'pair')}"
+    if difference.low is None or difference.high is None:
+        return over
+    low, high = (plain(100 * end, 2) for end in (difference.low, difference.high))
+    return f"{over} (95 % interval {low} to {high})"
 
 
 def certainty(row: Row | None) -> str:

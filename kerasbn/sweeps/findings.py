@@ -59,7 +59,7 @@ def answer(study: Study) -> list[str]:
         return [*_best(study, listed), *_speed(study)]
     near = _near(study, listed)
     if len(near) > MOST_ANSWERS:
-        return _fails(study, listed)
+        return _learning(listed)
     return [*near, *_differences(study, listed)[:1]]
 
 
@@ -268,6 +268,19 @@ def _fails(study: Study, listed: Sequence[Summary]) -> list[str]:
                     text += ": " + "; ".join(where(each.point, study.axes) for each in bad)
             lines.append(_sentence(text))
     return lines
+
+
+def _learning(listed: Sequence[Summary]) -> list[str]:
+    """At how many points they learn at all."""
+    parts = []
+    for bn, words in KINDS:
+        sides = [side for each in listed if (side := each.side(bn)) and _size(side)]
+        if sides:
+            count = sum(not side.fails for side in sides)
+            whole = _count(len(sides), "combination")
+            parts.append(f"networks {words} learn at {count} of {whole}")
+    others = f"the others are under {CHANCE:.0%} right, or diverge".replace("%", " %")
+    return [_sentence(", ".join(parts), f" ({others})")] if parts else []
 
 
 def _absent(study: Study) -> list[str]:

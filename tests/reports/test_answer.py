@@ -65,7 +65,13 @@ def test_the_words_follow_the_interval(values: list[tuple[float, float]]) -> Non
 def test_worse_with_normalization_is_said_as_plainly() -> None:
     found = pairs([[0.80], [0.81], [0.82]], [[0.90], [0.91], [0.925]])
     assert "harms" in sure(found)
-    assert "points fewer with batch normalization, on average over 3 pairs" in answer_of(found)
+    difference = found.statistics()["val_accuracy"][-1].difference
+    assert difference.low is not None
+    assert difference.high is not None
+    assert answer_of(found).endswith(
+        "points fewer with batch normalization, on average over 3 pairs (95 % interval "
+        f"\u2212{-100 * difference.low:.2f} to \u2212{-100 * difference.high:.2f})."
+    )
 
 
 def test_pace_names_when_each_was_where_the_weaker_ends() -> None:
@@ -92,6 +98,7 @@ def test_a_divergence_is_said_and_left_out() -> None:
     said = " ".join(findings(sick))
     assert "1 of 3 without BN (seed 0); those are in no mean" in said
     assert "81.50\u00a0%" in answer_of(sick)
+    assert answer_of(sick).endswith("on average over 2 pairs.")
     assert "2 pairs are too few" in sure(sick)
 
 
