@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from kerasbn.errors import InputError
+from kerasbn.sweeps import cluster
+
 # Ray waits a minute for a head that is gone; a test cannot.
 HURRY = {"RAY_gcs_rpc_server_reconnect_timeout_s": "3", "RAY_health_check_period_ms": "1000"}
 GRID = """
@@ -183,3 +186,22 @@ def test_a_cluster_that_goes_away_for_good(ray_cluster: Cluster, tmp_path: Path)
     assert "goes on" in last
     assert "Traceback" not in err
     assert 0 < kept < 24
+
+
+@pytest.mark.parametrize(
+    ("there", "found"), [({"keras": "3.14.0"}, "keras 3.14.0"), ({}, "keras none")]
+)
+def test_a_node_with_other_versions_is_named(there: dict[str, str], found: str) -> None:
+    own = {"keras": "3.15.1"}
+    cluster.check_versions(own, {"10.0.0.1": own})
+    with pytest.raises(InputError) as refused:
+        cluster.check_versions(own, {"10.0.0.1": own, "10.0.0.2": there})
+    assert str(refused.value).startswith(
+        f"node 10.0.0.2: received {found}, expected keras 3.15.1, as here; install the same"
+    )
+
+
+def test_without_ray_the_line_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r'the package ray; install it: pip install "kerasbn\[ray'):
+        cluster.check_address("10.0.0.1:6379")
