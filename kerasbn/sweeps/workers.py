@@ -8,6 +8,7 @@ their processes dies, and cannot say what it was doing.)
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import traceback
 from collections import deque
@@ -129,6 +130,7 @@ def _live(connection: Connection, threads: int, device: str, scratch: Path, verb
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    shutil.rmtree(scratch, ignore_errors=True)  # it had no time to, if it was killed
     os._exit(1)
 
 

@@ -28,10 +28,11 @@ activation = ["relu", "tanh", "sigmoid"]
 """
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "kerasbn", "sweep", *arguments],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=folder, env=os.environ | environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
@@ -178,6 +179,26 @@ def test_status_from_another_terminal_ctrl_c_and_a_killed_worker(
     assert (study / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
     code, out, _ = sweep(tmp_path, "grid", "--status", "--json")
     assert (code, json.loads(out)["running"]) == (0, [])
+
+
+def test_killed_in_mid_sweep_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text(GRID.format(steps=600))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    study = tmp_path / STUDIES / "grid"
+    process = start(tmp_path, "grid.toml", "--workers", "1", *SAMPLE, TMPDIR=str(scratch))
+    try:
+        until(lambda: len(list(study.glob("[!.]*/run.json"))) > 0)
+        trainers = children(process)
+        assert list(scratch.glob("kerasbn-*"))
+        process.kill()
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in trainers), 30)
+    assert not list(scratch.glob("kerasbn-*"))  # TensorFlow leaves small files of its own
+    code, out, _ = sweep(tmp_path, "grid", "--status", "--json")
+    assert (code, json.loads(out)["state"]) == (0, "stopped")
 
 
 def test_what_fails_is_recorded_and_stops_nothing_else(tmp_path: Path) -> None:
