@@ -143,12 +143,11 @@ def train(
                 for log in [folder.path / "tensorboard" / "probes" if tensorboard else None]
                 if each.probe
             ]
-        with (
-            ShowProgress(schedule, labels, quiet=quiet) as progress,
-            StopOnInterrupt(
-                lambda: progress.say("stopping; Ctrl-C again to drop this run")
-            ) as stop,
-        ):
+        with ShowProgress(schedule, labels, quiet=quiet) as progress:
+            # It listens until all is written: a Ctrl-C then must not lose what was trained.
+            stop = stack.enter_context(
+                StopOnInterrupt(lambda: progress.say("stopping; Ctrl-C again to drop this run"))
+            )
             if heading:
                 progress.say(heading)
             watching = [measure, *views, *callbacks, *probes, progress, stop]
@@ -162,9 +161,8 @@ def train(
         answers = _answers_in_batches(stack, networks, measure.weights, probed, digits)
         # The first member's run is the one that finished last, so that it is the newest.
         for each, folder in reversed(list(zip(members, folders, strict=True))):
-            stopped = stop.interrupted and measure.epochs < schedule.epochs
             record = {
-                "status": _status(each.key, measure, stopped),
+                "status": _status(each.key, measure, stop.interrupted),
                 **_times(started),
                 "network": asdict(each.settings),
                 "training": asdict(own[each.key]),

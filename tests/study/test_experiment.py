@@ -1,13 +1,15 @@
 """A run holds all that is needed to know what was done, and can be done again."""
 
 import json
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import kerasbn
 from kerasbn.digits.files import Digits
-from kerasbn.errors import CheckFailedError, InputError
+from kerasbn.errors import CheckFailedError, InputError, StoppedError
 from kerasbn.runs import read_run
 from kerasbn.study import experiment
 from kerasbn.study.curves import check_ending, summary
@@ -104,6 +106,40 @@ def test_bad_input_leaves_nothing_behind(few_digits: Digits, tmp_path: Path) -> 
             train([member(network)], few_digits, settings, device=device, root=tmp_path)
     with pytest.raises(InputError, match="as a name"):
         train([member(NetworkSettings(), "../up")], few_digits, SHORT, root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_a_run_is_written_keeps_it(
+    few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = experiment._finish
+
+    def pressed(*arguments: Any) -> None:
+        monkeypatch.setattr(experiment, "_finish", write)
+        signal.raise_signal(signal.SIGINT)
+        write(*arguments)
+
+    monkeypatch.setattr(experiment, "_finish", pressed)
+    pair = [member(NetworkSettings(bn=bn)) for bn in (True, False)]
+    first, last = train(pair, few_digits, SHORT, quiet=True, root=tmp_path)
+    # The last one's record is written first: it was finished when Ctrl-C was pressed.
+    assert (last.status, first.status) == ("finished", "interrupted")
+    assert first.record["epochs"] == last.record["epochs"] == 2
+    assert first.model_path.is_file()
+    with pytest.raises(StoppedError, match=r"stopped; 2 epochs kept in "):
+        check_ending(first)
+
+
+def test_a_second_ctrl_c_drops_the_run(
+    few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed_twice(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(experiment, "_finish", pressed_twice)
+    with pytest.raises(KeyboardInterrupt):
+        train([member(NetworkSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
