@@ -20,6 +20,7 @@ DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 NOTE_COLOUR = "#a03000"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":", "-.")  # one for each round through the colours
 
 # Column of the history -> title of its panel, in the order of reading.
 PANELS = {
@@ -117,12 +118,14 @@ def draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) -
     is_accuracy = column.endswith("accuracy")
     ends: list[tuple[float, str, str]] = []
     longest = 1.0
-    for curve, colour, marker in zip(
-        curves, _cycle(COLOURS, len(curves)), _cycle(MARKERS, len(curves)), strict=True
-    ):
+    for i, curve in enumerate(curves):
+        round_, place = divmod(i, len(COLOURS))
+        colour, marker, dashes = COLOURS[place], MARKERS[place], DASHES[round_ % len(DASHES)]
         epochs, values = curve.history["epoch"], curve.history[column]
         _draw_members(axes, curve, column, colour)
-        axes.plot(epochs, values, color=colour, marker=marker, ms=4, lw=2, label=curve.legend)
+        axes.plot(
+            epochs, values, color=colour, marker=marker, ls=dashes, ms=4, lw=2, label=curve.legend
+        )
         if len(values):
             longest = max(longest, epochs[-1])
             ends.append((values[-1], _number(values[-1], is_accuracy), colour))
@@ -194,7 +197,3 @@ def _number(value: float, is_accuracy: bool) -> str:
     if is_accuracy:
         return f"{value:.1%}"
     return f"{value:.3f}" if value < 100 else f"{value:.3g}"  # a wider one leaves the panel
-
-
-def _cycle(items: Sequence[str], count: int) -> list[str]:
-    return [items[i % len(items)] for i in range(count)]

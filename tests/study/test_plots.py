@@ -42,6 +42,13 @@ def test_every_panel_draws_its_column(panel: int, column: str) -> None:
         np.testing.assert_array_equal(drawn[:, 1], each.history[column])
 
 
+def test_curves_of_many_runs_can_be_told_apart() -> None:
+    figure = draw_curves([curve(f"run {i}", 3, i) for i in range(20)], "title")
+    for axes in figure.axes:
+        looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+        assert len(looks) == len(axes.lines) == 20
+
+
 def heights_of_values(axes: Axes) -> list[float]:
     """Where a panel's last values stand, from below."""
     return sorted(float(text.xy[1]) for text in axes.texts if isinstance(text, Annotation))
