@@ -31,8 +31,7 @@ def table_of(name: str) -> str:
             if isinstance(parameter.type, click.Choice):
                 names += " " + " \\| ".join(map(str, parameter.type.choices))
             elif not parameter.is_flag:
-                metavar = parameter.make_metavar(context)
-                names += f" {metavar}"
+                names += f" {parameter.make_metavar(context)}".replace("|", "\\|")
             rows.append(f"| {names} | {default_of(parameter)} | {parameter.help} |")
     return "\n".join(rows)
 
@@ -79,6 +78,13 @@ def test_every_command_shown_is_one(arguments: list[str]) -> None:
         name, *rest = arguments
         context = command_of(name).make_context(name, rest)
         assert context.command is not None
+
+
+def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
+    """A bar within a cell, unless escaped, pushes what follows out of the table."""
+    for table in re.findall(r"(?:^\|.*\|\n)+", README.read_text(), re.M):
+        cells = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+        assert len(set(cells)) == 1, table
 
 
 def test_every_command_is_shown() -> None:
