@@ -79,6 +79,8 @@ def new_folder(
         with _in_words(place):
             swapped = replace and _swap(folder.path, place)
             folder.placed = place if swapped else _first_free(folder.path, place, numbered)
+    except InputError as error:  # about a file in it: nobody knows the folder's temporary name
+        raise type(error)(str(error).replace(str(folder.path), str(place))) from error
     finally:
         shutil.rmtree(folder.path, ignore_errors=True)
 

@@ -186,6 +186,16 @@ def test_the_folders_of_others_are_not_blamed(tmp_path: Path) -> None:
     assert names(out) == []
 
 
+def test_a_file_that_cannot_be_written_is_named_by_the_folder_it_was_for(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=f"^{tmp_path}/run/curves.png: cannot be written"),
+        new_folder(tmp_path, "run") as folder,
+        replacing(folder.path / "curves.png"),
+    ):
+        raise OSError(28, "No space left on device")
+    assert names(tmp_path) == []
+
+
 def test_an_error_of_several_lines_becomes_one(tmp_path: Path) -> None:
     """HDF5 writes the time, with a line's end, into its errors."""
     with one_line(tmp_path / "model.keras"), replacing(tmp_path / "model.keras"):
