@@ -1,6 +1,7 @@
 """`kerasbn`: the group of commands, and how every one of them ends."""
 
 import sys
+from errno import EDQUOT, ENOSPC
 from importlib import import_module
 from typing import Any
 
@@ -102,6 +103,11 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
         fail(f"kerasbn: {error.format_message()}", 2)
     except KerasbnError as error:
         fail(f"kerasbn: {error}", error.exit_code)
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT):
+            raise
+        where = error.filename or "standard output"
+        fail(f"kerasbn: {where}: cannot be written ({error.strerror}); make room on the disk", 2)
     except (click.Abort, KeyboardInterrupt):
         fail("kerasbn: stopped", 130)
 

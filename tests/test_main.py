@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +56,20 @@ def test_without_a_command_there_is_the_help(capsys: pytest.CaptureFixture[str])
         main([])
     out, err = capsys.readouterr()
     assert (end.value.code, out, err) == (2, "", asked_for)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_onto_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "kerasbn", "report"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "kerasbn: standard output: cannot be written (No space left on device); make room on the "
+        "disk\n"
+    )
