@@ -68,9 +68,9 @@ def _drift(found: Sequence[Probes]) -> str:
         return ""
     sentence = (
         "Internal covariate shift: when only the layers before it take a step, a layer's gradient "
-        f"changes by {_percent(found, shifts)} of its length (the measure of Santurkar and others; "
-        f"medians); the mean of its inputs moves by {_percent(found, inputs)} of their standard "
-        "deviation from probe to probe"
+        f"changes by {_shares(found, shifts, 'its length')} (the measure of Santurkar and others; "
+        "medians); from probe to probe the mean of its inputs moves by "
+        f"{_shares(found, inputs, 'their standard deviation')}"
     )
     verdict = _verdict(found, [shifts, inputs])
     return f"{sentence}: {verdict}." if verdict else f"{sentence}."
@@ -103,7 +103,7 @@ def _landscape(found: Sequence[Probes]) -> str:
     betas = [f"{_figure(v)} {name}" for v, name in zip(smooth, names_of(found), strict=True)]
     sentence = (
         f"Landscape: a step of {found[0].step_sizes[-1]:g} times the gradient changes the gradient "
-        f"by {_percent(found, turns)} of its length; the effective beta-smoothness, of which less "
+        f"by {_shares(found, turns, 'its length')}; the effective beta-smoothness, of which less "
         f"is smoother, is {_listed(betas)} (medians)"
     )
     if not _is_pair(found):
@@ -122,28 +122,26 @@ def _preactivations(found: Sequence[Probes]) -> str:
     for each, name in zip(found, names_of(found), strict=True):
         last = [each.series(layer, "preactivation_sd").last() for layer in each.layers[:-1]]
         if np.isfinite(last).any():
-            low, high = np.nanmin(last), np.nanmax(last)
-            told.append(f"{_figure(float(low))} to {_figure(float(high))} {name}")
+            low, high = _figure(float(np.nanmin(last))), _figure(float(np.nanmax(last)))
+            told.append(f"{low} {name}" if low == high else f"{low} to {high} {name}")
     if not told:
         return ""
     return (
-        "Pre-activations: at the end their standard deviation is, from layer to layer, "
-        f"{_listed(told)}."
+        f"Pre-activations: at the end their standard deviation within a layer is {_listed(told)}."
     )
 
 
 def _activations(found: Sequence[Probes]) -> str:
-    for quantity, words in (
-        ("dead", "of the ReLUs are dead: 0 for every probing digit"),
-        ("saturated", "of the activations are saturated: within 5 % of an end of their range"),
+    for quantity, what, words in (
+        ("dead", "the ReLUs", "dead: 0 for every probing digit"),
+        ("saturated", "the activations", "saturated: within 5 % of an end of their range"),
     ):
-        told = []
-        for each, name in zip(found, names_of(found), strict=True):
-            lasts = [each.series(layer, quantity).last() for layer in each.layers[:-1]]
-            if np.isfinite(lasts).any():
-                told.append(f"{_figure(100 * float(np.nanmean(lasts)))} % {name}")
-        if told:
-            return f"Activations: at the end {_listed(told)} {words}."
+        lasts = [[e.series(layer, quantity).last() for layer in e.layers[:-1]] for e in found]
+        shown = [i for i, values in enumerate(lasts) if np.isfinite(values).any()]
+        if shown:
+            means = [float(np.nanmean(lasts[i])) for i in shown]
+            told = _shares([found[i] for i in shown], means, what)
+            return f"Activations: at the end {told} are {words}."
     return ""
 
 
@@ -238,9 +236,12 @@ def _is_pair(found: Sequence[Probes]) -> bool:
     return sorted(each.bn for each in found) == [False, True]
 
 
-def _percent(found: Sequence[Probes], shares: Sequence[float]) -> str:
-    names = names_of(found)
-    return _listed([f"{_share(v)} {name}" for v, name in zip(shares, names, strict=True)])
+def _shares(found: Sequence[Probes], shares: Sequence[float], of: str) -> str:
+    """Such as "20 % of its length with BN and 30 % without BN"."""
+    (first, *others), names = shares, names_of(found)
+    times = first >= MANY
+    told = [f"{_share(first)} {of}" if times else f"{_share(first)} of {of}", *map(_share, others)]
+    return _listed([f"{words} {name}" for words, name in zip(told, names, strict=True)])
 
 
 def _share(value: float) -> str:

@@ -113,7 +113,7 @@ def test_the_verdict_on_covariate_shift_is_the_datas(
     ]
     told = findings(pair)["drift"]
     assert verdict in told
-    assert f"{100 * shift:g} % with BN and 50 % without BN of its length" in told
+    assert f"{100 * shift:g} % of its length with BN and 50 % without BN (the measure" in told
     assert verdict not in findings(pair[:1])["drift"]
 
 
@@ -127,9 +127,33 @@ def test_the_verdict_on_the_landscape_is_the_datas(rough: float) -> None:
         for bn, beta, length in ((True, rough, 2.0), (False, 3.0, 0.2))
     ]  # fmt: skip
     told = findings(pair)["landscape"]
-    assert "changes the gradient by 25 % with BN" in told
+    assert "changes the gradient by 25 % of its length with BN" in told
     assert ("smoother with BN" in told) == (rough < 3)
     assert ("also flat: 0.1 times" in told) == (rough > 3)
+
+
+def test_shares_read_well_of_one_network_and_of_two() -> None:
+    first = made(
+        True, {("dense_1", "dead", ""): [0.5, 0.25], ("logits", "shift_relative", ""): [12]}
+    )
+    second = made(False, {("dense_1", "dead", ""): [0.1], ("logits", "shift_relative", ""): [0.2]})
+    told = findings([first])
+    assert told["activations"] == (
+        "Activations: at the end 25 % of the ReLUs with BN are dead: 0 for every probing digit."
+    )
+    assert "changes by 12 times its length with BN (" in told["drift"]
+    both = findings([first, second])
+    assert " 25 % of the ReLUs with BN and 10 % without BN are dead" in both["activations"]
+    assert " 12 times its length with BN and 20 % without BN (" in both["drift"]
+
+
+def test_a_range_of_one_layer_is_one_figure() -> None:
+    one = made(True, {("dense_1", "preactivation_sd", ""): [3.0, 1.0]})
+    two = made(False, {("dense_1", "preactivation_sd", ""): [2.0]})
+    assert findings([one, two])["preactivations"] == (
+        "Pre-activations: at the end their standard deviation within a layer is 1 with BN and 2 "
+        "without BN."
+    )
 
 
 def test_a_network_without_normalization_says_so() -> None:
