@@ -9,6 +9,7 @@ takes a device longer than a call does, which those of the experiment are not.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import keras
 import tensorflow as tf
@@ -59,7 +60,7 @@ def fit_mirrored(
         callbacks: Keras callbacks. A batch, to them, is a batch.
         devices: TensorFlow's names of the devices.
     """
-    with tf.distribute.MirroredStrategy(list(devices)).scope():
+    with _strategy(tuple(devices)).scope():
         learners = [mirror(key, network, settings[key]) for key, network in networks.items()]
         model = Mirrored(learners, digits)
         one_by_one = schedule.batch_by_batch()
@@ -67,6 +68,16 @@ def fit_mirrored(
             # The last epoch of a number of steps may be shorter than those before.
             warnings.filterwarnings("ignore", "Your input ran out of data")
             run_fit(model, whole_batches(one_by_one, model.seeds), one_by_one, callbacks)
+
+
+@cache
+def _strategy(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """The strategy of these devices, always the same one.
+
+    TensorFlow remembers by number how large each sum over the devices is, and every strategy begins
+    to number at the same place: a second one would be refused for sums of another network.
+    """
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def mirror(key: str, network: keras.Model, settings: TrainingSettings) -> Solo:
