@@ -4,10 +4,12 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import onnx
 
 from kerasbn.deploy.canonical import canonical
@@ -167,6 +169,7 @@ def export(
         return export_file(
             source, path, fold=fold, clip=clip, opset=opset, probabilities=probabilities
         )
+    _check_size(model, sum(prod(v.shape) * np.dtype(v.dtype).itemsize for v in model.variables))
     name = digest(model)
     folded, plan = (model, [])
     if fold:
@@ -186,11 +189,7 @@ def export(
         probabilities=probabilities,
     )
     onnx.helper.set_model_props(proto, metadata.properties() | {KEY: PLACEHOLDER})
-    if proto.ByteSize() > _LARGEST_FILE:
-        raise expected(
-            f"model '{model.name}'", f"{proto.ByteSize()} bytes of weights", "less than 2 GiB",
-            "ONNX files of one piece hold no more",
-        )  # fmt: skip
+    _check_size(model, proto.ByteSize())
     with replacing(path) as temporary:
         temporary.write_bytes(with_checksum(proto.SerializeToString(deterministic=True)))
         difference = _check(temporary, original)
@@ -203,6 +202,15 @@ def export(
         difference,
         path.stat().st_size,
     )
+
+
+def _check_size(model: keras.Model, size: int) -> None:
+    """Refuse what no ONNX file holds: by the weights before the work, by the file after it."""
+    if size > _LARGEST_FILE:
+        raise expected(
+            f"model '{model.name}'", f"{size:,} bytes of weights", "less than 2 GiB",
+            "ONNX files of one piece hold no more",
+        )  # fmt: skip
 
 
 def _check(path: Path, model: keras.Model) -> Difference:
