@@ -66,7 +66,9 @@ class Exported:
     def summary(self) -> str:
         """All of it as a few lines to read."""
         nodes = ", ".join(f"{count} {kind}" for kind, count in self.operations.items())
+        # What normalizes by the batch, or within a layer of one's own, is no step by constants.
         counts = Counter(residual.kind for residual in self.residuals)
+        counts |= Counter(each["kind"] for each in self.plan if each["decision"] == "keep")
         left = [
             f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in KINDS if counts[kind]
         ]

@@ -254,6 +254,14 @@ def test_what_onnx_has_not_is_refused_with_the_name_of_the_layer(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_the_summary_counts_what_is_kept_though_it_is_no_step_by_constants(tmp_path: Path) -> None:
+    x = keras.Input((4,))
+    live = keras.layers.BatchNormalization(name="live")
+    model = keras.Model(x, live(keras.layers.Dense(3)(x), training=True))
+    exported = export(model, tmp_path / "live.onnx")
+    assert "left unfolded: 1 normalization\n" in exported.summary()
+
+
 def test_a_layer_that_remembers_is_refused_since_a_file_does_not(tmp_path: Path) -> None:
     x = keras.Input(batch_shape=(2, 5, 4))
     model = keras.Model(x, keras.layers.LSTM(3, stateful=True, name="memory")(x))
