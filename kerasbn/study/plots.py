@@ -20,6 +20,7 @@ DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 NOTE_COLOUR = "#a03000"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MOST_MARKERS = 30  # of one curve, about: more of them run into one another
 DASHES = ("-", "--", ":", "-.")  # one for each round through the colours
 
 # Column of the history -> title of its panel, in the order of reading.
@@ -124,8 +125,9 @@ def draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) -
         epochs, values = curve.history["epoch"], curve.history[column]
         _draw_members(axes, curve, column, colour)
         axes.plot(
-            epochs, values, color=colour, marker=marker, ls=dashes, ms=4, lw=2, label=curve.legend
-        )
+            epochs, values, color=colour, marker=marker, ls=dashes, ms=4, lw=2, label=curve.legend,
+            markevery=max(1, len(values) // MOST_MARKERS),
+        )  # fmt: skip
         if len(values):
             longest = max(longest, epochs[-1])
             ends.append((values[-1], _number(values[-1], is_accuracy), colour))

@@ -49,6 +49,14 @@ def test_curves_of_many_runs_can_be_told_apart() -> None:
         assert len(looks) == len(axes.lines) == 20
 
 
+@pytest.mark.parametrize("epochs", [1, 10, 59, 60, 500])
+def test_markers_do_not_run_into_one_another(epochs: int) -> None:
+    line = draw_curves([curve("a", epochs, 1)], "t").axes[0].lines[0]
+    every = line.get_markevery()
+    assert isinstance(every, int)
+    assert min(epochs, 30) <= len(range(0, epochs, every)) < 60
+
+
 def heights_of_values(axes: Axes) -> list[float]:
     """Where a panel's last values stand, from below."""
     return sorted(float(text.xy[1]) for text in axes.texts if isinstance(text, Annotation))
