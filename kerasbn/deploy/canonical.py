@@ -31,6 +31,7 @@ PASSES: tuple[Callable[[Graph], bool], ...] = (
     products.bias_behind_product,
     layout.unsqueeze_behind_transpose,
     layout.squeeze_ahead_of_transpose,
+    layout.slice_of_transposed_convolution,
     layout.squeeze_ahead_of_convolution,
     layout.drop_squeeze_of_unsqueeze,
     layout.reduction_ahead_of_transpose,

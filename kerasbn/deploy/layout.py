@@ -84,6 +84,44 @@ def squeeze_ahead_of_convolution(graph: Graph) -> bool:
     return changed
 
 
+def slice_of_transposed_convolution(graph: Graph) -> bool:
+    """``Slice(ConvTranspose(x, W))`` along places -> ``ConvTranspose(x, W)`` with more padding.
+
+    The padding of a transposed convolution is what is cut off its result.
+    """
+    changed = False
+    for cut in list(graph.nodes):
+        conv = graph.producer(cut.inputs[0]) if cut.op == "Slice" else None
+        if conv is None or conv.op != "ConvTranspose" or graph.only_reader(conv.output) is not cut:
+            continue
+        off = _cut_off(graph, cut)
+        if off is None or {"auto_pad", "output_shape"} & conv.attributes.keys():
+            continue
+        pads = conv.attributes.get("pads", [0] * len(off))
+        attributes = conv.attributes | {"pads": [a + b for a, b in zip(pads, off, strict=True)]}
+        graph.change(cut, op=conv.op, inputs=conv.inputs, attributes=attributes, name=conv.name)
+        graph.remove(conv)
+        changed = True
+    return changed
+
+
+def _cut_off(graph: Graph, cut: Node) -> list[int] | None:
+    """How much a Slice takes off each place axis, in front and behind; None if that is unknown."""
+    shape, values = graph.shape(cut.inputs[0]), [graph.constant(name) for name in cut.inputs[1:]]
+    if shape is None or len(values) < 3 or any(value is None for value in values):
+        return None
+    starts, ends, axes, *steps = (value.ravel().tolist() for value in values if value is not None)
+    count = len(shape) - 2
+    off = [0] * (2 * count)
+    for start, end, axis in zip(starts, ends, axes, strict=True):
+        length = shape[axis]
+        if axis < 2 or length is None or any(step != 1 for each in steps for step in each):
+            return None
+        first, last, _ = slice(start, end).indices(length)
+        off[axis - 2], off[axis - 2 + count] = first, length - last
+    return off
+
+
 def drop_squeeze_of_unsqueeze(graph: Graph) -> bool:
     """``Squeeze(Unsqueeze(x, a), a)`` -> ``x``."""
     changed = False

@@ -19,7 +19,7 @@ _LARGEST_FOLDED = 1 << 24
 
 
 def drop_idle(graph: Graph) -> bool:
-    """``y = x`` by any name: Identity; a Cast, Reshape or Transpose that changes nothing."""
+    """``y = x`` by any name: Identity; a Cast, Reshape, Transpose or Pad that changes nothing."""
     idle = [node for node in graph.nodes if _is_idle(graph, node)]
     for node in idle:
         graph.bypass(node)
@@ -35,6 +35,9 @@ def _is_idle(graph: Graph, node: Node) -> bool:
     if node.op == "Transpose":
         order = node.attributes.get("perm")
         return order is not None and list(order) == sorted(order)
+    if node.op == "Pad":
+        widths = graph.constant(node.inputs[1])
+        return widths is not None and not widths.any()
     if node.op == "Reshape":
         before, after = graph.shape(source), graph.shape(node.output)
         # With one free axis on each side in the same place, both are that of the same size.

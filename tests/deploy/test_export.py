@@ -254,6 +254,23 @@ def test_what_onnx_has_not_is_refused_with_the_name_of_the_layer(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("padding", "stride"), [("same", 1), ("same", 2), ("valid", 2)])
+def test_a_transposed_convolution_of_sequences_is_one_node_with_its_bias(
+    padding: str, stride: int, tmp_path: Path
+) -> None:
+    x = keras.Input((5, 3), name="x")
+    layer = keras.layers.Conv1DTranspose(4, 2, stride, padding, name="up")
+    y = keras.layers.BatchNormalization(name="bn")(layer(x))
+    model = keras.Model(x, keras.layers.ReLU(name="relu")(y))
+    random = np.random.default_rng(1)
+    layer.bias.assign(random.normal(size=4))
+    exported = export(model, tmp_path / "model.onnx")
+    assert exported.operations == {"Transpose": 2, "ConvTranspose": 1, "Relu": 1}
+    sequences = random.normal(size=(3, 5, 3)).astype(np.float32)
+    (got,), (want,) = answers(exported.path, [sequences]), keras_answers(model, [sequences])
+    assert np.abs(got - want).max() <= 2e-6 * np.abs(want).max()
+
+
 def test_the_summary_counts_what_is_kept_though_it_is_no_step_by_constants(tmp_path: Path) -> None:
     x = keras.Input((4,))
     live = keras.layers.BatchNormalization(name="live")
