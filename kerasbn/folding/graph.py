@@ -105,6 +105,15 @@ class Graph:
         """Every call that comes from one place of the model: several in a model called twice."""
         return self._by_spot.get(id(spot), [])
 
+    def is_restless(self, call: Call) -> bool:
+        """Whether it is of a normalization that trains in one call and is asked in another.
+
+        The first changes the statistics that the second uses.
+        """
+        if type(call.layer) is not keras.layers.BatchNormalization or not call.layer.trainable:
+            return False
+        return len({other.training for other in self.calls_of(call.layer)}) > 1
+
     def clip_of(self, call: Call) -> Clip | None:
         """The clip that a call of an activation is, or became."""
         return self.clips.get(id(call.spot)) or clip_of(call.layer)

@@ -183,6 +183,7 @@ class _Planning:
         self.opaque = [call for call in graph.calls if not is_norm(call.layer)]
         self.left = {id(call.layer): call.layer for call in graph.calls if is_norm(call.layer)}
         self.all = dict(self.left)
+        self.restless = next((call.name for call in graph.calls if graph.is_restless(call)), None)
         self.folds: dict[int, Fold] = {}
         self.reasons: dict[tuple[int, str], str] = {}
 
@@ -218,6 +219,11 @@ class _Planning:
         if id(norm) not in self.left or (self.limit is not None and len(self.folds) >= self.limit):
             return
         try:
+            if self.restless:
+                raise Refused(
+                    f"`{self.restless}` is called with training=True and without, so answers "
+                    "depend on the order of the calls, which folding may change"
+                )
             found = search(norm)
             for gone in found.dropped:
                 if self.names[gone] in self.refused:

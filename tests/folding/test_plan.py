@@ -201,6 +201,15 @@ def test_keras_hands_training_on_to_the_layers_behind(judged: Judged) -> None:
 # -- what folding doesn't know ------------------------------------------------------------------
 
 
+def test_nothing_is_folded_where_answers_depend_on_the_order_of_calls(judged: Judged) -> None:
+    x = keras.Input((4,))
+    twice = BN(name="twice")
+    y = L.Dense(4)(L.Rescaling(2.0, 1.0)(twice(x, training=True)))
+    plan = judged(worn(x, L.Add()([y, twice(x, training=False)])))
+    assert not plan.folds()
+    assert "`twice` is called with training=True and without" in plan.kept()[1].reason
+
+
 class Own(keras.layers.BatchNormalization):
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         return 2 * super().call(inputs, training=training, mask=mask)
