@@ -331,7 +331,7 @@ def constant_answer(path: str) -> None:
             "text.keras: received a file that is truncated",
         ),
         (["model.onnx", "--against", "other.keras"], "expected those of model 'other'"),
-        (["model.onnx", "--agianst", "first"], "No such option '--agianst'"),
+        (["model.onnx", "--agianst", "first"], "No such option"),
         ([], "Missing argument 'MODEL.onnx'"),
     ],
 )
