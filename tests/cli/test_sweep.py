@@ -205,7 +205,7 @@ def test_what_fails_is_recorded_and_stops_nothing_else(tmp_path: Path) -> None:
     """A layer whose weights no memory holds."""
     grid = GRID.format(steps=5).replace("seeds = 2", "seeds = 1").replace('hidden = "8"', "")
     grid = grid.replace('["relu", "tanh", "sigmoid"]', '["relu"]')
-    (tmp_path / "grid.toml").write_text(f'{grid}hidden = ["8", "4000000000"]\n')
+    (tmp_path / "grid.toml").write_text(f'{grid}hidden = ["8", "8,1000000,1000000"]\n')
     code, out, err = sweep(tmp_path, "grid.toml", *SAMPLE)
     assert (code, out) == (1, "")
     assert "2 of 4 networks could not be trained" in err.splitlines()[-1]
