@@ -39,7 +39,7 @@ class Measured(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A process: seconds, peak memory in MB, stdout, when each line of stderr came, CPU seconds."""
+    """A process: seconds, peak memory in MB, stdout, when lines of stderr came, CPU seconds."""
 
     seconds: float
     memory: float
@@ -58,7 +58,9 @@ def run(command: list[str], folder: str) -> Ended:
 
     def listen() -> None:
         assert process.stderr is not None
-        came.extend(time.perf_counter() for line in process.stderr if line.startswith("epoch"))
+        came.extend(
+            time.perf_counter() - start for line in process.stderr if line.startswith("epoch")
+        )
 
     listener = threading.Thread(target=listen)
     listener.start()
