@@ -20,6 +20,47 @@ start()
 """
 
 
+ENDING_BY = """
+import atexit
+import kerasbn.cli.main
+from kerasbn.__main__ import start
+
+class Last:
+    def __del__(self):
+        print("cleared away")
+
+last = Last()
+
+def main():
+    atexit.register(print, "ended in order")
+    {last_words}
+
+kerasbn.cli.main.main = main
+start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("last_words", "code", "said"),
+    [
+        ("pass", 0, ""),
+        ("raise SystemExit", 0, ""),
+        ("raise SystemExit(7)", 7, ""),
+        ("raise SystemExit('said')", 1, "said"),
+        ("raise KeyboardInterrupt", 130, "kerasbn: stopped"),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_the_end_is_in_order_and_at_once(last_words: str, code: int, said: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDING_BY.format(last_words=last_words)],
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout) == (code, "ended in order\n")
+    assert "".join(ended.stderr.splitlines()[-1:]) == said
+
+
 def test_ctrl_c_while_the_command_line_loads_is_one_line() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", CTRL_C_AT.format(module="click")], capture_output=True, text=True
