@@ -108,6 +108,18 @@ for arguments in [[], *[[name] for name in COMMANDS]]:
     assert loaded_by(code) == set()
 
 
+def test_keras_loads_no_scikit_learn_for_a_command() -> None:
+    code = """
+import sys
+from kerasbn.quiet import quiet_tensorflow
+quiet_tensorflow()
+import keras.wrappers
+assert "sklearn" not in sys.modules
+import sklearn.utils
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("name", kerasbn.__all__)
 def test_public_names_can_be_had(name: str) -> None:
     assert getattr(kerasbn, name) is not None
