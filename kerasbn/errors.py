@@ -29,8 +29,13 @@ class StoppedError(KerasbnError):
     exit_code = 130
 
 
-def quoted(error: BaseException, longest: int = 200) -> str:
-    """What another library says, in one line without the colours that it gives a terminal."""
+def quoted(error: BaseException, longest: int | None = 200) -> str:
+    """What another library says, in one line without the colours that it gives a terminal.
+
+    Args:
+        error: what it raised.
+        longest: how many characters of it; None for all.
+    """
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:longest]
 
 

@@ -109,7 +109,7 @@ def _damaged(path: Path) -> InputError:
 def _in_words(path: Path, error: Exception) -> InputError:
     """One line for whatever Keras raised while it read `path`."""
     config = _config_of(path)
-    text = quoted(error, longest=10_000)
+    text = quoted(error, longest=None)
     if "__lambda__" in json.dumps(config) or "lambda" in text.lower():
         return expected(
             path,

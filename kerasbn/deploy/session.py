@@ -135,5 +135,5 @@ def _port(port: Any) -> Port:  # noqa: ANN401 - onnxruntime's NodeArg
 
 def what_it_says(error: BaseException) -> str:
     """What onnxruntime says, on one line and without its own source lines."""
-    said = quoted(error, longest=10_000)
+    said = quoted(error, longest=None)
     return said.rpartition(" : ")[2][:200] if "[ONNXRuntimeError]" in said else said[:200]

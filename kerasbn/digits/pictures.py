@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from kerasbn.digits.ink import Grey, NoInkError, bounds, extent, find_ink
-from kerasbn.errors import InputError, expected
+from kerasbn.errors import InputError, expected, quoted
 
 Bytes = NDArray[np.uint8]
 Layout = Literal["hw", "hwc", "chw"]
@@ -85,7 +85,7 @@ def read_picture(source: str | Path | bytes) -> Picture:
     except SyntaxError as error:  # what Pillow raises where a file's head is not what it should be
         raise _no_picture(name, "a file that is no picture") from error
     except Exception as error:  # decoders stumble over damage in any way there is
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = quoted(error, longest=None) or type(error).__name__
         raise _no_picture(name, f"a damaged picture ({reason})") from error
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kerasbn.errors import CheckFailedError, KerasbnError
+from kerasbn.errors import CheckFailedError, KerasbnError, quoted
 
 Files = dict[str, dict[str, bytes]]
 
@@ -47,6 +47,6 @@ Event = Began | Advanced | Trained | Failed
 
 def in_one_line(error: BaseException) -> str:
     """What an error says, in one line of bearable length, with its kind where it is not ours."""
-    text = " ".join(str(error).split())
+    text = quoted(error, longest=None)
     short = text if len(text) <= 300 else f"{text[:297]}..."
     return short if isinstance(error, KerasbnError) else f"{type(error).__name__}: {short}"
