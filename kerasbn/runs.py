@@ -194,6 +194,17 @@ def find_model(name: str | None = None, root: Path = ROOT) -> Path:
     return run.model_path
 
 
+def run_of(model: Path) -> Run | None:
+    """The run whose network is in this file, None if it is a file on its own.
+
+    Raises:
+        InputError: if the run's record is damaged.
+    """
+    if model.name != MODEL or not (model.parent / RECORD).is_file():
+        return None
+    return read_run(model.resolve().parent)  # resolved, since a run has its folder's name
+
+
 def check_name(name: str, *, force: bool = False, root: Path = ROOT) -> None:
     """Check that a run may be called `name`.
 

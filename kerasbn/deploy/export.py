@@ -26,7 +26,7 @@ from kerasbn.errors import CheckFailedError, InputError, expected, quoted
 from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.inputs import random_inputs
 from kerasbn.models import load_network
-from kerasbn.runs import MODEL, RECORD, Run, find_model, read_run
+from kerasbn.runs import find_model, run_of
 from kerasbn.writing import replacing
 
 # Protocol buffers end here; ONNX has a form in several files for more, which this does not write.
@@ -120,13 +120,6 @@ def export_file(
         with replacing(run.path / "plan.json") as temporary:
             temporary.write_text(json.dumps(exported.plan, indent=2) + "\n", encoding="utf-8")
     return replace(exported, source=source)
-
-
-def run_of(source: Path) -> Run | None:
-    """The run whose network is in this file, None if it is a file on its own."""
-    if source.name != MODEL or not (source.parent / RECORD).is_file():
-        return None
-    return read_run(source.resolve().parent)
 
 
 def export(

@@ -6,7 +6,7 @@ from pathlib import Path
 from kerasbn.digits.files import Digits, load
 from kerasbn.errors import expected
 from kerasbn.models import check_place
-from kerasbn.runs import MODEL, RECORD, Run, find_model, read_run
+from kerasbn.runs import Run, find_model, run_of
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ def asked_for(
         InputError: if there is no such network or data, or the result may not be written.
     """
     file = find_model(model)
-    is_of_run = file.name == MODEL and (file.parent / RECORD).is_file()
-    source = read_run(file.parent) if is_of_run else None
+    source = run_of(file)
     if source is None and out is None:
         out = file.with_name(f"{file.stem}-recalibrated.keras")
     if out is not None:

@@ -108,7 +108,7 @@ def test_a_run_is_shown_the_digits_it_was_trained_on(
 
     monkeypatch.setattr("kerasbn.study.asked.load", load)
     run = replace(trained, record=trained.record | {"data": {"name": "mnist-sample"}})
-    monkeypatch.setattr("kerasbn.study.asked.read_run", lambda path: run)
+    monkeypatch.setattr("kerasbn.runs.read_run", lambda path: run)
     assert asked_for(str(trained.path)).source is run
     asked_for(str(trained.path), dataset="mnist")
     asked_for(str(trained.path), data_dir="folder")
@@ -117,6 +117,15 @@ def test_a_run_is_shown_the_digits_it_was_trained_on(
     assert loaded == [
         ("mnist-sample", None), ("mnist", None), ("auto", "folder"), ("auto", None)
     ]  # fmt: skip
+
+
+def test_a_run_keeps_its_name_where_one_stands_in_its_folder(
+    trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.path)
+    source = asked_for("model.keras", dataset="mnist-sample").source
+    assert source is not None
+    assert source.name == trained.name
 
 
 def test_a_file_becomes_a_file_beside_it(trained: Run, few_digits: Digits, tmp_path: Path) -> None:
