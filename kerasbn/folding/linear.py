@@ -262,11 +262,11 @@ def _attention(layer: Layer, example: Example, argument: str) -> list[Part]:
 # -- when the laws hold ------------------------------------------------------------------------
 
 
-def _never(layer: Layer, example: Example) -> bool:  # noqa: ARG001 - one signature for all
+def _never(layer: Layer, example: Example, training: bool) -> bool:  # noqa: ARG001 - one signature for all
     return False
 
 
-def _pads(layer: Layer, example: Example) -> bool:
+def _pads(layer: Layer, example: Example, training: bool) -> bool:  # noqa: ARG001 - one signature for all
     """Whether zeros are added around the input: then its edge does not see `t`."""
     if layer.padding == "valid":
         return False
@@ -282,24 +282,20 @@ def _pads(layer: Layer, example: Example) -> bool:
     return False
 
 
-def _overlaps(layer: Layer, example: Example) -> bool:  # noqa: ARG001 - one signature for all
+def _overlaps(layer: Layer, example: Example, training: bool) -> bool:  # noqa: ARG001 - one signature for all
     """Whether the outputs of a transposed convolution see different taps of its kernel."""
     return any(k > 1 for k in layer.kernel_size) or any(stride > 1 for stride in layer.strides)
 
 
-def _sums_unseen(layer: Layer, example: Example) -> bool:  # noqa: ARG001 - one signature for all
+def _sums_unseen(layer: Layer, example: Example, training: bool) -> bool:  # noqa: ARG001 - one signature for all
     """Whether an equation sums over an axis that its kernel doesn't have."""
     incoming, axes, outgoing = _equation(layer)
     return any(c not in axes + outgoing for c in incoming)
 
 
-def _keeps_all(layer: Layer) -> bool:  # noqa: ARG001 - one signature for all
-    return False
-
-
-def _drops(layer: Layer) -> bool:
-    """Whether a recurrent layer has a Dropout in front of its kernel, which would not see `t`."""
-    return any(one.dropout > 0 for one in _directions(layer))
+def _drops(layer: Layer, example: Example, training: bool) -> bool:  # noqa: ARG001 - one signature for all
+    """Whether a recurrent layer drops some of its input before its kernel sees it."""
+    return training and any(one.dropout > 0 for one in _directions(layer))
 
 
 def _directions(layer: Layer) -> tuple[Layer, ...]:
@@ -321,8 +317,8 @@ class Law:
         follows: whether it absorbs what follows it (by its last part).
         arguments: those whose affine it absorbs, if not just the first one.
         precedes: whether it absorbs what precedes it.
-        uneven: whether some of its outputs would see another `t` than others; `how` says why.
-        drops: whether it drops some of its input in training, before the kernel.
+        uneven: whether some of its outputs would see another `t` than others, given what comes in
+            and whether it is called with training=True; `how` says why.
         chained: whether the parts follow upon each other; otherwise each reads the input.
         settings: the configuration that gives it the weights it lacks.
     """
@@ -331,22 +327,22 @@ class Law:
     follows: bool = True
     precedes: bool = True
     arguments: tuple[str, ...] = ()
-    uneven: Callable[[Layer, Example], bool] = _never
+    uneven: Callable[[Layer, Example, bool], bool] = _never
     how: str = ""
-    drops: Callable[[Layer], bool] = _keeps_all
     chained: bool = False
     settings: tuple[tuple[str, Any], ...] = (("use_bias", True), ("bias_initializer", "zeros"))
 
 
 _PADDED = "pads its input with zeros, which the offset t would miss"
 _OTHER_TAPS = "sees other taps of its kernel at each place, so t would not be the same everywhere"
+_DROPPED = "drops some of what it reads, since it is called with training=True"
 _UNSEEN = "sums over an axis that its kernel does not have"
 _OWN = (("center", True), ("scale", True))
 _CONVOLUTION = Law(_conv, uneven=_pads, how=_PADDED)
 _DEPTHWISE = Law(_depthwise, uneven=_pads, how=_PADDED)
 _SEPARABLE = Law(_separable, uneven=_pads, how=_PADDED, chained=True)
 _TRANSPOSED = Law(_transposed, uneven=_overlaps, how=_OTHER_TAPS)
-_RECURRENT = Law(_recurrent, follows=False, drops=_drops)
+_RECURRENT = Law(_recurrent, follows=False, uneven=_drops, how=_DROPPED)
 _NORMALIZED = Law(_own_scale, precedes=False, settings=_OWN)
 
 # By exact class: a subclass may compute anything, and is left alone.
@@ -370,6 +366,6 @@ LAWS: dict[type, Law] = {
     keras.layers.LSTM: _RECURRENT,
     keras.layers.GRU: _RECURRENT,
     keras.layers.SimpleRNN: _RECURRENT,
-    keras.layers.Bidirectional: Law(_bidirectional, follows=False, drops=_drops),
+    keras.layers.Bidirectional: Law(_bidirectional, follows=False, uneven=_drops, how=_DROPPED),
     keras.layers.MultiHeadAttention: Law(_attention, arguments=("query", "key", "value")),
 }
