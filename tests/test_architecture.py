@@ -17,17 +17,18 @@ ALLOWED = {
     "kerasbn.errors": set(),
     "kerasbn.writing": {"kerasbn.errors"},
     "kerasbn.quiet": set(),
+    "kerasbn.layer_state": set(),
     "kerasbn.runs": GROUND,
     "kerasbn.models": GROUND,
     "kerasbn.digits": GROUND,
-    "kerasbn.training": GROUND | {"kerasbn.digits", "kerasbn.runs"},
+    "kerasbn.training": GROUND | {"kerasbn.digits", "kerasbn.layer_state", "kerasbn.runs"},
     "kerasbn.study": GROUND
     | {"kerasbn.digits", "kerasbn.models", "kerasbn.runs", "kerasbn.training"},
     "kerasbn.sweeps": GROUND
     | {"kerasbn.digits", "kerasbn.quiet", "kerasbn.runs", "kerasbn.study", "kerasbn.training"},
     "kerasbn.reports": GROUND
     | {"kerasbn.runs", "kerasbn.study", "kerasbn.sweeps", "kerasbn.training"},
-    "kerasbn.folding": {"kerasbn.errors"},
+    "kerasbn.folding": {"kerasbn.errors", "kerasbn.layer_state"},
     "kerasbn.deploy": GROUND
     | {"kerasbn.digits", "kerasbn.folding", "kerasbn.models", "kerasbn.runs"},
 }

@@ -5,17 +5,13 @@ from typing import Any
 import keras
 
 from kerasbn.errors import InputError, quoted
+from kerasbn.layer_state import complete
 
 Layer = Any  # Keras ships no types
 
 # What Python objects a configuration holds is handed over as it is: functions of one's own need
 # not be registered with Keras for that.
 OBJECTS = ("activation", "_initializer", "_regularizer", "_constraint")
-VOCABULARIES = (
-    keras.layers.StringLookup,
-    keras.layers.IntegerLookup,
-    keras.layers.TextVectorization,
-)
 # TensorFlow has it in float16, bfloat16 and float32, and on no machine in float64.
 SINGLE_ONLY = (keras.layers.MaxPooling3D,)
 
@@ -140,10 +136,7 @@ def copied_state(old: Layer, new: Layer, *, lenient: bool = False) -> None:
         )
     for key in alike:
         variables[key].assign(values[key])
-    if isinstance(new, keras.layers.Normalization):
-        new.finalize_state()  # it keeps its variables in a second form
-    if isinstance(new, VOCABULARIES):
-        new.set_vocabulary(old.get_vocabulary(include_special_tokens=False))
+    complete(new, old)
 
 
 def _variables(layer: Layer) -> dict[tuple[int, str, int], Any]:

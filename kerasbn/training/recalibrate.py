@@ -18,15 +18,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerasbn.errors import InputError, expected
+from kerasbn.layer_state import complete
 
 Floats = NDArray[np.float64]
-
-# What these learned is in none of their variables.
-VOCABULARIES = (
-    keras.layers.StringLookup,
-    keras.layers.IntegerLookup,
-    keras.layers.TextVectorization,
-)
 
 
 @dataclass(frozen=True)
@@ -132,10 +126,7 @@ def _copy(model: keras.Model) -> keras.Model:
         new = keras.models.clone_model(model)
         new.set_weights(model.get_weights())
         for old, copied in zip(_layers_in(model), _layers_in(new), strict=True):
-            if isinstance(copied, keras.layers.Normalization):
-                copied.finalize_state()  # it keeps its variables in a second form
-            elif isinstance(copied, VOCABULARIES):
-                copied.set_vocabulary(old.get_vocabulary(include_special_tokens=False))
+            complete(copied, old)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise expected(
             f"model '{model.name}'", f"a {type(model).__name__} that Keras cannot copy",
