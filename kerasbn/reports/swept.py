@@ -9,7 +9,7 @@ from kerasbn.reports.explain import normalization_at_large
 from kerasbn.reports.page import NOTHING, Block, Cell, Command, Part, Points, Section, Table, Words
 from kerasbn.reports.pictured import pictured
 from kerasbn.study.statistics import METHOD
-from kerasbn.sweeps.findings import about, answer, findings
+from kerasbn.sweeps.findings import about, parted
 from kerasbn.sweeps.plots import pictures
 from kerasbn.sweeps.studies import Study
 from kerasbn.sweeps.summaries import FIGURE, NAMES, Side, Summary, short, summaries
@@ -19,8 +19,7 @@ LONG = 24  # rows: a longer table opens on a click
 
 def swept(study: Study, prefix: str) -> Part:
     """All that is said of a study."""
-    answered = answer(study)
-    rest = findings(study)[len(answered) :]
+    answered, rest = parted(study)
     sections = [Section("found", "What was found", _found(study, rest))]
     drawn = [
         block

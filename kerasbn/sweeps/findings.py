@@ -35,6 +35,15 @@ def findings(study: Study) -> list[str]:
     with and without normalization and their difference; where networks learned nothing or diverged;
     what failed or is missing.
     """
+    return [line for part in parted(study) for line in part]
+
+
+def parted(study: Study) -> tuple[list[str], list[str]]:
+    """The `findings` in two parts: the few that answer what a sweep asks, and the others.
+
+    They answer at which values who is good; without axes, who is better and faster; of a random
+    sample, what is best.
+    """
     listed = summaries(study)
     every = [
         *_near(study, listed),
@@ -44,17 +53,11 @@ def findings(study: Study) -> list[str]:
         *_fails(study, listed),
         *_absent(study),
     ]
-    first = answer(study)
-    return [*first, *(line for line in every if line not in first)]
+    first = _answer(study, listed)
+    return first, [line for line in every if line not in first]
 
 
-def answer(study: Study) -> list[str]:
-    """The few of `findings` that answer what a sweep asks.
-
-    At which values who is good; without axes, who is better and faster; of a random sample, what
-    is best.
-    """
-    listed = summaries(study)
+def _answer(study: Study, listed: Sequence[Summary]) -> list[str]:
     if not study.axes or study.grid.sample is not None:
         return [*_best(study, listed), *_speed(study)]
     near = _near(study, listed)

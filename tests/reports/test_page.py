@@ -15,7 +15,7 @@ import pytest
 from kerasbn import runs
 from kerasbn.reports.report import report
 from kerasbn.study.compare import Comparison
-from kerasbn.sweeps.findings import answer
+from kerasbn.sweeps.findings import parted
 from kerasbn.sweeps.studies import read_study
 
 Compared = tuple[Path, Comparison]
@@ -262,10 +262,10 @@ def test_a_sweep_is_told_with_all_its_figures(swept: Path, tmp_path: Path) -> No
     assert sum(row[4] == "3 without" for row in rows) == 2
     assert page.all("h1")[0].text == "Which learning rates does a network learn at?"
     assert "kerasbn sweep x" in page.text
-    assert page.all("p", "answer")[0].text == " ".join(answer(study))
+    assert page.all("p", "answer")[0].text == " ".join(parted(study)[0])
     told = page.all("ul")[0].text
     assert "Best with BN" in told
-    assert answer(study)[0] not in told
+    assert parted(study)[0][0] not in told
     assert "Its partner without BN is the same" in page.text  # who reads nothing else understands
     assert tables_of(page)["Test accuracy"].all("th")[3].text == "Difference (95 % interval)"
 

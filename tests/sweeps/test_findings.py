@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from kerasbn.sweeps.configurations import Configuration
-from kerasbn.sweeps.findings import about, answer, findings, write_findings
+from kerasbn.sweeps.findings import about, findings, parted, write_findings
 from kerasbn.sweeps.studies import Study
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Configuration, int], float | str | None]], Study]
@@ -109,7 +109,7 @@ def test_the_answer_is_short_and_comes_first(made_up: MadeUp) -> None:
     grid = GRID | {"axes": {"activation": ["relu", "tanh", "elu", "silu"], "lr": RATES}}
     study = made_up(grid, one_axis)
     told = findings(study)
-    assert told[:1] == answer(study)
+    assert told[:1] == parted(study)[0]
     assert told[0] == (
         "Networks with BN learn at 16 of 16 combinations, networks without learn at 8 of 16 "
         "combinations (the others are under 20 % right, or diverge)."
@@ -122,7 +122,7 @@ def test_of_a_sample_the_best_is_the_answer(made_up: MadeUp) -> None:
     grid = {"sample": 9, "axes": {"lr": {"log": [0.001, 1]}, "batch_size": [8, 16]}}
     study = made_up(grid, lambda each, _: 0.9 - abs(each.training.lr - 0.1) + 0.05 * each.bn)
     told = findings(study)
-    assert [line.split(":")[0] for line in answer(study)] == [
+    assert [line.split(":")[0] for line in parted(study)[0]] == [
         "Best with BN", "Best without", "From the best without to the best with BN",
     ]  # fmt: skip
     (near,) = [line for line in told if "within a point" in line]
