@@ -71,8 +71,8 @@ def command(
     digits = digits_to_train_on(
         dataset, data_dir, [network], training, quiet=quiet, verbose=verbose
     )
-    from kerasbn.study import compare as pair
-    from kerasbn.study import ensemble
+    from kerasbn.experiments import compare as pair
+    from kerasbn.experiments import ensemble
 
     kept: dict[str, Any] = {
         "device": device,

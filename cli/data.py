@@ -10,7 +10,7 @@ import click
 from .options import dataset_options
 
 if TYPE_CHECKING:
-    from kerasbn.digits.files import Place
+    from kerasbn.data.datasets import Place
 
 # What is said of a place, and in which colour.
 STATES = {
@@ -41,7 +41,7 @@ def command(ctx: click.Context, dataset: str, data_dir: str | None, as_json: boo
     """
     if ctx.invoked_subcommand:
         return
-    from kerasbn.digits.inventory import take_inventory
+    from kerasbn.data.inventory import take_inventory
 
     found = take_inventory(dataset, data_dir)
     if as_json:
@@ -69,8 +69,8 @@ def fetch(ctx: click.Context, data_dir: str | None) -> None:
       kerasbn data fetch
       kerasbn data fetch --data-dir mnist/
     """
-    from kerasbn.digits.files import fetch as fetch_digits
-    from kerasbn.digits.files import home
+    from kerasbn.data.datasets import fetch as fetch_digits
+    from kerasbn.data.datasets import home
 
     parent = ctx.parent.params if ctx.parent else {}
     folder = data_dir or parent.get("data_dir") or home()

@@ -43,14 +43,14 @@ def command(
       kerasbn export model.onnx
       kerasbn export classifier.onnx --model classifier.keras --probabilities
     """
-    from kerasbn.deploy.paths import check_path
-    from kerasbn.quiet import quiet_tensorflow
+    from kerasbn.keras_internals import quiet_tensorflow
+    from kerasbn.onnx_export.paths import check_path
     from kerasbn.runs import find_model
 
     check_path(out)
     file = find_model(model)
     quiet_tensorflow(verbose)
-    from kerasbn.deploy.export import export_file
+    from kerasbn.onnx_export.export import export_file
 
     exported = export_file(
         file,

@@ -38,9 +38,9 @@ def command(
     Example:
       kerasbn fold classifier.keras -o folded.keras
     """
-    from kerasbn.models import check_place, load_network, save_network
-    from kerasbn.quiet import quiet_tensorflow
+    from kerasbn.keras_internals import quiet_tensorflow
     from kerasbn.runs import find_model
+    from kerasbn.saved_models import check_place, load_model, save_model
 
     if out is not None:
         check_place(out)
@@ -48,9 +48,9 @@ def command(
     quiet_tensorflow(verbose)
     from kerasbn.folding.fold import fold_with_plan
 
-    folded = fold_with_plan(load_network(file), check=not no_check, clip=not no_clip)
+    folded = fold_with_plan(load_model(file), check=not no_check, clip=not no_clip)
     if out is not None:
-        save_network(folded.model, out)
+        save_model(folded.model, out)
     if as_json:
         click.echo(json.dumps({"out": out and str(out), "plan": folded.plan.to_json()}))
         return

@@ -61,8 +61,8 @@ def command(
       kerasbn infer
       kerasbn infer seven.png photos/
     """
-    from kerasbn.deploy.classifier import Classifier
-    from kerasbn.deploy.infer import answer_pictures, model_path, read_labels, show_digits
+    from kerasbn.inference.classifier import Classifier
+    from kerasbn.inference.infer import answer_pictures, model_path, read_labels, show_digits
 
     classifier = Classifier(
         model_path(model),

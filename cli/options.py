@@ -10,13 +10,13 @@ from kerasbn.training.settings import (
     ACTIVATIONS,
     OPTIMIZERS,
     POSITIONS,
-    NetworkSettings,
+    ModelSettings,
     TrainingSettings,
     parse_hidden,
 )
 
 if TYPE_CHECKING:
-    from kerasbn.digits.files import Digits
+    from kerasbn.data.datasets import Dataset
 
 Function = Callable[..., Any]
 
@@ -38,7 +38,7 @@ def dataset_options(function: Function) -> Function:
 
 
 def network_options(function: Function) -> Function:
-    """Add what the networks of the experiment can be: the fields of `NetworkSettings` but `bn`."""
+    """Add what the networks of the experiment can be: the fields of `ModelSettings` but `bn`."""
     return _add(
         function,
         click.option(
@@ -105,7 +105,7 @@ def training_options(function: Function) -> Function:
         ),
         click.option("--steps", type=int, help="Batches in all; overrides --epochs."),
         click.option(
-            "--batch-size", type=int, default=32, show_default=True, help="Digits in a batch."
+            "--batch-size", type=int, default=32, show_default=True, help="Dataset in a batch."
         ),
         click.option(
             "--optimizer",
@@ -135,12 +135,12 @@ def training_options(function: Function) -> Function:
 def digits_to_train_on(
     dataset: str,
     data_dir: str | None,
-    networks: Sequence[NetworkSettings],
+    networks: Sequence[ModelSettings],
     training: TrainingSettings,
     *,
     quiet: bool,
     verbose: bool,
-) -> "Digits":
+) -> "Dataset":
     """The digits, once it is known that these networks can be trained on them; then TensorFlow.
 
     What can be refused is refused before TensorFlow takes its seconds to load.
@@ -148,10 +148,10 @@ def digits_to_train_on(
     Raises:
         InputError: if there are no such digits, or the settings do not suit them.
     """
-    from kerasbn.digits.files import load
-    from kerasbn.quiet import quiet_tensorflow
+    from kerasbn.data.datasets import load_dataset
+    from kerasbn.keras_internals import quiet_tensorflow
 
-    digits = load(dataset, data_dir, quiet=quiet)
+    digits = load_dataset(dataset, data_dir, quiet=quiet)
     training.check(networks, len(digits.train))
     if digits.note:
         click.echo(digits.note, err=True)
@@ -159,11 +159,11 @@ def digits_to_train_on(
     return digits
 
 
-def network_settings(values: Mapping[str, Any]) -> NetworkSettings:
+def network_settings(values: Mapping[str, Any]) -> ModelSettings:
     """The settings that `network_options`, and `--bn` where there is one, were given."""
-    fields = {each.name for each in dataclass_fields(NetworkSettings)} & values.keys()
+    fields = {each.name for each in dataclass_fields(ModelSettings)} & values.keys()
     given = {name: values[name] for name in fields}
-    return NetworkSettings(**(given | {"hidden": parse_hidden(values["hidden"])}))
+    return ModelSettings(**(given | {"hidden": parse_hidden(values["hidden"])}))
 
 
 def training_settings(values: Mapping[str, Any]) -> TrainingSettings:

@@ -66,8 +66,8 @@ def command(
       kerasbn recalibrate bn
       kerasbn recalibrate classifier.keras --data photos/ --scale 0.00392157 -o better.keras
     """
-    from kerasbn.quiet import quiet_tensorflow
-    from kerasbn.study.asked import asked_for
+    from kerasbn.experiments.asked import asked_for
+    from kerasbn.keras_internals import quiet_tensorflow
 
     asked = asked_for(
         model,
@@ -81,7 +81,7 @@ def command(
         force=force,
     )
     quiet_tensorflow(verbose)
-    from kerasbn.study.recalibrated import recalibrate_saved
+    from kerasbn.experiments.recalibrate import recalibrate_saved
 
     result, written = recalibrate_saved(asked)
     if as_json:

@@ -85,14 +85,14 @@ def command(
         return
     if workers is not None and address is not None:
         raise click.UsageError("received --workers and --address, expected one of the two")
-    from kerasbn.digits.files import load
+    from kerasbn.data.datasets import load_dataset
     from kerasbn.sweeps.sweep import finish, sweep
 
     asked = asked_for(grid, numbers, changes, run, yes=yes)
     if asked.is_whole and not force:
         _show(finish(asked.root / asked.name), as_json)
         return
-    digits = load(dataset, data_dir, quiet=quiet)
+    digits = load_dataset(dataset, data_dir, quiet=quiet)
     if digits.note:
         click.echo(digits.note, err=True)
     study = sweep(

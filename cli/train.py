@@ -56,9 +56,9 @@ def command(
     digits = digits_to_train_on(
         dataset, data_dir, [network], training, quiet=quiet, verbose=verbose
     )
-    from kerasbn.study.curves import check_ending, summary
-    from kerasbn.study.experiment import member, train
-    from kerasbn.study.probe_findings import findings_of
+    from kerasbn.experiments.curves import check_ending, summary
+    from kerasbn.experiments.train import member, train
+    from kerasbn.probes.findings import findings_of
 
     (kept,) = train(
         [member(network, run, probe=probe)],

@@ -42,8 +42,8 @@ def command(
       kerasbn verify model.onnx
       kerasbn verify model.onnx --against model.keras --inputs photos.npz
     """
-    from kerasbn.deploy.verify import open_session, verify, write_beside
-    from kerasbn.quiet import quiet_tensorflow
+    from kerasbn.inference.verify import open_session, verify, write_beside
+    from kerasbn.keras_internals import quiet_tensorflow
 
     open_session(model)  # a file that is none is told before TensorFlow takes its seconds to load
     quiet_tensorflow(verbose)

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Classifier": "kerasbn.deploy.classifier",
+    "Classifier": "kerasbn.inference.classifier",
     "Fold": "kerasbn.folding.plan",
     "Kept": "kerasbn.folding.plan",
     "KerasbnError": "kerasbn.errors",
-    "NetworkSettings": "kerasbn.training.settings",
+    "ModelSettings": "kerasbn.training.settings",
     "TrainingSettings": "kerasbn.training.settings",
-    "compare": "kerasbn.study.compare",
-    "compare_seeds": "kerasbn.study.ensemble",
-    "export": "kerasbn.deploy.export",
+    "compare": "kerasbn.experiments.compare",
+    "compare_seeds": "kerasbn.experiments.ensemble",
+    "export": "kerasbn.onnx_export.export",
     "find_run": "kerasbn.runs",
     "fold": "kerasbn.folding.fold",
     "fold_plan": "kerasbn.folding.plan",
-    "mlp": "kerasbn.training.networks",
+    "mlp": "kerasbn.training.models",
     "recalibrate": "kerasbn.training.recalibrate",
-    "train": "kerasbn.study.experiment",
-    "verify": "kerasbn.deploy.verify",
+    "train": "kerasbn.experiments.train",
+    "verify": "kerasbn.inference.verify",
 }
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "Fold",
     "Kept",
     "KerasbnError",
-    "NetworkSettings",
+    "ModelSettings",
     "TrainingSettings",
     "__version__",
     "compare",
@@ -49,19 +49,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from kerasbn.deploy.classifier import Classifier
-    from kerasbn.deploy.export import export
-    from kerasbn.deploy.verify import verify
     from kerasbn.errors import KerasbnError
+    from kerasbn.experiments.compare import compare
+    from kerasbn.experiments.ensemble import compare_seeds
+    from kerasbn.experiments.train import train
     from kerasbn.folding.fold import fold
     from kerasbn.folding.plan import Fold, Kept, fold_plan
+    from kerasbn.inference.classifier import Classifier
+    from kerasbn.inference.verify import verify
+    from kerasbn.onnx_export.export import export
     from kerasbn.runs import find_run
-    from kerasbn.study.compare import compare
-    from kerasbn.study.ensemble import compare_seeds
-    from kerasbn.study.experiment import train
-    from kerasbn.training.networks import mlp
+    from kerasbn.training.models import mlp
     from kerasbn.training.recalibrate import recalibrate
-    from kerasbn.training.settings import NetworkSettings, TrainingSettings
+    from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type is that of the name asked for

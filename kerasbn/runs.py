@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasbn.errors import InputError, expected
-from kerasbn.writing import NewFolder, new_folder
+from kerasbn.files import NewFolder, new_folder
 
 ROOT = Path("saved_models")
 RECORD, HISTORY, MODEL, CURVES = "run.json", "history.csv", "model.keras", "curves.png"

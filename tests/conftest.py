@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kerasbn.digits import download, files
-from kerasbn.digits.idx import MNIST, IdxFile
-from kerasbn.training.settings import NetworkSettings, TrainingSettings
+from kerasbn.data import datasets as files
+from kerasbn.data import download
+from kerasbn.data.idx import MNIST, IdxFile
+from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from kerasbn.study.compare import Comparison
+    from kerasbn.experiments.compare import Comparison
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 
@@ -46,13 +47,13 @@ def full_mnist() -> Path:
 
 
 @pytest.fixture(scope="session")
-def sample_digits() -> files.Digits:
+def sample_digits() -> files.Dataset:
     """The 5,000 digits of the extra `digits`."""
-    return files.load("mnist-sample")
+    return files.load_dataset("mnist-sample")
 
 
 @pytest.fixture(scope="session")
-def few_digits(sample_digits: files.Digits) -> files.Digits:
+def few_digits(sample_digits: files.Dataset) -> files.Dataset:
     """The first 640 of them to train on and 100 to test on, for what must be quick."""
     train, test = sample_digits.train, sample_digits.test
     return replace(
@@ -179,46 +180,46 @@ def send(handler: BaseHTTPRequestHandler, content: bytes) -> None:
 
 @pytest.fixture(scope="session")
 def comparison(
-    sample_digits: files.Digits, tmp_path_factory: pytest.TempPathFactory
+    sample_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, "Comparison"]:
     """A comparison of three epochs on the sample, and the folder its runs are in."""
-    from kerasbn.study.compare import compare
+    from kerasbn.experiments.compare import compare
 
     root = tmp_path_factory.mktemp("comparison") / "saved_models"
     training = TrainingSettings(epochs=3, seed=1)
-    return root, compare(NetworkSettings(), sample_digits, training, quiet=True, root=root)
+    return root, compare(ModelSettings(), sample_digits, training, quiet=True, root=root)
 
 
 @pytest.fixture(scope="session")
-def probed(few_digits: files.Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def probed(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a comparison of one pair, deep and with probes, and of its runs beside it."""
-    from kerasbn.study.compare import compare
+    from kerasbn.experiments.compare import compare
 
     root = tmp_path_factory.mktemp("probed") / "saved_models"
-    network = NetworkSettings(hidden=(8, 8, 8), activation="sigmoid")
+    network = ModelSettings(hidden=(8, 8, 8), activation="sigmoid")
     training = TrainingSettings(epochs=2, seed=1)
     return compare(network, few_digits, training, quiet=True, root=root, probe=True).path
 
 
 @pytest.fixture(scope="session")
-def seeds(few_digits: files.Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def seeds(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a comparison over three seeds."""
-    from kerasbn.study.ensemble import compare_seeds
+    from kerasbn.experiments.ensemble import compare_seeds
 
     root = tmp_path_factory.mktemp("seeds") / "saved_models"
     training = TrainingSettings(epochs=3, seed=4, lr=0.02)
-    network = NetworkSettings(hidden=(12,))
+    network = ModelSettings(hidden=(12,))
     return compare_seeds(network, few_digits, training, 3, quiet=True, root=root).path
 
 
 @pytest.fixture(scope="session")
-def swept(few_digits: files.Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study of learning rate by activation, with figures made up for its networks.
 
     Without normalization every network at the highest learning rate diverged.
     """
     from kerasbn.sweeps.grid import parse
-    from kerasbn.sweeps.studies import Result, open_study, write_table
+    from kerasbn.sweeps.study import Result, open_study, write_table
 
     raw = {
         "question": "Which learning rates does a network learn at?",
@@ -244,11 +245,11 @@ def swept(few_digits: files.Digits, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def looked_into(
-    few_digits: files.Digits, tmp_path_factory: pytest.TempPathFactory
+    few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, "Comparison"]:
     """A comparison with probes that has seen enough to answer, and the folder its runs are in."""
-    from kerasbn.study.compare import compare
+    from kerasbn.experiments.compare import compare
 
     root = tmp_path_factory.mktemp("looked") / "saved_models"
-    network, training = NetworkSettings(hidden=(12, 9)), TrainingSettings(epochs=3, seed=1)
+    network, training = ModelSettings(hidden=(12, 9)), TrainingSettings(epochs=3, seed=1)
     return root, compare(network, few_digits, training, quiet=True, probe=True, root=root)

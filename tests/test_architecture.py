@@ -12,25 +12,50 @@ import kerasbn
 ROOT = Path(__file__).parent.parent
 
 # Who may import whom; a package may always import from itself.
-GROUND = {"kerasbn.errors", "kerasbn.writing"}
+GROUND = {"kerasbn.errors", "kerasbn.files"}
 ALLOWED = {
     "kerasbn.errors": set(),
-    "kerasbn.writing": {"kerasbn.errors"},
-    "kerasbn.quiet": set(),
-    "kerasbn.layer_state": set(),
+    "kerasbn.files": {"kerasbn.errors"},
+    "kerasbn.keras_internals": set(),
     "kerasbn.runs": GROUND,
-    "kerasbn.models": GROUND,
-    "kerasbn.digits": GROUND,
-    "kerasbn.training": GROUND | {"kerasbn.digits", "kerasbn.layer_state", "kerasbn.runs"},
-    "kerasbn.study": GROUND
-    | {"kerasbn.digits", "kerasbn.models", "kerasbn.runs", "kerasbn.training"},
+    "kerasbn.saved_models": GROUND,
+    "kerasbn.plotting": GROUND,
+    "kerasbn.data": GROUND,
+    "kerasbn.folding": {"kerasbn.errors", "kerasbn.keras_internals"},
+    "kerasbn.training": GROUND | {"kerasbn.data", "kerasbn.keras_internals"},
+    "kerasbn.probes": GROUND
+    | {"kerasbn.data", "kerasbn.plotting", "kerasbn.runs", "kerasbn.training"},
+    "kerasbn.experiments": GROUND
+    | {
+        "kerasbn.data",
+        "kerasbn.plotting",
+        "kerasbn.probes",
+        "kerasbn.runs",
+        "kerasbn.saved_models",
+        "kerasbn.training",
+    },
     "kerasbn.sweeps": GROUND
-    | {"kerasbn.digits", "kerasbn.quiet", "kerasbn.runs", "kerasbn.study", "kerasbn.training"},
-    "kerasbn.reports": GROUND
-    | {"kerasbn.runs", "kerasbn.study", "kerasbn.sweeps", "kerasbn.training"},
-    "kerasbn.folding": {"kerasbn.errors", "kerasbn.layer_state"},
-    "kerasbn.deploy": GROUND
-    | {"kerasbn.digits", "kerasbn.folding", "kerasbn.models", "kerasbn.runs"},
+    | {
+        "kerasbn.data",
+        "kerasbn.experiments",
+        "kerasbn.keras_internals",
+        "kerasbn.plotting",
+        "kerasbn.runs",
+        "kerasbn.training",
+    },
+    "kerasbn.report": GROUND
+    | {
+        "kerasbn.experiments",
+        "kerasbn.plotting",
+        "kerasbn.probes",
+        "kerasbn.runs",
+        "kerasbn.sweeps",
+        "kerasbn.training",
+    },
+    "kerasbn.inference": GROUND
+    | {"kerasbn.data", "kerasbn.folding", "kerasbn.runs", "kerasbn.saved_models"},
+    "kerasbn.onnx_export": GROUND
+    | {"kerasbn.folding", "kerasbn.inference", "kerasbn.runs", "kerasbn.saved_models"},
 }
 HEAVY = ("tensorflow", "keras", "tf2onnx", "matplotlib", "onnx", "onnxruntime", "numpy")
 
@@ -112,7 +137,7 @@ for arguments in [[], *[[name] for name in COMMANDS]]:
 def test_keras_loads_no_scikit_learn_for_a_command() -> None:
     code = """
 import sys
-from kerasbn.quiet import quiet_tensorflow
+from kerasbn.keras_internals import quiet_tensorflow
 quiet_tensorflow()
 import keras.wrappers
 assert "sklearn" not in sys.modules

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from kerasbn.errors import InputError, quoted
-from kerasbn.layer_state import complete
+from kerasbn.keras_internals import restore_layer_state
 
 Layer = Any  # Keras ships no types
 
@@ -136,7 +136,7 @@ def copied_state(old: Layer, new: Layer, *, lenient: bool = False) -> None:
         )
     for key in alike:
         variables[key].assign(values[key])
-    complete(new, old)
+    restore_layer_state(new, old)
 
 
 def _variables(layer: Layer) -> dict[tuple[int, str, int], Any]:

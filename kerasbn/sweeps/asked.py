@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from kerasbn.errors import expected
 from kerasbn.runs import check_name
-from kerasbn.sweeps.configurations import configurations
 from kerasbn.sweeps.grid import Grid, check_size, load, recipes, values_of_text
-from kerasbn.sweeps.studies import RECORD, ROOT, Study, find_study, read_study, with_runs
+from kerasbn.sweeps.study import RECORD, ROOT, Study, find_study, read_study, with_runs
+from kerasbn.sweeps.trials import configurations
 
 
 class Asked(NamedTuple):

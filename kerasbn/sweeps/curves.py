@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerasbn.sweeps.studies import Study
+from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.summaries import FIGURE
 
 

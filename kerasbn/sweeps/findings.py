@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from kerasbn.study.curves import DATA_NAMES
-from kerasbn.study.statistics import CONFIDENCE, METHOD, MIN_PAIRS, Difference, Spread
-from kerasbn.sweeps.configurations import Point, text_of
+from kerasbn.experiments.curves import DATA_NAMES
+from kerasbn.experiments.statistics import CONFIDENCE, METHOD, MIN_PAIRS, Difference, Spread
+from kerasbn.files import atomic_write
 from kerasbn.sweeps.curves import steps_to_reach
 from kerasbn.sweeps.grid import Range
-from kerasbn.sweeps.studies import FINDINGS, Study
+from kerasbn.sweeps.study import FINDINGS, Study
 from kerasbn.sweeps.summaries import (
     CHANCE,
     NAMES,
@@ -20,7 +20,7 @@ from kerasbn.sweeps.summaries import (
     summaries,
     where,
 )
-from kerasbn.writing import replacing
+from kerasbn.sweeps.trials import Point, text_of
 
 NEAR = 0.01  # a point of accuracy: what counts as nearly the best
 MOST_RANGES = 6  # lines about what is near the best, for as many values of the other axes
@@ -99,7 +99,7 @@ def write_findings(study: Study) -> None:
     parts += ["## How", "\n".join(f"- {line}" for line in about(study))]
     if study.record.get("command"):
         parts.append(f"Again:\n\n```sh\n{study.record['command']}\n```")
-    with replacing(study.path / FINDINGS) as path:
+    with atomic_write(study.path / FINDINGS) as path:
         path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

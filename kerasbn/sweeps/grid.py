@@ -30,16 +30,16 @@ from typing import Any, get_type_hints
 from kerasbn.errors import expected
 from kerasbn.training.settings import (
     MOST_SEEDS,
-    NetworkSettings,
+    ModelSettings,
     TrainingSettings,
     parse_hidden,
 )
 
 Value = bool | int | float | str | tuple[int, ...]
 
-NETWORK = tuple(NetworkSettings.__dataclass_fields__)
+NETWORK = tuple(ModelSettings.__dataclass_fields__)
 TRAINING = tuple(TrainingSettings.__dataclass_fields__)
-KINDS: dict[str, Any] = get_type_hints(NetworkSettings) | get_type_hints(TrainingSettings)
+KINDS: dict[str, Any] = get_type_hints(ModelSettings) | get_type_hints(TrainingSettings)
 KEYS = ("question", "source", "seeds", "sample", "sample_seed", "options", "axes")
 LARGEST = 1_000_000  # networks of one sweep: the list of them still fits into memory
 WITHOUT_ASKING = 1000  # networks that are trained without `--yes`

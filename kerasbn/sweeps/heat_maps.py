@@ -10,10 +10,10 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from kerasbn.study.curves import label
-from kerasbn.study.plots import COLOURS, NOTE_COLOUR
-from kerasbn.sweeps.configurations import Point, text_of
+from kerasbn.experiments.curves import label
+from kerasbn.plotting import COLOURS, NOTE_COLOUR
 from kerasbn.sweeps.summaries import NAMES, Summary, short
+from kerasbn.sweeps.trials import Point, text_of
 
 # From worse through equal to better with normalization, in the colours of the two kinds.
 _DIFFERENCE = LinearSegmentedColormap.from_list("difference", [COLOURS[1], "#ffffff", COLOURS[0]])

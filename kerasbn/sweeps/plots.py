@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from kerasbn.study.curves import DATA_NAMES, label
-from kerasbn.study.plots import COLOURS, DPI, MARKERS, NOTE_COLOUR, label_ends, save_figure
+from kerasbn.experiments.curves import DATA_NAMES, label
+from kerasbn.plotting import COLOURS, DPI, MARKERS, NOTE_COLOUR, label_ends, save_figure
 from kerasbn.sweeps.curves import lines_of
 from kerasbn.sweeps.heat_maps import draw_heat_maps
-from kerasbn.sweeps.parallel import draw_parallel
+from kerasbn.sweeps.parallel_coordinates import draw_parallel
 from kerasbn.sweeps.stretched import HOW, stretch
-from kerasbn.sweeps.studies import Study
+from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.summaries import NAMES, Side, Summary, short, summaries, where
 
 KINDS = ((True, 0), (False, 1))  # with and without, and the place of their colour and marker

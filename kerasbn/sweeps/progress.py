@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from kerasbn.errors import InputError, expected
+from kerasbn.files import atomic_write
 from kerasbn.runs import write_record
-from kerasbn.sweeps.configurations import Group
-from kerasbn.sweeps.studies import Study
+from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.summaries import best, summaries, where
-from kerasbn.writing import replacing
+from kerasbn.sweeps.trials import Group
 
 try:
     import fcntl
@@ -113,7 +113,7 @@ def is_running(path: Path) -> bool:
 
 def write_progress(path: Path, progress: Progress) -> None:
     """Tell others how far it is."""
-    with replacing(path / PROGRESS) as temporary:
+    with atomic_write(path / PROGRESS) as temporary:
         write_record(temporary.parent, progress.record(), temporary.name)
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kerasbn.study.statistics import Difference, Spread, paired_difference, spread
-from kerasbn.sweeps.configurations import Configuration, Point, text_of
-from kerasbn.sweeps.studies import Study
+from kerasbn.experiments.statistics import Difference, Spread, paired_difference, spread
+from kerasbn.sweeps.study import Study
+from kerasbn.sweeps.trials import Configuration, Point, text_of
 
 FIGURE = "val_accuracy"  # what a sweep is about: the share of the test digits answered rightly
 CHANCE = 0.2  # accuracy under this is hardly more than guessing one of ten

@@ -8,15 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from kerasbn import runs
-from kerasbn.digits.files import Digits
+from kerasbn.data.datasets import Dataset
 from kerasbn.errors import CheckFailedError, StoppedError
-from kerasbn.sweeps.configurations import Group, check, configurations, groups
+from kerasbn.files import new_folder
 from kerasbn.sweeps.events import Advanced, Began, Event, Failed, Files, LostError, Trained
 from kerasbn.sweeps.findings import write_findings
 from kerasbn.sweeps.grid import Grid
 from kerasbn.sweeps.plots import save_pictures
+from kerasbn.sweeps.process_pool import in_processes
 from kerasbn.sweeps.progress import SELDOM, Progress, running, status_of, write_progress
-from kerasbn.sweeps.studies import (
+from kerasbn.sweeps.study import (
     ROOT,
     Result,
     Study,
@@ -26,9 +27,8 @@ from kerasbn.sweeps.studies import (
     write_histories,
     write_table,
 )
+from kerasbn.sweeps.trials import Group, check, configurations, groups
 from kerasbn.sweeps.view import View
-from kerasbn.sweeps.workers import in_processes
-from kerasbn.writing import new_folder
 
 THREADS = 1  # of TensorFlow in each process; the same everywhere, so that the rounding is
 Trainer = Callable[[Sequence[Group]], Generator[Event, None, None]]
@@ -38,7 +38,7 @@ TABLE_SHARE = 0.05  # the share of the time that may go into writing the table o
 
 def sweep(
     grid: Grid,
-    digits: Digits,
+    digits: Dataset,
     *,
     name: str | None = None,
     workers: int | None = None,
@@ -79,7 +79,7 @@ def sweep(
     check(listed, len(digits.train))
     runs.check_name(name or grid.name, force=True, root=root)
     if address is not None:
-        from kerasbn.sweeps.cluster import check_address
+        from kerasbn.sweeps.ray_backend import check_address
 
         check_address(address)
     path = root / (name or grid.name)
@@ -118,11 +118,11 @@ def cores() -> int:
 
 
 def _trainer(
-    digits: Digits, workers: int | None, address: str | None, device: str, verbose: bool
+    digits: Dataset, workers: int | None, address: str | None, device: str, verbose: bool
 ) -> Trainer:
     """Who trains: processes of this machine, or the cluster at an address."""
     if address is not None:
-        from kerasbn.sweeps.cluster import on_cluster
+        from kerasbn.sweeps.ray_backend import on_cluster
 
         return lambda missing: on_cluster(missing, digits, address=address, device=device)
     count = workers or cores()

@@ -17,10 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from kerasbn import runs
-from kerasbn.digits.files import Digits
-from kerasbn.study.experiment import Member, train
-from kerasbn.sweeps.configurations import Group
+from kerasbn.data.datasets import Dataset
+from kerasbn.experiments.train import Member, train
 from kerasbn.sweeps.events import Files
+from kerasbn.sweeps.trials import Group
 
 
 class Watch(keras.callbacks.Callback):
@@ -39,7 +39,7 @@ class Watch(keras.callbacks.Callback):
 
 def train_group(
     group: Group,
-    digits: Digits,
+    digits: Dataset,
     *,
     device: str = "auto",
     scratch: Path | None = None,

@@ -15,7 +15,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from kerasbn.digits.pipeline import Schedule
+from kerasbn.data.batching import Schedule
 
 Logs = dict[str, Any] | None
 

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasbn.digits.files import Digits
-from kerasbn.digits.pipeline import Schedule, index_lanes
-from kerasbn.training.learners import Learner
+from kerasbn.data.batching import Schedule, index_lanes
+from kerasbn.data.datasets import Dataset
+from kerasbn.training.ensembles import Learner
 
 SLICE = 2000  # digits evaluated at a time, which bounds the memory
 
@@ -39,7 +39,7 @@ class SideBySide(keras.Model):
     """
 
     def __init__(
-        self, learners: Sequence[Learner], digits: Digits, *, compiled: bool = True
+        self, learners: Sequence[Learner], digits: Dataset, *, compiled: bool = True
     ) -> None:
         super().__init__(name="side_by_side")
         self.learners = tuple(learners)
@@ -145,7 +145,7 @@ class SideBySide(keras.Model):
 
 def fit(
     learners: Sequence[Learner],
-    digits: Digits,
+    digits: Dataset,
     schedule: Schedule,
     callbacks: Sequence[keras.callbacks.Callback],
     device: str,

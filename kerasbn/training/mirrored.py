@@ -14,9 +14,9 @@ from functools import cache
 import keras
 import tensorflow as tf
 
-from kerasbn.digits.files import Digits
-from kerasbn.digits.pipeline import Schedule, index_lanes
-from kerasbn.training.learners import Learner, Solo, compile_network
+from kerasbn.data.batching import Schedule, index_lanes
+from kerasbn.data.datasets import Dataset
+from kerasbn.training.ensembles import Learner, Solo, compile_network
 from kerasbn.training.loop import SideBySide, run_fit
 from kerasbn.training.settings import TrainingSettings
 
@@ -24,7 +24,7 @@ from kerasbn.training.settings import TrainingSettings
 class Mirrored(SideBySide):
     """Networks trained side by side in the scope of a `MirroredStrategy`, a batch in each call."""
 
-    def __init__(self, learners: Sequence[Learner], digits: Digits) -> None:
+    def __init__(self, learners: Sequence[Learner], digits: Dataset) -> None:
         super().__init__(learners, digits, compiled=False)
         self.built = True  # Keras would build it on a batch, which nothing here is to be called on
 
@@ -44,7 +44,7 @@ class Mirrored(SideBySide):
 def fit_mirrored(
     networks: Mapping[str, keras.Model],
     settings: Mapping[str, TrainingSettings],
-    digits: Digits,
+    digits: Dataset,
     schedule: Schedule,
     callbacks: Sequence[keras.callbacks.Callback],
     devices: Sequence[str],

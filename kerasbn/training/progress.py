@@ -15,7 +15,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from kerasbn.digits.pipeline import Schedule
+from kerasbn.data.batching import Schedule
 from kerasbn.training.callbacks import Logs, figures_of
 
 NARROW = 60  # columns of a terminal in which figures leave no room for a bar

@@ -18,7 +18,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerasbn.errors import InputError, expected
-from kerasbn.layer_state import complete
+from kerasbn.keras_internals import restore_layer_state
 
 Floats = NDArray[np.float64]
 
@@ -126,7 +126,7 @@ def _copy(model: keras.Model) -> keras.Model:
         new = keras.models.clone_model(model)
         new.set_weights(model.get_weights())
         for old, copied in zip(_layers_in(model), _layers_in(new), strict=True):
-            complete(copied, old)
+            restore_layer_state(copied, old)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise expected(
             f"model '{model.name}'", f"a {type(model).__name__} that Keras cannot copy",

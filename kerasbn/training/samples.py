@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasbn.digits.files import Split
-from kerasbn.digits.pictures import Layout, as_digit, as_input, collect, read_picture
+from kerasbn.data.datasets import Split
+from kerasbn.data.images import Layout, as_digit, as_input, collect, read_picture
 from kerasbn.errors import InputError, expected
 
 Array = NDArray[Any]

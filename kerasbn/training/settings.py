@@ -18,7 +18,7 @@ INITS = ("glorot_uniform", "he_normal", "torch", "normal")
 
 
 @dataclass(frozen=True)
-class NetworkSettings:
+class ModelSettings:
     """What distinguishes one network from another.
 
     Attributes:
@@ -103,7 +103,7 @@ class TrainingSettings:
         if not 0 <= self.seed < 2**31:
             raise expected(f"--seed {self.seed}", str(self.seed), "a whole number from 0 to 2^31-1")
 
-    def check(self, networks: Iterable[NetworkSettings], size: int) -> None:
+    def check(self, networks: Iterable[ModelSettings], size: int) -> None:
         """Raise `InputError` if these networks cannot be trained so on `size` digits."""
         if self.batch_size > size:
             raise expected(

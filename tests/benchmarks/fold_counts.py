@@ -10,7 +10,7 @@ Numbers are worn in (kerasbn.folding.worn), since fresh ones would let more thro
 import argparse
 import time
 
-from kerasbn.quiet import quiet_tensorflow
+from kerasbn.keras_internals import quiet_tensorflow
 
 quiet_tensorflow()
 import keras  # noqa: E402 - TensorFlow comes first, silenced

@@ -67,7 +67,7 @@ def write(name: str, files: Path) -> None:
     """Export a network in each form that is not there yet."""
     from networks import build  # type: ignore[import-not-found] # the script beside this one
 
-    from kerasbn.quiet import quiet_tensorflow
+    from kerasbn.keras_internals import quiet_tensorflow
 
     quiet_tensorflow()
     from kerasbn import export
@@ -91,7 +91,7 @@ def in_turns(paths: list[Path], rounds: int, batch: int, threads: int) -> list[l
     import numpy as np
     import onnxruntime
 
-    from kerasbn.deploy.session import Session
+    from kerasbn.inference.session import Session
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

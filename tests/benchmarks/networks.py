@@ -10,7 +10,7 @@ to do with what reaches them let values and rounding grow from layer to layer: E
 float32 was then 0.7 from itself in float64, in Keras as in every file.) tf2onnx converts it as its
 own command would; onnxoptimizer, onnxsim, onnxslim and onnxruntime's optimizer work on what tf2onnx
 wrote, each with its defaults; kerasbn folds, exports and checks the Keras network. For each are
-told: the normalizations left as nodes, counted by `kerasbn.deploy.residuals`; the largest
+told: the normalizations left as nodes, counted by `kerasbn.inference.remaining`; the largest
 difference from the Keras network in float64, relative to the largest output, on two random images;
 and the processor time, which other work on the machine hardly changes: for tf2onnx in seconds, for
 the rest as a multiple of it. What the others take comes on top of tf2onnx's; kerasbn's is the whole
@@ -149,7 +149,7 @@ def quality(record: Record | None, base: Record | None) -> str:
 
 def measure(name: str, tools: Iterable[str]) -> Iterator[Record]:
     """The figures of each tool for one network."""
-    from kerasbn.quiet import quiet_tensorflow
+    from kerasbn.keras_internals import quiet_tensorflow
 
     quiet_tensorflow()
     import keras
@@ -179,7 +179,7 @@ def build(name: str) -> Any:
     import keras
 
     from kerasbn.folding.worn import wear_in
-    from kerasbn.training.networks import mlp
+    from kerasbn.training.models import mlp
 
     keras.utils.set_random_seed(0)
     if name == "mnist":
@@ -232,10 +232,10 @@ def figures(
     """What one tool leaves, how far its file is from the truth, and the seconds it takes."""
     import onnx
 
-    from kerasbn.deploy.onnx_graph import read_graph
-    from kerasbn.deploy.residuals import residuals
-    from kerasbn.deploy.session import Session
     from kerasbn.folding.check import difference
+    from kerasbn.inference.onnx_graph import read_graph
+    from kerasbn.inference.remaining import residuals
+    from kerasbn.inference.session import Session
 
     path.unlink(missing_ok=True)
     try:

@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
-from kerasbn.digits.files import load
+from kerasbn.data.datasets import load_dataset
 
 
 def network(bn: bool, pixels: str) -> keras.Model:
@@ -43,7 +43,7 @@ def network(bn: bool, pixels: str) -> keras.Model:
 
 def main(data_dir: str, epochs: int, pixels: str) -> None:
     """Train both networks, a network at a time in every epoch, and draw their curves."""
-    digits = load("mnist", data_dir)
+    digits = load_dataset("mnist", data_dir)
     arrays: list[np.ndarray] = [digits.train.images, digits.test.images]
     if pixels == "float32":
         arrays = [images.astype("float32") / 255 for images in arrays]

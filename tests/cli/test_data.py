@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kerasbn.cli.data import command
-from kerasbn.digits import download
-from kerasbn.digits.files import DATASETS, home
-from kerasbn.digits.idx import IdxFile
+from kerasbn.data import download
+from kerasbn.data.datasets import DATASETS, home
+from kerasbn.data.idx import IdxFile
 
 pytestmark = pytest.mark.usefixtures("alone", "idx_files")
 

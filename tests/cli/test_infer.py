@@ -19,11 +19,11 @@ Images = np.ndarray[Any, Any]
 
 EXPORT = """
 import sys
-from kerasbn.quiet import quiet_tensorflow
+from kerasbn.keras_internals import quiet_tensorflow
 quiet_tensorflow()
 from kerasbn import export
-from kerasbn.training.networks import mlp
-from kerasbn.digits.files import load
+from kerasbn.training.models import mlp
+from kerasbn.data.datasets import load_dataset
 from kerasbn.folding.worn import wear_in
 model = mlp(hidden=(8,))
 wear_in(model)
@@ -89,12 +89,12 @@ def test_shows_digits_and_the_accuracy(run: Any) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_accuracy_is_that_of_the_test_digits(run: Any) -> None:
-    from kerasbn.deploy.session import Session
-    from kerasbn.digits.files import load
+    from kerasbn.data.datasets import load_dataset
+    from kerasbn.inference.session import Session
 
     _, out, _ = run("infer", "--json", "--count", "5", "--batch-size", "7")
     found = json.loads(out)
-    test = load("mnist-sample").test
+    test = load_dataset("mnist-sample").test
     logits = Session("model.onnx").run([test.images])[0]
     assert found["accuracy"] == (logits.argmax(1) == test.labels).mean()
     assert found["tested"] == 1000
@@ -136,7 +136,7 @@ def test_pictures_folders_patterns_and_standard_input(here: Path, run: Any) -> N
 
 @pytest.mark.usefixtures("here")
 def test_what_the_network_saw_can_be_written(run: Any) -> None:
-    from kerasbn.digits.pictures import as_digit, read_picture
+    from kerasbn.data.images import as_digit, read_picture
 
     Image.fromarray(seven()).save("a.png")
     for flags in ([], ["--raw"]):
@@ -304,9 +304,9 @@ def test_without_a_model_it_says_how_to_make_one(
 
 @pytest.mark.usefixtures("here")
 def test_every_flipped_bit_is_found() -> None:
-    from kerasbn.deploy.checksum import KEY, PLACEHOLDER
-    from kerasbn.deploy.classifier import Classifier
     from kerasbn.errors import InputError
+    from kerasbn.inference.checksum import KEY, PLACEHOLDER
+    from kerasbn.inference.classifier import Classifier
 
     whole = Path("model.onnx").read_bytes()
     dice = np.random.default_rng(0)

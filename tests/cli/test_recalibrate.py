@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from kerasbn.cli.main import main
-from kerasbn.digits.files import Digits
+from kerasbn.data.datasets import Dataset
+from kerasbn.experiments.train import member, train
 from kerasbn.folding.worn import wear_in
 from kerasbn.runs import read_run
-from kerasbn.study.experiment import member, train
-from kerasbn.training.networks import mlp
-from kerasbn.training.settings import NetworkSettings, TrainingSettings
+from kerasbn.training.models import mlp
+from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 Kerasbn = Callable[..., tuple[int, str, str]]
 SAMPLE = ["--dataset", "mnist-sample"]
@@ -51,8 +51,8 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "small.keras"
 
 
-def test_a_run_becomes_a_new_run(kerasbn: Kerasbn, few_digits: Digits, tmp_path: Path) -> None:
-    slow = member(NetworkSettings(bn_momentum=0.999), "slow")
+def test_a_run_becomes_a_new_run(kerasbn: Kerasbn, few_digits: Dataset, tmp_path: Path) -> None:
+    slow = member(ModelSettings(bn_momentum=0.999), "slow")
     train(
         [slow], few_digits, TrainingSettings(epochs=3), quiet=True, root=tmp_path / "saved_models"
     )

@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from kerasbn import export
-from kerasbn.deploy.checksum import KEY
-from kerasbn.deploy.export import export_file
 from kerasbn.folding.worn import wear_in
+from kerasbn.inference.checksum import KEY
+from kerasbn.onnx_export.export import export_file
 
 Kerasbn = Callable[..., tuple[int, str, str]]
 Edit = Callable[[onnx.ModelProto], None]
@@ -183,7 +183,7 @@ def test_several_failures_are_all_named(kerasbn: Kerasbn) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_rounding_fails_with_strict_only(kerasbn: Kerasbn, monkeypatch: pytest.MonkeyPatch) -> None:
-    import kerasbn.deploy.determinism as module
+    import kerasbn.inference.determinism as module
 
     one_by_one = module._one_by_one
     monkeypatch.setattr(

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from kerasbn import runs
-from kerasbn.digits.files import Digits
-from kerasbn.sweeps.configurations import Configuration
+from kerasbn.data.datasets import Dataset
 from kerasbn.sweeps.grid import parse
-from kerasbn.sweeps.studies import Result, Study, open_study, read_study, write_table
+from kerasbn.sweeps.study import Result, Study, open_study, read_study, write_table
+from kerasbn.sweeps.trials import Configuration
 
 # The accuracy of a configuration after an epoch (from 1) of three, None if it has diverged by then,
 # or the error it failed with.
@@ -20,7 +20,7 @@ STEPS = 100  # of an epoch
 
 
 @pytest.fixture
-def made_up(few_digits: Digits, tmp_path: Path) -> MadeUp:
+def made_up(few_digits: Dataset, tmp_path: Path) -> MadeUp:
     """Gives a study on disk for a grid and the figures of its networks."""
 
     def make(raw: Mapping[str, Any], figures: Figures) -> Study:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kerasbn.digits.files import Digits
+from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError
 from kerasbn.sweeps.asked import asked_for, change_of, study_asked_for
-from kerasbn.sweeps.studies import open_study
+from kerasbn.sweeps.study import open_study
 
 NONE: dict[str, int | None] = {"seeds": None, "epochs": None, "steps": None}
 
@@ -35,7 +35,7 @@ def test_a_files_path_is_this_machines_own(tmp_path: Path) -> None:
     assert (asked.name, asked.command) == ("mine", "kerasbn sweep mine.toml")
 
 
-def test_a_study_that_is_begun_goes_on_as_it_is(few_digits: Digits, tmp_path: Path) -> None:
+def test_a_study_that_is_begun_goes_on_as_it_is(few_digits: Dataset, tmp_path: Path) -> None:
     grid = asked_for("depth", {**NONE, "seeds": 2}, []).grid
     open_study(tmp_path / "begun", grid, few_digits, command="")
     for given in ("begun", str(tmp_path / "begun")):

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from scipy.stats import ttest_1samp
 
-from kerasbn.sweeps.configurations import Configuration
 from kerasbn.sweeps.findings import about, findings, parted, write_findings
-from kerasbn.sweeps.studies import Study
+from kerasbn.sweeps.study import Study
+from kerasbn.sweeps.trials import Configuration
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Configuration, int], float | str | None]], Study]
 

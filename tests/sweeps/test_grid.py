@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasbn.errors import InputError
-from kerasbn.sweeps.configurations import configurations, groups, points
 from kerasbn.sweeps.grid import check_size, load, parse, recipes, values_of_text
+from kerasbn.sweeps.trials import configurations, groups, points
 
 AXES = st.fixed_dictionaries(
     {},

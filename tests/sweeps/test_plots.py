@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
-from kerasbn.study.plots import COLOURS
-from kerasbn.sweeps.configurations import Configuration
+from kerasbn.plotting import COLOURS
 from kerasbn.sweeps.plots import pictures, save_pictures
 from kerasbn.sweeps.stretched import accuracy_at, height
-from kerasbn.sweeps.studies import Study
+from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.summaries import summaries
+from kerasbn.sweeps.trials import Configuration
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Configuration, int], float | str | None]], Study]
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from kerasbn.errors import InputError
-from kerasbn.sweeps.configurations import Configuration, groups
 from kerasbn.sweeps.progress import (
     Progress,
     is_running,
@@ -18,7 +17,8 @@ from kerasbn.sweeps.progress import (
     status_of,
     write_progress,
 )
-from kerasbn.sweeps.studies import Study
+from kerasbn.sweeps.study import Study
+from kerasbn.sweeps.trials import Configuration, groups
 from kerasbn.sweeps.view import duration, line, lines
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Configuration, int], float | str | None]], Study]

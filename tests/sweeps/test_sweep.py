@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from kerasbn.digits.files import Digits
+from kerasbn.data.datasets import Dataset
 from kerasbn.errors import StoppedError
 from kerasbn.sweeps import sweep as module
-from kerasbn.sweeps.configurations import Group
 from kerasbn.sweeps.events import Advanced, Began, Event
 from kerasbn.sweeps.grid import parse
 from kerasbn.sweeps.progress import read_progress
+from kerasbn.sweeps.trials import Group
 
 
 def test_whoever_looks_sees_all_that_are_at_work_from_the_beginning(
-    few_digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
 

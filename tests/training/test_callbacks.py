@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import pytest
 
-from kerasbn.digits.files import Digits
-from kerasbn.digits.pipeline import Schedule
+from kerasbn.data.batching import Schedule
+from kerasbn.data.datasets import Dataset
 from kerasbn.training.callbacks import Measure, StopOnInterrupt, View, figures_of
-from kerasbn.training.learners import Solo, compile_network
+from kerasbn.training.ensembles import Solo, compile_network
 from kerasbn.training.loop import fit
-from kerasbn.training.networks import mlp
+from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
 
 
@@ -49,7 +49,9 @@ class InterruptAfter(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def trained(digits: Digits, settings: TrainingSettings, *callbacks: Any, **options: Any) -> Measure:
+def trained(
+    digits: Dataset, settings: TrainingSettings, *callbacks: Any, **options: Any
+) -> Measure:
     """Train a pair with these callbacks after `Measure`, which is given back."""
     size = len(digits.train)
     schedule = Schedule.of(size, settings.batch_size, settings.epochs, settings.steps)
@@ -71,7 +73,7 @@ class Watched:
         self.key, self.note = key, Note()
 
 
-def test_a_view_shows_one_network_and_epochs_from_one(few_digits: Digits) -> None:
+def test_a_view_shows_one_network_and_epochs_from_one(few_digits: Dataset) -> None:
     watched = Watched("plain")
     trained(few_digits, TrainingSettings(epochs=2), watched)
     assert watched.note.told == ["begin", "end"]
@@ -83,13 +85,13 @@ def test_a_view_shows_one_network_and_epochs_from_one(few_digits: Digits) -> Non
     assert watched.note.model.name == "mlp_plain"
 
 
-def test_steps_end_within_an_epoch_that_is_measured(few_digits: Digits) -> None:
+def test_steps_end_within_an_epoch_that_is_measured(few_digits: Dataset) -> None:
     watched = Watched("bn")
     trained(few_digits, TrainingSettings(steps=27), watched)
     assert [figures["step"] for _, figures in watched.note.epochs] == [20, 27]
 
 
-def test_a_diverged_network_has_no_figures_and_the_other_goes_on(few_digits: Digits) -> None:
+def test_a_diverged_network_has_no_figures_and_the_other_goes_on(few_digits: Dataset) -> None:
     watched = Watched("plain")
     settings = TrainingSettings("sgd", lr=0.5, epochs=4)
     watch = trained(few_digits, settings, watched, init="normal:1", activation="linear")
@@ -99,14 +101,14 @@ def test_a_diverged_network_has_no_figures_and_the_other_goes_on(few_digits: Dig
     assert "bn" in watch.weights
 
 
-def test_training_stops_when_none_is_left(few_digits: Digits) -> None:
+def test_training_stops_when_none_is_left(few_digits: Dataset) -> None:
     note = Note()
     watch = trained(few_digits, TrainingSettings(lr=1e38, epochs=50), None, note)
     assert set(watch.diverged) == {"bn", "plain"}
     assert len(note.epochs) < 50
 
 
-def test_ctrl_c_ends_at_a_chunk_and_keeps_whole_epochs(sample_digits: Digits) -> None:
+def test_ctrl_c_ends_at_a_chunk_and_keeps_whole_epochs(sample_digits: Dataset) -> None:
     said = []
     before = signal.getsignal(signal.SIGINT)
     with StopOnInterrupt(lambda: said.append("stopping")) as stop:
@@ -118,7 +120,7 @@ def test_ctrl_c_ends_at_a_chunk_and_keeps_whole_epochs(sample_digits: Digits) ->
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_ctrl_c_within_an_epoch_drops_that_epoch(sample_digits: Digits) -> None:
+def test_ctrl_c_within_an_epoch_drops_that_epoch(sample_digits: Dataset) -> None:
     settings = TrainingSettings(epochs=5, batch_size=4)  # 1,000 steps, 3 chunks an epoch
     note = Note()
     with StopOnInterrupt(lambda: None) as stop:
@@ -149,7 +151,7 @@ def test_another_thread_leaves_the_signal_alone() -> None:
     assert seen == [before]
 
 
-def test_kerass_own_callbacks_write_through_a_view(few_digits: Digits, tmp_path: Path) -> None:
+def test_kerass_own_callbacks_write_through_a_view(few_digits: Dataset, tmp_path: Path) -> None:
     watched = Watched("bn")
     watched.note = keras.callbacks.CSVLogger(tmp_path / "history.csv")
     trained(few_digits, TrainingSettings(epochs=2), watched)

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import pytest
 
-from kerasbn.digits.files import Digits
-from kerasbn.digits.pipeline import Schedule, batches
+from kerasbn.data.batching import Schedule, batches
+from kerasbn.data.datasets import Dataset
 from kerasbn.training.callbacks import Measure
-from kerasbn.training.learners import Solo, compile_network
+from kerasbn.training.ensembles import Solo, compile_network
 from kerasbn.training.loop import SideBySide, fit
-from kerasbn.training.networks import mlp
+from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
 
 
@@ -38,11 +38,11 @@ def solos(trained: dict[str, keras.Model], settings: TrainingSettings) -> list[S
     return [Solo(key, network, settings.seed) for key, network in trained.items()]
 
 
-def schedule(digits: Digits, settings: TrainingSettings) -> Schedule:
+def schedule(digits: Dataset, settings: TrainingSettings) -> Schedule:
     return Schedule.of(len(digits.train), settings.batch_size, settings.epochs, settings.steps)
 
 
-def train(networks: dict[str, keras.Model], digits: Digits, settings: TrainingSettings) -> Measure:
+def train(networks: dict[str, keras.Model], digits: Dataset, settings: TrainingSettings) -> Measure:
     """Train them with no callback but `Measure`, which is given back."""
     watch = Measure(schedule(digits, settings))
     fit(solos(networks, settings), digits, schedule(digits, settings), [watch], "/CPU:0")
@@ -51,7 +51,7 @@ def train(networks: dict[str, keras.Model], digits: Digits, settings: TrainingSe
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_it_is_plain_keras_training(few_digits: Digits, optimizer: str) -> None:
+def test_it_is_plain_keras_training(few_digits: Dataset, optimizer: str) -> None:
     settings = TrainingSettings(optimizer, lr=0.02, batch_size=48, epochs=2, seed=3)
     ours, plain = networks(settings), networks(settings)
     train(ours, few_digits, settings)
@@ -65,7 +65,7 @@ def test_it_is_plain_keras_training(few_digits: Digits, optimizer: str) -> None:
             np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-10, err_msg=mine.path)
 
 
-def test_the_evaluation_is_keras_evaluate(few_digits: Digits) -> None:
+def test_the_evaluation_is_keras_evaluate(few_digits: Dataset) -> None:
     settings = TrainingSettings(batch_size=32, epochs=1)
     trained = networks(settings)
     train(trained, few_digits, settings)
@@ -77,7 +77,7 @@ def test_the_evaluation_is_keras_evaluate(few_digits: Digits) -> None:
             assert figures[key][f"{prefix}accuracy"] == pytest.approx(accuracy, abs=1e-7)
 
 
-def test_more_digits_than_a_slice_holds_are_all_counted(sample_digits: Digits) -> None:
+def test_more_digits_than_a_slice_holds_are_all_counted(sample_digits: Dataset) -> None:
     settings = TrainingSettings()
     network = compile_network(mlp(seed=1), settings)
     figures = SideBySide([Solo("bn", network, 0)], sample_digits).evaluate_all()["bn"]
@@ -90,7 +90,7 @@ def test_more_digits_than_a_slice_holds_are_all_counted(sample_digits: Digits) -
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_neighbour_changes_nothing(few_digits: Digits) -> None:
+def test_a_neighbour_changes_nothing(few_digits: Dataset) -> None:
     settings = TrainingSettings(epochs=1, seed=2)
     together, alone = networks(settings), networks(settings)
     train(together, few_digits, settings)
@@ -99,7 +99,7 @@ def test_a_neighbour_changes_nothing(few_digits: Digits) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-10, err_msg=mine.path)
 
 
-def test_the_same_settings_give_the_same_bits(few_digits: Digits) -> None:
+def test_the_same_settings_give_the_same_bits(few_digits: Dataset) -> None:
     settings = TrainingSettings(epochs=2, seed=9)
     first, second = networks(settings), networks(settings)
     for each in (first, second):
@@ -109,7 +109,7 @@ def test_the_same_settings_give_the_same_bits(few_digits: Digits) -> None:
             np.testing.assert_array_equal(one, other, err_msg=one.path)
 
 
-def test_the_step_that_diverges_is_known(few_digits: Digits) -> None:
+def test_the_step_that_diverges_is_known(few_digits: Dataset) -> None:
     settings = TrainingSettings("sgd", lr=0.3, batch_size=32, epochs=2, seed=1)
     trained = networks(settings, init="normal:1", activation="linear")
     watch = train(trained, few_digits, settings)

@@ -26,19 +26,19 @@ import keras
 keras.config.set_dtype_policy("float64")  # which judges
 keras.config.set_floatx("float64")
 
-from kerasbn.digits.files import Split, load
+from kerasbn.data.datasets import Split, load_dataset
 from kerasbn.errors import InputError
-from kerasbn.study.experiment import member, train
-from kerasbn.training.settings import NetworkSettings, TrainingSettings
+from kerasbn.experiments.train import member, train
+from kerasbn.training.settings import ModelSettings, TrainingSettings
 
-digits = load("mnist-sample")
+digits = load_dataset("mnist-sample")
 digits = replace(digits, train=Split(digits.train.images[:640], digits.train.labels[:640]))
-pair = NetworkSettings(), NetworkSettings(bn=False)
+pair = ModelSettings(), ModelSettings(bn=False)
 training = TrainingSettings(steps=50)  # two epochs of 20 and a part of a third
 for device in ("cpu", "all"):
     members = [member(each, f"{device}-{each.bn}", probe=True) for each in pair]
     train(members, digits, training, device=device, quiet=True, root=Path(sys.argv[1]))
-other = member(NetworkSettings(hidden=(8, 16, 8), bn_position="after"), "other")
+other = member(ModelSettings(hidden=(8, 16, 8), bn_position="after"), "other")
 train([other], digits, training, device="all", quiet=True, root=Path(sys.argv[1]))
 try:
     train(members[:1], digits, replace(training, batch_size=31), device="all", force=True,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from kerasbn.digits.pipeline import Schedule
+from kerasbn.data.batching import Schedule
 from kerasbn.training.progress import ShowProgress
 
 LABELS = {"bn": "With BN", "plain": "Without BN"}

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasbn.digits.files import Digits
+from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError
 from kerasbn.folding.worn import wear_in
-from kerasbn.training.learners import compile_network
-from kerasbn.training.networks import mlp
+from kerasbn.training.ensembles import compile_network
+from kerasbn.training.models import mlp
 from kerasbn.training.recalibrate import accuracy, recalibrate
 from kerasbn.training.settings import TrainingSettings
 
@@ -51,7 +51,7 @@ def data(x: Any, *others: np.ndarray, size: int = 7) -> tf.data.Dataset:
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("unbiased", [True, False])
-def test_the_statistics_are_numpys(few_digits: Digits, unbiased: bool) -> None:
+def test_the_statistics_are_numpys(few_digits: Dataset, unbiased: bool) -> None:
     images = few_digits.train.images[:100]
     model = mlp(hidden=(12, 9), activation="tanh", seed=3)
     wear_in(model, 5)
@@ -156,7 +156,7 @@ def test_masked_values_do_not_count() -> None:
     np.testing.assert_allclose(layer.moving_variance, x[:, :4].var((0, 1)), rtol=1e-5)
 
 
-def test_it_rescues_a_network_whose_momentum_was_too_high(sample_digits: Digits) -> None:
+def test_it_rescues_a_network_whose_momentum_was_too_high(sample_digits: Dataset) -> None:
     """After 60 steps at 0.999 the moving variances are still 94 % of the 1 they began with."""
     settings = TrainingSettings()
     network = compile_network(mlp(bn_momentum=0.999, seed=1), settings)

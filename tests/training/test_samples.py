@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kerasbn.digits.files import Digits
+from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError
-from kerasbn.training.networks import mlp
+from kerasbn.training.models import mlp
 from kerasbn.training.samples import from_digits, from_folder, from_npz
 
 
@@ -29,7 +29,7 @@ def all_of(batches: tf.data.Dataset) -> Any:
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1), (1, 28, 28)])
-def test_digits_fit_the_network(few_digits: Digits, shape: tuple[int, ...]) -> None:
+def test_digits_fit_the_network(few_digits: Dataset, shape: tuple[int, ...]) -> None:
     images, labels = all_of(from_digits(few_digits.train, network(*shape), 1 / 255, -0.5))
     pixels = few_digits.train.images.reshape(-1, *shape) / 255 - 0.5
     np.testing.assert_allclose(images, pixels, atol=1e-6)
@@ -38,7 +38,7 @@ def test_digits_fit_the_network(few_digits: Digits, shape: tuple[int, ...]) -> N
     assert raw.dtype == np.uint8
 
 
-def test_digits_are_no_photographs(few_digits: Digits) -> None:
+def test_digits_are_no_photographs(few_digits: Dataset) -> None:
     with pytest.raises(InputError, match=r"pictures of 64 x 64 x 3, expected .* give .* by --data"):
         from_digits(few_digits.train, network(64, 64, 3))
 

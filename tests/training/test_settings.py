@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasbn.errors import InputError
-from kerasbn.training.settings import NetworkSettings, TrainingSettings, parse_hidden, parse_init
+from kerasbn.training.settings import ModelSettings, TrainingSettings, parse_hidden, parse_init
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=6))
@@ -92,18 +92,18 @@ def test_bad_training_settings_are_named(fields: dict[str, Any], start: str) -> 
 )
 def test_bad_network_settings_are_named(fields: dict[str, Any], start: str) -> None:
     with pytest.raises(InputError) as error:
-        NetworkSettings(**fields)
+        ModelSettings(**fields)
     assert str(error.value).startswith(start)
 
 
 def test_a_batch_cannot_be_larger_than_the_data() -> None:
-    TrainingSettings(batch_size=640).check([NetworkSettings()], 640)
+    TrainingSettings(batch_size=640).check([ModelSettings()], 640)
     with pytest.raises(InputError, match=r"a batch of 641, expected at most the 640 digits"):
-        TrainingSettings(batch_size=641).check([NetworkSettings()], 640)
+        TrainingSettings(batch_size=641).check([ModelSettings()], 640)
 
 
 def test_one_digit_has_no_variance_to_normalize_by() -> None:
     alone = TrainingSettings(batch_size=1)
-    alone.check([NetworkSettings(bn=False)], 640)
+    alone.check([ModelSettings(bn=False)], 640)
     with pytest.raises(InputError, match="variance of one digit is 0"):
-        alone.check([NetworkSettings(bn=False), NetworkSettings(bn=True)], 640)
+        alone.check([ModelSettings(bn=False), ModelSettings(bn=True)], 640)

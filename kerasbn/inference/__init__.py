@@ -1,0 +1,1 @@
+"""Exported models in onnxruntime: classify images, and check parity and determinism."""

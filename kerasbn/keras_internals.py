@@ -1,0 +1,80 @@
+"""Every use of something that Keras, TensorFlow or tf2onnx does not document, one function each.
+
+Importing this module loads none of them. Each function has a test of its own, which fails when a
+new version of the library changes what it relies on; `pyproject.toml` bounds those versions.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def quiet_tensorflow(verbose: bool = False) -> None:
+    """Import TensorFlow, silencing what its native libraries print unless `verbose`.
+
+    `TF_CPP_MIN_LOG_LEVEL` alone leaves lines that are written before logging is set up, straight
+    to file descriptor 2. So while TensorFlow is imported that descriptor is the null device and
+    `sys.stderr` writes to a duplicate of the old one: Python's own errors and tracebacks stay
+    visible. Call it before anything else imports TensorFlow; a second call does nothing.
+    """
+    if verbose or "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(tensorflow|keras|tf2onnx|h5py)(\..*)?")
+    python_stderr = sys.stderr
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with os.fdopen(os.dup(saved), "w", buffering=1) as duplicate, _left_out("sklearn"):
+            sys.stderr = duplicate
+            os.dup2(null, 2)
+            import tensorflow  # noqa: F401 - imported for its effect
+
+            sys.stderr = python_stderr
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+        sys.stderr = python_stderr
+
+
+@contextmanager
+def _left_out(package: str) -> Iterator[None]:
+    """Let nothing find a package that is not loaded yet.
+
+    Keras has wrappers for scikit-learn, which the extra `digits` brings, and loads it for them if
+    it can. That is a fifth of the time that TensorFlow and Keras take to load, for nothing here.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment] # what `import` takes for: it is not there
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+def restore_layer_state(new: Any, old: Any) -> None:  # noqa: ANN401 - Keras ships no types
+    """Complete a layer that was given the variables of `old`, a layer of the same class.
+
+    Some layers keep state outside their variables: a Normalization layer computes constants from
+    them, and lookup layers hold their vocabulary in a table.
+    """
+    import keras
+
+    if isinstance(new, keras.layers.Normalization):
+        new.finalize_state()
+    lookups = (
+        keras.layers.StringLookup,
+        keras.layers.IntegerLookup,
+        keras.layers.TextVectorization,
+    )
+    if isinstance(new, lookups):
+        new.set_vocabulary(old.get_vocabulary(include_special_tokens=False))

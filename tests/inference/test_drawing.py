@@ -1,0 +1,24 @@
+import numpy as np
+
+from kerasbn.inference.drawing import WIDTH, draw, side_by_side
+
+
+def test_each_sign_stands_for_two_halves() -> None:
+    image = np.zeros((28, 28), np.uint8)
+    image[0:2, 0:2] = 255  # the upper half of the first sign
+    image[2:4, 2:4] = 255  # the lower half of the second
+    image[0:4, 4:6] = 255  # both of the third
+    lines = draw(image)
+    assert lines[0] == "▀▄█".ljust(WIDTH)
+    assert lines[1:] == [" " * WIDTH] * 6
+    assert draw(image, ascii_only=True)[0] == "'.#".ljust(WIDTH)
+
+
+def test_rows_fit_the_terminal() -> None:
+    images = [np.full((28, 28), 255, np.uint8)] * 5
+    text = side_by_side(images, ["a", "b", "c", "d", "e"], 40, "utf-8")
+    assert max(map(len, text.splitlines())) <= 40
+    captions = [line.split() for line in text.splitlines() if "█" not in line and line]
+    assert captions == [["a", "b"], ["c", "d"], ["e"]]
+    assert "█" not in side_by_side(images, [*"abcde"], 40, "ascii")
+    assert side_by_side(images[:2], [*"ab"], 1, "utf-8").count("a") == 1

@@ -1,0 +1,358 @@
+"""What probes record is what their definitions say, and the training does not notice them."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kerasbn import runs
+from kerasbn.data.datasets import Dataset, Split
+from kerasbn.experiments.train import Member, member, train
+from kerasbn.probes import activations as anatomy
+from kerasbn.probes.activations import OpenNetwork
+from kerasbn.probes.landscape import STEP_SIZES, Surroundings
+from kerasbn.probes.readings import NETWORK, Probes, read_probes
+from kerasbn.probes.recording import probe_steps, probing_digits, stops_for
+from kerasbn.training.models import mlp
+from kerasbn.training.settings import ACTIVATIONS, ModelSettings, TrainingSettings
+
+SMALL = ModelSettings(hidden=(12, 9))
+SHORT = TrainingSettings(epochs=2, seed=3)
+
+
+def worn(**options: Any) -> keras.Model:
+    """A small network none of whose weights is what it began with."""
+    network = mlp(hidden=(12, 9), **options)
+    rng = np.random.default_rng(5)
+    for weight in network.weights:
+        low, high = (0.5, 2) if "variance" in weight.path else (-0.7, 0.9)
+        weight.assign(rng.uniform(low, high, weight.shape) * (1 if weight.ndim == 1 else 0.3))
+    return network
+
+
+@pytest.fixture(scope="module")
+def split(few_digits: Dataset) -> Split:
+    return Split(few_digits.train.images[:100], few_digits.train.labels[:100])
+
+
+def gradients_by_hand(
+    network: keras.Model, weights: list[np.ndarray], split: Split
+) -> tuple[float, list[np.ndarray]]:
+    """The loss and its gradients for one batch in training mode, through the network itself."""
+    before = network.get_weights()
+    network.set_weights(weights)
+    with tf.GradientTape() as tape:
+        logits = network(split.images, training=True)
+        every = tf.nn.sparse_softmax_cross_entropy_with_logits(split.labels.astype(int), logits)
+        loss = tf.reduce_mean(every)
+    found = tape.gradient(loss, [each.value for each in network.trainable_variables])
+    network.set_weights(before)
+    return float(loss), [each.numpy() for each in found]
+
+
+@given(st.integers(1, 10**7))
+def test_the_steps_looked_at_are_dense_at_first_and_then_regular(total: int) -> None:
+    steps = probe_steps(total)
+    assert (steps[0], steps[-1]) == (0, total)
+    assert list(steps) == sorted(set(steps))
+    assert len(steps) <= 35
+    assert {step for step in (1, 3, 10, 30) if step <= total / 10 - 1} <= set(steps)
+    assert max(np.diff(steps)) <= total / 10 + 1
+    assert {step + 1 for step in steps} <= set(stops_for(steps))
+
+
+def test_the_probing_digits_are_the_training_sets_and_always_the_same(
+    sample_digits: Dataset, few_digits: Dataset
+) -> None:
+    first, again = probing_digits(sample_digits.train), probing_digits(sample_digits.train)
+    np.testing.assert_array_equal(first.images, again.images)
+    known = {image.tobytes() for image in sample_digits.train.images}
+    assert len(first) == 1000
+    assert {image.tobytes() for image in first.images} <= known
+    assert len(probing_digits(few_digits.train)) == 640
+
+
+@pytest.mark.parametrize("options", [{}, {"bn": False}, {"bn_position": "after"}])
+def test_gradients_are_those_of_the_network_itself(options: Any, split: Split) -> None:
+    network = worn(**options)
+    seen = OpenNetwork(network, split).look(network.get_weights())
+    _, by_hand = gradients_by_hand(network, network.get_weights(), split)
+    names = [variable.path for variable in network.trainable_variables]
+    for name, its in zip(("dense_1", "dense_2", "logits"), seen, strict=True):
+        kernel = by_hand[names.index(f"{name}/kernel")]
+        assert its.kernel_gradient == pytest.approx(np.linalg.norm(kernel), rel=1e-4)
+        # What is added to every digit's pre-activation gets the sum of their gradients.
+        added = f"{name}/bias" if f"{name}/bias" in names else name.replace("dense", "bn") + "/beta"
+        total = by_hand[names.index(added)]
+        np.testing.assert_allclose(its.gradient.sum(0), total, rtol=1e-3, atol=1e-5)
+    # At the logits the gradient is (softmax - one-hot) / n.
+    logits = seen[-1].preactivation
+    share = np.exp(logits - logits.max(1, keepdims=True))
+    share /= share.sum(1, keepdims=True)
+    errors = share - np.eye(10)[split.labels]
+    np.testing.assert_allclose(seen[-1].gradient, errors / 100, rtol=1e-3, atol=1e-7)
+    rms = np.sqrt((np.linalg.norm(errors, axis=1) ** 2).mean())
+    assert anatomy.gradient_per_digit(seen[-1]) == pytest.approx(rms, rel=1e-4)
+
+
+@pytest.mark.parametrize("position", ["before", "after"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_what_is_seen_is_what_each_layer_gives(
+    activation: str, position: str, split: Split
+) -> None:
+    network = worn(activation=activation, bn_position=position)
+    x = split.images.reshape(100, -1) / np.float32(255)
+    for its, k in zip(
+        OpenNetwork(network, split).look(network.get_weights()), (1, 2, 3), strict=True
+    ):
+        name = f"dense_{k}" if k < 3 else "logits"
+        summed = network.get_layer(name)(x).numpy()
+        if k == 3:
+            np.testing.assert_allclose(its.preactivation, summed, rtol=1e-3, atol=1e-3)
+            break
+        act = keras.activations.get(activation)
+        norm = network.get_layer(f"bn_{k}")
+        if position == "before" or activation == "linear":
+            entering, preactivation = summed, normalized(norm, summed)
+            output = np.asarray(act(preactivation))
+        else:
+            entering, preactivation = np.asarray(act(summed)), summed
+            output = normalized(norm, entering)
+        assert its.entering is not None
+        np.testing.assert_allclose(its.entering, entering, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(its.preactivation, preactivation, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(its.output, output, rtol=1e-3, atol=1e-3)
+        x = its.output
+
+
+def normalized(norm: Any, x: np.ndarray) -> np.ndarray:
+    gamma, beta = norm.gamma.numpy(), norm.beta.numpy()
+    return np.asarray(gamma * (x - x.mean(0)) / np.sqrt(x.var(0) + norm.epsilon) + beta)
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
+def test_gamma_and_beta_can_undo_the_normalization(activation: str, split: Split) -> None:
+    """With gamma = sqrt(var + eps) and beta = mean it is the network without normalization."""
+    plain = worn(bn=False, activation=activation)
+    with_bn = mlp(hidden=(12, 9), activation=activation, bias_before_bn=True)
+    for layer in plain.layers:
+        if layer.weights:
+            with_bn.get_layer(layer.name).set_weights(layer.get_weights())
+    wanted = OpenNetwork(plain, split).look(plain.get_weights())
+    opened = OpenNetwork(with_bn, split)
+    other = opened.look(with_bn.get_weights())
+    assert np.abs(other[-1].preactivation - wanted[-1].preactivation).max() > 0.1
+    for k, its in enumerate(wanted[:-1], start=1):
+        norm = with_bn.get_layer(f"bn_{k}")
+        norm.gamma.assign(np.sqrt(its.preactivation.var(0) + norm.epsilon))
+        norm.beta.assign(its.preactivation.mean(0))
+    for mine, theirs in zip(opened.look(with_bn.get_weights()), wanted, strict=True):
+        np.testing.assert_allclose(mine.output, theirs.output, rtol=1e-4, atol=1e-5)
+
+
+def test_the_landscape_is_the_loss_of_the_network_itself(split: Split) -> None:
+    network = worn()
+    weights = network.get_weights()
+    around = Surroundings(network, OpenNetwork(network, split).blocks, split, batch_size=32)
+    assert (around.batches, around.batch_size) == (3, 32)
+    batches = [Split(split.images[i : i + 32], split.labels[i : i + 32]) for i in (0, 32, 64)]
+
+    def by_hand(at: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
+        each = [gradients_by_hand(network, at, batch) for batch in batches]
+        parts = zip(*(gradient for _, gradient in each), strict=True)
+        return float(np.mean([loss for loss, _ in each])), [np.mean(p, axis=0) for p in parts]
+
+    loss, gradient = by_hand(weights)
+    found, its_gradient = around.along_the_gradient(weights)
+    length = np.sqrt(sum((g**2).sum() for g in gradient))
+    assert found.loss == pytest.approx(loss, rel=1e-5)
+    assert found.gradient == pytest.approx(length, rel=1e-4)
+    for mine, theirs in zip(its_gradient, gradient, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
+    slopes = []
+    for size, its_loss, change in zip(STEP_SIZES, found.losses, found.changes, strict=True):
+        moved = dict(zip([v.path for v in network.trainable_variables], gradient, strict=True))
+        there = [
+            weight - size * moved.get(variable.path, 0)
+            for weight, variable in zip(weights, network.weights, strict=True)
+        ]
+        loss, after = by_hand(there)
+        apart = np.sqrt(sum(((g - h) ** 2).sum() for g, h in zip(gradient, after, strict=True)))
+        assert its_loss == pytest.approx(loss, rel=1e-4)
+        assert change == pytest.approx(apart, rel=1e-3)
+        slopes.append(apart / (size * length))
+    assert found.smoothness == pytest.approx(max(slopes), rel=1e-3)
+
+
+def test_the_covariate_shift_is_the_gradient_after_only_earlier_layers_stepped(
+    split: Split,
+) -> None:
+    network = worn()
+    batch = Split(split.images[:64], split.labels[:64])
+    around = Surroundings(network, OpenNetwork(network, split).blocks, batch, batch_size=64)
+    before = network.get_weights()
+    rng = np.random.default_rng(2)
+    after = [w + rng.normal(0, 0.05, w.shape).astype(np.float32) for w in before]
+    _, gradient = around.along_the_gradient(before)
+    shifts = around.covariate_shift(before, gradient, after)
+    for name, shift in zip(("dense_2", "logits"), shifts, strict=True):
+        first = [v.path for v in network.weights].index(f"{name}/kernel")
+        mixed = [*after[:first], *before[first:]]
+        place = [v.path for v in network.trainable_variables].index(f"{name}/kernel")
+        g, h = (gradients_by_hand(network, w, batch)[1][place] for w in (before, mixed))
+        assert shift.distance == pytest.approx(np.linalg.norm(g - h), rel=1e-3)
+        assert shift.relative == pytest.approx(np.linalg.norm(g - h) / np.linalg.norm(g), rel=1e-3)
+        cosine = (g * h).sum() / np.linalg.norm(g) / np.linalg.norm(h)
+        assert shift.cosine == pytest.approx(cosine, abs=1e-4)
+    only_last = [*before[:-2], *after[-2:]]
+    assert all(each.distance == 0 for each in around.covariate_shift(before, gradient, only_last))
+
+
+def test_shares_and_distances() -> None:
+    rng = np.random.default_rng(1)
+    gauss = rng.normal(3, 2, (20_000, 4)).astype(np.float32)
+    assert anatomy.outside_share(gauss, 1e-5) == pytest.approx(0.317, abs=0.01)
+    mean, variance = anatomy.moments(gauss)
+    assert anatomy.moving_against_batch(gauss, mean, variance, 1e-5) == pytest.approx((0, 1))
+    off = anatomy.moving_against_batch(gauss, mean + 4, variance * 9, 0)
+    assert off == pytest.approx((2, 3), rel=0.05)
+    assert anatomy.spread(variance) == pytest.approx(2, rel=0.02)
+    moved = (mean + 1, variance * 4)
+    assert anatomy.drift((mean, variance), moved) == pytest.approx((0.5, 1), rel=0.02)
+    output = np.array([[0, 0, 1], [0, 2, 0]], np.float32)
+    assert anatomy.dead_share(output) == pytest.approx(1 / 3)
+    sigmoids = np.array([[0.04, 0.06, 0.94, 0.96]])
+    assert anatomy.saturated_share(sigmoids, 0, 1) == 0.5
+    assert anatomy.saturated_share(2 * sigmoids - 1, -1, 1) == 0.5
+    travels = np.array([[0, 0, 0], [5, 1, 2], [0, 0, 0], [np.nan, 0, 0]])
+    assert anatomy.typical_unit(travels) == 2
+
+
+def probed(
+    digits: Dataset, training: TrainingSettings, root: Path, *members: Member, **options: Any
+) -> list[Probes]:
+    kept = train(members, digits, training, quiet=True, root=root, pictures=False, **options)
+    return [read_probes(run) for run in kept]
+
+
+def test_the_training_is_the_same_to_the_bit(few_digits: Dataset, tmp_path: Path) -> None:
+    members = [member(SMALL), member(replace(SMALL, bn=False))]
+    plain = train(members, few_digits, SHORT, quiet=True, root=tmp_path)
+    looked_into = train(
+        [replace(each, probe=True) for each in members],
+        few_digits, SHORT, quiet=True, root=tmp_path,
+    )  # fmt: skip
+    for one, other in zip(plain, looked_into, strict=True):
+        assert one.history == other.history
+        mine, theirs = (keras.models.load_model(run.model_path) for run in (one, other))
+        for weight, same in zip(mine.weights, theirs.weights, strict=True):
+            np.testing.assert_array_equal(weight, same, err_msg=weight.path)
+    assert not (plain[0].path / "probes.csv").exists()
+
+
+@pytest.mark.parametrize("bn", [True, False])
+def test_readings_are_of_the_step_they_name(bn: bool, few_digits: Dataset, tmp_path: Path) -> None:
+    """Training for fewer steps gives the weights that a longer one had on its way."""
+    settings = replace(SMALL, bn=bn)
+    (long,) = probed(few_digits, SHORT, tmp_path, member(settings, probe=True))
+    (run,) = train(
+        [member(settings)], few_digits, replace(SHORT, steps=8), quiet=True, root=tmp_path
+    )
+    network = keras.models.load_model(run.model_path)
+    seen = OpenNetwork(network, probing_digits(few_digits.train)).look(network.get_weights())
+    for layer, its in zip(long.layers, seen, strict=True):
+        series = long.series(layer, "kernel_gradient")
+        at = series.values[series.steps == 8]
+        assert at == pytest.approx([its.kernel_gradient], rel=1e-4)
+    assert long.bn is bn
+    for norm in long.normalizations:
+        gamma = network.get_layer(norm).gamma.numpy()
+        series = long.series(norm, "gamma", 100)
+        assert series.values[series.steps == 8] == pytest.approx([gamma.max()], rel=1e-6)
+    steps = list(probe_steps(40))
+    assert long.series(NETWORK, "loss").steps.tolist() == steps
+    # The step after the last look is never made.
+    assert long.series("logits", "shift_cosine").steps.tolist() == steps[:-1]
+
+
+def test_one_step_is_enough(few_digits: Dataset, tmp_path: Path) -> None:
+    (found,) = probed(few_digits, replace(SHORT, steps=1), tmp_path, member(SMALL, probe=True))
+    assert found.series(NETWORK, "loss").steps.tolist() == [0, 1]
+    assert found.series("dense_2", "shift_relative").steps.tolist() == [0]
+
+
+def test_one_member_of_an_ensemble_is_looked_into(few_digits: Dataset, tmp_path: Path) -> None:
+    members = [
+        Member(f"bn-{seed}", SMALL, None, replace(SHORT, seed=seed), seed == 4) for seed in (3, 4)
+    ]
+    together = train(members, few_digits, SHORT, quiet=True, root=tmp_path, pictures=False)
+    assert [(run.path / "probes.csv").exists() for run in together] == [False, True]
+    (alone,) = probed(few_digits, replace(SHORT, seed=4), tmp_path, member(SMALL, probe=True))
+    mine = read_probes(together[1]).series(NETWORK, "loss")
+    # In float32, after 40 steps; the other member's losses differ in the first digit.
+    np.testing.assert_allclose(mine.values, alone.series(NETWORK, "loss").values, rtol=1e-2)
+
+
+def test_a_network_that_diverges_is_looked_at_until_then(
+    few_digits: Dataset, tmp_path: Path
+) -> None:
+    wild = replace(SMALL, bn=False, init="normal:1", activation="linear")
+    training = TrainingSettings("sgd", lr=0.3, epochs=2)
+    kept = train(
+        [member(wild, probe=True)], few_digits, training, quiet=True, root=tmp_path
+    )  # with its pictures
+    assert kept[0].status == "diverged"
+    loss = read_probes(kept[0]).series(NETWORK, "loss")
+    assert np.isfinite(loss.values[:-1]).all()
+    assert not np.isfinite(loss.values[-1])
+    assert loss.steps[-1] >= kept[0].record["diverged_at_step"] - 1
+    assert (kept[0].path / "probes-gradients.png").is_file()
+
+
+class PressCtrlC(keras.callbacks.Callback):
+    """After the first epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_keeps_the_probes_so_far(few_digits: Dataset, tmp_path: Path) -> None:
+    long = replace(SHORT, epochs=30)
+    (found,) = probed(
+        few_digits, long, tmp_path, member(SMALL, probe=True), callbacks=[PressCtrlC()]
+    )
+    assert found.run.status == "interrupted"
+    steps = found.series(NETWORK, "loss").steps.tolist()
+    assert steps[:5] == [0, 1, 3, 10, 30]
+    assert 30 <= steps[-1] < 100
+
+
+def test_tensorboard_shows_scalars_and_histograms(few_digits: Dataset, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (found,) = probed(few_digits, SHORT, tmp_path, member(SMALL, probe=True), tensorboard=True)
+    folder = found.run.path / "tensorboard" / "probes"
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()  # 0: keep all
+    told = events.Tensors("dense_1/kernel_gradient")
+    series = found.series("dense_1", "kernel_gradient")
+    assert [event.step for event in told] == series.steps.tolist()
+    values = [float(tf.make_ndarray(event.tensor_proto)) for event in told]
+    assert values == pytest.approx(series.values.tolist())
+    first = events.Tensors("bn_2/gamma")[0]
+    buckets = tf.make_ndarray(first.tensor_proto)  # left, right and count of each
+    assert buckets[:, 2].sum() == 9
+    assert {"dense_1/preactivations", "logits/gradients"} <= set(events.Tags()["tensors"])
+
+
+def test_runs_are_as_ever_beside_the_probes(few_digits: Dataset, tmp_path: Path) -> None:
+    (found,) = probed(few_digits, SHORT, tmp_path, member(SMALL, probe=True))
+    assert runs.read_run(found.run.path).record == found.run.record

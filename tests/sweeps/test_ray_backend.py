@@ -1,0 +1,207 @@
+"""A sweep on a Ray cluster of two nodes, both on this machine: what is lost does no harm."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kerasbn.errors import InputError
+from kerasbn.sweeps import ray_backend as cluster
+
+# Ray waits a minute for a head that is gone; a test cannot.
+HURRY = {"RAY_gcs_rpc_server_reconnect_timeout_s": "3", "RAY_health_check_period_ms": "1000"}
+GRID = """
+seeds = 1
+[options]
+hidden = "8"
+steps = 60
+[axes]
+activation = ["relu", "tanh", "sigmoid"]
+batch_size = [16, 32]
+lr = [0.01, 0.1]
+"""
+
+
+@dataclass
+class Node:
+    """A node, as `ray start --block` keeps it."""
+
+    process: subprocess.Popen[bytes]
+
+    def processes(self, words: str = "") -> list[int]:
+        """It and all that it has started, if their command lines have these words."""
+        return [pid for pid, line in family(self.process.pid) if words in line]
+
+    def destroy(self) -> None:
+        """End all of it at once, as when a machine loses its power."""
+        for pid in reversed(self.processes()):
+            kill(pid)
+        self.process.wait()
+
+
+@dataclass
+class Cluster:
+    """A head with one CPU and, bound to another address, a second node with one."""
+
+    address: str
+    head: Node
+    second: Node
+    environment: dict[str, str]
+
+
+def family(root: int) -> list[tuple[int, str]]:
+    """A process and its descendants: their numbers and command lines."""
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    found: list[tuple[int, str]] = []
+    wanted = {root}
+    while wanted:
+        new = [(int(pid), rest) for pid, _, *rest in rows if int(pid) in wanted]
+        found += [(pid, rest[0] if rest else "") for pid, rest in new]
+        wanted = {int(pid) for pid, parent, *_ in rows if int(parent) in wanted}
+    return found
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(found: Callable[[], bool], seconds: float = 120.0, log: Path | None = None) -> None:
+    """Wait for something to be so."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, log.read_text() if log else "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[Cluster]:
+    # The paths of Ray's sockets have to be short.
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    address = f"127.0.0.1:{free_port()}"
+    environment = os.environ | HURRY
+    ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus", "1",
+           "--object-store-memory", "80000000", "--disable-usage-stats"]  # fmt: skip
+    log = Path(folder, "log")
+    nodes: list[Node] = []
+
+    def start(*arguments: str) -> Node:
+        with log.open("ab") as out:
+            process = subprocess.Popen([*ray, *arguments], env=environment, stdout=out, stderr=out)
+        nodes.append(Node(process))
+        until(lambda: bool(nodes[-1].processes("raylet_socket_name")), 60, log)
+        return nodes[-1]
+
+    try:
+        head = start("--head", "--node-ip-address", "127.0.0.1", "--port", address.split(":")[1],
+                     "--include-dashboard=false", "--temp-dir", folder)  # fmt: skip
+        second = start("--address", address, "--node-ip-address", "127.0.0.2")
+        yield Cluster(address, head, second, environment)
+    finally:
+        for node in reversed(nodes):
+            node.destroy()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    folder.mkdir()
+    (folder / "grid.toml").write_text(GRID)
+    return subprocess.Popen(
+        [sys.executable, "-m", "kerasbn", "sweep", "grid.toml", "--dataset", "mnist-sample",
+         *arguments],
+        cwd=folder, env=os.environ | environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def trained(folder: Path) -> int:
+    """How many networks are there, whole."""
+    return len(list(folder.glob("saved_models/studies/grid/[!.]*/run.json")))
+
+
+def test_a_worker_and_a_node_are_lost_and_nothing_else(
+    ray_cluster: Cluster, tmp_path: Path
+) -> None:
+    """A worker killed and a node gone in mid-sweep: the same results, to the last bit."""
+    spread = tmp_path / "spread"
+    process = sweep(spread, "--address", ray_cluster.address)
+    try:
+        until(lambda: bool(ray_cluster.head.processes("ray::_train")))
+        until(lambda: bool(ray_cluster.second.processes("ray::_train")))
+        kill(ray_cluster.head.processes("ray::_train")[0])
+        until(lambda: trained(spread) > 0)
+        until(lambda: bool(ray_cluster.second.processes("ray::_train")))
+        assert trained(spread) < 24
+        ray_cluster.second.destroy()
+        out, err = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert "could not" not in out
+    alone = tmp_path / "alone"
+    reference = sweep(alone, "--workers", "1", "--quiet")
+    _, err = reference.communicate(timeout=240)
+    assert reference.returncode == 0, err
+    for name in ("results.csv", "history.csv"):
+        files = [folder / "saved_models/studies/grid" / name for folder in (spread, alone)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    assert trained(spread) == 24
+
+
+def test_a_cluster_that_goes_away_for_good(ray_cluster: Cluster, tmp_path: Path) -> None:
+    """What is finished stays, one line says how to go on, and going on is possible."""
+    folder = tmp_path / "lost"
+    process = sweep(folder, "--address", ray_cluster.address, **HURRY)
+    try:
+        until(lambda: trained(folder) > 0)
+        ray_cluster.second.destroy()
+        ray_cluster.head.destroy()
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (1, "")
+    last = err.splitlines()[-1]
+    kept = trained(folder)
+    assert f"--address {ray_cluster.address}: " in last
+    assert f"{kept} of 24 networks are kept in saved_models/studies/grid" in last
+    assert "goes on" in last
+    assert "Traceback" not in err
+    assert 0 < kept < 24
+
+
+@pytest.mark.parametrize(
+    ("there", "found"), [({"keras": "3.14.0"}, "keras 3.14.0"), ({}, "keras none")]
+)
+def test_a_node_with_other_versions_is_named(there: dict[str, str], found: str) -> None:
+    own = {"keras": "3.15.1"}
+    cluster.check_versions(own, {"10.0.0.1": own})
+    with pytest.raises(InputError) as refused:
+        cluster.check_versions(own, {"10.0.0.1": own, "10.0.0.2": there})
+    assert str(refused.value).startswith(
+        f"node 10.0.0.2: received {found}, expected keras 3.15.1, as here; install the same"
+    )
+
+
+def test_without_ray_the_line_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r'the package ray; install it: pip install "kerasbn\[ray'):
+        cluster.check_address("10.0.0.1:6379")

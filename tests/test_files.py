@@ -1,0 +1,271 @@
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kerasbn.errors import InputError, KerasbnError
+from kerasbn.files import atomic_write, new_folder
+
+
+def write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as part:
+        part.write_bytes(content)
+
+
+def make(parent: Path, name: str, content: str, **how: bool) -> Path:
+    with new_folder(parent, name, **how) as folder:
+        (folder.path / "record").write_text(content)
+    assert folder.placed
+    return folder.placed
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@contextmanager
+def one_line(path: Path) -> Iterator[None]:
+    """The block ends in one line about `path`."""
+    with pytest.raises(InputError) as caught:
+        yield
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert "\n" not in line
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder nothing may be written in; root, who may write anywhere, gives that up for now."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    (folder / "old").write_bytes(b"old")
+    opened = [parent for parent in (tmp_path, *tmp_path.parents) if parent.stat().st_uid == 0]
+    modes = {parent: stat.S_IMODE(parent.stat().st_mode) for parent in opened}
+    is_root = os.geteuid() == 0
+    if is_root:
+        for parent, mode in modes.items():
+            parent.chmod(mode | 0o555)
+    folder.chmod(0o555)
+    if is_root:
+        os.seteuid(65534)
+    yield folder
+    if is_root:
+        os.seteuid(0)
+        for parent, mode in modes.items():
+            parent.chmod(mode)
+    folder.chmod(0o755)
+
+
+def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    with atomic_write(path) as part:
+        assert part.parent == tmp_path
+        assert part.suffix == ".onnx"
+        part.write_bytes(b"new, half")
+        assert path.read_bytes() == b"old"
+        part.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["model.onnx"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, KerasbnError])
+def test_what_stood_there_still_stands_after_an_error(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(error), atomic_write(tmp_path / "file") as part:  # noqa: PT012 - two lines are the case
+        part.write_bytes(b"new")
+        raise error
+    make(tmp_path, "folder", "old")
+    with pytest.raises(error), new_folder(tmp_path, "folder", replace=True) as folder:  # noqa: PT012 - same
+        (folder.path / "record").write_text("new")
+        raise error
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert (tmp_path / "folder" / "record").read_text() == "old"
+    assert names(tmp_path) == ["file", "folder"]
+
+
+def test_a_full_disk(full_disk: Path) -> None:
+    before = names(full_disk)
+    with one_line(full_disk / "file"):
+        write(full_disk / "file", bytes(100_000))
+    with one_line(full_disk / "run"):
+        make(full_disk, "run", "x" * 100_000)
+    assert names(full_disk) == before
+
+
+def test_a_folder_that_may_not_be_written(locked: Path) -> None:
+    for name in ("new", "old"):
+        with one_line(locked / name):
+            write(locked / name, b"new")
+    with one_line(locked / "run"):
+        make(locked, "run", "new")
+    with one_line(locked / "deep" / "run"):
+        make(locked / "deep", "run", "new")
+    assert names(locked) == ["old"]
+    assert (locked / "old").read_bytes() == b"old"
+
+
+def test_a_folder_that_is_missing(tmp_path: Path) -> None:
+    with one_line(tmp_path / "missing" / "file"):
+        write(tmp_path / "missing" / "file", b"")
+    assert make(tmp_path / "missing", "run", "").parent == tmp_path / "missing"
+
+
+def test_a_file_where_a_folder_belongs(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with one_line(tmp_path / "file" / "new"):
+        write(tmp_path / "file" / "new", b"")
+    with one_line(tmp_path / "file" / "run"):
+        make(tmp_path / "file", "run", "")
+
+
+def test_a_folder_where_a_file_belongs(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with one_line(tmp_path / "folder"):
+        write(tmp_path / "folder", b"new")
+    assert names(tmp_path) == ["folder"]
+
+
+def test_devices_are_never_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with one_line(pipe):
+        write(pipe, b"new")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "model.onnx"
+    target.write_bytes(b"old")
+    link = tmp_path / "link.onnx"
+    link.symlink_to(target)
+    write(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert names(tmp_path / "elsewhere") == ["model.onnx"]
+
+
+def test_results_are_as_readable_as_other_files(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    (tmp_path / "plain folder").mkdir()
+    write(tmp_path / "file", b"")
+    make(tmp_path, "folder", "")
+    for ours, plain in (("file", "plain"), ("folder", "plain folder")):
+        assert (tmp_path / ours).stat().st_mode == (tmp_path / plain).stat().st_mode
+
+
+def test_a_private_file_stays_private(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(mode=0o600)
+    write(tmp_path / "file", b"new")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_the_folders_of_others_are_not_blamed(tmp_path: Path) -> None:
+    """A block may fail at something else than writing; its error passes as it is."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for wrong in (
+        FileNotFoundError(2, "No such file", str(tmp_path / "input")),
+        FileNotFoundError(2, "No such file", str(out / "input beside it")),
+        BrokenPipeError(32, "Broken pipe"),
+        TimeoutError("timed out"),
+    ):
+        with pytest.raises(type(wrong)), atomic_write(out / "file"):
+            raise wrong
+        with pytest.raises(type(wrong)), new_folder(out, "run"):
+            raise wrong
+    assert names(out) == []
+
+
+def test_a_file_that_cannot_be_written_is_named_by_the_folder_it_was_for(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=f"^{tmp_path}/run/curves.png: cannot be written"),
+        new_folder(tmp_path, "run") as folder,
+        atomic_write(folder.path / "curves.png"),
+    ):
+        raise OSError(28, "No space left on device")
+    assert names(tmp_path) == []
+
+
+def test_an_error_of_several_lines_becomes_one(tmp_path: Path) -> None:
+    """HDF5 writes the time, with a line's end, into its errors."""
+    with one_line(tmp_path / "model.keras"), atomic_write(tmp_path / "model.keras"):
+        raise OSError("cannot write (time = Mon Nov 24\n, errno = 28,\n 'No space left on device')")
+
+
+def test_a_taken_name(tmp_path: Path) -> None:
+    make(tmp_path, "run", "old")
+    with one_line(tmp_path / "run"):
+        make(tmp_path, "run", "new")
+    assert (tmp_path / "run" / "record").read_text() == "old"
+    assert make(tmp_path, "run", "new", replace=True) == tmp_path / "run"
+    assert (tmp_path / "run" / "record").read_text() == "new"
+    assert make(tmp_path, "run", "second", numbered=True) == tmp_path / "run-2"
+    assert make(tmp_path, "run", "third", numbered=True) == tmp_path / "run-3"
+    assert names(tmp_path) == ["run", "run-2", "run-3"]
+
+
+def test_an_empty_folder_has_its_name_too(tmp_path: Path) -> None:
+    """The system would let a folder take an empty one's place without a word."""
+    (tmp_path / "run").mkdir()
+    with one_line(tmp_path / "run"):
+        make(tmp_path, "run", "new")
+    assert make(tmp_path, "run", "new", numbered=True) == tmp_path / "run-2"
+
+
+def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "run", "old")
+    rename = os.rename
+
+    def failing_for_the_new(source: Path, target: Path) -> None:
+        if (Path(source) / "record").read_text() == "new":
+            raise OSError(5, "Input/output error", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing_for_the_new)
+    monkeypatch.setattr(os, "replace", failing_for_the_new)
+    with one_line(tmp_path / "run"):
+        make(tmp_path, "run", "new", replace=True)
+    monkeypatch.undo()
+    assert (tmp_path / "run" / "record").read_text() == "old"
+    assert names(tmp_path) == ["run"]
+
+
+def test_several_at_once_get_a_name_each(tmp_path: Path) -> None:
+    count = 8
+    together = threading.Barrier(count)
+
+    def one(number: int) -> Path:
+        with new_folder(tmp_path, "run", numbered=True) as folder:
+            (folder.path / "record").write_text(str(number))
+            together.wait()  # all are about to look for a free name
+        assert folder.placed
+        return folder.placed
+
+    for _ in range(20):
+        with ThreadPoolExecutor(count) as pool:
+            placed = list(pool.map(one, range(count)))
+        assert len(set(placed)) == count
+        for number, path in enumerate(placed):
+            assert (path / "record").read_text() == str(number)
+    assert len(names(tmp_path)) == 20 * count
+
+
+def test_several_writers_of_one_file_leave_one_of_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    contents = [bytes([65 + i]) * 50_000 for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write(path, content), contents * 10))
+    assert path.read_bytes() in contents
+    assert names(tmp_path) == ["file"]

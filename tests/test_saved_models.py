@@ -1,0 +1,130 @@
+import os
+import random
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from kerasbn.errors import InputError
+from kerasbn.saved_models import load_model
+
+
+class Doubling(keras.layers.Layer):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        return x * 2
+
+
+class OwnModel(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        return self.dense(x)
+
+    def get_config(self) -> dict[str, object]:
+        return {}
+
+
+def small() -> keras.Model:
+    x = keras.Input((8,))
+    return keras.Model(x, keras.layers.BatchNormalization()(keras.layers.Dense(4)(x)))
+
+
+def chained(layer: keras.layers.Layer) -> keras.Model:
+    x = keras.Input((8,))
+    return keras.Model(x, layer(x))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_saved_network_answers_as_before(tmp_path: Path, suffix: str) -> None:
+    model = small()
+    model.save(tmp_path / f"model{suffix}")
+    loaded = load_model(tmp_path / f"model{suffix}")
+    x = np.random.default_rng(0).normal(size=(5, 8))
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_damage_is_one_line_or_harmless(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"model{suffix}"
+    small().save(path)
+    whole = path.read_bytes()
+    dice = random.Random(0)  # noqa: S311 - a choice of bytes, no secret
+    for _ in range(20):
+        flipped = bytearray(whole)
+        flipped[dice.randrange(len(whole))] ^= 1 << dice.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            load_model(path)
+        except InputError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
+    for _ in range(10):
+        path.write_bytes(whole[: dice.randrange(len(whole))])
+        with pytest.raises(InputError, match="truncated or damaged"):
+            load_model(path)
+
+
+def test_a_flipped_weight_of_a_keras_file_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    small().save(path)
+    whole = bytearray(path.read_bytes())
+    kernel = load_model(path).layers[1].kernel.numpy().tobytes()
+    whole[whole.index(kernel[:16]) + 5] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match="truncated or damaged"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_unknown_classes_are_named(tmp_path: Path, suffix: str) -> None:
+    chained(Doubling()).save(tmp_path / f"model{suffix}")
+    with pytest.raises(InputError, match=r"custom classes \(Doubling\)"):
+        load_model(tmp_path / f"model{suffix}")
+
+
+def test_an_unknown_model_class_is_named(tmp_path: Path) -> None:
+    model = OwnModel()
+    model(np.ones((1, 8)))
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(InputError, match=r"custom classes \(OwnModel\)"):
+        load_model(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_code_in_a_file_is_not_run(tmp_path: Path, suffix: str) -> None:
+    ran = "KERASBN_TEST_RAN"
+    model = chained(keras.layers.Lambda(lambda x: (os.environ.update(KERASBN_TEST_RAN="1"), x)[1]))
+    model.save(tmp_path / f"model{suffix}")
+    assert os.environ.pop(ran) == "1"  # building the layer ran it: loading would too
+    with pytest.raises(InputError, match="carries Python code"):
+        load_model(tmp_path / f"model{suffix}")
+    assert ran not in os.environ
+
+
+@pytest.mark.filterwarnings("ignore:.*lambda")
+def test_a_lambda_as_an_activation_is_refused_too(tmp_path: Path) -> None:
+    chained(keras.layers.Dense(3, activation=lambda x: x)).save(tmp_path / "model.keras")
+    with pytest.raises(InputError, match="the file is whole, but Keras cannot build"):
+        load_model(tmp_path / "model.keras")
+
+
+def test_other_files_are_told_apart(tmp_path: Path) -> None:
+    small().save_weights(tmp_path / "a.weights.h5")
+    (tmp_path / "text.keras").write_text("hello")
+    (tmp_path / "empty.keras").touch()
+    (tmp_path / "text.h5").write_text("hello")
+    (tmp_path / "notes.txt").write_text("hello")
+    for name, reason in {
+        "a.weights.h5": "weights without a network",
+        "text.keras": "truncated or damaged",
+        "empty.keras": "truncated or damaged",
+        "text.h5": "truncated or damaged",
+        "notes.txt": "a file ending in '.txt'",
+        "none.keras": "no such file",
+        ".": "a folder",
+    }.items():
+        with pytest.raises(InputError, match=reason) as caught:
+            load_model(tmp_path / name)
+        assert "\n" not in str(caught.value)
