@@ -12,12 +12,14 @@ import kerasbn
 ROOT = Path(__file__).parent.parent
 
 # Who may import whom; a package may always import from itself.
-GROUND = {"kerasbn.errors", "kerasbn.files"}
+GROUND = {"kerasbn.errors", "kerasbn.files", "kerasbn.records", "kerasbn.wording"}
 ALLOWED = {
     "kerasbn.errors": set(),
+    "kerasbn.wording": set(),
     "kerasbn.files": {"kerasbn.errors"},
+    "kerasbn.records": {"kerasbn.errors", "kerasbn.files"},
     "kerasbn.keras_internals": set(),
-    "kerasbn.runs": GROUND,
+    "kerasbn.runs": GROUND | {"kerasbn.training"},
     "kerasbn.saved_models": GROUND,
     "kerasbn.plotting": GROUND,
     "kerasbn.data": GROUND,

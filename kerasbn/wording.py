@@ -1,0 +1,117 @@
+"""Numbers in words. Terminal, pictures and page format the same figure with the same function.
+
+Accuracies are shares, 0 to 1, and read as percentages with two decimals. Differences of accuracies
+are in percentage points with two decimals. Everything else has three significant digits.
+"""
+
+import math
+from collections.abc import Sequence
+
+MISSING = "-"  # stands for a figure that does not exist
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def percent(share: float | None) -> str:
+    """Return a share as a percentage: ``97.25%``."""
+    return MISSING if share is None else _finite(share) or f"{100 * share:.2f}%"
+
+
+def percent_sd(mean: float | None, sd: float | None) -> str:
+    """Return a mean share with its standard deviation: ``97.25 ± 0.15%``."""
+    if mean is None or sd is None or not math.isfinite(mean):
+        return percent(mean)
+    return f"{100 * mean:.2f} ± {100 * sd:.2f}%"
+
+
+def points(difference: float | None) -> str:
+    """Return a difference of two shares in percentage points: ``+1.66 points``."""
+    return MISSING if difference is None else f"{_signed(100 * difference, 2)} points"
+
+
+def interval(low: float, high: float) -> str:
+    """Return the interval of a difference of shares, in points: ``95% interval 1.51 to 1.82``."""
+    return f"95% interval {_plain(100 * low, 2)} to {_plain(100 * high, 2)}"
+
+
+def loss(value: float | None) -> str:
+    """Return a loss with three decimals, a large one with three significant digits."""
+    if value is None:
+        return MISSING
+    return _finite(value) or (f"{value:.3f}" if abs(value) < 100 else number(value))
+
+
+def loss_sd(mean: float | None, sd: float | None) -> str:
+    """Return a mean loss with its standard deviation: ``0.094 ± 0.003``."""
+    if mean is None or sd is None:
+        return loss(mean)
+    return f"{loss(mean)} ± {loss(sd)}"
+
+
+def loss_difference(difference: float | None) -> str:
+    """Return a difference of two losses with its sign: ``+0.012``."""
+    return MISSING if difference is None else _signed(difference, 3)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many significant digits: ``0.0123``, ``36,000``, ``1.1·10²⁷``."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return _finite(value)
+    if value == 0 or 1e-4 <= abs(value) < 1e7:
+        rounded = float(f"{value:.{digits}g}")
+        if rounded == int(rounded):
+            return f"{int(rounded):,}"
+        return f"{rounded:,.{max(digits - 1 - math.floor(math.log10(abs(rounded))), 0)}f}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}·10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+
+
+def times(ratio: float) -> str:
+    """Return a ratio as ``2.4 times`` or ``36,000 times``; only its magnitude if it is huge."""
+    if math.isfinite(ratio) and ratio >= 1e7:
+        return f"10{str(round(math.log10(ratio))).translate(_SUPERSCRIPT)} times"
+    return f"{number(ratio, 2)} times"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 epoch``, ``2,000 epochs``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(items: Sequence[str], conjunction: str = "and") -> str:
+    """Return items as a list within a sentence: ``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {conjunction} {items[-1]}"
+
+
+def seed_range(first: int, last: int) -> str:
+    """Return consecutive seeds: ``seed 3`` or ``seeds 0 to 7``."""
+    return f"seed {first}" if first == last else f"seeds {first} to {last}"
+
+
+def seeds(values: Sequence[int]) -> str:
+    """Return seeds one by one: ``seed 3`` or ``seeds 3 and 5``."""
+    return f"seed{'s' * (len(values) != 1)} {listed([str(value) for value in values])}"
+
+
+def sentence(text: str) -> str:
+    """Return a clause as a sentence of its own: a capital first and a full stop last."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+
+
+def _finite(value: float) -> str:
+    """Return the word for NaN and infinity, and nothing for any other number."""
+    if math.isnan(value):
+        return "NaN"
+    return "" if math.isfinite(value) else f"{'-' * (value < 0)}infinite"
+
+
+def _plain(value: float, places: int) -> str:
+    """Return a number with fixed decimals, never as ``-0.00``."""
+    return f"{value:z.{places}f}"
+
+
+def _signed(value: float, places: int) -> str:
+    return f"{value:+z.{places}f}"

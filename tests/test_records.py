@@ -1,0 +1,119 @@
+"""Reading and writing records."""
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kerasbn import records
+from kerasbn.errors import InputError
+from kerasbn.records import read_csv, read_json, read_toml, write_csv, write_json
+
+
+@dataclass(frozen=True)
+class Inner:
+    lr: float = 0.1
+    hidden: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True)
+class Record:
+    status: str
+    inner: Inner
+    history: dict[str, list[float | None]] = field(default_factory=dict)
+
+
+def test_a_record_survives_the_disk(tmp_path: Path) -> None:
+    record = Record("finished", Inner(0.25, (3, 4)), {"loss": [1.0, math.nan, math.inf]})
+    write_json(tmp_path / "record.json", record)
+    back = read_json(tmp_path / "record.json", Record, "a record")
+    assert back == Record("finished", Inner(0.25, (3, 4)), {"loss": [1.0, None, None]})
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{", "not JSON"),
+        ("[]", "damaged"),
+        ('{"inner": {}}', "status"),
+        ('{"status": "x", "inner": {"lr": "fast"}}', "inner.lr"),
+        ('{"status": "x", "inner": {"hidden": [1.5]}}', "inner.hidden"),
+        ('{"status": "x", "inner": {}, "history": {"loss": [1e999]}}', "history"),
+        ('{"status": "x", "inner": {"lr": NaN}}', "not JSON"),
+        ('{"status": ' + "[" * 100_000, "status"),
+    ],
+)
+def test_a_damaged_record_is_one_line_that_names_the_key(
+    tmp_path: Path, text: str, named: str
+) -> None:
+    (tmp_path / "record.json").write_text(text)
+    with pytest.raises(InputError, match=r"expected a record; train again") as error:
+        read_json(tmp_path / "record.json", Record, "a record", "train again")
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = ",
+        "a = " + "[" * 3000 + "]" * 3000,
+        ".".join("k" * 20_000) + " = 1",
+        "a = " + "9" * 9999,
+    ],
+)
+def test_damaged_toml_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "grid.toml").write_text(text)
+    with pytest.raises(InputError, match=r"expected a grid"):
+        read_toml(tmp_path / "grid.toml", "a grid")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("step\n1\n", "no column 'value'"),
+        ("step,value\n1\n", "cut off"),
+        ("step,value\n1,nan\n", "'nan' in column 'value'"),
+        ("step,value\nx,1\n", "'x' in column 'step'"),
+        ("", "no column"),
+    ],
+)
+def test_a_damaged_table_is_one_line(tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(InputError, match=r"expected a table") as error:
+        read_csv(tmp_path / "table.csv", {"step": int, "value": float}, "a table")
+    assert named in str(error.value)
+
+
+@given(rows=st.lists(st.tuples(st.integers(), st.floats(allow_nan=False, allow_infinity=False))))
+def test_a_table_survives_the_disk(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, float]]
+) -> None:
+    path = tmp_path_factory.mktemp("tables") / "table.csv"
+    write_csv(path, ("step", "value"), rows)
+    back = read_csv(path, {"step": int, "value": float}, "a table")
+    assert list(zip(back["step"], back["value"], strict=True)) == rows
+
+
+def test_special_files_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "record.json")
+    with pytest.raises(InputError, match="a device or pipe"):
+        read_json(tmp_path / "record.json", Record, "a record")
+    with pytest.raises(InputError, match="a folder"):
+        read_json(tmp_path, Record, "a record")
+    with pytest.raises(InputError, match="no such file"):
+        read_json(tmp_path / "absent.json", Record, "a record")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_json(tmp_path / ("x" * 5000), Record, "a record")
+
+
+def test_a_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_BYTES", 10)
+    (tmp_path / "record.json").write_text(json.dumps({"status": "x" * 20, "inner": {}}))
+    with pytest.raises(InputError, match="too large"):
+        read_json(tmp_path / "record.json", Record, "a record")
