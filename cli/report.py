@@ -30,8 +30,8 @@ def command(subject: tuple[str, ...], output: Path) -> None:
       kerasbn report compare -o report.html
       kerasbn report bn plain -o both.svg
     """
-    from kerasbn.report.report import report, table
-    from kerasbn.report.sources import list_studies
+    from kerasbn.reports.report import report, table
+    from kerasbn.reports.sources import list_studies
     from kerasbn.runs import survey
 
     if not subject:

@@ -45,7 +45,7 @@ ALLOWED = {
         "kerasbn.runs",
         "kerasbn.training",
     },
-    "kerasbn.report": GROUND
+    "kerasbn.reports": GROUND
     | {
         "kerasbn.experiments",
         "kerasbn.plotting",

@@ -14,9 +14,9 @@ from kerasbn.experiments.compare import Comparison
 from kerasbn.folding.plan import fold_plan
 from kerasbn.inference.verify import Verdict as Measured
 from kerasbn.inference.verify import Verification
-from kerasbn.report.deployment import deployment_of
-from kerasbn.report.document import Command, Section, Table, Verdict, Words
-from kerasbn.report.sources import Trained, read_trained
+from kerasbn.reports.deployment import deployment_of
+from kerasbn.reports.document import Command, Section, Table, Verdict, Words
+from kerasbn.reports.sources import Trained, read_trained
 from kerasbn.training.models import mlp
 
 Compared = tuple[Path, Comparison]

@@ -11,7 +11,7 @@ from kerasbn.errors import expected
 from kerasbn.experiments import curves
 from kerasbn.files import atomic_write
 from kerasbn.plotting import FORMATS, Curve, draw_curves, save_figure
-from kerasbn.report.answer import (
+from kerasbn.reports.answer import (
     answer_of,
     found_of,
     question_of,
@@ -19,12 +19,12 @@ from kerasbn.report.answer import (
     run_question,
     run_sections,
 )
-from kerasbn.report.charts import curve_named, curves_of, curves_of_runs, plain_curves
-from kerasbn.report.deployment import deployment_of
-from kerasbn.report.document import Charts, Key, Page, Part, Section
-from kerasbn.report.explain import normalization_of
-from kerasbn.report.inside import inside_of, inside_of_runs
-from kerasbn.report.repeat import (
+from kerasbn.reports.charts import curve_named, curves_of, curves_of_runs, plain_curves
+from kerasbn.reports.deployment import deployment_of
+from kerasbn.reports.document import Charts, Key, Page, Part, Section
+from kerasbn.reports.explain import normalization_of
+from kerasbn.reports.inside import inside_of, inside_of_runs
+from kerasbn.reports.repeat import (
     name_of,
     repeat_of,
     repeat_runs,
@@ -32,7 +32,7 @@ from kerasbn.report.repeat import (
     settings_of_pairs,
     shown,
 )
-from kerasbn.report.sources import (
+from kerasbn.reports.sources import (
     Pairs,
     Subject,
     Trained,
@@ -41,8 +41,8 @@ from kerasbn.report.sources import (
     find_subject,
     pairs_of,
 )
-from kerasbn.report.svg import dark, variable
-from kerasbn.report.swept import swept
+from kerasbn.reports.svg import dark, variable
+from kerasbn.reports.swept import swept
 from kerasbn.runs import Run
 from kerasbn.sweeps.plots import pictures
 from kerasbn.sweeps.study import Study

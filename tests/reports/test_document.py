@@ -14,7 +14,7 @@ import pytest
 
 from kerasbn import runs
 from kerasbn.experiments.compare import Comparison
-from kerasbn.report.report import report
+from kerasbn.reports.report import report
 from kerasbn.sweeps.findings import parted
 from kerasbn.sweeps.study import read_study
 

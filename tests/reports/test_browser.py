@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from kerasbn.report.report import report
+from kerasbn.reports.report import report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (

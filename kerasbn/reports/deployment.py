@@ -8,9 +8,9 @@ from typing import Any
 
 from kerasbn import runs
 from kerasbn.errors import expected
-from kerasbn.report.document import Block, Cell, Command, Section, Table, Verdict, Words, plural
-from kerasbn.report.repeat import name_of, shown
-from kerasbn.report.sources import Trained
+from kerasbn.reports.document import Block, Cell, Command, Section, Table, Verdict, Words, plural
+from kerasbn.reports.repeat import name_of, shown
+from kerasbn.reports.sources import Trained
 
 PLAN, VERIFICATION = "plan.json", "verify.json"  # what export and verify write beside a network
 QUESTIONS = {

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from kerasbn.plotting import COLOURS
-from kerasbn.report.svg import Drawing, dark, inline
+from kerasbn.reports.svg import Drawing, dark, inline
 
 colours = st.integers(0, 0xFFFFFF).map(lambda number: f"#{number:06x}")
 

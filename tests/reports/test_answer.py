@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kerasbn.report.answer import answer_of, certainty, findings
-from kerasbn.report.sources import Data, Pairs, Trained
+from kerasbn.reports.answer import answer_of, certainty, findings
+from kerasbn.reports.sources import Data, Pairs, Trained
 from kerasbn.runs import FIGURES
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from kerasbn.probes.charts import pictures
 from kerasbn.probes.readings import has_probes
-from kerasbn.report.document import Block, Command, Section, Words
-from kerasbn.report.pictured import pictured
-from kerasbn.report.repeat import compare_line, name_of, train_line
-from kerasbn.report.sources import Pairs, Trained
+from kerasbn.reports.document import Block, Command, Section, Words
+from kerasbn.reports.pictured import pictured
+from kerasbn.reports.repeat import compare_line, name_of, train_line
+from kerasbn.reports.sources import Pairs, Trained
 from kerasbn.runs import Run
 
 HEADING = "What happens inside"

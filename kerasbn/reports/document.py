@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import ClassVar
 
-from kerasbn.report.svg import Drawing
+from kerasbn.reports.svg import Drawing
 
 MINUS = "\u2212"
 NOTHING = "\u2013"  # where there is no figure

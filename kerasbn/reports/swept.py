@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasbn.experiments.statistics import METHOD
-from kerasbn.report.answer import difference_text, spread_text
-from kerasbn.report.document import (
+from kerasbn.reports.answer import difference_text, spread_text
+from kerasbn.reports.document import (
     NOTHING,
     Block,
     Cell,
@@ -17,8 +17,8 @@ from kerasbn.report.document import (
     Table,
     Words,
 )
-from kerasbn.report.explain import normalization_at_large
-from kerasbn.report.pictured import pictured
+from kerasbn.reports.explain import normalization_at_large
+from kerasbn.reports.pictured import pictured
 from kerasbn.sweeps.findings import about, parted
 from kerasbn.sweeps.plots import pictures
 from kerasbn.sweeps.study import Study

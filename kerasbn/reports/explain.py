@@ -1,7 +1,7 @@
 """What batch normalization is: in the figures of the network at hand, and of networks at large."""
 
-from kerasbn.report.document import Block, Formula, Section, Words, plural
-from kerasbn.report.sources import Trained
+from kerasbn.reports.document import Block, Formula, Section, Words, plural
+from kerasbn.reports.sources import Trained
 
 HEADING = "What batch normalization does"
 

@@ -11,7 +11,7 @@ import pytest
 from kerasbn import runs
 from kerasbn.errors import InputError
 from kerasbn.experiments.compare import Comparison
-from kerasbn.report.report import report, table
+from kerasbn.reports.report import report, table
 
 Compared = tuple[Path, Comparison]
 FORMATS = [".png", ".svg", ".pdf", ".html"]

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
-from kerasbn.report.document import Block, Chart, Charts, Heading, Key, Words
-from kerasbn.report.svg import has_curves, inline, unescaped
+from kerasbn.reports.document import Block, Chart, Charts, Heading, Key, Words
+from kerasbn.reports.svg import has_curves, inline, unescaped
 
 PANEL = (4.3, 3.5)  # inches: what one panel is drawn in, so that it can be read on a phone
 NATURAL = 640.0  # points: a picture that is wider is one to scroll on a phone

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 from kerasbn.experiments.curves import DATA_NAMES
 from kerasbn.experiments.statistics import METHOD, MIN_PAIRS, Difference, Row, Spread
-from kerasbn.report.document import (
+from kerasbn.reports.document import (
     NOTHING,
     Block,
     Cell,
@@ -22,8 +22,8 @@ from kerasbn.report.document import (
     plural,
     signed,
 )
-from kerasbn.report.repeat import compare_line, name_of
-from kerasbn.report.sources import KINDS, Pairs, Trained
+from kerasbn.reports.repeat import compare_line, name_of
+from kerasbn.reports.sources import KINDS, Pairs, Trained
 from kerasbn.sweeps.summaries import NAMES
 
 FIGURES = {

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from kerasbn.experiments import curves
 from kerasbn.experiments.statistics import Row
 from kerasbn.plotting import COLOURS, Curve, draw_panel
-from kerasbn.report.answer import FIGURES, difference_text, spread_text
-from kerasbn.report.document import (
+from kerasbn.reports.answer import FIGURES, difference_text, spread_text
+from kerasbn.reports.document import (
     Block,
     Cell,
     Chart,
@@ -21,9 +21,9 @@ from kerasbn.report.document import (
     number,
     percent,
 )
-from kerasbn.report.repeat import name_of
-from kerasbn.report.sources import KINDS, Pairs, Trained
-from kerasbn.report.svg import escaped, inline, unescaped
+from kerasbn.reports.repeat import name_of
+from kerasbn.reports.sources import KINDS, Pairs, Trained
+from kerasbn.reports.svg import escaped, inline, unescaped
 
 SIZE = (4.6, 3.1)  # inches: as wide as a phone shows at its own size, so that text stays legible
 HOW = "Point at a chart, or touch it, to read its values; with the keyboard, by the arrow keys."

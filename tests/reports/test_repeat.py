@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasbn.cli.options import network_settings, training_settings
-from kerasbn.report.document import Command, Table
-from kerasbn.report.repeat import (
+from kerasbn.reports.document import Command, Table
+from kerasbn.reports.repeat import (
     compare_line,
     repeat_of,
     settings_of,
     settings_of_pairs,
     train_line,
 )
-from kerasbn.report.sources import Data, Pairs, Trained, read_subject
+from kerasbn.reports.sources import Data, Pairs, Trained, read_subject
 from kerasbn.training.settings import (
     ACTIVATIONS,
     OPTIMIZERS,

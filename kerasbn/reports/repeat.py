@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from kerasbn.probes.readings import has_probes
-from kerasbn.report.document import NOTHING, Block, Cell, Command, Section, Table, Words
-from kerasbn.report.sources import Data, Pairs, Trained
+from kerasbn.reports.document import NOTHING, Block, Cell, Command, Section, Table, Words
+from kerasbn.reports.sources import Data, Pairs, Trained
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 MOST_COLUMNS = 4  # of a table that is to be read without scrolling sideways

@@ -3,8 +3,8 @@
 import pytest
 from matplotlib.figure import Figure
 
-from kerasbn.report.document import Charts
-from kerasbn.report.pictured import pictured
+from kerasbn.reports.document import Charts
+from kerasbn.reports.pictured import pictured
 
 RATES = ["0.0001", "0.0003", "0.001", "0.003", "0.01", "0.03", "0.1", "0.3", "1", "3"]
 
