@@ -7,11 +7,10 @@ import click
 
 from .options import (
     dataset_options,
-    digits_to_train_on,
-    network_options,
-    network_settings,
+    load_training_data,
+    model_settings,
     run_options,
-    training_options,
+    settings_options,
     training_settings,
 )
 
@@ -23,8 +22,7 @@ from .options import (
     metavar="N",
     help="Train N pairs, with the seeds from --seed on, and give means and an interval.",
 )
-@network_options
-@training_options
+@settings_options
 @dataset_options
 @run_options
 @click.pass_obj
@@ -59,16 +57,16 @@ def command(
       kerasbn compare --lr 0.1 --activation sigmoid --hidden 64,64,64
     """
     from kerasbn.runs import check_name, check_pair_names
-    from kerasbn.training.settings import check_seeds
+    from kerasbn.training.settings import seed_settings
 
-    network, training = network_settings(settings), training_settings(settings)
+    network, training = model_settings(settings), training_settings(settings)
     if seeds is None:
         check_pair_names(run, force=force)
     else:
-        check_seeds(seeds, training)
+        seed_settings(training, seeds)
         if run is not None:
             check_name(run, force=force)
-    digits = digits_to_train_on(
+    digits = load_training_data(
         dataset, data_dir, [network], training, quiet=quiet, verbose=verbose
     )
     from kerasbn.experiments import compare as pair

@@ -102,7 +102,7 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
     except click.ClickException as error:
         fail(f"kerasbn: {error.format_message()}", 2)
     except KerasbnError as error:
-        fail(f"kerasbn: {error}", error.exit_code)
+        fail(f"kerasbn: {error.for_command_line()}", error.exit_code)
     except OSError as error:
         if error.errno not in (ENOSPC, EDQUOT):
             raise

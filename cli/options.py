@@ -1,18 +1,17 @@
-"""Options that several commands share, each written once."""
+"""Options that several commands share; those of the settings are generated from their fields."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields as dataclass_fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kerasbn.training.settings import (
-    ACTIVATIONS,
-    OPTIMIZERS,
-    POSITIONS,
+    MODEL_SETTINGS,
+    TRAINING_SETTINGS,
     ModelSettings,
+    Setting,
     TrainingSettings,
-    parse_hidden,
+    option_text,
 )
 
 if TYPE_CHECKING:
@@ -20,181 +19,130 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 
+DEVICE_HELP = "Device to train on: auto, cpu, gpu, gpu:N, or all (data-parallel)."
+
 
 def dataset_options(function: Function) -> Function:
-    """Add `--dataset` and `--data-dir`: which digits, and where they are."""
-    function = click.option(
-        "--data-dir",
-        metavar="FOLDER",
-        help="The folder with MNIST's four files; then no other place is looked in.",
-    )(function)
-    return click.option(
-        "--dataset",
-        type=click.Choice(["auto", "mnist", "mnist-sample"]),
-        default="auto",
-        show_default=True,
-        help="The full MNIST, the 5,000 digits of the extra 'digits', or whichever can be had.",
-    )(function)
-
-
-def network_options(function: Function) -> Function:
-    """Add what the networks of the experiment can be: the fields of `ModelSettings` but `bn`."""
+    """Add `--dataset` and `--data-dir`."""
     return _add(
         function,
         click.option(
-            "--hidden",
-            default="32,32",
-            show_default=True,
-            metavar="SIZES",
-            help="Units of each hidden layer, separated by commas.",
-        ),
-        click.option(
-            "--activation",
-            type=click.Choice(ACTIVATIONS),
-            default="relu",
-            show_default=True,
-            help="Activation of the hidden layers.",
-        ),
-        click.option(
-            "--bn-position",
-            type=click.Choice(POSITIONS),
-            default="before",
-            show_default=True,
-            help="Normalize before or after the activation.",
-        ),
-        click.option(
-            "--bn-momentum",
-            type=float,
-            default=0.9,
-            show_default=True,
-            help="Weight of the old moving statistics at each step. PyTorch's 0.1 is Keras's 0.9.",
-        ),
-        click.option(
-            "--bn-epsilon",
-            type=float,
-            default=1e-5,
-            show_default=True,
-            help="Added to the variance.",
-        ),
-        click.option(
-            "--init",
-            default="glorot_uniform",
-            show_default=True,
-            metavar="NAME",
-            help="Initial kernels: glorot_uniform, he_normal, torch (uniform, +-1/sqrt(fan_in), "
-            "biases too) or normal:STD.",
-        ),
-        click.option(
-            "--bias-before-bn",
-            is_flag=True,
-            help="Keep the bias of a Dense whose output is normalized, though beta does its work.",
-        ),
-    )
-
-
-def training_options(function: Function) -> Function:
-    """Add how networks are trained: the fields of `TrainingSettings`, and the device."""
-    return _add(
-        function,
-        click.option(
-            "--epochs",
-            type=int,
-            default=10,
-            show_default=True,
-            help="Passes over the training set.",
-        ),
-        click.option("--steps", type=int, help="Batches in all; overrides --epochs."),
-        click.option(
-            "--batch-size", type=int, default=32, show_default=True, help="Dataset in a batch."
-        ),
-        click.option(
-            "--optimizer",
-            type=click.Choice(OPTIMIZERS),
-            default="adam",
-            show_default=True,
-            help="How the weights follow the gradient.",
-        ),
-        click.option("--lr", type=float, default=0.01, show_default=True, help="Learning rate."),
-        click.option(
-            "--seed",
-            type=int,
-            default=0,
-            show_default=True,
-            help="What the initial kernels and the order of the batches depend on.",
-        ),
-        click.option(
-            "--device",
+            "--dataset",
+            type=click.Choice(["auto", "mnist", "mnist-sample"]),
             default="auto",
             show_default=True,
-            metavar="DEVICE",
-            help="auto (a GPU where there is one), cpu, gpu, gpu:N, or all: they share each batch.",
+            help="mnist: the full MNIST; mnist-sample: 5,000 of its images, from the extra "
+            "'digits'; auto: the first of the two that is available.",
+        ),
+        click.option(
+            "--data-dir",
+            metavar="FOLDER",
+            help="Folder with the four MNIST files; no other place is searched.",
         ),
     )
 
 
-def digits_to_train_on(
-    dataset: str,
-    data_dir: str | None,
-    networks: Sequence[ModelSettings],
-    training: TrainingSettings,
-    *,
-    quiet: bool,
-    verbose: bool,
-) -> "Dataset":
-    """The digits, once it is known that these networks can be trained on them; then TensorFlow.
-
-    What can be refused is refused before TensorFlow takes its seconds to load.
-
-    Raises:
-        InputError: if there are no such digits, or the settings do not suit them.
-    """
-    from kerasbn.data.datasets import load_dataset
-    from kerasbn.keras_internals import quiet_tensorflow
-
-    digits = load_dataset(dataset, data_dir, quiet=quiet)
-    training.check(networks, len(digits.train))
-    if digits.note:
-        click.echo(digits.note, err=True)
-    quiet_tensorflow(verbose)
-    return digits
+def bn_options(function: Function) -> Function:
+    """Add `--bn` and `--no-bn`, which exclude each other."""
+    return _add(
+        function,
+        click.option("--bn", "with_bn", is_flag=True, help="Train with BN (the default)."),
+        click.option("--no-bn", "without_bn", is_flag=True, help="Train without BN."),
+    )
 
 
-def network_settings(values: Mapping[str, Any]) -> ModelSettings:
-    """The settings that `network_options`, and `--bn` where there is one, were given."""
-    fields = {each.name for each in dataclass_fields(ModelSettings)} & values.keys()
-    given = {name: values[name] for name in fields}
-    return ModelSettings(**(given | {"hidden": parse_hidden(values["hidden"])}))
+def settings_options(function: Function) -> Function:
+    """Add an option for each setting of models and training, except `bn`."""
+    settings = [*MODEL_SETTINGS.values(), *TRAINING_SETTINGS.values()]
+    return _add(
+        function,
+        *(setting_option(setting) for setting in settings if setting.name != "bn"),
+        device_option(DEVICE_HELP),
+    )
 
 
-def training_settings(values: Mapping[str, Any]) -> TrainingSettings:
-    """The settings that `training_options` were given."""
-    return TrainingSettings(
-        **{each.name: values[each.name] for each in dataclass_fields(TrainingSettings)}
+def setting_option(setting: Setting, *, default: bool = True) -> Callable[[Function], Function]:
+    """Return the option of a setting, without its default where the command has its own."""
+    if setting.kind is bool:
+        return click.option(setting.option, is_flag=True, help=setting.help)
+    value = setting.default if default else None
+    kind: Any = click.Choice(setting.choices) if setting.choices else setting.kind
+    return click.option(
+        setting.option,
+        type=str if setting.kind is tuple else kind,
+        default=option_text(value) if isinstance(value, tuple) else value,
+        show_default=value is not None,
+        metavar=setting.metavar or None,
+        help=setting.help,
+    )
+
+
+def device_option(help_text: str) -> Callable[[Function], Function]:
+    """Return `--device`."""
+    return click.option(
+        "--device", default="auto", show_default=True, metavar="DEVICE", help=help_text
     )
 
 
 def run_options(function: Function) -> Function:
-    """Add what is kept of a training, and what is shown of it."""
+    """Add what is kept of a training, and what is shown."""
     return _add(
         function,
-        click.option("--run", metavar="NAME", help="Name of the folder in saved_models."),
-        click.option("--force", is_flag=True, help="Replace what has the name given by --run."),
-        click.option(
-            "--tensorboard", is_flag=True, help="Also log into the run for TensorBoard to read."
-        ),
+        click.option("--run", metavar="NAME", help="Name of the run, a folder in saved_models."),
+        click.option("--force", is_flag=True, help="Replace an existing run of that name."),
+        click.option("--tensorboard", is_flag=True, help="Also write TensorBoard logs."),
         click.option(
             "--probe",
             is_flag=True,
-            help="Record and draw what happens inside: gradients, activations, statistics, the "
-            "loss around.",
+            help="Record and plot gradients, activations, BN statistics and the loss landscape.",
         ),
         click.option("--quiet", is_flag=True, help="Show no progress."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     )
 
 
+def model_settings(values: Mapping[str, Any]) -> ModelSettings:
+    """Return the settings that `settings_options`, and perhaps `bn_options`, were given."""
+    if values.get("with_bn") and values.get("without_bn"):
+        raise click.UsageError("received --bn and --no-bn, expected one of the two")
+    given = {name: values[name] for name in MODEL_SETTINGS if name in values}
+    return ModelSettings(**{**given, "bn": not values.get("without_bn")})
+
+
+def training_settings(values: Mapping[str, Any]) -> TrainingSettings:
+    """Return the settings that `settings_options` were given."""
+    return TrainingSettings(**{name: values[name] for name in TRAINING_SETTINGS})
+
+
+def load_training_data(
+    dataset: str,
+    data_dir: str | None,
+    models: Sequence[ModelSettings],
+    training: TrainingSettings,
+    *,
+    quiet: bool,
+    verbose: bool,
+) -> "Dataset":
+    """Load the dataset, check the settings against it, and only then load TensorFlow.
+
+    Whatever can be refused is refused before TensorFlow takes its seconds to load.
+
+    Raises:
+        InputError: If there is no such dataset, or the settings do not suit it.
+    """
+    from kerasbn.data.datasets import load_dataset
+    from kerasbn.keras_internals import quiet_tensorflow
+
+    data = load_dataset(dataset, data_dir, quiet=quiet)
+    training.check(models, len(data.train))
+    if data.note:
+        click.echo(data.note, err=True)
+    quiet_tensorflow(verbose)
+    return data
+
+
 def _add(function: Function, *options: Callable[[Function], Function]) -> Function:
-    """Apply the options so that help lists them in this order."""
+    """Apply options so that help lists them in this order."""
     for option in reversed(options):
         function = option(function)
     return function

@@ -6,20 +6,19 @@ from typing import Any
 import click
 
 from .options import (
+    bn_options,
     dataset_options,
-    digits_to_train_on,
-    network_options,
-    network_settings,
+    load_training_data,
+    model_settings,
     run_options,
-    training_options,
+    settings_options,
     training_settings,
 )
 
 
 @click.command()
-@click.option("--bn/--no-bn", default=True, show_default=True, help="Normalize every hidden layer.")
-@network_options
-@training_options
+@bn_options
+@settings_options
 @dataset_options
 @run_options
 @click.pass_obj
@@ -50,10 +49,10 @@ def command(
     """
     from kerasbn.runs import check_name
 
-    network, training = network_settings(settings), training_settings(settings)
+    network, training = model_settings(settings), training_settings(settings)
     if run is not None:
         check_name(run, force=force)
-    digits = digits_to_train_on(
+    digits = load_training_data(
         dataset, data_dir, [network], training, quiet=quiet, verbose=verbose
     )
     from kerasbn.experiments.curves import check_ending, summary

@@ -1,52 +1,102 @@
-"""Every error a user can cause, as one line: what was received, what was expected, what to do.
+"""Every error a user can cause, in one line: what was received, what was expected, what to do.
 
-The command line prints the line and leaves with the error's ``exit_code``; in Python they are
+The command line prints the line and exits with the error's ``exit_code``. In Python they are
 ordinary exceptions.
 """
 
+import difflib
 import re
+from collections.abc import Iterable
 
 
 class KerasbnError(Exception):
-    """Base of all errors kerasbn raises on purpose."""
+    """Base class of all errors that kerasbn raises on purpose."""
 
     exit_code = 1
 
+    def for_command_line(self) -> str:
+        """Return the line as the command line prints it."""
+        return str(self)
+
 
 class InputError(KerasbnError):
-    """Something given cannot be used: an option, a file, a model, a folder (exit code 2)."""
+    """An option, a file, a model or a folder cannot be used (exit code 2)."""
 
     exit_code = 2
 
 
+class ArgumentError(InputError):
+    """The value of an argument cannot be used.
+
+    From Python the line names the argument, ``batch_size=0: received ...``; on the command line it
+    names the option, ``--batch-size 0: received ...``.
+
+    Attributes:
+        name: The name of the argument, which is also that of the option.
+        value: Its value.
+
+    Args:
+        name: The name of the argument.
+        value: Its value.
+        expected: What would have been right.
+        advice: What to do about it, as a clause without a full stop.
+        received: What was found, where that is not the value itself.
+    """
+
+    def __init__(
+        self, name: str, value: object, expected: str, advice: str = "", received: str = ""
+    ) -> None:
+        self.name, self.value = name, value
+        self._received, self._expected, self._advice = received, expected, advice
+        found = received or repr(value)
+        super().__init__(f"{name}={value!r}: {_problem(found, expected, advice)}")
+
+    def for_command_line(self) -> str:
+        """Return the line with the option in place of the argument."""
+        value = self.value
+        text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+        problem = _problem(self._received or f"'{text}'", self._expected, self._advice)
+        return f"--{self.name.replace('_', '-')} {text}: {problem}"
+
+
 class CheckFailedError(KerasbnError):
-    """The input was fine, the answer is no: a check failed, a training diverged (exit code 1)."""
+    """The input is fine, but a check failed or a training diverged (exit code 1)."""
 
 
 class StoppedError(KerasbnError):
-    """Ctrl-C ended it early, and what there was until then is kept (exit code 130)."""
+    """Ctrl-C ended the command early; what was finished by then is kept (exit code 130)."""
 
     exit_code = 130
 
 
-def quoted(error: BaseException, longest: int | None = 200) -> str:
-    """What another library says, in one line without the colours that it gives a terminal.
+def expected(subject: object, received: object, expected: str, advice: str = "") -> InputError:
+    """Return the `InputError` ``subject: received X, expected Y; advice``.
 
     Args:
-        error: what it raised.
-        longest: how many characters of it; None for all.
+        subject: What the line is about, such as the path of a file.
+        received: What was found, in the user's terms.
+        expected: What would have been right.
+        advice: What to do about it, as a clause without a full stop.
+    """
+    return InputError(f"{subject}: {_problem(received, expected, advice)}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the advice ``did you mean 'x'?`` for the known name closest to `name`, or ""."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean '{near[0]}'?" if near else ""
+
+
+def quoted(error: BaseException, longest: int | None = 200) -> str:
+    """Return what another library says in one line, without terminal colors.
+
+    Args:
+        error: The exception it raised.
+        longest: The number of characters to keep; None for all.
     """
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:longest]
 
 
-def expected(subject: object, received: object, expected: str, advice: str = "") -> InputError:
-    """The `InputError` ``subject: received X, expected Y; advice``.
-
-    Args:
-        subject: what the line is about, such as an option with its value or a file's path.
-        received: what was found, said as the user would know it.
-        expected: what would have been right.
-        advice: what to do about it, as a clause without a full stop.
-    """
-    line = f"{subject}: received {received}, expected {expected}"
-    return InputError(f"{line}; {advice}" if advice else line)
+def _problem(received: object, expected: str, advice: str) -> str:
+    line = f"received {received}, expected {expected}"
+    return f"{line}; {advice}" if advice else line

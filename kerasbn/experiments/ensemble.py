@@ -21,7 +21,7 @@ from kerasbn.files import new_folder
 from kerasbn.plotting import draw_curves, save_figure
 from kerasbn.probes.charts import save_pictures
 from kerasbn.probes.findings import findings_of
-from kerasbn.training.settings import ModelSettings, TrainingSettings, check_seeds
+from kerasbn.training.settings import ModelSettings, TrainingSettings, seed_settings
 
 TABLE = "compare.csv"
 GROUP = 8  # pairs trained together at most: more give the processor no more to do at once
@@ -125,7 +125,7 @@ def compare_seeds(
     Raises:
         InputError: if something given cannot be used, before anything is trained.
     """
-    every = check_seeds(seeds, training)
+    every = seed_settings(training, seeds)
     if name is not None:
         runs.check_name(name, force=force, root=root)
     settings = {"bn": replace(network, bn=True), "plain": replace(network, bn=False)}

@@ -29,10 +29,10 @@ from typing import Any, get_type_hints
 
 from kerasbn.errors import expected
 from kerasbn.training.settings import (
-    MOST_SEEDS,
+    MAX_SEEDS,
+    SETTINGS,
     ModelSettings,
     TrainingSettings,
-    parse_hidden,
 )
 
 Value = bool | int | float | str | tuple[int, ...]
@@ -205,7 +205,7 @@ def _grid(
             raise expected(f"{subject}: sample", "a sample of no axes", "[axes] to draw from")
     kinds = _kinds(subject, options.pop("bn", None), axes.pop("bn", None))
     seeds = numbers.get("seeds", 1)
-    _check_count(f"{subject}: seeds", seeds, MOST_SEEDS)
+    _check_count(f"{subject}: seeds", seeds, MAX_SEEDS)
     sample_seed = numbers.get("sample_seed", 0)
     if type(sample_seed) is not int:
         raise expected(f"{subject}: sample_seed", repr(sample_seed), "a whole number")
@@ -245,7 +245,7 @@ def value_of(subject: str, key: str, raw: object) -> Value:
         if isinstance(raw, list) and raw and all(type(size) is int for size in raw):
             return tuple(raw)
         if isinstance(raw, str):
-            return parse_hidden(raw)
+            return SETTINGS["hidden"].parse(raw)  # type: ignore[return-value]
     words = {bool: "true or false", str: "text in quotation marks", float: "a number"}
     sizes = 'sizes of layers, such as "32,32"' if kind == tuple[int, ...] else "a whole number"
     raise expected(f"{subject}: {key}", repr(raw), words.get(kind, sizes))

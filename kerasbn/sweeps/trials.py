@@ -11,7 +11,7 @@ from typing import Any
 
 from kerasbn.errors import InputError
 from kerasbn.sweeps.grid import KINDS, NETWORK, TRAINING, Grid, Range, Value
-from kerasbn.training.settings import ModelSettings, TrainingSettings, check_seeds
+from kerasbn.training.settings import ModelSettings, TrainingSettings, seed_settings
 
 GROUP = 8  # pairs trained together at most, as in `kerasbn compare --seeds`
 LONGEST = 90  # characters of a run's name
@@ -104,7 +104,7 @@ def configurations(grid: Grid) -> list[Configuration]:
         options = {**grid.options, **point}
         network = {key: value for key, value in options.items() if key in NETWORK}
         training: dict[str, Any] = {key: options[key] for key in TRAINING if key in options}
-        for own in check_seeds(grid.seeds, TrainingSettings(**training)):
+        for own in seed_settings(TrainingSettings(**training), grid.seeds):
             for bn in grid.kinds:
                 name = _name(point, bn, own.seed)
                 if name in taken:  # a sample may draw a combination twice

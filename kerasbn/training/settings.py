@@ -1,180 +1,365 @@
-"""What a user can choose about a training, checked before anything heavy is loaded.
+"""Hyper-parameters: each is one field here, and everything else is generated from it.
 
-The fields are the options of the command line, by name, with the same defaults.
+A field's metadata, a `Setting`, holds its help, label, choices and range. The options of the
+command line, the tables of the README, the axes of sweeps, the keywords of the Python functions,
+the labels of charts and the commands that reproduce a run all come from `SETTINGS`. To add a
+hyper-parameter, add a field and use it where models are built or trained.
+
+Nothing heavy is loaded here, so a bad value is refused at once.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
+from typing import Any, get_type_hints
 
-from kerasbn.errors import InputError, expected
+from kerasbn.errors import ArgumentError, InputError, did_you_mean
+
+Value = bool | int | float | str | tuple[int, ...] | None
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "elu", "gelu", "silu", "leaky_relu", "linear")
-POSITIONS = ("before", "after")
-OPTIMIZERS = ("adam", "sgd")
-MOST_SEEDS = 1000  # of one comparison
-MOST_UNITS = 1_000_000  # of one layer
-INITS = ("glorot_uniform", "he_normal", "torch", "normal")
+MAX_SEEDS = 1000  # of one comparison
+MAX_UNITS = 1_000_000  # of one layer
 
 
 @dataclass(frozen=True)
-class ModelSettings:
-    """What distinguishes one network from another.
+class Setting:
+    """What is known about one hyper-parameter besides its value.
 
     Attributes:
-        bn: whether every hidden layer is normalized.
-        hidden: units of each hidden layer.
-        activation: one of `ACTIVATIONS`.
-        bn_position: whether the normalization comes ``before`` or ``after`` the activation.
-        bn_momentum: weight of the old value when a moving statistic is updated.
-        bn_epsilon: what is added to the variance.
-        init: ``glorot_uniform``, ``he_normal``, ``torch`` or ``normal:STD``.
-        bias_before_bn: whether a Dense whose output is normalized keeps a bias of its own.
-
-    Raises:
-        InputError: if a value is out of its range.
+        name: The name of the field.
+        kind: The type of its values: bool, int, float, str or tuple (of ints).
+        default: Its default.
+        help: The help of its option, a sentence.
+        label: What charts and tables call it.
+        choices: The values it can have, if they can be listed.
+        expects: What a valid value is, in words.
+        is_valid: Whether a value of the right type is valid.
+        metavar: What help shows in place of a value; generated if empty.
     """
 
-    bn: bool = True
-    hidden: tuple[int, ...] = (32, 32)
-    activation: str = "relu"
-    bn_position: str = "before"
-    bn_momentum: float = 0.9
-    bn_epsilon: float = 1e-5
-    init: str = "glorot_uniform"
-    bias_before_bn: bool = False
+    name: str
+    kind: type
+    default: Value
+    help: str
+    label: str
+    choices: tuple[str, ...]
+    expects: str
+    is_valid: Callable[[Any], bool]
+    metavar: str
 
-    def __post_init__(self) -> None:
-        for size in self.hidden:
-            if not 1 <= size <= MOST_UNITS:
-                raise _layer_size(",".join(map(str, self.hidden)), str(size))
-        _check_choice("--activation", self.activation, ACTIVATIONS)
-        _check_choice("--bn-position", self.bn_position, POSITIONS)
-        if not 0 <= self.bn_momentum < 1:
-            raise expected(
-                f"--bn-momentum {self.bn_momentum}",
-                f"{self.bn_momentum} as the weight of the old statistics",
-                "a number from 0 up to, but not, 1",
-                "PyTorch's momentum 0.1 is Keras's 0.9",
-            )
-        if not 0 < self.bn_epsilon < math.inf:
-            raise expected(
-                f"--bn-epsilon {self.bn_epsilon}",
-                f"{self.bn_epsilon} to add to the variance",
-                "a finite number above 0",
-            )
-        parse_init(self.init)
+    @property
+    def option(self) -> str:
+        """The option of the command line, such as ``--batch-size``."""
+        return f"--{self.name.replace('_', '-')}"
 
+    @property
+    def is_number(self) -> bool:
+        """Whether the values are numbers, so that an axis can be a range."""
+        return self.kind in (int, float)
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How networks are trained.
+    def check(self, value: object) -> Value:
+        """Return `value` as the type of the setting.
 
-    Attributes:
-        optimizer: ``adam`` or ``sgd``.
-        lr: learning rate.
-        batch_size: digits per step; an incomplete last batch of an epoch is dropped.
-        epochs: passes over the training set.
-        steps: batches in all, which overrides `epochs`; None to go by epochs.
-        seed: what the initial kernels and the order of the batches depend on.
+        Raises:
+            ArgumentError: If it has another type or is out of range.
+        """
+        converted = _convert(self.kind, value)
+        if value is None and self.default is None:
+            return None
+        if converted is None or not self.is_valid(converted):
+            raise ArgumentError(self.name, value, self.expects)
+        checked: Value = converted
+        return checked
 
-    Raises:
-        InputError: if a value is out of its range.
-    """
+    def parse(self, text: str) -> Value:
+        """Return the value that `text` stands for on the command line.
 
-    optimizer: str = "adam"
-    lr: float = 0.01
-    batch_size: int = 32
-    epochs: int = 10
-    steps: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_choice("--optimizer", self.optimizer, OPTIMIZERS)
-        if not 0 < self.lr < math.inf:
-            raise expected(
-                f"--lr {self.lr}", f"{self.lr} as the learning rate", "a finite number above 0"
-            )
-        counts = {"--batch-size": self.batch_size, "--epochs": self.epochs, "--steps": self.steps}
-        for option, value in counts.items():
-            if value is not None and not 1 <= value < 2**31:
-                wanted = "a whole number above 0" if value < 1 else "a number below 2^31"
-                raise expected(f"{option} {value}", str(value), wanted)
-        if not 0 <= self.seed < 2**31:
-            raise expected(f"--seed {self.seed}", str(self.seed), "a whole number from 0 to 2^31-1")
-
-    def check(self, networks: Iterable[ModelSettings], size: int) -> None:
-        """Raise `InputError` if these networks cannot be trained so on `size` digits."""
-        if self.batch_size > size:
-            raise expected(
-                f"--batch-size {self.batch_size}",
-                f"a batch of {self.batch_size:,}",
-                f"at most the {size:,} digits of the training set",
-            )
-        if self.batch_size == 1 and any(network.bn for network in networks):
-            raise InputError(
-                "--batch-size 1: received one digit per batch for a network with batch "
-                "normalization, expected at least 2 (the variance of one digit is 0, and every "
-                "normalized value with it); use a larger batch or train --no-bn"
-            )
+        Raises:
+            ArgumentError: If it stands for no valid value.
+        """
+        parsers: dict[type, Callable[[str], object]] = {
+            bool: lambda text: {"true": True, "false": False}[text.lower()],
+            int: int,
+            float: float,
+        }
+        try:
+            value = parsers.get(self.kind, str)(text.strip())
+        except (ValueError, KeyError):
+            raise ArgumentError(self.name, text, self.expects) from None
+        return self.check(value)
 
 
-def check_seeds(count: int, training: TrainingSettings) -> list[TrainingSettings]:
-    """The settings for each of `count` seeds, from that of `training` on.
-
-    Raises:
-        InputError: if there are too few or too many, or a seed is out of range.
-    """
-    if not 1 <= count <= MOST_SEEDS:
-        raise expected(f"--seeds {count}", str(count), f"a whole number from 1 to {MOST_SEEDS:,}")
-    return [replace(training, seed=training.seed + i) for i in range(count)]
-
-
-def parse_hidden(text: str) -> tuple[int, ...]:
-    """The sizes of the hidden layers from ``32,32``.
-
-    Raises:
-        InputError: if a part is not a whole number from 1 to `MOST_UNITS`.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    # Of several bad parts the most telling one is named: one that says something, not an empty one.
-    for part in sorted(parts, key=lambda part: not part):
-        is_number = part.isascii() and part.isdecimal() and len(part) < 10
-        if not is_number or not 1 <= int(part) <= MOST_UNITS:
-            raise _layer_size(text, part)
-    return tuple(int(part) for part in parts)
+def _setting(
+    default: Any,  # noqa: ANN401 - a value of the field's type
+    help: str,  # noqa: A002 - as click has it
+    *,
+    label: str,
+    choices: tuple[str, ...] = (),
+    expects: str = "",
+    is_valid: Callable[[Any], bool] = lambda _: True,
+    metavar: str = "",
+) -> Any:  # noqa: ANN401 - a field of any type
+    if choices:
+        expects, is_valid = f"one of {', '.join(choices)}", choices.__contains__
+    about = {
+        "help": help, "label": label, "choices": choices, "expects": expects,
+        "is_valid": is_valid, "metavar": metavar,
+    }  # fmt: skip
+    return field(default=default, metadata=about)
 
 
-def parse_init(text: str) -> tuple[str, float]:
-    """The initializer's name and, for ``normal:STD``, its standard deviation (otherwise 0).
-
-    Raises:
-        InputError: if it is none of `INITS`, or the standard deviation no finite number above 0.
-    """
-    name, _, number = text.partition(":")
-    if text in INITS and text != "normal":
-        return text, 0.0
-    try:
-        std = float(number)
-    except ValueError:
-        std = math.nan
-    if name != "normal" or not 0 < std < math.inf:
-        raise expected(
-            f"--init {text}",
-            f"'{text}'",
-            "glorot_uniform, he_normal, torch or normal:STD, such as --init normal:0.05",
-        )
-    return name, std
-
-
-def _layer_size(text: str, part: str) -> InputError:
-    return expected(
-        f"--hidden {text}",
-        f"'{part}' as a layer size",
-        f"whole numbers from 1 to {MOST_UNITS:,} separated by commas, such as --hidden 32,32",
+def _count(default: int | None, help: str, *, label: str, expects: str = "") -> Any:  # noqa: A002, ANN401
+    return _setting(
+        default,
+        help,
+        label=label,
+        expects=expects or "a whole number above 0 and below 2^31",
+        is_valid=lambda count: 1 <= count < 2**31,
     )
 
 
-def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise expected(f"{option} {value}", f"'{value}'", f"one of {', '.join(choices)}")
+class _Checked:
+    """Checks every field of a settings class when an instance is made."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):  # type: ignore[arg-type] # the subclasses are dataclasses
+            value = SETTINGS[each.name].check(getattr(self, each.name))
+            object.__setattr__(self, each.name, value)
+
+
+@dataclass(frozen=True)
+class ModelSettings(_Checked):
+    """What distinguishes one model from another.
+
+    The fields are the options of ``kerasbn train``, with their help; see `SETTINGS`.
+
+    Raises:
+        ArgumentError: If a value has the wrong type or is out of range.
+    """
+
+    bn: bool = _setting(
+        True, "Add a BN layer to every hidden layer.", label="batch normalization",
+        expects="True or False",
+    )  # fmt: skip
+    hidden: tuple[int, ...] = _setting(
+        (32, 32), "Units of each hidden layer, separated by commas.", label="hidden layers",
+        expects=f"layer sizes from 1 to {MAX_UNITS:,}, separated by commas, such as 32,32",
+        is_valid=lambda sizes: bool(sizes) and all(1 <= size <= MAX_UNITS for size in sizes),
+        metavar="SIZES",
+    )  # fmt: skip
+    activation: str = _setting(
+        "relu", "Activation of the hidden layers.", label="activation", choices=ACTIVATIONS
+    )
+    bn_position: str = _setting(
+        "before", "BN before or after the activation.", label="BN position",
+        choices=("before", "after"),
+    )  # fmt: skip
+    bn_momentum: float = _setting(
+        0.9, "Momentum of the moving statistics (PyTorch's 0.1 is 0.9 here).", label="BN momentum",
+        expects="a number from 0 up to, but not including, 1",
+        is_valid=lambda momentum: 0 <= momentum < 1,
+    )  # fmt: skip
+    bn_epsilon: float = _setting(
+        1e-5, "Added to the variance before the square root.", label="BN epsilon",
+        expects="a finite number above 0", is_valid=lambda epsilon: 0 < epsilon < math.inf,
+    )  # fmt: skip
+    init: str = _setting(
+        "glorot_uniform",
+        "Kernel initializer: glorot_uniform, he_normal, torch (PyTorch's default for Linear), or "
+        "normal:STD.",
+        label="initializer",
+        expects="glorot_uniform, he_normal, torch or normal:STD, such as normal:0.05",
+        is_valid=lambda text: _initializer(text) is not None,
+        metavar="NAME",
+    )
+    bias_before_bn: bool = _setting(
+        False, "Keep the bias of layers followed by BN (redundant with beta).",
+        label="bias before BN", expects="True or False",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainingSettings(_Checked):
+    """How models are trained.
+
+    The fields are the options of ``kerasbn train``, with their help; see `SETTINGS`. An incomplete
+    last batch of an epoch is dropped.
+
+    Raises:
+        ArgumentError: If a value has the wrong type or is out of range.
+    """
+
+    epochs: int = _count(10, "Number of epochs.", label="epochs")
+    steps: int | None = _count(
+        None, "Total number of training steps; overrides --epochs.", label="steps"
+    )
+    batch_size: int = _count(32, "Batch size.", label="batch size")
+    optimizer: str = _setting("adam", "Optimizer.", label="optimizer", choices=("adam", "sgd"))
+    lr: float = _setting(
+        0.01, "Learning rate.", label="learning rate", expects="a finite number above 0",
+        is_valid=lambda lr: 0 < lr < math.inf,
+    )  # fmt: skip
+    seed: int = _setting(
+        0, "Random seed for initialization and batch order.", label="seed",
+        expects="a whole number from 0 to 2^31-1", is_valid=lambda seed: 0 <= seed < 2**31,
+    )  # fmt: skip
+
+    def check(self, models: Iterable[ModelSettings], examples: int) -> None:
+        """Raise `ArgumentError` if these models cannot be trained so on so many examples."""
+        if self.batch_size > examples:
+            raise ArgumentError(
+                "batch_size", self.batch_size, f"at most the {examples:,} training examples"
+            )
+        if self.batch_size == 1 and any(model.bn for model in models):
+            raise ArgumentError(
+                "batch_size", 1, "at least 2 for a model with BN (one example has no variance)",
+                "use a larger batch or a model without BN",
+            )  # fmt: skip
+
+
+def _settings_of(cls: type) -> dict[str, Setting]:
+    kinds = {bool: bool, int: int, int | None: int, float: float, str: str}
+    hints = get_type_hints(cls)
+    return {
+        each.name: Setting(
+            name=each.name,
+            kind=kinds.get(hints[each.name], tuple),
+            default=each.default,  # type: ignore[arg-type] # every field has one
+            **each.metadata,
+        )
+        for each in fields(cls)
+    }
+
+
+MODEL_SETTINGS = _settings_of(ModelSettings)
+TRAINING_SETTINGS = _settings_of(TrainingSettings)
+SETTINGS = MODEL_SETTINGS | TRAINING_SETTINGS
+
+
+def find_setting(name: str) -> Setting:
+    """Return the setting called `name`, also written as its option, such as ``--batch-size``.
+
+    Raises:
+        InputError: If there is none; the message suggests the closest name or label.
+    """
+    key = name.removeprefix("--").replace("-", "_")
+    if key in SETTINGS:
+        return SETTINGS[key]
+    by_label = {each.label.lower().replace(" ", "_"): each.name for each in SETTINGS.values()}
+    near = by_label.get(key)
+    hint = f"did you mean '{near}'?" if near else did_you_mean(key, SETTINGS)
+    line = f"received '{name}' as a setting, expected one of {', '.join(SETTINGS)}"
+    raise InputError(f"{line}; {hint}" if hint else line)
+
+
+def settings_from(keywords: Mapping[str, Any]) -> tuple[ModelSettings, TrainingSettings]:
+    """Return the settings of a model and its training from keyword arguments.
+
+    Raises:
+        InputError: If a keyword is no setting, or its value cannot be used.
+    """
+    values = {find_setting(name).name: value for name, value in keywords.items()}
+    return (
+        ModelSettings(**{name: values[name] for name in MODEL_SETTINGS if name in values}),
+        TrainingSettings(**{name: values[name] for name in TRAINING_SETTINGS if name in values}),
+    )
+
+
+def seed_settings(training: TrainingSettings, seeds: int) -> list[TrainingSettings]:
+    """Return the settings for each of `seeds` seeds, starting from that of `training`.
+
+    Raises:
+        ArgumentError: If there are too few or too many, or a seed is out of range.
+    """
+    if _convert(int, seeds) is None or not 1 <= seeds <= MAX_SEEDS:
+        raise ArgumentError("seeds", seeds, f"a whole number from 1 to {MAX_SEEDS:,}")
+    return [replace(training, seed=training.seed + i) for i in range(seeds)]
+
+
+def parse_init(text: str) -> tuple[str, float]:
+    """Return the name of an initializer and, for ``normal:STD``, its standard deviation (else 0).
+
+    Raises:
+        ArgumentError: If there is no such initializer.
+    """
+    SETTINGS["init"].check(text)
+    initializer = _initializer(text)
+    assert initializer is not None
+    return initializer
+
+
+def command_options(*settings: ModelSettings | TrainingSettings) -> list[str]:
+    """Return the options of ``kerasbn train`` that differ from their defaults, as arguments."""
+    arguments = []
+    for each in settings:
+        for about in fields(each):
+            setting, value = SETTINGS[about.name], getattr(each, about.name)
+            if value == setting.default or (about.name == "epochs" and _has_steps(each)):
+                continue
+            if setting.kind is bool:
+                arguments.append(setting.option if value else f"--no-{setting.option[2:]}")
+            else:
+                arguments += [setting.option, option_text(value)]
+    return arguments
+
+
+def option_text(value: Value) -> str:
+    """Return a value exactly as the command line takes it: ``0.01``, ``32,32``, ``true``."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)
+
+
+def short_text(value: Value) -> str:
+    """Return a value as charts and sentences have it: ``8x32`` for eight layers of 32 units."""
+    if isinstance(value, tuple) and len(set(value)) == 1 and len(value) > 1:
+        return f"{len(value)}x{value[0]}"
+    return option_text(value)
+
+
+def _has_steps(settings: ModelSettings | TrainingSettings) -> bool:
+    return isinstance(settings, TrainingSettings) and settings.steps is not None
+
+
+def _convert(kind: type, value: object) -> Any:  # noqa: ANN401 - a value of that kind
+    """Return `value` as an instance of `kind`, or None if it has another type."""
+    if kind is bool or isinstance(value, bool):
+        return value if kind is bool and isinstance(value, bool) else None
+    if kind is float:
+        return float(value) if isinstance(value, Real) else None
+    if kind is int:
+        return int(value) if isinstance(value, Integral) else None
+    if kind is tuple:
+        return _sizes(value)
+    return value if isinstance(value, str) else None
+
+
+def _sizes(value: object) -> tuple[int, ...] | None:
+    """Return layer sizes from numbers, or from text such as ``32,32``."""
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+            return None
+        return tuple(map(int, parts))
+    if not isinstance(value, list | tuple):
+        return None
+    sizes = [_convert(int, size) for size in value]
+    return None if None in sizes else tuple(sizes)
+
+
+def _initializer(text: str) -> tuple[str, float] | None:
+    """Return an initializer's name and standard deviation, or None if it does not exist."""
+    if text in ("glorot_uniform", "he_normal", "torch"):
+        return text, 0.0
+    name, _, number = text.partition(":")
+    try:
+        std = float(number)
+    except ValueError:
+        return None
+    return (name, std) if name == "normal" and 0 < std < math.inf else None

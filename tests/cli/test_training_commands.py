@@ -140,7 +140,7 @@ def test_the_sample_is_said_to_be_one(tmp_path: Path) -> None:
     [
         (["train", "--hidden", "32,,x"], "--hidden 32,,x: received 'x' as a layer size, expected"),
         (["train", "--hidden", "-1"], "--hidden -1: received '-1' as a layer size"),
-        (["train", "--lr", "nan"], "--lr nan: received nan as the learning rate"),
+        (["train", "--lr", "nan"], "--lr nan: received 'nan', expected a finite number"),
         (["train", "--lr", "fast"], "'fast' is not a valid float"),
         (["train", "--epochs", "0"], "--epochs 0: received 0, expected a whole number above 0"),
         (["train", "--batch-size", "1"], "the variance of one digit is 0"),

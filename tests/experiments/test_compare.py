@@ -117,7 +117,7 @@ def test_names_are_numbered_or_asked_for(few_digits: Dataset, tmp_path: Path) ->
 
 def test_one_network_diverges_and_the_other_goes_on(few_digits: Dataset, tmp_path: Path) -> None:
     network = ModelSettings(init="normal:1", activation="linear", hidden=(8,))
-    training = TrainingSettings("sgd", lr=3.0, epochs=3)
+    training = TrainingSettings(optimizer="sgd", lr=3.0, epochs=3)
     result = compare(network, few_digits, training, quiet=True, root=tmp_path)
     assert result.with_bn.status == "finished"
     assert result.with_bn.history["epoch"] == [1, 2, 3]

@@ -151,7 +151,7 @@ def test_an_interrupted_comparison_says_so(compared: SeedComparison) -> None:
 
 def test_members_that_really_diverge(few_digits: Dataset, tmp_path: Path) -> None:
     wild = replace(SMALL, init="normal:1", activation="linear")
-    training = TrainingSettings("sgd", lr=0.3, epochs=2)
+    training = TrainingSettings(optimizer="sgd", lr=0.3, epochs=2)
     result = compare_seeds(wild, few_digits, training, 2, quiet=True, root=tmp_path, name="wild")
     assert result.path == tmp_path / "wild"
     assert result.diverged() == {"with_bn": [], "without_bn": [0, 1]}

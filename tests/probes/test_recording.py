@@ -305,7 +305,7 @@ def test_a_network_that_diverges_is_looked_at_until_then(
     few_digits: Dataset, tmp_path: Path
 ) -> None:
     wild = replace(SMALL, bn=False, init="normal:1", activation="linear")
-    training = TrainingSettings("sgd", lr=0.3, epochs=2)
+    training = TrainingSettings(optimizer="sgd", lr=0.3, epochs=2)
     kept = train(
         [member(wild, probe=True)], few_digits, training, quiet=True, root=tmp_path
     )  # with its pictures

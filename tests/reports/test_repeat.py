@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasbn.cli.options import network_settings, training_settings
+from kerasbn.cli.options import model_settings, training_settings
 from kerasbn.reports.document import Command, Table
 from kerasbn.reports.repeat import (
     compare_line,
@@ -24,8 +24,7 @@ from kerasbn.reports.repeat import (
 from kerasbn.reports.sources import Data, Pairs, Trained, read_subject
 from kerasbn.training.settings import (
     ACTIVATIONS,
-    OPTIMIZERS,
-    POSITIONS,
+    SETTINGS,
     ModelSettings,
     TrainingSettings,
 )
@@ -37,7 +36,7 @@ networks = st.builds(
     bn=st.booleans(),
     hidden=st.lists(st.integers(1, 999), min_size=1, max_size=4).map(tuple),
     activation=st.sampled_from(ACTIVATIONS),
-    bn_position=st.sampled_from(POSITIONS),
+    bn_position=st.sampled_from(SETTINGS["bn_position"].choices),
     bn_momentum=st.floats(0, 1, exclude_max=True),
     bn_epsilon=positive,
     init=st.sampled_from(["glorot_uniform", "he_normal", "torch", "normal:0.05"]),
@@ -45,7 +44,7 @@ networks = st.builds(
 )
 trainings = st.builds(
     TrainingSettings,
-    optimizer=st.sampled_from(OPTIMIZERS),
+    optimizer=st.sampled_from(SETTINGS["optimizer"].choices),
     lr=positive,
     batch_size=st.integers(1, 9999),
     epochs=st.integers(1, 999),
@@ -90,7 +89,7 @@ def test_the_command_of_a_run_gives_its_settings(
     network: ModelSettings, training: TrainingSettings
 ) -> None:
     values = parsed(train_line(trained(network, training)))
-    assert network_settings(values) == network
+    assert model_settings(values) == network
     assert training_settings(values) == without_what_steps_override(training)
     assert values["dataset"] == "mnist-sample"
     assert values["run"] is None
@@ -104,7 +103,7 @@ def test_the_command_of_a_comparison_gives_its_settings(
 ) -> None:
     values = parsed(compare_line(pairs(network, training, count)))
 
-    assert replace(network_settings(values), bn=network.bn) == network
+    assert replace(model_settings(values), bn=network.bn) == network
     assert training_settings(values) == without_what_steps_override(training)
     assert values["seeds"] == (None if count == 1 else count)
 
@@ -141,7 +140,9 @@ def test_an_interrupted_run_is_repeated_as_far_as_it_came(steps: int | None) -> 
 
 def test_all_settings_are_shown() -> None:
     network = ModelSettings(True, (7, 9), "tanh", "after", 0.77, 0.0033, "normal:0.055", True)
-    training = TrainingSettings("sgd", 0.0123, 47, 10, 591, 83)
+    training = TrainingSettings(
+        optimizer="sgd", lr=0.0123, batch_size=47, epochs=10, steps=591, seed=83
+    )
     tables = [
         *settings_of([trained(network, training)]).blocks,
         *settings_of_pairs(pairs(network, training, 1)).blocks,

@@ -141,7 +141,7 @@ def test_what_is_no_grid_is_told_in_one_line(raw: dict[str, Any], line: str) -> 
 
 
 def test_a_value_no_training_takes_is_refused_before_anything_is_trained() -> None:
-    with pytest.raises(InputError, match=r"--lr -0\.1"):
+    with pytest.raises(InputError, match=r"lr=-0\.1"):
         configurations(grid({"axes": {"lr": [0.1, -0.1]}}))
 
 

@@ -125,7 +125,7 @@ def test_a_combination_drawn_twice_is_trained_once() -> None:
 
 
 def test_what_cannot_be_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="--lr -1"):
+    with pytest.raises(InputError, match="lr=-1"):
         configurations(grid_of("[axes]\nlr = [-1]"))
     with pytest.raises(InputError, match="--activation mish"):
         configurations(grid_of("[axes]\nactivation = ['mish']"))

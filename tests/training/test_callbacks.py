@@ -93,7 +93,7 @@ def test_steps_end_within_an_epoch_that_is_measured(few_digits: Dataset) -> None
 
 def test_a_diverged_network_has_no_figures_and_the_other_goes_on(few_digits: Dataset) -> None:
     watched = Watched("plain")
-    settings = TrainingSettings("sgd", lr=0.5, epochs=4)
+    settings = TrainingSettings(optimizer="sgd", lr=0.5, epochs=4)
     watch = trained(few_digits, settings, watched, init="normal:1", activation="linear")
     assert set(watch.diverged) == {"plain"}
     assert watch.epochs == 4

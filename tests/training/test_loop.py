@@ -52,7 +52,7 @@ def train(networks: dict[str, keras.Model], digits: Dataset, settings: TrainingS
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_it_is_plain_keras_training(few_digits: Dataset, optimizer: str) -> None:
-    settings = TrainingSettings(optimizer, lr=0.02, batch_size=48, epochs=2, seed=3)
+    settings = TrainingSettings(optimizer=optimizer, lr=0.02, batch_size=48, epochs=2, seed=3)
     ours, plain = networks(settings), networks(settings)
     train(ours, few_digits, settings)
     for network in plain.values():
@@ -110,7 +110,7 @@ def test_the_same_settings_give_the_same_bits(few_digits: Dataset) -> None:
 
 
 def test_the_step_that_diverges_is_known(few_digits: Dataset) -> None:
-    settings = TrainingSettings("sgd", lr=0.3, batch_size=32, epochs=2, seed=1)
+    settings = TrainingSettings(optimizer="sgd", lr=0.3, batch_size=32, epochs=2, seed=1)
     trained = networks(settings, init="normal:1", activation="linear")
     watch = train(trained, few_digits, settings)
     by_hand = networks(settings, init="normal:1", activation="linear")["plain"]
