@@ -78,3 +78,21 @@ def restore_layer_state(new: Any, old: Any) -> None:  # noqa: ANN401 - Keras shi
     )
     if isinstance(new, lookups):
         new.set_vocabulary(old.get_vocabulary(include_special_tokens=False))
+
+
+# Keras: layers and the graph they form.
+
+
+def all_layers(layer: Any, *, include_self: bool = True) -> list[Any]:  # noqa: ANN401 - Keras ships no types
+    """Return every layer within a layer or model, at any depth, itself first."""
+    return list(layer._flatten_layers(include_self=include_self))
+
+
+def operation_of(tensor: Any) -> Any:  # noqa: ANN401 - a KerasTensor and an Operation
+    """Return the layer or operation that a symbolic tensor of a functional model is made by."""
+    return tensor._keras_history.operation
+
+
+def takes_argument(layer: Any, name: str) -> bool:  # noqa: ANN401 - a layer
+    """Return whether Keras passes `training` or `mask` on to the `call` of a layer."""
+    return bool(getattr(layer, f"_call_has_{name}_arg"))

@@ -1,0 +1,37 @@
+"""One test for each use of something that Keras, TensorFlow or tf2onnx does not document."""
+
+from kerasbn import keras_internals
+from kerasbn.keras_internals import quiet_tensorflow
+
+quiet_tensorflow()
+
+import keras  # noqa: E402 - TensorFlow first, quietly
+
+
+def nested_model() -> keras.Model:
+    block = keras.Sequential([keras.layers.Dense(2, name="inner")], name="block")
+    x = keras.Input((3,), name="x")
+    return keras.Model(x, keras.layers.TimeDistributed(block, name="each")(x[:, None]), name="m")
+
+
+def test_all_layers_lists_layers_at_any_depth() -> None:
+    model = nested_model()
+    names = [layer.name for layer in keras_internals.all_layers(model)]
+    assert names[0] == "m"
+    assert {"x", "each", "block", "inner"} <= set(names)
+    without = keras_internals.all_layers(model, include_self=False)
+    assert [layer.name for layer in without] == names[1:]
+
+
+def test_operation_of_gives_the_layer_or_operation_of_a_tensor() -> None:
+    x = keras.Input((3,), name="x")
+    layer = keras.layers.Dense(2)
+    assert keras_internals.operation_of(layer(x)) is layer
+    assert type(keras_internals.operation_of(keras.ops.exp(x))).__name__ == "Exp"
+
+
+def test_takes_argument_reads_the_signature_of_call() -> None:
+    dropout, recurrent = keras.layers.Dropout(0.5), keras.layers.LSTM(2)
+    assert keras_internals.takes_argument(dropout, "training")
+    assert not keras_internals.takes_argument(dropout, "mask")
+    assert keras_internals.takes_argument(recurrent, "mask")
