@@ -21,7 +21,7 @@ _HOMES = {
     "export": "kerasbn.onnx_export.export",
     "find_run": "kerasbn.runs",
     "fold": "kerasbn.folding.fold",
-    "fold_plan": "kerasbn.folding.plan",
+    "fold_plan": "kerasbn.folding.fold",
     "mlp": "kerasbn.training.models",
     "recalibrate": "kerasbn.training.recalibrate",
     "train": "kerasbn.experiments.train",
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from kerasbn.experiments.compare import compare
     from kerasbn.experiments.ensemble import compare_seeds
     from kerasbn.experiments.train import train
-    from kerasbn.folding.fold import fold
-    from kerasbn.folding.plan import Fold, Kept, fold_plan
+    from kerasbn.folding.fold import fold, fold_plan
+    from kerasbn.folding.plan import Fold, Kept
     from kerasbn.inference.classifier import Classifier
     from kerasbn.inference.verify import verify
     from kerasbn.onnx_export.export import export

@@ -22,11 +22,11 @@ from kerasbn.keras_internals import quiet_tensorflow
 quiet_tensorflow()
 import keras  # noqa: E402 - TensorFlow comes first, silenced
 
-from kerasbn.folding.check import answers, difference  # noqa: E402 - as above
-from kerasbn.folding.inputs import random_inputs  # noqa: E402 - as above
-from kerasbn.folding.plan import Fold, Kept, Plan, fold_plan  # noqa: E402 - as above
-from kerasbn.folding.rewrite import rewrite  # noqa: E402 - as above
-from kerasbn.folding.worn import wear_in  # noqa: E402 - as above
+from kerasbn.folding.fold import fold_plan  # noqa: E402 - as above
+from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters  # noqa: E402
+from kerasbn.folding.keras.rewrite import rewrite  # noqa: E402 - as above
+from kerasbn.folding.keras.verification import difference, predict  # noqa: E402 - as above
+from kerasbn.folding.plan import Fold, Kept, Plan  # noqa: E402 - as above
 
 L = keras.layers
 Tensor = Any  # Keras ships no types
@@ -330,7 +330,7 @@ def random_network(seed: int) -> keras.Model:
     made = {id(t) for t in network.tensors} - {id(t) for t in inputs}
     outputs = [t for t in network.outputs() if id(t) in made]
     model = keras.Model(inputs, outputs or network.tensors[-1])
-    wear_in(model, seed)
+    randomize_parameters(model, seed)
     return model
 
 
@@ -344,7 +344,7 @@ def leaves(model: keras.Model) -> int:
 
 def is_repeatable(model: keras.Model, want: list[np.ndarray], arrays: list[np.ndarray]) -> bool:
     """Whether a plain copy answers alike; active noise in a shared layer depends on the order."""
-    return difference(answers(rewrite(model, Plan(())), arrays), want) == 0
+    return difference(predict(rewrite(model, Plan(())), arrays), want) == 0
 
 
 def verdict(
@@ -353,7 +353,7 @@ def verdict(
     """The plan for a float64 network, and what is wrong with what it comes to."""
     plan = fold_plan(model)
     folded = rewrite(model, plan)
-    error = difference(answers(folded, arrays), want)
+    error = difference(predict(folded, arrays), want)
     allowed = 1e-6 if "bilinear" in str(model.get_config()) else 1e-9
     if not error <= allowed and is_repeatable(model, want, arrays):
         return plan, f"error {error:.1e}"
@@ -379,7 +379,7 @@ def main() -> int:
         model = random_network(seed)
         arrays = random_inputs(model)
         try:
-            want = answers(model, arrays)
+            want = predict(model, arrays)
         except Exception:  # noqa: BLE001 - Keras built what it cannot run
             counts["skipped"] += 1
             continue

@@ -13,14 +13,14 @@ import keras  # noqa: E402 - TensorFlow first, quietly
 import numpy as np  # noqa: E402
 from keras import layers as L  # noqa: E402, N812 - as Keras's own documentation has it
 
-from kerasbn.folding.worn import wear_in  # noqa: E402
+from kerasbn.folding.keras.randomize import randomize_parameters  # noqa: E402
 
 Arrays = list[np.ndarray[Any, np.dtype[Any]]]
 
 
 def worn(model: keras.Model, seed: int = 0) -> keras.Model:
     """The model with statistics, gammas and biases as after training, and kernels of its own."""
-    wear_in(model, seed)
+    randomize_parameters(model, seed)
     return model
 
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kerasbn.folding.refused import Refused
-
 Array = NDArray[np.float64]
+
+
+class CannotFold(Exception):  # noqa: N818 - a reason in the plan, never an error that a user sees
+    """An affine map cannot be folded here. The message is a clause that says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +55,11 @@ def affine(s: ArrayLike, t: ArrayLike) -> Affine:
     """``x -> s*x + t`` from anything that broadcasts to one shape.
 
     Raises:
-        Refused: if a number is not finite.
+        CannotFold: if a number is not finite.
     """
     s, t = np.broadcast_arrays(np.asarray(s, np.float64), np.asarray(t, np.float64))
     if not (np.isfinite(s).all() and np.isfinite(t).all()):
-        raise Refused("its statistics are not finite numbers")
+        raise CannotFold("its statistics are not finite numbers")
     return Affine(s, t)
 
 
@@ -86,10 +88,10 @@ def spread(a: Affine, lengths: Sequence[int | None]) -> Affine:
     """`a` written out to the full shape of its tensor.
 
     Raises:
-        Refused: if a length is not known.
+        CannotFold: if a length is not known.
     """
     if None in lengths:
-        raise Refused("its input has an axis of unknown length")
+        raise CannotFold("its input has an axis of unknown length")
     return a.map(lambda values: np.broadcast_to(values, [n or 1 for n in lengths]))
 
 
@@ -109,7 +111,7 @@ def join(parts: Sequence[Affine], lengths: Sequence[int | None], axis: int) -> A
     ):
         return parts[0]
     if None in lengths:
-        raise Refused("it joins axes of unknown length")
+        raise CannotFold("it joins axes of unknown length")
     shape = np.broadcast_shapes(
         *[tuple(1 if k == axis else n for k, n in enumerate(part.shape)) for part in parts]
     )
@@ -130,7 +132,7 @@ def split(a: Affine, lengths: Sequence[int | None], axis: int) -> list[Affine]:
     if not a.varies_along(axis):
         return [a for _ in lengths]
     if None in lengths:
-        raise Refused("it joins axes of unknown length")
+        raise CannotFold("it joins axes of unknown length")
     ends = np.cumsum([n or 0 for n in lengths])[:-1]
     s, t = np.split(a.s, ends, axis), np.split(a.t, ends, axis)
     return [Affine(*pair) for pair in zip(s, t, strict=True)]

@@ -18,8 +18,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbn.folding.affine import Affine, Array, affine, compose
-from kerasbn.folding.refused import Refused
+from kerasbn.folding.affine import Affine, Array, CannotFold, affine, compose
 
 Layer = Any  # Keras ships no types
 LARGEST = {"float16": 65504.0, "bfloat16": 3.38e38, "float32": 3.4e38, "float64": 1.79e308}
@@ -64,7 +63,7 @@ def crossed(clip: Clip, a: Affine, dtype: str) -> tuple[Clip, Affine]:
         dtype: of the tensor, which has to hold the bounds.
 
     Raises:
-        Refused: if a bound is too large for that, or some s too small to be absorbed with it.
+        CannotFold: if a bound is too large for that, or some s too small to be absorbed with it.
     """
     s, t = clip.inner
     a = compose(affine(np.full((1,) * len(a.shape), s), t), a)
@@ -76,7 +75,9 @@ def crossed(clip: Clip, a: Affine, dtype: str) -> tuple[Clip, Affine]:
     _must_fit(lower, np.where(a.s > 0, clip.lower, clip.upper), constant, dtype)
     _must_fit(upper, np.where(a.s > 0, clip.upper, clip.lower), constant, dtype)
     if not (constant | (np.abs(a.s) >= LEAST[dtype])).all():
-        raise Refused(f"would need a bound that {dtype} cannot make up for, since some s is tiny")
+        raise CannotFold(
+            f"would need a bound that {dtype} cannot make up for, since some s is tiny"
+        )
     held = np.minimum(np.maximum(a.t, clip.lower), clip.upper)
     return Clip(lower, upper), affine(a.s, np.where(constant, held, a.t))
 
@@ -85,7 +86,7 @@ def _must_fit(bound: Array, former: Array, constant: NDArray[np.bool_], dtype: s
     """Refuse a bound that was finite and is too large now."""
     held = constant | ~np.isfinite(former) | (np.abs(bound) <= LARGEST[dtype])
     if not held.all():
-        raise Refused(f"would need a bound that {dtype} cannot hold, since some s is tiny")
+        raise CannotFold(f"would need a bound that {dtype} cannot hold, since some s is tiny")
 
 
 # -- which activations are clips ----------------------------------------------------------------

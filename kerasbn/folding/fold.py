@@ -8,9 +8,9 @@ from typing import Any
 import keras
 
 from kerasbn.errors import CheckFailedError
-from kerasbn.folding.check import Judge
+from kerasbn.folding.keras.rewrite import rewrite
+from kerasbn.folding.keras.verification import Judge
 from kerasbn.folding.plan import Plan, planned
-from kerasbn.folding.rewrite import rewrite
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def fold(
 
     At inference a BatchNormalization, a Normalization and a Rescaling are affine maps, which a
     linear layer beside them can absorb (Jacob et al. 2018, section 3.2, for a convolution followed
-    by a normalization; the other laws are in `kerasbn.folding.linear`). The result is made of plain
-    Keras layers under their old names, and not compiled; `model` stays as it is.
+    by a BN layer; the other laws are in `kerasbn.folding.keras.linear_layers`). The result is made
+    of plain Keras layers under their old names, and not compiled; `model` stays as it is.
 
     Args:
         model: a functional or sequential Keras network.
@@ -89,7 +89,24 @@ def _culprits(judge: Judge, plan: Plan, planned: Callable[[int], Plan]) -> set[s
             bad = middle
         else:
             good = middle
-    without = {fold.norm for fold in planned(good).folds()}
-    return {fold.norm for fold in planned(bad).folds()} - without or {
-        fold.norm for fold in plan.folds()
+    without = {fold.layer for fold in planned(good).folds()}
+    return {fold.layer for fold in planned(bad).folds()} - without or {
+        fold.layer for fold in plan.folds()
     }
+
+
+def fold_plan(model: keras.Model, *, clip: bool = True) -> Plan:
+    """Decide for each normalization and scaling of a network whether and where it is folded.
+
+    Nothing is computed but affines, and the network stays as it is; `kerasbn.fold` carries the
+    same plan out and checks it.
+
+    Args:
+        model: a functional or sequential Keras network.
+        clip: whether an activation may become a clip between constants where nothing else helps
+            (see `kerasbn.folding.clips`).
+
+    Raises:
+        InputError: if it is no such network, or was not built.
+    """
+    return planned(model, clip=clip)

@@ -1,21 +1,22 @@
 """The decision for each normalization and scaling, as data; nothing is changed here."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, overload
 
 import keras
 
-from kerasbn.folding.absorb import Edit
+from kerasbn.folding.affine import CannotFold
 from kerasbn.folding.clips import Clip
-from kerasbn.folding.graph import Call, Graph, read
-from kerasbn.folding.norms import NORMS, is_norm, is_scaling
-from kerasbn.folding.refused import Refused
+from kerasbn.folding.keras.absorb import Edit
+from kerasbn.folding.keras.affine_layers import NORMS, is_norm, is_scaling
+from kerasbn.folding.keras.graph import Call, Graph, read
 from kerasbn.folding.search import Found, fold_backward, fold_forward
 
 Layer = Any  # Keras ships no types
 
-Kind = Literal["normalization", "scaling"]
+Kind = Literal["BN layer", "scaling"]
 Direction = Literal["backward", "forward", "merge"]
 
 
@@ -24,7 +25,7 @@ class Fold:
     """A layer that goes: its affine is absorbed by others.
 
     Attributes:
-        norm: the layer's name, with the names of the models around it (`backbone/bn_1`).
+        layer: the layer's name, with the names of the models around it (`backbone/bn_1`).
         into: the layers that absorb it.
         direction: "backward" into what comes before it, "forward" into what follows, "merge" into
             another normalization or scaling.
@@ -33,18 +34,18 @@ class Fold:
         kind: whether it is a normalization or a scaling.
     """
 
-    norm: str
+    layer: str
     into: tuple[str, ...]
     direction: Direction
     through: tuple[str, ...] = ()
     clips: tuple[str, ...] = ()
-    kind: Kind = "normalization"
+    kind: Kind = "BN layer"
 
     def __str__(self) -> str:
         """One line for a person."""
         stops = [f"{name}, as a clip" if name in self.clips else name for name in self.through]
         way = f", through {', '.join(stops)}" if stops else ""
-        return f"{self.norm}: folded {self.direction} into {', '.join(self.into)}{way}"
+        return f"{self.layer}: folded {self.direction} into {', '.join(self.into)}{way}"
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,18 @@ class Kept:
     """A layer that stays, and why.
 
     Attributes:
-        norm: the layer's name, with the names of the models around it.
+        layer: the layer's name, with the names of the models around it.
         reason: a sentence.
         kind: whether it is a normalization or a scaling.
     """
 
-    norm: str
+    layer: str
     reason: str
-    kind: Kind = "normalization"
+    kind: Kind = "BN layer"
 
     def __str__(self) -> str:
         """One line for a person."""
-        return f"{self.norm}: kept; {self.reason}"
+        return f"{self.layer}: kept; {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +121,13 @@ class Plan(Sequence[Fold | Kept]):
         return [d for d in self.decisions if isinstance(d, Kept) and kind in (None, d.kind)]
 
     def summary(self) -> str:
-        """One line of counts."""
-        normalizations = self.folds("normalization"), self.kept("normalization")
-        scalings = self.folds("scaling"), self.kept("scaling")
-        line = "{} of {} normalizations folded".format(*_count(*normalizations))
-        if any(scalings):
-            line += ", {} of {} scalings".format(*_count(*scalings))
-        return f"{line}."
+        """One sentence with the counts."""
+        return self.counts.summary()
+
+    @property
+    def counts(self) -> "FoldCounts":
+        """How many layers of each kind are folded and kept."""
+        return fold_counts(self.to_json())
 
     def to_json(self) -> list[dict[str, Any]]:
         """The decisions as plain lists and dictionaries."""
@@ -134,25 +135,36 @@ class Plan(Sequence[Fold | Kept]):
         return [{"decision": names[type(d)], **asdict(d)} for d in self.decisions]
 
 
-def _count(folds: Sequence[Fold], kept: Sequence[Kept]) -> tuple[int, int]:
-    return len(folds), len(folds) + len(kept)
+@dataclass(frozen=True)
+class FoldCounts:
+    """How many layers a plan folds and keeps.
 
-
-def fold_plan(model: keras.Model, *, clip: bool = True) -> Plan:
-    """Decide for each normalization and scaling of a network whether and where it is folded.
-
-    Nothing is computed but affines, and the network stays as it is; `kerasbn.fold` carries the
-    same plan out and checks it.
-
-    Args:
-        model: a functional or sequential Keras network.
-        clip: whether an activation may become a clip between constants where nothing else helps
-            (see `kerasbn.folding.clips`).
-
-    Raises:
-        InputError: if it is no such network, or was not built.
+    A BN layer inside a custom layer counts as kept. Arithmetic on tensors, such as
+    `x / 255.0`, is no layer and does not count.
     """
-    return planned(model, clip=clip)
+
+    bn_folded: int
+    bn_kept: int
+    scalings_folded: int
+    scalings_kept: int
+
+    def summary(self) -> str:
+        """One sentence, such as "2 of 3 BN layers folded, 1 of 1 scalings folded."."""
+        line = f"{self.bn_folded} of {self.bn_folded + self.bn_kept} BN layers folded"
+        if total := self.scalings_folded + self.scalings_kept:
+            line += f", {self.scalings_folded} of {total} scalings folded"
+        return f"{line}."
+
+
+def fold_counts(decisions: Iterable[Mapping[str, Any]]) -> FoldCounts:
+    """Count the decisions of a plan, given as JSON data (`Plan.to_json`, `plan.json`)."""
+    counts = Counter((each["kind"], each["decision"]) for each in decisions)
+    return FoldCounts(
+        bn_folded=counts["BN layer", "fold"],
+        bn_kept=counts["BN layer", "keep"],
+        scalings_folded=counts["scaling", "fold"],
+        scalings_kept=counts["scaling", "keep"],
+    )
 
 
 def planned(
@@ -220,15 +232,15 @@ class _Planning:
             return
         try:
             if self.restless:
-                raise Refused(
+                raise CannotFold(
                     f"`{self.restless}` is called with training=True and without, so answers "
                     "depend on the order of the calls, which folding may change"
                 )
             found = search(norm)
             for gone in found.dropped:
                 if self.names[gone] in self.refused:
-                    raise Refused(self.refused[self.names[gone]])
-        except Refused as refusal:
+                    raise CannotFold(self.refused[self.names[gone]])
+        except CannotFold as refusal:
             if direction != "merge":  # the last reason for either side is the one that counts
                 self.reasons[id(norm), direction] = str(refusal)
             return
@@ -273,7 +285,7 @@ class _Planning:
 
 
 def _kind(norm: Layer) -> Kind:
-    return "scaling" if is_scaling(norm) else "normalization"
+    return "scaling" if is_scaling(norm) else "BN layer"
 
 
 def _hidden(call: Call) -> Iterator[Kept]:

@@ -1,7 +1,7 @@
 """The two ways out for a normalization: into what comes before it, or into what follows.
 
-Both follow its affine through the graph and collect what has to change, or raise `Refused` with the
-first thing in the way. They change nothing themselves; `Found` is what they give.
+Both follow its affine through the graph and collect what has to change, or raise `CannotFold` with
+the first thing in the way. They change nothing themselves; `Found` is what they give.
 
 Backward, a tensor on the way is *asked* for as ``s*x + t``: whoever makes it must absorb that, and
 all who read it must be normalizations that want just that. Forward, a tensor on the way is
@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
-from kerasbn.folding.absorb import Edit, check, is_linear
-from kerasbn.folding.affine import Affine, compose, identity, same
+from kerasbn.folding.affine import Affine, CannotFold, compose, identity, same
 from kerasbn.folding.clips import Clip, crossed
-from kerasbn.folding.graph import Call, Graph, Value
-from kerasbn.folding.linear import LAWS
-from kerasbn.folding.norms import check_merge, is_norm
-from kerasbn.folding.passages import Crossing, backward, forward, is_passage
-from kerasbn.folding.refused import Refused
+from kerasbn.folding.keras.absorb import Edit, check, is_linear
+from kerasbn.folding.keras.affine_layers import check_merge, is_norm
+from kerasbn.folding.keras.graph import Call, Graph, Value
+from kerasbn.folding.keras.linear_layers import LAWS
+from kerasbn.folding.keras.pass_through_layers import Crossing, backward, forward, is_passage
 
 Layer = Any  # Keras ships no types
 
@@ -61,7 +60,7 @@ def fold_backward(graph: Graph, norm: Layer, *, merge: bool = False) -> Found:
     """The way for `norm` into what comes before it; `merge` if another normalization counts too.
 
     Raises:
-        Refused: if there is none.
+        CannotFold: if there is none.
     """
     search = _Backward(graph, merge)
     search.drop(norm)
@@ -90,33 +89,33 @@ class _Backward:
         """Ask for ``a(value)`` in the place of `value`."""
         if value in self.asked:
             if not same(self.asked[value], a):
-                raise Refused(f"{self._this(value)} would be scaled in two ways at once")
+                raise CannotFold(f"{self._this(value)} would be scaled in two ways at once")
             return
         if a.is_identity():
             self.asked[value] = a  # so that nobody else asks for more
             return
         key = (value, a.only_scales())
         if key in self.failed:
-            raise Refused(self.failed[key])
+            raise CannotFold(self.failed[key])
         try:
             self._readers(value, a)
             self._producer(value, a)
-        except Refused as refusal:
+        except CannotFold as refusal:
             self.failed[key] = str(refusal)
             raise
 
     def _readers(self, value: Value, a: Affine) -> None:
         """All who read the tensor must want just that, or be what asked for it."""
         if any(n not in (1, m) for n, m in zip(a.shape, value.example, strict=True)):
-            raise Refused(f"{self._this(value)} is scaled only after it is broadcast")
+            raise CannotFold(f"{self._this(value)} is scaled only after it is broadcast")
         if value.is_output:
-            raise Refused(f"{self._this(value)} is an output of the network too")
+            raise CannotFold(f"{self._this(value)} is an output of the network too")
         self.asked[value] = a
         for reader in list(value.readers):
             if id(reader.layer) in self.found.dropped or reader in self.found.through:
                 continue
             if not self._wants(reader, a):
-                raise Refused(f"{self._this(value)} is also read by `{reader.name}`")
+                raise CannotFold(f"{self._this(value)} is also read by `{reader.name}`")
             self.drop(reader.layer)
 
     def _wants(self, reader: Call, a: Affine) -> bool:
@@ -124,21 +123,21 @@ class _Backward:
             return False
         try:
             return same(affine_at(self.graph, reader), a)
-        except Refused:
+        except CannotFold:
             return False
 
     def _producer(self, value: Value, a: Affine) -> None:
         """Whoever makes the tensor must absorb the affine, or let it pass to what it reads."""
         call = value.producer
         if call is None:
-            raise Refused("before it there is an input of the network, which cannot absorb it")
+            raise CannotFold("before it there is an input of the network, which cannot absorb it")
         with _naming(f"`{call.name}` before it"):
             if call.outputs[0] is not value:
-                raise Refused("gives it as one of several outputs")
+                raise CannotFold("gives it as one of several outputs")
             if not is_passage(call.layer) and not _absorbs(call, self.merge):
-                raise Refused(f"{_kind(call)} and does not absorb it")
+                raise CannotFold(f"{_kind(call)} and does not absorb it")
             if id(call.spot) in self.graph.clips:
-                raise Refused("became a clip")
+                raise CannotFold("became a clip")
             within = inner(a, call)
             if is_passage(call.layer):
                 choices = backward(crossing(call), within)
@@ -146,7 +145,7 @@ class _Backward:
                 edit = Edit("after", within, call.seen(call.inputs[0]))
                 known = self.found.edits.get(id(call.layer))
                 if known is not None and not known[0].agrees(edit):
-                    raise Refused("is shared, and would have to absorb different affines")
+                    raise CannotFold("is shared, and would have to absorb different affines")
                 _check(self.graph, call, edit)
         if is_passage(call.layer):
             self.found.through[call] = None
@@ -168,7 +167,7 @@ class _Backward:
                     zip(call.data, choice, strict=True), key=lambda pair: pair[1].only_scales()
                 ):
                     self.ask(value, outer(wanted, call))
-            except Refused:
+            except CannotFold:
                 if i == len(choices) - 1:
                     raise
                 self.found.cut(mark[0])
@@ -194,7 +193,7 @@ def fold_forward(graph: Graph, norm: Layer, *, merge: bool = False, clip: bool =
     Where a layer that absorbs is shared, another normalization may have to go with it.
 
     Raises:
-        Refused: if there is none.
+        CannotFold: if there is none.
     """
     seeds = {id(norm): norm}
     while True:
@@ -239,7 +238,7 @@ class _Forward:
         if a.is_identity():
             return
         if value.is_output:
-            raise Refused("its output is an output of the network")
+            raise CannotFold("its output is an output of the network")
         self.carried[value] = a
         for reader in value.readers:
             self._visit_later(reader)
@@ -256,13 +255,13 @@ class _Forward:
                 self._absorb(call)
                 return
             else:
-                raise Refused(f"{_kind(call)} and does not absorb it")
+                raise CannotFold(f"{_kind(call)} and does not absorb it")
         self.found.through[call] = None
         self._carry(call.outputs[0], outer(out, call))
 
     def _cross(self, call: Call) -> Affine:
         if any(value in self.carried and value not in call.data for value in call.inputs):
-            raise Refused("reads it beside what it computes with")
+            raise CannotFold("reads it beside what it computes with")
         incoming = [
             inner(self.carried.get(value) or identity(len(value.example)), call)
             for value in call.data
@@ -271,11 +270,11 @@ class _Forward:
         if id(call.spot) not in self.graph.clips:  # otherwise it is no longer what it was
             try:
                 return forward(crossing(call), incoming)
-            except Refused:
+            except CannotFold:
                 if clip is None or not self.clip:
                     raise
         if clip is None or not self.clip:
-            raise Refused("became a clip")
+            raise CannotFold("became a clip")
         self.found.clips[call], out = crossed(clip, incoming[0], call.inputs[0].dtype)
         return out
 
@@ -284,14 +283,14 @@ class _Forward:
         for other in self.graph.calls_at(call.spot):
             found = self.found.clips.get(other)
             if found is None or not found.same(clip):
-                raise Refused(
+                raise CannotFold(
                     f"`{call.name}` after it would become another clip where it is called again"
                 )
 
     def _absorb(self, call: Call) -> None:
         read = arguments(call)
         if any(value in self.carried and value not in dict(read).values() for value in call.inputs):
-            raise Refused("reads it as something it does not multiply by a kernel")
+            raise CannotFold("reads it as something it does not multiply by a kernel")
         edits = []
         for argument, value in read:
             if value in self.carried:
@@ -306,7 +305,7 @@ class _Forward:
         """A normalization that would make this call of a shared layer ask the same as the others.
 
         Raises:
-            Refused: if they disagree and there is none.
+            CannotFold: if they disagree and there is none.
         """
         asked = {edit.argument: edit.affine for edit in edits}
         for argument, value in arguments(call):
@@ -317,7 +316,7 @@ class _Forward:
             maker = value.producer
             if value not in self.carried and maker is not None and self._is(maker, wanted):
                 return maker.layer
-            raise Refused(f"`{call.name}` after it is shared, and reads other tensors elsewhere")
+            raise CannotFold(f"`{call.name}` after it is shared, and reads other tensors elsewhere")
         return None
 
     def _is(self, call: Call, a: Affine) -> bool:
@@ -344,7 +343,7 @@ def inner(a: Affine, call: Call) -> Affine:
     """An affine as a layer within TimeDistributed sees it."""
     for _ in range(call.wraps):
         if a.varies_along(0):
-            raise Refused("is the same for all time steps, between which s and t differ")
+            raise CannotFold("is the same for all time steps, between which s and t differ")
         a = a.map(lambda values: values[0])
     return a
 
@@ -387,8 +386,8 @@ def _naming(subject: str) -> Iterator[None]:
     """Begin the reason of a refusal with its subject."""
     try:
         yield
-    except Refused as refusal:
-        raise Refused(f"{subject} {refusal}") from None
+    except CannotFold as refusal:
+        raise CannotFold(f"{subject} {refusal}") from None
 
 
 def _shorten(ordered: dict[Any, Any], length: int) -> None:

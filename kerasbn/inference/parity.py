@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from kerasbn.errors import expected
-from kerasbn.folding.check import answers
+from kerasbn.folding.keras.rewrite import rewrite
+from kerasbn.folding.keras.verification import predict
 from kerasbn.folding.plan import Plan
-from kerasbn.folding.rewrite import rewrite
 from kerasbn.inference.onnx_graph import Graph, write_graph
 from kerasbn.inference.session import Session
 
@@ -64,8 +64,8 @@ def compare(session: Session, model: keras.Model, inputs: list[Array]) -> Differ
     """
     check_ports(session, model)
     given = session.run(inputs)
-    own = answers(model, inputs)
-    truth = answers(in_float64(model), inputs)
+    own = predict(model, inputs)
+    truth = predict(in_float64(model), inputs)
     pairs = list(zip(given, own, strict=True))
     scales = [max(_largest(value), np.finfo(np.float64).tiny) for value in truth]
     from_float64 = _worst(given, truth, scales)
@@ -151,7 +151,7 @@ def own_error(graph: Graph, model: keras.Model, inputs: list[Array]) -> float | 
         given = session.run(None, feeds)
     except Exception:  # noqa: BLE001 - onnxruntime's errors have no public class
         return None
-    truth = answers(in_float64(model), inputs)
+    truth = predict(in_float64(model), inputs)
     scales = [max(_largest(value), np.finfo(np.float64).tiny) for value in truth]
     return _worst(given, truth, scales)
 

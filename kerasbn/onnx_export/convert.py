@@ -12,7 +12,7 @@ import onnx
 import tensorflow as tf
 
 from kerasbn.errors import InputError, expected
-from kerasbn.folding.copies import kept_states
+from kerasbn.folding.keras.clone import recurrent_states
 from kerasbn.inference.onnx_graph import Graph, read_graph
 from kerasbn.onnx_export.trace import all_layer_names, layer_of, structure, trace
 
@@ -84,7 +84,7 @@ def _layer_name(tensor: Any) -> str:  # noqa: ANN401 - a KerasTensor
 def _check_memory(model: keras.Model) -> None:
     """Refuse layers that remember from call to call, since an ONNX file keeps nothing."""
     for layer in model._flatten_layers():
-        if kept_states(layer):
+        if recurrent_states(layer):
             raise expected(
                 f"layer '{layer.name}'", "stateful=True, so that it remembers from call to call",
                 "a layer that begins anew each time", "build it with stateful=False",

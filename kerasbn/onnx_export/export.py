@@ -15,7 +15,7 @@ import onnx
 from kerasbn.errors import CheckFailedError, InputError, expected, quoted
 from kerasbn.files import atomic_write
 from kerasbn.folding.fold import fold_with_plan
-from kerasbn.folding.inputs import random_inputs
+from kerasbn.folding.keras.randomize import random_inputs
 from kerasbn.inference.checksum import KEY, PLACEHOLDER, with_checksum
 from kerasbn.inference.metadata import Metadata, digest
 from kerasbn.inference.onnx_graph import write_graph
@@ -68,7 +68,11 @@ class Exported:
         nodes = ", ".join(f"{count} {kind}" for kind, count in self.operations.items())
         # What normalizes by the batch, or within a layer of one's own, is no step by constants.
         counts = Counter(residual.kind for residual in self.residuals)
-        counts |= Counter(each["kind"] for each in self.plan if each["decision"] == "keep")
+        counts |= Counter(
+            "normalization" if each["kind"] == "BN layer" else "scaling"
+            for each in self.plan
+            if each["decision"] == "keep"
+        )
         left = [
             f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in KINDS if counts[kind]
         ]

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerasbn.folding.copies import is_known
-from kerasbn.folding.graph import training_at_inference
+from kerasbn.folding.keras.clone import is_builtin
+from kerasbn.folding.keras.graph import training_at_inference
 
 
 def trace(model: keras.Model) -> Any:  # noqa: ANN401 - a ConcreteFunction; TensorFlow ships no types
@@ -146,9 +146,9 @@ def _is_per_sample(layer: Any) -> bool:  # noqa: ANN401 - a TimeDistributed
     """Whether what is distributed over time answers each sample alone, whatever the others."""
     inner = layer.layer
     return (
-        is_known(inner)
+        is_builtin(inner)
         and not isinstance(inner, keras.layers.RNN | keras.layers.Lambda)
-        and all(map(is_known, inner._flatten_layers()))
+        and all(map(is_builtin, inner._flatten_layers()))
     )
 
 

@@ -60,22 +60,22 @@ def _exported(trained: Trained) -> list[Block]:
         raise _damaged(file, "export again")
     folded = [each for each in plan if each["decision"] == "fold"]
     counts = []
-    for kind in ("normalization", "scaling"):
+    for kind in ("BN layer", "scaling"):
         of_kind = [each for each in plan if each["kind"] == kind]
         if of_kind:
             done = sum(each in folded for each in of_kind)
             counts.append(f"{done} of {plural(len(of_kind), kind)}")
-    left = [each for each in plan if each["decision"] == "keep" and each["kind"] == "normalization"]
+    left = [each for each in plan if each["decision"] == "keep" and each["kind"] == "BN layer"]
     if not plan:
-        said = "It has no normalization and no scaling, so there was nothing to fold."
+        said = "It has no BN layer and no scaling, so there was nothing to fold."
     else:
         said = (
             f"For its export as ONNX, folded were {' and '.join(counts)}: their s and t went into "
             "the weights of the layer beside, so the exported network computes the same and has "
-        ) + (
-            "no normalization left." if not left else f"{plural(len(left), 'normalization')} left."
-        )
-    rows = [(Cell(shown(str(each["norm"]))), Cell(_kind(each)), Cell(_fate(each))) for each in plan]
+        ) + ("no BN layer left." if not left else f"{plural(len(left), 'BN layer')} left.")
+    rows = [
+        (Cell(shown(str(each["layer"]))), Cell(_kind(each)), Cell(_fate(each))) for each in plan
+    ]
     return [Words(said), *([Table(("Layer", "Is a", "What became of it"), rows)] if rows else [])]
 
 
@@ -124,7 +124,7 @@ def _read(trained: Trained, name: str) -> tuple[Path, Any]:
 
 
 def _is_decision(each: object) -> bool:
-    if not isinstance(each, Mapping) or {"decision", "norm", "kind"} - each.keys():
+    if not isinstance(each, Mapping) or {"decision", "layer", "kind"} - each.keys():
         return False
     if each["decision"] == "keep":
         return isinstance(each.get("reason"), str)

@@ -4,7 +4,7 @@
 
 Prints a line per network: how many normalizations and scalings it has, how many are kept, and the
 seconds that planning and rewriting took; with --check also those of the comparison in float64.
-Numbers are worn in (kerasbn.folding.worn), since fresh ones would let more through.
+Numbers are worn in (kerasbn.folding.keras.randomize), since fresh ones would let more through.
 """
 
 import argparse
@@ -15,10 +15,9 @@ from kerasbn.keras_internals import quiet_tensorflow
 quiet_tensorflow()
 import keras  # noqa: E402 - TensorFlow comes first, silenced
 
-from kerasbn.folding.fold import fold_with_plan  # noqa: E402 - as above
-from kerasbn.folding.plan import fold_plan  # noqa: E402 - as above
-from kerasbn.folding.rewrite import rewrite  # noqa: E402 - as above
-from kerasbn.folding.worn import wear_in  # noqa: E402 - as above
+from kerasbn.folding.fold import fold_plan, fold_with_plan  # noqa: E402 - as above
+from kerasbn.folding.keras.randomize import randomize_parameters  # noqa: E402 - as above
+from kerasbn.folding.keras.rewrite import rewrite  # noqa: E402 - as above
 
 
 def every_network() -> list[str]:
@@ -40,7 +39,7 @@ def main() -> None:
     for name in given.names or every_network():
         keras.backend.clear_session()
         model = getattr(keras.applications, name)(weights=None)
-        wear_in(model)
+        randomize_parameters(model)
         begin = time.perf_counter()
         plan = fold_plan(model, clip=not given.no_clip)
         rewrite(model, plan)
@@ -50,8 +49,8 @@ def main() -> None:
             begin = time.perf_counter()
             plan = fold_with_plan(model, clip=not given.no_clip).plan
             checked = f"{time.perf_counter() - begin:.1f}"
-        kept = [len(plan.kept("normalization")), len(plan.kept("scaling"))]
-        total = [len(plan.folds("normalization")) + kept[0], len(plan.folds("scaling")) + kept[1]]
+        kept = [len(plan.kept("BN layer")), len(plan.kept("scaling"))]
+        total = [len(plan.folds("BN layer")) + kept[0], len(plan.folds("scaling")) + kept[1]]
         print(  # noqa: T201 - a command prints
             f"{name:24} {total[0]:6} {kept[0]:5} {total[1]:9} {kept[1]:5} {took:6.1f} {checked:>6}",
             flush=True,

@@ -4,10 +4,11 @@
     python tests/benchmarks/networks.py [NAME...] [--tools TOOL,...] [--figures FILE]
 
 Each network of `keras.applications` that has normalizations is built without weights, in its own
-size, and worn in by `wear_in`: gammas, betas and biases as after training, a quarter of the gammas
-negative, a few zero; and with the moving statistics of random images. (Statistics that have nothing
-to do with what reaches them let values and rounding grow from layer to layer: EfficientNetB5 in
-float32 was then 0.7 from itself in float64, in Keras as in every file.) tf2onnx converts it as its
+size, and its parameters are set by `randomize_parameters`: gammas, betas and biases as after
+training, a quarter of the gammas negative, a few zero; and with the moving statistics of random
+images. (Statistics that have nothing to do with what reaches them let values and rounding grow from
+layer to layer: EfficientNetB5 in float32 was then 0.7 from itself in float64, in Keras as in every
+file.) tf2onnx converts it as its
 own command would; onnxoptimizer, onnxsim, onnxslim and onnxruntime's optimizer work on what tf2onnx
 wrote, each with its defaults; kerasbn folds, exports and checks the Keras network. For each are
 told: the normalizations left as nodes, counted by `kerasbn.inference.remaining`; the largest
@@ -154,13 +155,13 @@ def measure(name: str, tools: Iterable[str]) -> Iterator[Record]:
     quiet_tensorflow()
     import keras
 
-    from kerasbn.folding.check import answers
+    from kerasbn.folding.keras.rewrite import rewrite
+    from kerasbn.folding.keras.verification import predict
     from kerasbn.folding.plan import Plan
-    from kerasbn.folding.rewrite import rewrite
 
     network = build(name)
     inputs = pair_of_images(network)
-    truth = answers(rewrite(network, Plan(()), "float64"), inputs)
+    truth = predict(rewrite(network, Plan(()), "float64"), inputs)
     layers = network._flatten_layers(include_self=False)
     count = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +179,7 @@ def build(name: str) -> Any:
     """The network called so, worn in, the same each time."""
     import keras
 
-    from kerasbn.folding.worn import wear_in
+    from kerasbn.folding.keras.randomize import randomize_parameters
     from kerasbn.training.models import mlp
 
     keras.utils.set_random_seed(0)
@@ -186,7 +187,7 @@ def build(name: str) -> Any:
         network = mlp()
     else:
         network = getattr(keras.applications, name)(weights=None, classifier_activation=None)
-    wear_in(network)
+    randomize_parameters(network)
     settle(network)
     return network
 
@@ -211,7 +212,7 @@ def settle(network: Any) -> None:
 
 def pair_of_images(network: Any) -> list[Any]:
     """Two random images for each input, in the input's dtype."""
-    from kerasbn.folding.inputs import random_inputs
+    from kerasbn.folding.keras.randomize import random_inputs
 
     return [
         array[:2].astype(tensor.dtype)
@@ -232,7 +233,7 @@ def figures(
     """What one tool leaves, how far its file is from the truth, and the seconds it takes."""
     import onnx
 
-    from kerasbn.folding.check import difference
+    from kerasbn.folding.keras.verification import difference
     from kerasbn.inference.onnx_graph import read_graph
     from kerasbn.inference.remaining import residuals
     from kerasbn.inference.session import Session

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.keras.randomize import randomize_parameters
 
 Kerasbn = Callable[..., tuple[int, str, str]]
 
@@ -18,7 +18,7 @@ def saved(tmp_path: Path) -> Path:
     y = keras.layers.Activation("tanh", name="act")(y)
     z = keras.layers.BatchNormalization(name="bn_2")(y)
     model = keras.Model(x, [z, keras.layers.Dense(2, name="dense_2")(y)])
-    wear_in(model, 3)
+    randomize_parameters(model, 3)
     model.save(tmp_path / "model.keras")
     return tmp_path / "model.keras"
 
@@ -29,7 +29,7 @@ def test_the_plan_is_printed_line_by_line(kerasbn: Kerasbn, saved: Path) -> None
     assert out.splitlines() == [
         "bn_1: folded backward into dense_1",
         "bn_2: kept; its input is also read by `dense_2`; its output is an output of the network",
-        "1 of 2 normalizations folded.",
+        "1 of 2 BN layers folded.",
     ]
 
 

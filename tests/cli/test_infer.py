@@ -24,9 +24,9 @@ quiet_tensorflow()
 from kerasbn import export
 from kerasbn.training.models import mlp
 from kerasbn.data.datasets import load_dataset
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.keras.randomize import randomize_parameters
 model = mlp(hidden=(8,))
-wear_in(model)
+randomize_parameters(model)
 for name in ("mnist", "mnist-sample"):
     export(model, f"{sys.argv[1]}/{name}.onnx", labels=[*"0123456789"], data={"name": name})
 """

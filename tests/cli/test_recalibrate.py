@@ -11,7 +11,7 @@ import pytest
 from kerasbn.cli.main import main
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.train import member, train
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.runs import read_run
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import ModelSettings, TrainingSettings
@@ -44,7 +44,7 @@ def small(tmp_path: Path) -> Path:
     x = keras.Input((3,), name="x")
     y = keras.layers.BatchNormalization(name="norm")(x)
     model = keras.Model(x, keras.layers.Dense(2)(y))
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     model.save(tmp_path / "small.keras")
     rng = np.random.default_rng(1)
     np.savez(tmp_path / "data.npz", x=rng.normal(9, 2, (50, 3)), y=rng.integers(0, 2, 50))

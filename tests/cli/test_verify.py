@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from kerasbn import export
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.inference.checksum import KEY
 from kerasbn.onnx_export.export import export_file
 
@@ -34,7 +34,7 @@ def network(epsilon: float = 1e-3, *, seed: int = 0) -> keras.Model:
     x = layers.BatchNormalization(name="bn", epsilon=epsilon)(layers.Dense(8, name="dense")(x))
     x = layers.Dense(3, name="logits")(layers.Activation("tanh", name="tanh")(x))
     model = keras.Model(image, x, name="small")
-    wear_in(model, seed)
+    randomize_parameters(model, seed)
     return model
 
 

@@ -14,7 +14,7 @@ from kerasbn.errors import InputError
 from kerasbn.experiments.asked import Asked, asked_for
 from kerasbn.experiments.recalibrate import recalibrate_saved
 from kerasbn.experiments.train import member, train
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.runs import Run, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
@@ -84,7 +84,7 @@ def test_nothing_is_written_where_it_fails(
     trained: Run, few_digits: Dataset, tmp_path: Path
 ) -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization()])
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     model.save(tmp_path / "three.keras")
     out = tmp_path / "out.keras"
     with pytest.raises(InputError, match="takes"):

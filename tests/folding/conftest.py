@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from kerasbn.folding.check import answers, difference
-from kerasbn.folding.inputs import random_inputs
-from kerasbn.folding.plan import Plan, fold_plan
-from kerasbn.folding.rewrite import rewrite
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.fold import fold_plan
+from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters
+from kerasbn.folding.keras.rewrite import rewrite
+from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.plan import Plan
 
 Judged = Callable[..., Plan]
 
@@ -36,7 +36,7 @@ def chain() -> Callable[..., keras.Model]:
         for layer in layers:
             tensor = layer(tensor)
         model = keras.Model(x, tensor)
-        wear_in(model, 1)
+        randomize_parameters(model, 1)
         return model
 
     return build
@@ -50,8 +50,8 @@ def judged() -> Judged:
         plan = fold_plan(model)
         folded = rewrite(model, plan)
         arrays = random_inputs(model)
-        want = answers(model, arrays)
-        assert difference(answers(folded, arrays), want) <= allowed
+        want = predict(model, arrays)
+        assert difference(predict(folded, arrays), want) <= allowed
         assert all(
             np.isfinite(each).all() and np.ptp(each) > 0 for each in want
         )  # a judge that can fail

@@ -6,6 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from kerasbn.folding.affine import (
     Affine,
+    CannotFold,
     affine,
     compose,
     identity,
@@ -15,7 +16,6 @@ from kerasbn.folding.affine import (
     spread,
     tight,
 )
-from kerasbn.folding.refused import Refused
 
 numbers = st.floats(-3, 3).map(lambda x: round(x, 2))
 
@@ -79,13 +79,13 @@ def test_the_same_map_may_be_written_with_other_shapes(a: Affine) -> None:
 def test_unknown_lengths_are_refused_only_where_they_matter() -> None:
     even, uneven = affine([[2.0]], [[1.0]]), affine([[2.0, 3.0]], [[1.0, 1.0]])
     assert split(even, [None, None], axis=1) == [even, even]
-    with pytest.raises(Refused, match="unknown length"):
+    with pytest.raises(CannotFold, match="unknown length"):
         split(uneven, [None, 1], axis=1)
-    with pytest.raises(Refused, match="unknown length"):
+    with pytest.raises(CannotFold, match="unknown length"):
         spread(even, [None, 2])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_only_finite_numbers_make_an_affine(bad: float) -> None:
-    with pytest.raises(Refused, match="not finite"):
+    with pytest.raises(CannotFold, match="not finite"):
         affine([1.0, bad], 0.0)

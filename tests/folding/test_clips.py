@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kerasbn.folding.affine import affine
-from kerasbn.folding.check import answers, difference
+from kerasbn.folding.affine import CannotFold, affine
 from kerasbn.folding.clips import clip_of, crossed
-from kerasbn.folding.fold import fold, fold_with_plan
-from kerasbn.folding.plan import Plan, fold_plan
-from kerasbn.folding.refused import Refused
-from kerasbn.folding.rewrite import rewrite
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.fold import fold, fold_plan, fold_with_plan
+from kerasbn.folding.keras.randomize import randomize_parameters
+from kerasbn.folding.keras.rewrite import rewrite
+from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.plan import Plan
 
 L = keras.layers
 BN = L.BatchNormalization
@@ -72,7 +71,7 @@ def test_a_clip_and_an_affine_are_the_activation_of_the_affine(
 def test_every_clip_lets_a_normalization_go(chain: Chain, judged: Judged, name: str) -> None:
     model = chain((5, 5, 6), L.Activation("tanh"), BN(name="a"), CLIPS[name](), L.Conv2D(3, 3))
     (fold,) = judged(model).folds()
-    assert (fold.norm, fold.direction, len(fold.clips)) == ("a", "forward", 1)
+    assert (fold.layer, fold.direction, len(fold.clips)) == ("a", "forward", 1)
     assert str(fold).endswith(", as a clip")
     assert fold_plan(model, clip=False).kept()
 
@@ -106,7 +105,7 @@ def test_a_dense_block(judged: Judged) -> None:
         y = L.Concatenate()([y, L.Conv2D(2, 3, padding="same")(L.Activation("tanh")(step))])
     z = L.AveragePooling2D(2)(relu(BN(name="last")(y)))
     model = keras.Model(x, [L.Conv2D(3, 1)(z), L.Dense(2)(L.GlobalAveragePooling2D()(z))])
-    wear_in(model, 4)
+    randomize_parameters(model, 4)
     plan = judged(model)
     assert not plan.kept()
     assert all(
@@ -121,7 +120,7 @@ def test_in_a_model_called_twice_both_calls_become_the_same_clip(judged: Judged)
     )
     x, y = keras.Input((4,)), keras.Input((4,))
     model = keras.Model([x, y], L.Add()([inner(x), inner(y)]))
-    wear_in(model, 2)
+    randomize_parameters(model, 2)
     (fold,) = judged(model).folds()
     assert fold.clips == ("tower/" + inner.layers[2].name,)
 
@@ -132,7 +131,7 @@ def test_a_rectifier_that_is_fed_twice_stays(judged: Judged) -> None:
     x, y = keras.Input((4,)), keras.Input((4,))
     tanh = L.Activation("tanh")
     model = keras.Model([x, y], L.Add()([inner(BN()(tanh(x))), inner(BN()(tanh(y)))]))
-    wear_in(model, 2)
+    randomize_parameters(model, 2)
     assert len(judged(model).kept()) == 2
 
 
@@ -140,7 +139,7 @@ def test_a_bound_that_the_dtype_cannot_hold_is_refused() -> None:
     clip = clip_of(L.ReLU())
     assert clip is not None
     crossed(clip, affine([1e-3], [1.0]), "float16")
-    with pytest.raises(Refused, match="float16 cannot hold"):
+    with pytest.raises(CannotFold, match="float16 cannot hold"):
         crossed(clip, affine([1e-6], [1.0]), "float16")
     crossed(clip, affine([0.0], [1.0]), "float16")
 
@@ -164,7 +163,7 @@ def test_clips_keep_the_dtype_and_are_saved(tmp_path: Path, policy: str) -> None
         model = keras.Model(x, y)
     finally:
         keras.config.set_dtype_policy("float32")
-    wear_in(model, 3)
+    randomize_parameters(model, 3)
     folded = fold(model)
     names = [operation.name for operation in folded.operations]
     assert "act_max" in names
@@ -173,7 +172,7 @@ def test_clips_keep_the_dtype_and_are_saved(tmp_path: Path, policy: str) -> None
     folded.save(tmp_path / "folded.keras")
     loaded = keras.saving.load_model(tmp_path / "folded.keras")
     arrays = [np.random.default_rng(0).normal(size=(9, 6))]
-    assert difference(answers(loaded, arrays), answers(folded, arrays)) == 0
+    assert difference(predict(loaded, arrays), predict(folded, arrays)) == 0
     assert {operation.__class__.__module__.split(".")[0] for operation in loaded.operations} == {
         "keras"
     }
@@ -183,7 +182,7 @@ def test_one_sign_needs_one_bound() -> None:
     x = keras.Input((4,))
     bn = BN()
     model = keras.Model(x, L.Dense(3)(L.ReLU(name="act")(bn(L.Activation("tanh")(x)))))
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     for gamma, kinds in (([1, 2, 0.5, 1], {"act_max"}), ([-1, -2, 0, -1], {"act_min"})):
         bn.gamma.assign(np.asarray(gamma, np.float32))
         names = {operation.name for operation in fold_with_plan(model).model.operations}

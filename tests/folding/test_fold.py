@@ -11,13 +11,12 @@ import tensorflow as tf
 
 import kerasbn
 from kerasbn.errors import CheckFailedError, InputError
-from kerasbn.folding import check, linear
-from kerasbn.folding.check import answers, difference
-from kerasbn.folding.fold import fold_with_plan
-from kerasbn.folding.inputs import random_inputs
-from kerasbn.folding.plan import Plan, fold_plan
-from kerasbn.folding.rewrite import rewrite
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.fold import fold_plan, fold_with_plan
+from kerasbn.folding.keras import linear_layers, verification
+from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters
+from kerasbn.folding.keras.rewrite import rewrite
+from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.plan import Plan
 
 L = keras.layers
 BN = L.BatchNormalization
@@ -35,7 +34,7 @@ def two_towers() -> keras.Model:
     b = L.LSTM(4)(BN()(L.Embedding(11, 3)(tokens)))
     c = BN()(L.Add()([a, L.Dense(4)(b)]))
     model = keras.Model({"x": x, "tokens": tokens}, {"sum": c, "own": L.Dense(2)(b)})
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     return model
 
 
@@ -62,8 +61,8 @@ def test_the_result_keeps_names_structure_and_kind(tmp_path: Path) -> None:
     folded.save(tmp_path / "folded.keras")
     loaded = keras.saving.load_model(tmp_path / "folded.keras")
     arrays = random_inputs(model)
-    assert difference(answers(loaded, arrays), answers(folded, arrays)) == 0
-    assert difference(answers(folded, arrays), answers(model, arrays)) < 1e-5
+    assert difference(predict(loaded, arrays), predict(folded, arrays)) == 0
+    assert difference(predict(folded, arrays), predict(model, arrays)) < 1e-5
 
 
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16"])
@@ -86,7 +85,7 @@ def test_pixels_of_uint8_are_cast_where_they_were_rescaled(tmp_path: Path) -> No
     y = L.Flatten()(L.Rescaling(1 / 255)(image))
     y = L.ReLU()(BN()(L.Dense(5, name="dense")(y)))
     model = keras.Model(image, L.Dense(3)(y))
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     result = fold_with_plan(model)
     assert not result.plan.kept()
     assert [type(layer).__name__ for layer in result.model.layers] == [
@@ -101,7 +100,7 @@ def test_pixels_of_uint8_are_cast_where_they_were_rescaled(tmp_path: Path) -> No
     arrays = random_inputs(model)
     assert arrays[0].dtype == np.uint8
     assert arrays[0].max() > 200
-    assert difference(answers(loaded, arrays), answers(model, arrays)) < 1e-5
+    assert difference(predict(loaded, arrays), predict(model, arrays)) < 1e-5
     sequential = keras.Sequential([keras.Input((8, 8), dtype="uint8"), *model.layers[1:]])
     assert not fold_with_plan(sequential).plan.kept()
 
@@ -112,13 +111,13 @@ def test_pixels_of_uint8_are_cast_where_they_were_rescaled(tmp_path: Path) -> No
 @pytest.fixture
 def wrong_law(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dense forgets to scale its bias; everything else is right."""
-    right = linear.after
+    right = linear_layers.after
 
     def wrong(part: Any, k: Any, b: Any, a: Any) -> Any:
         k, b = right(part, k, b, a)
         return (k, b * 1.001) if isinstance(part.owner, L.Dense) else (k, b)
 
-    monkeypatch.setattr("kerasbn.folding.absorb.after", wrong)
+    monkeypatch.setattr("kerasbn.folding.keras.absorb.after", wrong)
 
 
 @pytest.mark.usefixtures("wrong_law")
@@ -128,21 +127,21 @@ def test_a_fold_that_fails_is_undone_and_reported(chain: Chain) -> None:
         L.Activation("tanh"), L.EinsumDense("ab,bc->ac", 3, bias_axes="c"), BN(name="fine"),
     )  # fmt: skip
     result = fold_with_plan(model)
-    assert [fold.norm for fold in result.plan.folds()] == ["good", "fine"]
+    assert [fold.layer for fold in result.plan.folds()] == ["good", "fine"]
     (kept,) = result.plan.kept()
-    assert kept.norm == "bad"
+    assert kept.layer == "bad"
     assert "in float64 they differ by" in kept.reason
     arrays = random_inputs(model)
-    assert difference(answers(result.model, arrays), answers(model, arrays)) < 1e-5
+    assert difference(predict(result.model, arrays), predict(model, arrays)) < 1e-5
     unchecked = kerasbn.fold(model, check=False)
-    assert difference(answers(unchecked, arrays), answers(model, arrays)) > 1e-5
+    assert difference(predict(unchecked, arrays), predict(model, arrays)) > 1e-5
 
 
 def test_a_fold_that_overflows_is_undone() -> None:
     x = keras.Input((4,), dtype="float16")
     bn = BN(dtype="mixed_float16", epsilon=1e-6)
     model = keras.Model(x, L.Activation("tanh")(bn(L.Dense(3, dtype="float16")(x))))
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     bn.moving_variance.assign([0.0, 1.0, 1.0])
     bn.gamma.assign([500.0, 1.0, 1.0])
     assert [type(each).__name__ for each in fold_with_plan(model).plan] == ["Kept"]
@@ -152,7 +151,7 @@ def test_a_fold_that_overflows_is_undone() -> None:
 def test_the_callers_inputs_are_compared_too(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     model = chain((4,), L.Dense(3), BN(name="bad"), L.ReLU())
     monkeypatch.setattr(
-        check, "random_inputs", lambda *_, **__: [np.zeros((2, 4))]
+        verification, "random_inputs", lambda *_, **__: [np.zeros((2, 4))]
     )  # where a wrong bias shows, a wrong kernel would not
     x = np.random.default_rng(0).normal(size=(5, 4))
     assert fold_with_plan(model, inputs=x).plan.kept()
@@ -172,7 +171,7 @@ def channels_first(*layers: Any) -> keras.Model:
     for layer in layers:
         y = layer(y)
     model = keras.Model(x, BN(name="last")(L.Dense(4)(y)))
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     return model
 
 
@@ -181,13 +180,13 @@ def test_channels_first_is_judged_too() -> None:
     result = fold_with_plan(model)
     assert not result.plan.kept()
     arrays = random_inputs(model)
-    assert difference(answers(result.model, arrays), answers(model, arrays)) < 1e-5
+    assert difference(predict(result.model, arrays), predict(model, arrays)) < 1e-5
 
 
 @pytest.mark.usefixtures("wrong_law")
 def test_a_wrong_fold_is_found_in_channels_first() -> None:
     (kept,) = fold_with_plan(channels_first()).plan.kept()
-    assert kept.norm == "last"
+    assert kept.layer == "last"
     assert "in float64 they differ by" in kept.reason
 
 
@@ -201,7 +200,7 @@ def test_volumes_are_judged_though_tensorflow_pools_none_in_float64(
     result = fold_with_plan(model)
     assert not result.plan.kept()
     arrays = random_inputs(model)
-    assert difference(answers(result.model, arrays), answers(model, arrays)) < 1e-5
+    assert difference(predict(result.model, arrays), predict(model, arrays)) < 1e-5
 
 
 @pytest.mark.usefixtures("wrong_law")
@@ -240,22 +239,22 @@ def test_a_large_network_is_compiled_and_answers_alike(monkeypatch: pytest.Monke
     x = keras.Input((4,))
     trains = BN()(L.Dense(3)(x), training=True)
     model = keras.Model(x, L.Dense(2)(BN()(L.Dense(5)(trains))))
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     arrays, before = random_inputs(model), numbers(model)
-    want = answers(model, arrays)
+    want = predict(model, arrays)
     compiled: list[str] = []
-    plain = check._compiled
+    plain = verification._compiled
 
     def noted(model: keras.Model, packed: Any) -> Any:
         compiled.append(model.name)
         return plain(model, packed)
 
-    monkeypatch.setattr(check, "_compiled", noted)
-    monkeypatch.setattr(check, "LARGE", 3 * (3 + 3 + 5 + 5 + 2))
-    answers(model, arrays)
+    monkeypatch.setattr(verification, "_compiled", noted)
+    monkeypatch.setattr(verification, "LARGE", 3 * (3 + 3 + 5 + 5 + 2))
+    predict(model, arrays)
     assert not compiled
-    monkeypatch.setattr(check, "LARGE", check.LARGE - 1)
-    assert difference(answers(model, arrays), want) < 1e-6
+    monkeypatch.setattr(verification, "LARGE", verification.LARGE - 1)
+    assert difference(predict(model, arrays), want) < 1e-6
     assert compiled == [model.name]
     for a, b in zip(numbers(model), before, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -292,14 +291,14 @@ def test_functions_and_lambdas_of_ones_own_are_kept(chain: Chain) -> None:
     model = chain((4,), L.Dense(3, activation=own), BN(), L.Lambda(lambda x: x * 3), L.Dense(2))
     arrays = random_inputs(model)
     folded = kerasbn.fold(model)
-    assert difference(answers(folded, arrays), answers(model, arrays)) < 1e-5
+    assert difference(predict(folded, arrays), predict(model, arrays)) < 1e-5
 
 
 def test_a_normalization_that_trains_keeps_its_statistics_while_it_is_judged() -> None:
     x = keras.Input((4,))
     bn = BN(name="bn")
     model = keras.Model(x, L.Dense(2)(BN()(L.Dense(3)(bn(L.Dense(4)(x), training=True)))))
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     before = [keras.ops.convert_to_numpy(v).copy() for v in bn.variables]
     after = kerasbn.fold(model).get_layer("bn").variables
     for values, own, new in zip(before, bn.variables, after, strict=True):
@@ -314,7 +313,7 @@ def test_image_preprocessing_trains_by_default_but_not_at_inference(chain: Chain
     assert len(result.plan.folds()) == 2
     images = random_inputs(model)
     want = [model.predict(images[0], verbose=0)]
-    assert difference(answers(model, images), want) < 1e-6
+    assert difference(predict(model, images), want) < 1e-6
     assert difference([result.model.predict(images[0], verbose=0)], want) < 1e-5
 
 
@@ -326,22 +325,22 @@ def test_what_a_stateful_layer_remembers_is_copied_and_not_changed(
 ) -> None:
     x = keras.Input(batch_shape=(3, 5, 4))
     model = keras.Model(x, BN()(L.Dense(2)(layer()(BN()(x)))))
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     arrays = random_inputs(model)
-    forgetful = answers(model, arrays)
+    forgetful = predict(model, arrays)
     model(arrays[0])
-    want = answers(model, arrays)
+    want = predict(model, arrays)
     assert difference(want, forgetful) > 1e-3  # it remembers something now
     folded = kerasbn.fold(model)
-    assert difference(answers(model, arrays), want) == 0
-    assert difference(answers(folded, arrays), want) < 1e-6
+    assert difference(predict(model, arrays), want) == 0
+    assert difference(predict(folded, arrays), want) < 1e-6
 
 
 def test_an_empty_plan_gives_a_plain_copy() -> None:
     model = two_towers()
     copy = rewrite(model, Plan(()))
     arrays = random_inputs(model)
-    assert difference(answers(copy, arrays), answers(model, arrays)) == 0
+    assert difference(predict(copy, arrays), predict(model, arrays)) == 0
     for a, b in zip(numbers(copy), numbers(model), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -358,7 +357,7 @@ def test_classifiers(name: str, size: int, normalizations: int, plain: int) -> N
         weights=None, input_shape=(size, size, 3), include_top=False, pooling="avg"
     )
     model = keras.Model(model.inputs, L.Dense(10)(model.outputs[0]))
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     assert len(fold_plan(model, clip=False).folds()) == plain
     result = fold_with_plan(model)
     assert (len(result.plan.folds()), len(result.plan.kept())) == (normalizations, 0)

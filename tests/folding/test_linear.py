@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.folding.plan import Fold, Kept, Plan
-from kerasbn.folding.worn import wear_in
 
 L = keras.layers
 BN = L.BatchNormalization
@@ -53,7 +53,7 @@ def test_absorbs_on_both_sides(chain: Chain, judged: Judged, name: str, bias: bo
         layer.bias_axes = None
     plan = judged(chain(shape, BN(name="a"), layer, BN(name="b"), BN(name="c", scale=False)))
     assert [type(each) for each in plan] == [Fold, Fold, Fold]
-    assert {fold.norm: fold.direction for fold in plan.folds()}["a"] == "forward"
+    assert {fold.layer: fold.direction for fold in plan.folds()}["a"] == "forward"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_recurrent_layer_that_drops_its_input_takes_s_but_not_t(
         y = L.Dense(2)(layer()(before(x), training=training))
         model = keras.Model(x, y)
         before.trainable = False  # otherwise Keras lets it train too
-        wear_in(model, 1)
+        randomize_parameters(model, 1)
         if not t:
             before.moving_mean.assign(np.zeros(3))
         plan = judged(model)
@@ -130,7 +130,7 @@ def test_a_recurrent_layer_that_drops_its_input_takes_s_but_not_t(
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_attention_absorbs_by_query_key_value_and_output(judged: Judged, bias: bool) -> None:
-    from kerasbn.folding.worn import wear_in
+    from kerasbn.folding.keras.randomize import randomize_parameters
 
     x, y = keras.Input((5, 4)), keras.Input((6, 3))
     q, v, k = BN(name="q")(x), BN(name="v")(y), BN(name="k")(y)
@@ -138,9 +138,9 @@ def test_attention_absorbs_by_query_key_value_and_output(judged: Judged, bias: b
     plain = L.MultiHeadAttention(2, 3, use_bias=bias, name="plain")
     z = BN(name="z")(attention(q, v, k))
     model = keras.Model([x, y], [z, plain(BN(name="self")(x), BN(name="both")(y))])
-    wear_in(model, 2)
+    randomize_parameters(model, 2)
     plan = judged(model)
-    assert sorted(fold.norm for fold in plan.folds()) == ["both", "k", "q", "self", "v", "z"]
+    assert sorted(fold.layer for fold in plan.folds()) == ["both", "k", "q", "self", "v", "z"]
     assert not plan.kept()
 
 

@@ -5,9 +5,9 @@ import keras
 import numpy as np
 import pytest
 
-from kerasbn.folding.norms import affine_of, is_norm, is_scaling
-from kerasbn.folding.refused import Refused
-from kerasbn.folding.worn import SHARE_NEGATIVE, wear_in
+from kerasbn.folding.affine import CannotFold
+from kerasbn.folding.keras.affine_layers import affine_of, is_norm, is_scaling
+from kerasbn.folding.keras.randomize import SHARE_NEGATIVE, randomize_parameters
 
 L = keras.layers
 SHAPE = (3, 4, 5)
@@ -36,7 +36,7 @@ def test_the_affine_is_what_the_layer_does(name: str) -> None:
     layer = NORMS[name]()
     x = np.random.default_rng(0).normal(size=(6, *SHAPE))
     model = keras.Sequential([keras.Input(SHAPE), layer])
-    wear_in(model, 1)
+    randomize_parameters(model, 1)
     assert is_norm(layer)
     assert is_scaling(layer) == (not isinstance(layer, L.BatchNormalization))
     a = affine_of(layer, len(SHAPE), training=False)
@@ -47,7 +47,7 @@ def test_the_affine_is_what_the_layer_does(name: str) -> None:
 @pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_float16"])
 def test_in_any_float_dtype(policy: str) -> None:
     layer = L.BatchNormalization(dtype=policy)
-    wear_in(keras.Sequential([keras.Input(SHAPE, dtype="float32"), layer]), 1)
+    randomize_parameters(keras.Sequential([keras.Input(SHAPE, dtype="float32"), layer]), 1)
     x = np.random.default_rng(0).normal(size=(6, *SHAPE)).astype(np.float32)
     a = affine_of(layer, len(SHAPE), training=False)
     got = keras.ops.convert_to_numpy(layer(x)).astype(np.float64)
@@ -57,7 +57,7 @@ def test_in_any_float_dtype(policy: str) -> None:
 def test_frozen_it_is_affine_even_if_called_with_training() -> None:
     layer = L.BatchNormalization()
     layer.build((None, 4))
-    with pytest.raises(Refused, match="trains while it predicts"):
+    with pytest.raises(CannotFold, match="trains while it predicts"):
         affine_of(layer, 1, training=True)
     layer.trainable = False
     affine_of(layer, 1, training=True)
@@ -70,7 +70,7 @@ def test_statistics_that_are_not_numbers_are_refused() -> None:
         layer.moving_variance.assign(bad)
         if np.isinf(bad).all():
             layer.gamma.assign([np.inf, 1.0])
-        with pytest.raises(Refused, match="not finite"):
+        with pytest.raises(CannotFold, match="not finite"):
             affine_of(layer, 1, training=False)
 
 
@@ -79,7 +79,7 @@ def test_worn_in_numbers_leave_nothing_fresh_and_repeat() -> None:
         keras.utils.set_random_seed(0)
         layers = [L.Dense(400), L.BatchNormalization(), L.PReLU(), L.Normalization()]
         model = keras.Sequential([keras.Input((3,)), *layers])
-        wear_in(model, seed)
+        randomize_parameters(model, seed)
         return [keras.ops.convert_to_numpy(v) for v in model.variables]
 
     first, again, other = made(1), made(1), made(2)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kerasbn.folding.affine import affine
-from kerasbn.folding.passages import Crossing, backward
+from kerasbn.folding.keras.pass_through_layers import Crossing, backward
+from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.folding.plan import Plan
-from kerasbn.folding.worn import wear_in
 
 L = keras.layers
 BN = L.BatchNormalization
@@ -51,7 +51,7 @@ def test_any_affine_crosses_forward(chain: Chain, judged: Judged, name: str) -> 
     stop = L.Activation("tanh")
     plan = judged(chain(shape, stop, BN(name="a"), make(), absorbing(rank)))
     (fold,) = plan.folds()
-    assert (fold.norm, fold.direction, len(fold.through)) == ("a", "forward", 1)
+    assert (fold.layer, fold.direction, len(fold.through)) == ("a", "forward", 1)
 
 
 @pytest.mark.parametrize("name", [name for name in ANY_AFFINE if name != "permute"])
@@ -139,7 +139,7 @@ def two(shape: tuple[int, ...] = (4,)) -> tuple[Any, Any, Any, Any]:
 
 def worn(inputs: Any, outputs: Any) -> keras.Model:
     model = keras.Model(inputs, outputs)
-    wear_in(model, 5)
+    randomize_parameters(model, 5)
     return model
 
 

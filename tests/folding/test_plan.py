@@ -9,9 +9,10 @@ import pytest
 
 import kerasbn
 from kerasbn.errors import InputError
-from kerasbn.folding import passages
-from kerasbn.folding.plan import Fold, Kept, Plan, fold_plan
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.fold import fold_plan
+from kerasbn.folding.keras import pass_through_layers
+from kerasbn.folding.keras.randomize import randomize_parameters
+from kerasbn.folding.plan import Fold, Kept, Plan
 
 L = keras.layers
 BN = L.BatchNormalization
@@ -22,7 +23,7 @@ Judged = Callable[..., Plan]
 
 def worn(inputs: Any, outputs: Any, **more: Any) -> keras.Model:
     model = keras.Model(inputs, outputs, **more)
-    wear_in(model, 7)
+    randomize_parameters(model, 7)
     return model
 
 
@@ -194,7 +195,7 @@ def test_keras_hands_training_on_to_the_layers_behind(judged: Judged) -> None:
     x = keras.Input((4,))
     y = L.Dropout(0.5, seed=1)(L.Dense(4)(BN(name="before")(opaque(x))), training=True)
     plan = judged(worn(x, opaque(BN(name="behind")(L.Dense(3)(y)))))
-    assert [fold.norm for fold in plan.folds()] == ["before"]
+    assert [fold.layer for fold in plan.folds()] == ["before"]
     assert "or after a layer that is" in plan.kept()[0].reason
 
 
@@ -235,7 +236,7 @@ def test_custom_layers_are_left_alone(judged: Judged) -> None:
     y = BN(name="bn")(OwnDense(3)(y))
     plan = judged(worn(x, Block(name="block")(y)))
     assert [type(each) for each in plan] == [Kept] * 3
-    reasons = {kept.norm: kept.reason for kept in plan.kept()}
+    reasons = {kept.layer: kept.reason for kept in plan.kept()}
     assert "the class Own" in reasons["own"]
     assert "a OwnDense" in reasons["bn"] or "an OwnDense" in reasons["bn"]
     assert "within `block`, a Block" in reasons["block/inside"]
@@ -279,15 +280,15 @@ def test_the_plan_is_data(chain: Chain) -> None:
     ]
     assert json.loads(json.dumps(plan.to_json()))[1] == {
         "decision": "fold",
-        "norm": "bn",
+        "layer": "bn",
         "into": ["d"],
         "direction": "backward",
         "through": [],
         "clips": [],
-        "kind": "normalization",
+        "kind": "BN layer",
     }
-    assert plan.summary() == "1 of 1 normalizations folded, 1 of 1 scalings."
-    assert (plan[0].norm, len(plan[:2]), len(plan)) == ("pixels", 2, 2)
+    assert plan.summary() == "1 of 1 BN layers folded, 1 of 1 scalings folded."
+    assert (plan[0].layer, len(plan[:2]), len(plan)) == ("pixels", 2, 2)
     assert len(fold_plan(chain((4,), L.Dense(3)))) == 0
 
 
@@ -300,7 +301,7 @@ def test_a_long_chain_of_sums_takes_work_that_grows_with_it(
     def counted(*arguments: Any) -> Any:
         nonlocal crossed
         crossed += 1
-        return passages.backward(*arguments)
+        return pass_through_layers.backward(*arguments)
 
     monkeypatch.setattr("kerasbn.folding.search.backward", counted)
 

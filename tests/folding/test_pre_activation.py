@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from kerasbn.folding.check import answers, difference
-from kerasbn.folding.inputs import random_inputs
-from kerasbn.folding.plan import Fold, fold_plan
-from kerasbn.folding.rewrite import rewrite
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.fold import fold_plan
+from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters
+from kerasbn.folding.keras.rewrite import rewrite
+from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.plan import Fold
 
 L = keras.layers
 Tensor = Any  # Keras ships no types
@@ -150,7 +150,7 @@ def pre_activated(draw: Any) -> Drawn:
     pool = L.GlobalAveragePooling2D() if draw(st.booleans()) else L.Flatten()
     drawn.outputs.append(L.Dense(3)(pool(y)))
     drawn.model = keras.Model(x, drawn.outputs)
-    wear_in(drawn.model, draw(st.integers(0, 2**16)))
+    randomize_parameters(drawn.model, draw(st.integers(0, 2**16)))
     for name, gammas in drawn.gammas.items():
         layer = drawn.model.get_layer(name)
         layer.gamma.assign(np.resize(gammas, layer.gamma.shape))
@@ -170,11 +170,11 @@ def test_pre_activation_networks(data: st.DataObject) -> None:
     model = drawn.model
     plan = fold_plan(model)
     arrays = random_inputs(model)
-    want = answers(model, arrays)
+    want = predict(model, arrays)
     assert all(np.isfinite(each).all() for each in want)
     assert any(np.ptp(each) > 0 for each in want)
-    assert difference(answers(rewrite(model, plan), arrays), want) <= 1e-9
-    kept = {each.norm for each in plan.kept()}
+    assert difference(predict(rewrite(model, plan), arrays), want) <= 1e-9
+    kept = {each.layer for each in plan.kept()}
     assert not kept & drawn.open, list(map(str, plan.kept()))
     for each in plan:
         event(

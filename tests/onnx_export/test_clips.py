@@ -10,8 +10,8 @@ import pytest
 from onnx import numpy_helper
 
 from kerasbn import export
-from kerasbn.folding.check import answers, difference
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.keras.randomize import randomize_parameters
+from kerasbn.folding.keras.verification import difference, predict
 from kerasbn.inference.onnx_graph import read_graph
 from kerasbn.inference.remaining import residuals
 from kerasbn.inference.session import Session
@@ -26,7 +26,7 @@ def clipped(activation: Any, gamma: list[float], *, alike: bool = False) -> kera
     y = L.Concatenate(name="join")([L.Activation("tanh", name="bend")(x), x])
     y = L.BatchNormalization(name="bn", epsilon=0.0)(y)
     model = keras.Model(x, L.Conv2D(3, 1, name="conv")(activation(y)))
-    wear_in(model, 5)
+    randomize_parameters(model, 5)
     layer = model.get_layer("bn")
     layer.gamma.assign(np.resize(gamma, 6))
     if alike:
@@ -52,7 +52,7 @@ def exported(model: keras.Model, path: Path) -> dict[str, tuple[str, list[np.nda
     assert [decision["clips"] for decision in found.plan] == [("act",)]
     assert not residuals(read_graph(onnx.load(path)))
     arrays = [np.random.default_rng(0).normal(size=(9, 5, 4, 3)).astype(np.float32)]
-    assert difference(Session(path).run(arrays), answers(model, arrays)) < 1e-6
+    assert difference(Session(path).run(arrays), predict(model, arrays)) < 1e-6
     return bounds(path)
 
 

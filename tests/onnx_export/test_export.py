@@ -183,7 +183,7 @@ def test_metadata_says_where_the_file_comes_from(make_network: Make, tmp_path: P
     assert metadata.run == "mnist-bn"
     assert metadata.digest == digest(network)
     assert [json.loads(json.dumps(d)) for d in found.plan] == list(metadata.plan)
-    assert {decision["norm"] for decision in metadata.plan} == {"rescale", "bn_1", "bn_2"}
+    assert {decision["layer"] for decision in metadata.plan} == {"rescale", "bn_1", "bn_2"}
 
 
 def test_digest_tells_networks_apart_by_weights_and_by_settings(make_network: Make) -> None:

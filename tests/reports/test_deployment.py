@@ -11,7 +11,7 @@ import pytest
 from kerasbn import runs
 from kerasbn.errors import InputError
 from kerasbn.experiments.compare import Comparison
-from kerasbn.folding.plan import fold_plan
+from kerasbn.folding.fold import fold_plan
 from kerasbn.inference.verify import Verdict as Measured
 from kerasbn.inference.verify import Verification
 from kerasbn.reports.deployment import deployment_of
@@ -64,23 +64,23 @@ def test_before_an_export_the_commands_are_there(run: Trained) -> None:
 def test_a_plan_is_told_decision_by_decision(run: Trained) -> None:
     put(run, "plan.json", fold_plan(mlp(hidden=(4, 4))).to_json())
     section = told(run)
-    assert "folded were 2 of 2 normalizations and 1 of 1 scaling:" in words(section)
-    assert "has no normalization left" in words(section)
+    assert "folded were 2 of 2 BN layers and 1 of 1 scaling:" in words(section)
+    assert "has no BN layer left" in words(section)
     (table,) = [each for each in section.blocks if isinstance(each, Table)]
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["rescaling", "scaling", "folded into dense_1, across flatten"],
-        ["bn_1", "normalization", "folded into dense_1"],
-        ["bn_2", "normalization", "folded into dense_2"],
+        ["bn_1", "BN layer", "folded into dense_1"],
+        ["bn_2", "BN layer", "folded into dense_2"],
     ]
     assert commands(section) == ["kerasbn verify model.onnx --against bn"]
 
 
 def test_what_was_kept_is_told_with_its_reason(run: Trained) -> None:
-    put(run, "plan.json", [{"decision": "keep", "norm": "bn_1", "kind": "normalization",
+    put(run, "plan.json", [{"decision": "keep", "layer": "bn_1", "kind": "BN layer",
                             "reason": "its input is read elsewhere"}])  # fmt: skip
     section = told(run)
-    assert "folded were 0 of 1 normalization:" in words(section)
-    assert "1 normalization left" in words(section)
+    assert "folded were 0 of 1 BN layer:" in words(section)
+    assert "1 BN layer left" in words(section)
     (table,) = [each for each in section.blocks if isinstance(each, Table)]
     assert table.rows[0][2].text == "kept: its input is read elsewhere"
 
@@ -116,8 +116,8 @@ def test_the_fields_are_those_that_verify_writes(run: Trained) -> None:
     ("name", "text"),
     [("plan.json", text) for text in
      ("", "{", "{}", "3", "[3]", '[{"decision": "fold"}]',
-      '[{"decision": "fold", "norm": "a", "kind": "b", "into": 3}]',
-      '[{"decision": "?", "norm": "a", "kind": "b", "into": []}]')]
+      '[{"decision": "fold", "layer": "a", "kind": "b", "into": 3}]',
+      '[{"decision": "?", "layer": "a", "kind": "b", "into": []}]')]
     + [("verify.json", text) for text in
        ("", "[]", "{}", '{"folded": {}}', '{"folded": {"verdict": "x", "reason": "y"}}',
         '{"folded": {"verdict": [], "reason": {}}}')],

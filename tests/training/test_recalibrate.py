@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError
-from kerasbn.folding.worn import wear_in
+from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.training.ensembles import compile_network
 from kerasbn.training.models import mlp
 from kerasbn.training.recalibrate import accuracy, recalibrate
@@ -31,7 +31,7 @@ def float64() -> Any:
 def worn(*layers: Any, shape: tuple[int | None, ...], seed: int = 1) -> keras.Model:
     """A network with statistics and weights that are not those of fresh layers."""
     model = keras.Sequential([keras.Input(shape), *layers])
-    wear_in(model, seed)
+    randomize_parameters(model, seed)
     return model
 
 
@@ -54,7 +54,7 @@ def data(x: Any, *others: np.ndarray, size: int = 7) -> tf.data.Dataset:
 def test_the_statistics_are_numpys(few_digits: Dataset, unbiased: bool) -> None:
     images = few_digits.train.images[:100]
     model = mlp(hidden=(12, 9), activation="tanh", seed=3)
-    wear_in(model, 5)
+    randomize_parameters(model, 5)
     before = [np.array(weight) for weight in model.get_weights()]
     new = recalibrate(model, data(images), unbiased=unbiased).model
     x = images.reshape(100, 784) * np.float64(np.float32(1 / 255))  # Keras holds it in float32
@@ -89,7 +89,7 @@ def test_every_place_a_normalization_can_be_in() -> None:
     given = keras.Input((6, 4))
     twice = shared(given), shared(L.Rescaling(2.0, offset=1.0)(given))
     model = keras.Model(given, [inner(given), *twice, first_axis(given), wrapped(given)])
-    wear_in(model, 3)
+    randomize_parameters(model, 3)
     found = recalibrate(model, data(x), unbiased=False)
     assert {shift.layer for shift in found.shifts} == {"inside", "shared", "first_axis", "wrapped"}
     both = np.concatenate([x, 2 * x + 1])
@@ -116,7 +116,7 @@ def test_layers_that_learned_outside_of_training_are_copied_as_they_are() -> Non
     inner = keras.Sequential([keras.Input((3,)), scaling])
     both = L.Concatenate()([inner(given), lookup(word)])
     model = keras.Model([given, word], L.BatchNormalization(name="bn")(both))
-    wear_in(model.get_layer("bn"), 4)
+    randomize_parameters(model.get_layer("bn"), 4)
     new = recalibrate(model, data((x, words)).map(lambda *both: (both,)), unbiased=False).model
     one_hot = (words == np.array(lookup.get_vocabulary())).astype("float64")
     reaching = np.concatenate([(x - x.mean(0)) / x.std(0), one_hot], 1)

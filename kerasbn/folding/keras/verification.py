@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from kerasbn.errors import InputError, quoted
-from kerasbn.folding.copies import SINGLE_ONLY, is_known, kept_states
-from kerasbn.folding.graph import input_structure, read, training_at_inference
-from kerasbn.folding.inputs import given_inputs, random_inputs
+from kerasbn.folding.keras.clone import SINGLE_ONLY, is_builtin, recurrent_states
+from kerasbn.folding.keras.graph import input_structure, read, training_at_inference
+from kerasbn.folding.keras.randomize import given_inputs, random_inputs
+from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.plan import Plan
-from kerasbn.folding.rewrite import rewrite
 
 Arrays = list[np.ndarray]
 
@@ -59,8 +59,8 @@ class Judge:
         if inputs is not None:
             self.inputs.append(given_inputs(model, inputs))
         self.exact = rewrite(model, Plan(()), "float64")
-        self.want = [answers(self.exact, arrays) for arrays in self.inputs]
-        own = [answers(model, arrays) for arrays in self.inputs]
+        self.want = [predict(self.exact, arrays) for arrays in self.inputs]
+        own = [predict(model, arrays) for arrays in self.inputs]
         self.unit = max(map(_unit, own[0]), default=0.0)
         self.unfolded = [difference(a, b) for a, b in zip(own, self.want, strict=True)]
 
@@ -68,10 +68,10 @@ class Judge:
         """What is wrong with a plan and the network it came to; None if nothing is."""
         exact = rewrite(self.model, plan, "float64")
         for arrays, want, unfolded in zip(self.inputs, self.want, self.unfolded, strict=True):
-            error = difference(answers(exact, arrays), want)
+            error = difference(predict(exact, arrays), want)
             if not error <= self.tolerance:
                 return f"in float64 they differ by {error:.1e} (allowed: {self.tolerance:.0e})"
-            error = difference(answers(folded, arrays), want)
+            error = difference(predict(folded, arrays), want)
             if not error <= max(ROUNDING * unfolded, UNITS * self.unit):
                 return (
                     f"in the network's own dtype the error grows from {unfolded:.1e} to {error:.1e}"
@@ -98,7 +98,7 @@ def difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
     return worst
 
 
-def answers(model: keras.Model, arrays: Arrays) -> Arrays:
+def predict(model: keras.Model, arrays: Arrays) -> Arrays:
     """What a network answers at inference, its state left as it was.
 
     Raises:
@@ -158,7 +158,7 @@ def _state_kept(model: keras.Model) -> Iterator[None]:
     A normalization that trains while it predicts changes its statistics, a stateful recurrent layer
     what it remembers.
     """
-    states = [state for layer in model._flatten_layers() for state in kept_states(layer)]
+    states = [state for layer in model._flatten_layers() for state in recurrent_states(layer)]
     variables = [*model.non_trainable_variables, *states]
     before = [keras.ops.convert_to_numpy(v).copy() for v in variables]
     try:
@@ -172,7 +172,7 @@ def _state_kept(model: keras.Model) -> Iterator[None]:
 def _may_be_single(call: Any) -> bool:  # noqa: ANN401 - a Call
     """Whether a layer may compute in float32 though its dtype is float64."""
     layer = call.layer
-    if not is_known(layer) or isinstance(layer, keras.layers.Lambda):
+    if not is_builtin(layer) or isinstance(layer, keras.layers.Lambda):
         return True
     if isinstance(layer, keras.layers.Resizing) or type(layer) in SINGLE_ONLY:
         return True

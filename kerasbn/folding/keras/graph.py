@@ -14,10 +14,10 @@ from typing import Any
 import keras
 
 from kerasbn.errors import expected
-from kerasbn.folding.absorb import Edit
 from kerasbn.folding.affine import Affine, compose
 from kerasbn.folding.clips import Clip, clip_of
-from kerasbn.folding.norms import affine_of
+from kerasbn.folding.keras.absorb import Edit
+from kerasbn.folding.keras.affine_layers import affine_of
 
 Shape = tuple[int | None, ...]
 

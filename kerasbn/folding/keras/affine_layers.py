@@ -6,8 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbn.folding.affine import Affine, affine
-from kerasbn.folding.refused import Refused
+from kerasbn.folding.affine import Affine, CannotFold, affine
 
 
 def affine_of(layer: keras.layers.Layer, rank: int, training: bool) -> Affine:
@@ -19,7 +18,7 @@ def affine_of(layer: keras.layers.Layer, rank: int, training: bool) -> Affine:
         training: whether it is called with training=True.
 
     Raises:
-        Refused: if it is no affine map, as when it normalizes by the batch.
+        CannotFold: if it is no affine map, as when it normalizes by the batch.
     """
     return NORMS[type(layer)](layer, rank, training)
 
@@ -35,17 +34,17 @@ def is_scaling(layer: keras.layers.Layer) -> bool:
 
 
 def check_merge(layer: keras.layers.Layer, a: Affine) -> None:
-    """Raise `Refused` if `layer` cannot become itself together with `a`."""
+    """Raise `CannotFold` if `layer` cannot become itself together with `a`."""
     if type(layer) is keras.layers.BatchNormalization:
         axis = layer.axis - 1 if layer.axis > 0 else layer.axis
         others = set(range(len(a.shape))) - {axis % len(a.shape)}
         if any(a.varies_along(other) for other in others):
-            raise Refused("has one s and t for each channel")
+            raise CannotFold("has one s and t for each channel")
     elif type(layer) is keras.layers.Rescaling:
         if a.s.size > 1 and keras.config.image_data_format() == "channels_first":
-            raise Refused("has one scale for everything")
+            raise CannotFold("has one scale for everything")
     else:
-        raise Refused("normalizes by statistics of its data, into which it takes no other map")
+        raise CannotFold("normalizes by statistics of its data, into which it takes no other map")
 
 
 def merged(layer: keras.layers.Layer, a: Affine) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -67,13 +66,13 @@ def merged(layer: keras.layers.Layer, a: Affine) -> tuple[dict[str, Any], dict[s
 def _batch_normalization(layer: Any, rank: int, training: bool) -> Affine:  # noqa: ANN401 - Keras ships no types
     """S = gamma / sqrt(var + eps), t = beta - s*mean (Ioffe and Szegedy 2015, section 3.1)."""
     if training and layer.trainable:
-        raise Refused(
+        raise CannotFold(
             "it trains while it predicts: it is called with training=True, or after a layer that "
             "is, and is trainable, so it normalizes by the batch; call them without it to fold it"
         )
     axis = layer.axis if layer.axis >= 0 else layer.axis + rank + 1
     if axis == 0:
-        raise Refused("it normalizes along the batch axis")
+        raise CannotFold("it normalizes along the batch axis")
     gamma = _array(layer.gamma) if layer.scale else 1.0
     beta = _array(layer.beta) if layer.center else 0.0
     with np.errstate(all="ignore"):  # what is not finite is refused by `affine`
@@ -92,7 +91,7 @@ def _normalization(layer: Any, rank: int, training: bool) -> Affine:  # noqa: AN
     variance = _given(layer.input_variance) if given else _array(layer.adapt_variance)
     full = [1 if n is None else int(n) for n in keras.ops.shape(layer.mean)]
     if full[0] != 1:
-        raise Refused("it normalizes along the batch axis")
+        raise CannotFold("it normalizes along the batch axis")
     with np.errstate(all="ignore"):
         deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
         s = deviation if layer.invert else 1 / deviation
@@ -110,7 +109,7 @@ def _rescaling(layer: Any, rank: int, training: bool) -> Affine:  # noqa: ANN401
     if s.ndim and keras.config.image_data_format() == "channels_first":
         s = s.reshape(s.shape + (1,) * (3 - s.ndim))  # as the layer itself does
     if max(s.ndim, t.ndim) > rank:
-        raise Refused("its scale or offset has more axes than its input")
+        raise CannotFold("its scale or offset has more axes than its input")
     return affine(s, t).map(
         lambda values: values.reshape((1,) * (rank - values.ndim) + values.shape)
     )

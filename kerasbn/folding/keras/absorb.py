@@ -7,10 +7,9 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from kerasbn.folding.affine import Affine, Array, affine, same
-from kerasbn.folding.linear import LAWS, Example, Layer, Part, after, before
-from kerasbn.folding.passages import crosses_function
-from kerasbn.folding.refused import Refused
+from kerasbn.folding.affine import Affine, Array, CannotFold, affine, same
+from kerasbn.folding.keras.linear_layers import LAWS, Example, Layer, Part, after, before
+from kerasbn.folding.keras.pass_through_layers import crosses_function
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,33 +45,35 @@ def is_linear(layer: Layer) -> bool:
 
 
 def check(layer: Layer, edit: Edit) -> None:
-    """Raise `Refused` if the layer cannot absorb that; the reason begins with a verb."""
+    """Raise `CannotFold` if the layer cannot absorb that; the reason begins with a verb."""
     law = LAWS[type(layer)]
     if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
-        raise Refused("is quantized or adapted by LoRA")
+        raise CannotFold("is quantized or adapted by LoRA")
     if not (law.follows if edit.side == "after" else law.precedes):
         where = "follows" if edit.side == "after" else "precedes"
-        raise Refused(f"absorbs nothing that {where} it")
+        raise CannotFold(f"absorbs nothing that {where} it")
     parts = law.parts(layer, edit.example, edit.argument)
     if edit.side == "after":
         activation = getattr(layer, "activation", None)
         if activation is not None and not crosses_function(activation, edit.affine):
-            raise Refused(f"ends in the activation '{_name(activation)}'")
+            raise CannotFold(f"ends in the activation '{_name(activation)}'")
         _fits(edit.affine, parts[-1].outputs)
         if parts[-1].bias is None and not parts[-1].one_hot and not edit.affine.only_scales():
-            raise Refused("has no bias to take the offset t")
+            raise CannotFold("has no bias to take the offset t")
         return
     for part in parts[:1] if law.chained else parts:
         _fits(edit.affine, part.inputs)
     if not edit.affine.only_scales() and law.uneven(layer, edit.example, edit.training):
-        raise Refused(law.how)
+        raise CannotFold(law.how)
 
 
 def _fits(a: Affine, tensor: tuple[str, ...]) -> None:
     """Refuse an affine that differs along an axis which the kernel does not know."""
     for axis, names in enumerate(tensor):
         if not names and a.varies_along(axis):
-            raise Refused(f"has one kernel for all of axis {axis + 1}, along which s and t differ")
+            raise CannotFold(
+                f"has one kernel for all of axis {axis + 1}, along which s and t differ"
+            )
 
 
 def _name(activation: Any) -> str:  # noqa: ANN401 - a function or a layer

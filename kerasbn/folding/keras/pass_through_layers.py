@@ -15,8 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbn.folding.affine import Affine, affine, join, same, split, spread, tight
-from kerasbn.folding.refused import Refused
+from kerasbn.folding.affine import Affine, CannotFold, affine, join, same, split, spread, tight
 
 Example = tuple[int | None, ...]  # a shape without the batch axis
 Layer = Any  # Keras ships no types
@@ -43,7 +42,7 @@ Choices = list[list[Affine]]
 
 @dataclass(frozen=True)
 class Passage:
-    """What becomes of an affine that crosses a layer, either way; both may raise `Refused`."""
+    """What becomes of an affine that crosses a layer, either way; both may raise `CannotFold`."""
 
     forward: Callable[[Crossing, list[Affine]], Affine]
     backward: Callable[[Crossing, Affine], Choices]
@@ -58,7 +57,7 @@ def forward(crossing: Crossing, incoming: list[Affine]) -> Affine:
     """The affine that goes out for those that come in.
 
     Raises:
-        Refused: if there is none.
+        CannotFold: if there is none.
     """
     return _law(crossing).forward(crossing, incoming)
 
@@ -67,16 +66,16 @@ def backward(crossing: Crossing, outgoing: Affine) -> Choices:
     """The choices of affines coming in that make `outgoing` go out.
 
     Raises:
-        Refused: if there is none.
+        CannotFold: if there is none.
     """
     return _law(crossing).backward(crossing, outgoing)
 
 
 def _law(crossing: Crossing) -> Passage:
     if not crossing.plain:
-        raise Refused("combines it with a constant")
+        raise CannotFold("combines it with a constant")
     if type(crossing.layer) not in PASSAGES:
-        raise Refused("lets no affine cross as it is")
+        raise CannotFold("lets no affine cross as it is")
     return PASSAGES[type(crossing.layer)]
 
 
@@ -89,7 +88,7 @@ def _unchanged(may: Callable[[Crossing, Affine], str | None]) -> Passage:
     def checked(crossing: Crossing, a: Affine) -> Affine:
         reason = may(crossing, a)
         if reason:
-            raise Refused(reason)
+            raise CannotFold(reason)
         return a
 
     return Passage(lambda c, incoming: checked(c, incoming[0]), lambda c, b: [[checked(c, b)]])
@@ -167,7 +166,7 @@ def _global(rising: bool) -> Passage:
     def forward(c: Crossing, incoming: list[Affine]) -> Affine:
         (a,) = incoming
         if reason := may(c, a):
-            raise Refused(reason)
+            raise CannotFold(reason)
         if c.layer.keepdims:
             return a
         return a.map(lambda values: values.squeeze(tuple(_spatial(c.layer, len(a.shape)))))
@@ -177,7 +176,7 @@ def _global(rising: bool) -> Passage:
         if not c.layer.keepdims:
             b = b.map(lambda values: np.expand_dims(values, tuple(_spatial(c.layer, rank))))
         if reason := may(c, b):
-            raise Refused(reason)
+            raise CannotFold(reason)
         return [[b]]
 
     return Passage(forward, backward)
@@ -195,7 +194,7 @@ def _reshaped(a: Affine, old: Example, new: Example) -> Affine:
     if only_last and old[-1] is not None and old[-1] == new[-1]:
         return a.map(lambda values: values.reshape((1,) * (len(new) - 1) + (-1,)))
     if None in new:
-        raise Refused("cuts axes of unknown length anew")
+        raise CannotFold("cuts axes of unknown length anew")
     return tight(spread(a, old).map(lambda values: values.reshape([n or 1 for n in new])))
 
 
@@ -227,7 +226,7 @@ def _permute(c: Crossing) -> list[int]:
 
 def _repeat_backward(c: Crossing, b: Affine) -> Choices:  # noqa: ARG001 - one signature for all
     if b.varies_along(0):
-        raise Refused("repeats one vector, to which s and t differ from copy to copy")
+        raise CannotFold("repeats one vector, to which s and t differ from copy to copy")
     return [[b.map(lambda values: values[0])]]
 
 
@@ -239,7 +238,7 @@ def _axis(c: Crossing) -> int:
     rank = len(c.output) + 1
     axis = axis % rank - 1
     if axis < 0:
-        raise Refused("joins examples of the batch")
+        raise CannotFold("joins examples of the batch")
     return axis
 
 
@@ -267,7 +266,7 @@ def _shares(c: Crossing, b: Affine, shares: Sequence[float], takers: Sequence[in
         if b.only_scales():
             break
     if not choices:
-        raise Refused("cancels the offset t")
+        raise CannotFold("cancels the offset t")
     return choices
 
 
@@ -289,7 +288,7 @@ def _sum(shares: Callable[[int], Sequence[float]]) -> Passage:
     def forward(c: Crossing, incoming: list[Affine]) -> Affine:
         _same_rank(c)
         if not all(np.all(a.s == incoming[0].s) for a in incoming):
-            raise Refused("adds it to something that is scaled otherwise")
+            raise CannotFold("adds it to something that is scaled otherwise")
         weights = shares(len(incoming))
         s = np.broadcast_arrays(*[a.s for a in incoming])[0]
         return affine(s, sum(w * a.t for w, a in zip(weights, incoming, strict=True)))
@@ -307,12 +306,12 @@ def _extreme() -> Passage:
     def checked(c: Crossing, a: Affine) -> Affine:
         _same_rank(c)
         if not a.keeps_order():
-            raise Refused("chooses by order, which a negative s would turn around")
+            raise CannotFold("chooses by order, which a negative s would turn around")
         return a
 
     def forward(c: Crossing, incoming: list[Affine]) -> Affine:
         if not all(same(a, incoming[0]) for a in incoming):
-            raise Refused("compares it to something that is scaled otherwise")
+            raise CannotFold("compares it to something that is scaled otherwise")
         return checked(c, incoming[0])
 
     return Passage(forward, lambda c, b: [[checked(c, b) for _ in c.inputs]])
@@ -320,7 +319,7 @@ def _extreme() -> Passage:
 
 def _same_rank(c: Crossing) -> None:
     if any(len(example) != len(c.output) for example in c.inputs):
-        raise Refused("combines tensors of different rank")
+        raise CannotFold("combines tensors of different rank")
 
 
 def _concatenate() -> Passage:

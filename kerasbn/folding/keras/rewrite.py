@@ -7,12 +7,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbn.folding.absorb import Weights, absorbed, assign, settings
 from kerasbn.folding.affine import Affine, compose
 from kerasbn.folding.clips import CLIP, MAXIMUM, MINIMUM, Clip
-from kerasbn.folding.copies import copied_state, renewed, renewed_input, retyped
-from kerasbn.folding.graph import is_graph, ordered_nodes, require_graph, unwrap
-from kerasbn.folding.norms import affine_of, is_norm, merged
+from kerasbn.folding.keras.absorb import Weights, absorbed, assign, settings
+from kerasbn.folding.keras.affine_layers import affine_of, is_norm, merged
+from kerasbn.folding.keras.clone import copied_state, renewed, renewed_input, retyped
+from kerasbn.folding.keras.graph import is_graph, ordered_nodes, require_graph, unwrap
 from kerasbn.folding.plan import Plan
 
 Layer = Any  # Keras ships no types

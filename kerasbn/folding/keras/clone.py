@@ -27,7 +27,7 @@ def renewed(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer:
     Raises:
         InputError: if its class cannot be built from its own configuration.
     """
-    if not is_known(old):
+    if not is_builtin(old):
         dtype = None  # it may compute in its own dtype only
     elif dtype is not None and type(old) in SINGLE_ONLY:
         dtype = "float32"
@@ -47,7 +47,7 @@ def renewed(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer:
         ) from error
 
 
-def is_known(layer: Layer) -> bool:
+def is_builtin(layer: Layer) -> bool:
     """Whether a layer or operation is Keras's own, so that its dtype is all that it computes in."""
     return type(layer).__module__.split(".")[0] == "keras"
 
@@ -145,7 +145,7 @@ def _variables(layer: Layer) -> dict[tuple[int, str, int], Any]:
     for place, holder in enumerate(layer._flatten_layers()):  # Keras has no public way to these
         seeds = [generator.state for generator in holder._seed_generators]
         own = [*holder._trainable_variables, *holder._non_trainable_variables]
-        for variable in [*own, *seeds, *kept_states(holder)]:
+        for variable in [*own, *seeds, *recurrent_states(holder)]:
             repetition = 0
             while (place, variable.name, repetition) in found:
                 repetition += 1
@@ -153,7 +153,7 @@ def _variables(layer: Layer) -> dict[tuple[int, str, int], Any]:
     return found
 
 
-def kept_states(layer: Layer) -> list[Any]:
+def recurrent_states(layer: Layer) -> list[Any]:
     """What a stateful recurrent layer remembers from call to call.
 
     Keras doesn't count these among the variables of a network.

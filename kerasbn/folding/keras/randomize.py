@@ -1,4 +1,4 @@
-"""Random inputs of the kind that a network takes."""
+"""Random inputs and random parameters for a model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,11 +7,13 @@ import keras
 import numpy as np
 
 from kerasbn.errors import InputError, expected
-from kerasbn.folding.graph import Call, Graph, Value, read
-from kerasbn.folding.norms import affine_of, is_scaling
-from kerasbn.folding.passages import is_passage
+from kerasbn.folding.keras.affine_layers import affine_of, is_scaling
+from kerasbn.folding.keras.graph import Call, Graph, Value, read
+from kerasbn.folding.keras.pass_through_layers import is_passage
 
 BATCH = 3
+SHARE_NEGATIVE = 0.25
+SHARE_ZERO = 0.05
 # Lengths for axes that the network leaves open, by the number of such axes: pictures need room
 # for all the pooling of a classifier, sequences and volumes don't.
 OPEN = {1: 12, 2: 96, 3: 16}
@@ -98,3 +100,43 @@ def _tokens(layer: Any) -> list[int]:  # noqa: ANN401 - Keras ships no types
     """How many different numbers a layer that looks numbers up knows."""
     names = {keras.layers.Embedding: "input_dim", keras.layers.CategoryEncoding: "num_tokens"}
     return [getattr(layer, name) for kind, name in names.items() if isinstance(layer, kind)]
+
+
+def randomize_parameters(model: keras.Model, seed: int = 0) -> None:
+    """Set the statistics, gammas, betas and biases of all layers of `model`, in place.
+
+    A quarter of the gammas is negative, one in twenty is zero; kernels stay as they are. The same
+    model and seed give the same numbers, whatever the names of the layers.
+    """
+    dice = np.random.default_rng(seed)
+    for layer in model._flatten_layers():  # Keras has no public way to the layers of a layer
+        for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
+            values = _values(layer, variable.name, tuple(variable.shape), dice)
+            if values is not None:
+                variable.assign(values)
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it keeps its variables in a second form
+
+
+def _values(
+    layer: Any,  # noqa: ANN401 - Keras ships no types
+    name: str,
+    shape: tuple[int, ...],
+    dice: np.random.Generator,
+) -> np.ndarray | None:
+    """Worn-in values for a variable of that name; None if it stays as it is."""
+    if name == "gamma":
+        gamma = dice.uniform(0.4, 1.6, shape)
+        gamma *= np.where(dice.random(shape) < SHARE_NEGATIVE, -1, 1)
+        return gamma * (dice.random(shape) >= SHARE_ZERO)
+    if name in ("beta", "bias"):
+        return dice.normal(0, 0.3, shape)
+    if name in ("moving_mean", "mean"):
+        return dice.normal(0, 0.5, shape)
+    if name in ("moving_variance", "variance"):
+        return dice.uniform(0.3, 2.0, shape)
+    if name == "scale" and isinstance(layer, keras.layers.RMSNormalization):
+        return dice.uniform(0.4, 1.6, shape)
+    if name == "alpha":  # PReLU
+        return dice.uniform(0.0, 0.4, shape)
+    return None

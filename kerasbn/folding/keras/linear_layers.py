@@ -21,8 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbn.folding.affine import Affine, Array
-from kerasbn.folding.refused import Refused
+from kerasbn.folding.affine import Affine, Array, CannotFold
 
 Layer = Any  # Keras ships no types
 Example = tuple[int | None, ...]  # a shape without the batch axis
@@ -209,7 +208,7 @@ def _einsum(layer: Layer, example: Example, _: str) -> list[Part]:
         free, inputs, outputs = (), incoming[1:], outgoing[1:]
     plain = incoming[:1] == outgoing[:1] and incoming[0] not in axes and "." not in inputs + outputs
     if not plain or any(len(set(names)) < len(names) for names in (inputs, axes, outputs)):
-        raise Refused(f"computes '{layer.equation}', whose batch axis is not plain")
+        raise CannotFold(f"computes '{layer.equation}', whose batch axis is not plain")
     named = [(*free, *(c if c in axes else "" for c in names)) for names in (inputs, outputs)]
     return [Part(layer, axes, named[0], named[1], loose=True)]
 
@@ -243,7 +242,7 @@ def _recurrent(layer: Layer, _: Example, __: str) -> list[Part]:
 def _bidirectional(layer: Layer, example: Example, _: str) -> list[Part]:
     both = _directions(layer)
     if any(LAWS.get(type(one)) is not _RECURRENT for one in both):
-        raise Refused("wraps a layer whose weights are not known")
+        raise CannotFold("wraps a layer whose weights are not known")
     return [part for one in both for part in _recurrent(one, example, "")]
 
 
@@ -255,7 +254,7 @@ def _attention(layer: Layer, example: Example, argument: str) -> list[Part]:
         "value": [layer.value_dense],
     }
     if argument not in projections:
-        raise Refused("reads it as another argument than query, key or value")
+        raise CannotFold("reads it as another argument than query, key or value")
     return [part for dense in projections[argument] for part in _einsum(dense, example, "")]
 
 
