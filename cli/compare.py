@@ -1,7 +1,8 @@
 """`kerasbn compare`."""
 
 import json
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,13 +15,16 @@ from .options import (
     training_settings,
 )
 
+if TYPE_CHECKING:
+    from kerasbn.experiments.comparison import Comparison
+
 
 @click.command()
 @click.option(
     "--seeds",
     type=int,
     metavar="N",
-    help="Train N pairs, with the seeds from --seed on, and give means and an interval.",
+    help="Train N pairs with consecutive seeds, and report means and a confidence interval.",
 )
 @settings_options
 @dataset_options
@@ -42,13 +46,14 @@ def command(
     as_json: bool,
     **settings: Any,  # noqa: ANN401 - the fields of the settings, as click parsed them
 ) -> None:
-    """Train the same network with and without batch normalization, on the same batches.
+    """Train the same model with and without BN on the same batches, and compare them.
 
-    Keeps two runs, bn and plain, and saved_models/compare with the curves of both as compare.png
-    and all figures as compare.json. With --run NAME they are NAME-bn, NAME-plain, NAME-compare.
+    Creates the runs bn and plain, and saved_models/compare with their curves (compare.png) and all
+    metrics (compare.json, compare.csv). With --run NAME they are called NAME-bn, NAME-plain and
+    NAME-compare.
 
-    With --seeds N there is one folder, compare or NAME, with the statistics of N pairs, their
-    picture with error bars, and a run of every network.
+    With --seeds N, one folder, compare or NAME, holds the statistics of N pairs, their curves with
+    error bands, and all their runs.
 
     \b
     Example:
@@ -57,44 +62,51 @@ def command(
       kerasbn compare --lr 0.1 --activation sigmoid --hidden 64,64,64
     """
     from kerasbn.runs import check_name, check_pair_names
-    from kerasbn.training.settings import seed_settings
+    from kerasbn.training.settings import MODEL_SETTINGS, seed_settings
 
-    network, training = model_settings(settings), training_settings(settings)
+    model, training = model_settings(settings), training_settings(settings)
     if seeds is None:
         check_pair_names(run, force=force)
     else:
         seed_settings(training, seeds)
         if run is not None:
             check_name(run, force=force)
-    digits = load_training_data(
-        dataset, data_dir, [network], training, quiet=quiet, verbose=verbose
+    data = load_training_data(dataset, data_dir, [model], training, quiet=quiet, verbose=verbose)
+    from kerasbn.experiments.compare import compare
+
+    result = compare(
+        data,
+        seeds=seeds,
+        run=run,
+        force=force,
+        probe=probe,
+        tensorboard=tensorboard,
+        device=device,
+        quiet=quiet,
+        **{name: getattr(model, name) for name in MODEL_SETTINGS if name != "bn"},
+        **asdict(training),
     )
-    from kerasbn.experiments import compare as pair
-    from kerasbn.experiments import ensemble
-
-    kept: dict[str, Any] = {
-        "device": device,
-        "name": run,
-        "force": force,
-        "tensorboard": tensorboard,
-        "quiet": quiet,
-        "probe": probe,
-    }
-    if seeds is None:
-        _show(pair, pair.compare(network, digits, training, **kept), as_json)
-    else:
-        _show(ensemble, ensemble.compare_seeds(network, digits, training, seeds, **kept), as_json)
+    _show(result, as_json)
 
 
-def _show(kind: Any, result: Any, as_json: bool) -> None:  # noqa: ANN401 - one pair or many seeds
-    """Print what was found; `kind` is the module that made it."""
+def _show(result: "Comparison", as_json: bool) -> None:
+    from kerasbn.experiments.comparison import PICTURE
+    from kerasbn.records import to_plain
+
+    findings = result.findings()
     if as_json:
-        found = result.findings()
-        told = {"findings": found} if found else {}
-        click.echo(json.dumps({"folder": str(result.path), **kind.record_of(result), **told}))
-    kind.check_ending(result)
-    if not as_json:
-        click.echo(result.summary())
-        click.echo(f"curves: {result.path / 'compare.png'}")
-        for line in result.findings():
-            click.echo(line)
+        record = {"folder": str(result.path), **to_plain(result.record())}
+        click.echo(json.dumps(record | ({"findings": findings} if findings else {})))
+    result.check_ending()
+    if as_json:
+        return
+    click.echo(result.summary())
+    if method := result.method():
+        click.echo(method)
+    assert result.path is not None
+    folders = [member.run.path for member in result.members if member.run]
+    if len(result.seeds) == 1:
+        click.echo(f"runs: {', '.join(map(str, folders))}")
+    click.echo(f"curves: {result.path / PICTURE}")
+    for line in findings:
+        click.echo(line)

@@ -58,6 +58,7 @@ def command(
     from kerasbn.experiments.curves import check_ending, summary
     from kerasbn.experiments.train import member, train
     from kerasbn.probes.findings import findings_of
+    from kerasbn.records import to_plain
 
     (kept,) = train(
         [member(network, run, probe=probe)],
@@ -71,7 +72,7 @@ def command(
     findings = findings_of([kept])
     if as_json:
         told = {"findings": findings} if probe else {}
-        click.echo(json.dumps({"run": str(kept.path), **kept.record, **told}))
+        click.echo(json.dumps({"run": str(kept.path), **to_plain(kept.record), **told}))
     else:
         if kept.status == "finished":
             click.echo(summary(kept))

@@ -11,13 +11,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Classifier": "kerasbn.inference.classifier",
+    "Comparison": "kerasbn.experiments.comparison",
     "Fold": "kerasbn.folding.plan",
     "Kept": "kerasbn.folding.plan",
     "KerasbnError": "kerasbn.errors",
     "ModelSettings": "kerasbn.training.settings",
     "TrainingSettings": "kerasbn.training.settings",
     "compare": "kerasbn.experiments.compare",
-    "compare_seeds": "kerasbn.experiments.ensemble",
     "export": "kerasbn.onnx_export.export",
     "find_run": "kerasbn.runs",
     "fold": "kerasbn.folding.fold",
@@ -30,6 +30,7 @@ _HOMES = {
 
 __all__ = [
     "Classifier",
+    "Comparison",
     "Fold",
     "Kept",
     "KerasbnError",
@@ -37,7 +38,6 @@ __all__ = [
     "TrainingSettings",
     "__version__",
     "compare",
-    "compare_seeds",
     "export",
     "find_run",
     "fold",
@@ -51,7 +51,7 @@ __all__ = [
 if TYPE_CHECKING:
     from kerasbn.errors import KerasbnError
     from kerasbn.experiments.compare import compare
-    from kerasbn.experiments.ensemble import compare_seeds
+    from kerasbn.experiments.comparison import Comparison
     from kerasbn.experiments.train import train
     from kerasbn.folding.fold import fold, fold_plan
     from kerasbn.folding.plan import Fold, Kept

@@ -161,6 +161,15 @@ def to_plain(value: Any) -> Any:  # noqa: ANN401 - any value, as JSON holds it
     return value
 
 
+def as_table(columns: Mapping[str, Sequence[Any]]) -> Any:  # noqa: ANN401 - a DataFrame or dict
+    """Return columns as a pandas DataFrame where pandas is installed, otherwise as a dict."""
+    try:
+        import pandas
+    except ImportError:
+        return dict(columns)
+    return pandas.DataFrame(dict(columns))
+
+
 def _read(path: Path, what: str, advice: str) -> bytes:
     """Read a regular file of at most `MAX_BYTES`."""
     try:

@@ -1,47 +1,108 @@
-"""A run: one folder that holds what a training was told, what it measured and what it made.
+"""A run: the folder of one trained model, with its settings, history and weights.
 
-    saved_models/NAME/run.json      settings, data, versions, device, final figures, times
-                      history.csv   a row per epoch
-                      model.keras   the plain Keras network
+    saved_models/NAME/run.json      settings, dataset, versions, device, final metrics, times
+                      history.csv   one row per epoch
+                      model.keras   the plain Keras model
                       curves.png    the curves of history.csv
 
-A folder appears under its name only when it is whole. Its name is the folder's and stands nowhere
-inside it, so a run may be renamed or copied.
+A folder appears under its name only when it is complete. The name stands nowhere inside it, so a
+run can be renamed or copied.
 """
 
-import csv
-import json
-import math
 import re
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from kerasbn.errors import InputError, expected
+from kerasbn.errors import ArgumentError, InputError, expected
 from kerasbn.files import NewFolder, new_folder
+from kerasbn.records import read_csv, read_json
+from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 ROOT = Path("saved_models")
 RECORD, HISTORY, MODEL, CURVES = "run.json", "history.csv", "model.keras", "curves.png"
-FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy")
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+HISTORY_COLUMNS = ("epoch", "accuracy", "loss", "step", "val_accuracy", "val_loss")
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
-# What a record must hold, and as what.
-_REQUIRED = {"status": str, "finished": str, "network": dict, "training": dict, "data": dict}
+Status = Literal["finished", "interrupted", "diverged"]
+History = dict[str, list[float]]
+
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run on disk.
+class DataRecord:
+    """The dataset of a training, without the place it was read from.
 
-    `status` is ``finished``, ``interrupted`` (Ctrl-C; the epochs so far) or ``diverged`` (the loss
-    became NaN or infinite; the epochs before that).
+    Attributes:
+        name: Such as "mnist".
+        digest: SHA-256 of its images and labels.
+        train: The number of training examples.
+        test: The number of test examples.
+        note: What a reader should know about it, or "".
+    """
+
+    name: str
+    digest: str
+    train: int
+    test: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What ``run.json`` holds.
+
+    Attributes:
+        status: "finished", "interrupted" (by Ctrl-C; the epochs so far are kept) or "diverged" (the
+            loss became NaN or infinite; the epochs before that are kept).
+        started: Start of the training, ISO 8601 in UTC.
+        finished: Its end.
+        seconds: Its duration.
+        model: What model was trained.
+        training: How it was trained.
+        data: The dataset.
+        device: Where it was trained, in words.
+        versions: Versions of Python and the libraries that the results depend on.
+        parameters: The number of parameters of the model.
+        epochs: The number of epochs with metrics.
+        final: The metrics of the last epoch by the names of `HISTORY_COLUMNS`; empty without one.
+        diverged_at_step: The step at which the loss became NaN or infinite.
+        recalibrated: What a recalibration changed, if this run is the result of one.
+        digest: SHA-256 of history and weights, for the runs of a sweep.
+    """
+
+    status: Status
+    started: str
+    finished: str
+    seconds: float
+    model: ModelSettings
+    training: TrainingSettings
+    data: DataRecord
+    device: str
+    versions: dict[str, str]
+    parameters: int
+    epochs: int
+    final: dict[str, float] = field(default_factory=dict)
+    diverged_at_step: int | None = None
+    recalibrated: dict[str, Any] | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk.
+
+    Attributes:
+        path: Its folder.
+        record: What its ``run.json`` holds.
     """
 
     path: Path
-    record: dict[str, Any]
+    record: RunRecord
 
     @property
     def name(self) -> str:
@@ -49,115 +110,70 @@ class Run:
         return self.path.name
 
     @property
-    def status(self) -> str:
-        """How the training ended."""
-        return str(self.record["status"])
+    def status(self) -> Status:
+        """How the training ended; see `RunRecord`."""
+        return self.record.status
 
     @property
     def model_path(self) -> Path:
-        """Where the network is, if the training came so far as to keep one."""
+        """The file of the model; missing if the training diverged in its first epoch."""
         return self.path / MODEL
 
     @cached_property
-    def history(self) -> dict[str, list[float]]:
-        """The columns of history.csv: `epoch` (from 1) and the figures at the end of each.
+    def history(self) -> History:
+        """The columns of ``history.csv``: `epoch` (from 1) and the metrics after each epoch.
 
         Raises:
-            InputError: if the file is missing or damaged.
+            InputError: If the file is missing or damaged.
         """
         return read_history(self.path / HISTORY)
 
 
 def read_run(path: Path) -> Run:
-    """The run in the folder `path`.
+    """Read the run in the folder `path`.
 
     Raises:
-        InputError: if there is no such folder, or its record is missing or damaged.
+        InputError: If there is no such folder, or its record is missing or damaged.
     """
-    file = path / RECORD
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise expected(
-            path, "no run" if not path.exists() else f"a folder without {RECORD}", "a run's folder",
-            "kerasbn report lists the runs there are",
-        ) from error  # fmt: skip
-    except ValueError as error:
-        raise expected(file, "text that is not JSON", "a run's record", "train again") from error
-    if wrong := _what_is_wrong(record):
-        raise expected(file, f"a damaged record ({wrong})", "a run's whole record", "train again")
-    return Run(path, record)
+    if not (path / RECORD).exists():
+        found = "no run" if not path.exists() else f"a folder without {RECORD}"
+        raise expected(path, found, "the folder of a run", "kerasbn report lists the runs")
+    return Run(path, read_json(path / RECORD, RunRecord, "the record of a run", "train again"))
 
 
-def _what_is_wrong(record: Any) -> str:  # noqa: ANN401 - whatever the JSON was
-    """Why this is no run's record, such as "without 'status'"; empty if it is one."""
-    for key, kind in _REQUIRED.items():
-        if not isinstance(record, dict) or key not in record:
-            return f"without '{key}'"
-        if not isinstance(record[key], kind):
-            return f"with {json.dumps(record[key])[:40]} as '{key}'"
-    hidden, final = record["network"].get("hidden", []), record.get("final", {})
-    for key, value, kind in (("hidden", hidden, list), ("final", final, dict)):
-        if not isinstance(value, kind):
-            return f"with {json.dumps(value)[:40]} as '{key}'"
-    return ""
-
-
-def read_history(path: Path) -> dict[str, list[float]]:
-    """The columns of a history by name, every value a finite number.
+def read_history(path: Path) -> History:
+    """Read a history as columns of finite numbers.
 
     Raises:
-        InputError: if the file is missing, or a row is not made of such numbers.
+        InputError: If the file is missing or damaged.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            reader = csv.DictReader(lines)
-            columns, rows = reader.fieldnames or [], list(reader)
-        missing = [name for name in ("epoch", *FIGURES) if name not in columns]
-        if missing:
-            raise ValueError(f"no column '{missing[0]}'")
-        return {name: [_number(row[name]) for row in rows] for name in columns}
-    except FileNotFoundError as error:
-        raise expected(
-            path, "no such file", f"the run's {HISTORY}", "the run is damaged: train again"
-        ) from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise expected(
-            path, f"a damaged table ({error})", "a row of numbers for every epoch",
-            "the run is damaged: train again",
-        ) from error  # fmt: skip
-
-
-def _number(cell: str | None) -> float:
-    """The finite number in a cell; None stands for one that a row breaks off before."""
-    if cell is None:
-        raise ValueError("a row that breaks off")
-    if not math.isfinite(number := float(cell)):
-        raise ValueError(f"'{cell}' as a figure")
-    return number
+    columns = dict.fromkeys(HISTORY_COLUMNS, float)
+    return read_csv(
+        path, columns, "one row of numbers per epoch", "the run is damaged: train again"
+    )
 
 
 def survey(root: Path = ROOT) -> tuple[list[Run], list[InputError]]:
-    """The whole runs in `root`, the one that finished last at the end, and what ails the others."""
-    whole, problems = [], []
+    """Return the runs in `root`, the newest last, and an error for each damaged one."""
+    runs, problems = [], []
     for file in sorted(root.glob(f"[!.]*/{RECORD}")):
         try:
-            whole.append(read_run(file.parent))
+            runs.append(read_run(file.parent))
         except InputError as error:
             problems.append(error)
-    return sorted(whole, key=lambda run: str(run.record["finished"])), problems
+    return sorted(runs, key=lambda run: run.record.finished), problems
 
 
 def list_runs(root: Path = ROOT) -> list[Run]:
-    """The whole runs in `root`, the one that finished last at the end."""
+    """Return the runs in `root` that are not damaged, the newest last."""
     return survey(root)[0]
 
 
 def find_run(name: str, root: Path = ROOT) -> Run:
-    """The run called `name` in `root`, or the run in the folder at the path `name`.
+    """Return the run called `name` in `root`, or the run in the folder `name`.
 
     Raises:
-        InputError: if there is none, with the names there are.
+        InputError: If there is none; the message lists the runs.
     """
     for path in (root / name, Path(name)):
         if path.is_dir():
@@ -167,107 +183,86 @@ def find_run(name: str, root: Path = ROOT) -> Run:
 
 
 def find_model(name: str | None = None, root: Path = ROOT) -> Path:
-    """The file of a network: the newest run's, that of a run by name or folder, or the file itself.
+    """Return the file of a model.
 
     Args:
-        name: a run's name, a run's folder, or a .keras or .h5 file; None for the newest run.
-        root: the folder the runs are in.
+        name: The name or folder of a run, or a .keras or .h5 file; None for the newest run.
+        root: The folder of the runs.
 
     Raises:
-        InputError: if there is none, or the run diverged before it kept a network.
+        InputError: If there is none, or the run diverged before it had a model to keep.
     """
     if name is not None and (Path(name).suffix in MODEL_SUFFIXES or Path(name).is_file()):
         if not Path(name).is_file():
-            raise expected(name, "no such file", "a .keras or .h5 file or the name of a run")
+            raise expected(name, "no such file", "a .keras or .h5 file, or the name of a run")
         return Path(name)
     if name is None:
         runs = [run for run in list_runs(root) if run.model_path.is_file()]
         if not runs:
-            raise expected(root, "no run", "a trained network", "train one: kerasbn train --bn")
+            raise expected(root, "no run", "a trained model", "train one: kerasbn train --bn")
         return runs[-1].model_path
     run = find_run(name, root)
     if not run.model_path.is_file():
         raise expected(
-            run.path, f"a run without {MODEL} (it {run.status})", "a run that kept its network",
-            "train again with a lower --lr",
+            run.path, f"a run without {MODEL} (it {run.status})", "a run with a model",
+            "train again with a lower learning rate",
         )  # fmt: skip
     return run.model_path
 
 
 def run_of(model: Path) -> Run | None:
-    """The run whose network is in this file, None if it is a file on its own.
+    """Return the run that a model file belongs to, or None for a file on its own.
 
     Raises:
-        InputError: if the run's record is damaged.
+        InputError: If the record of the run is damaged.
     """
     if model.name != MODEL or not (model.parent / RECORD).is_file():
         return None
-    return read_run(model.resolve().parent)  # resolved, since a run has its folder's name
+    return read_run(model.resolve().parent)  # resolved, since the run has the name of its folder
 
 
 def check_name(name: str, *, force: bool = False, root: Path = ROOT) -> None:
     """Check that a run may be called `name`.
 
     Raises:
-        InputError: if it is a path, empty, hidden or too long, or taken and `force` is not set.
+        ArgumentError: If it is a path, empty, hidden or too long, or taken and `force` is not set.
     """
     if not _NAME.fullmatch(name):
-        raise expected(
-            f"--run {name}",
-            f"'{name}' as a name",
-            "letters, digits, '.', '_' and '-' only",
-            f"a run is always a folder in {ROOT} of the current folder",
-        )
+        raise ArgumentError(
+            "run", name, "letters, digits, '.', '_' and '-' only",
+            f"a run is always a folder in {ROOT}",
+        )  # fmt: skip
     if (root / name).exists() and not force:
-        raise expected(
-            f"--run {name}",
-            f"a name that is taken ({root / name})",
-            "a new one",
-            "add --force to replace what is there",
-        )
+        raise ArgumentError(
+            "run", name, "a new one", "add --force to replace it",
+            received=f"a name that is taken ({root / name})",
+        )  # fmt: skip
 
 
 def pair_names(name: str | None) -> dict[str, str | None]:
-    """What the two runs and the folder of a comparison are called; None means by default."""
+    """Return the names of the two runs and the folder of a comparison; None stands for defaults."""
     return {part: f"{name}-{part}" if name else None for part in ("bn", "plain", "compare")}
 
 
 def check_pair_names(name: str | None, *, force: bool = False, root: Path = ROOT) -> None:
-    """Raise `InputError` if a comparison may not be called `name`."""
+    """Raise `ArgumentError` if a comparison may not be called `name`."""
     if name is not None:
         for each in (name, *filter(None, pair_names(name).values())):
-            # The name alone is nobody's, so it may be taken.
+            # No folder has the bare name, so it may be taken.
             check_name(each, force=force or each == name, root=root)
 
 
 def new_run(
     name: str | None, default: str, *, force: bool = False, root: Path = ROOT
 ) -> AbstractContextManager[NewFolder]:
-    """A folder to write a run into, named when the block ends.
+    """Return a folder to write a run into, which gets its name when the block ends.
 
     Args:
-        name: the name that was asked for, or None for `default`, `default-2`, ...
-        default: the name where none was asked for.
-        force: whether an older run called `name` gives way.
-        root: the folder the runs are in.
+        name: The requested name, or None for `default`, `default-2`, ...
+        default: The name if none was requested.
+        force: Whether to replace an existing run called `name`.
+        root: The folder of the runs.
     """
     if name is None:
         return new_folder(root, default, numbered=True)
     return new_folder(root, name, replace=force)
-
-
-def write_record(folder: Path, record: dict[str, Any], name: str = RECORD) -> None:
-    """Write a record as JSON; NaN and infinity, which JSON has not, become null."""
-    text = json.dumps(finite(record), indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / name).write_text(text + "\n", encoding="utf-8")
-
-
-def finite(value: Any) -> Any:  # noqa: ANN401 - anything JSON holds
-    """The same with None for NaN and infinity, which JSON has not."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value

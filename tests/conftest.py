@@ -20,10 +20,9 @@ import pytest
 from kerasbn.data import datasets as files
 from kerasbn.data import download
 from kerasbn.data.idx import MNIST, IdxFile
-from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from kerasbn.experiments.compare import Comparison
+    from kerasbn.experiments.comparison import Comparison
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 
@@ -186,8 +185,7 @@ def comparison(
     from kerasbn.experiments.compare import compare
 
     root = tmp_path_factory.mktemp("comparison") / "saved_models"
-    training = TrainingSettings(epochs=3, seed=1)
-    return root, compare(ModelSettings(), sample_digits, training, quiet=True, root=root)
+    return root, compare(sample_digits, epochs=3, seed=1, root=root)
 
 
 @pytest.fixture(scope="session")
@@ -196,20 +194,20 @@ def probed(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) 
     from kerasbn.experiments.compare import compare
 
     root = tmp_path_factory.mktemp("probed") / "saved_models"
-    network = ModelSettings(hidden=(8, 8, 8), activation="sigmoid")
-    training = TrainingSettings(epochs=2, seed=1)
-    return compare(network, few_digits, training, quiet=True, root=root, probe=True).path
+    compare(
+        few_digits, hidden=(8, 8, 8), activation="sigmoid", epochs=2, seed=1, root=root, probe=True
+    )
+    return root / "compare"
 
 
 @pytest.fixture(scope="session")
 def seeds(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a comparison over three seeds."""
-    from kerasbn.experiments.ensemble import compare_seeds
+    from kerasbn.experiments.compare import compare
 
     root = tmp_path_factory.mktemp("seeds") / "saved_models"
-    training = TrainingSettings(epochs=3, seed=4, lr=0.02)
-    network = ModelSettings(hidden=(12,))
-    return compare_seeds(network, few_digits, training, 3, quiet=True, root=root).path
+    compare(few_digits, seeds=3, hidden=(12,), epochs=3, seed=4, lr=0.02, root=root)
+    return root / "compare"
 
 
 @pytest.fixture(scope="session")
@@ -251,5 +249,4 @@ def looked_into(
     from kerasbn.experiments.compare import compare
 
     root = tmp_path_factory.mktemp("looked") / "saved_models"
-    network, training = ModelSettings(hidden=(12, 9)), TrainingSettings(epochs=3, seed=1)
-    return root, compare(network, few_digits, training, quiet=True, probe=True, root=root)
+    return root, compare(few_digits, hidden=(12, 9), epochs=3, seed=1, probe=True, root=root)

@@ -1,143 +1,155 @@
-"""The comparison: one network with and without batch normalization, on the same batches."""
+"""Train models with and without BN on the same batches, and compare them."""
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from kerasbn import runs
-from kerasbn.data.datasets import Dataset
-from kerasbn.experiments import curves
-from kerasbn.experiments.train import member, train
+from kerasbn.data.datasets import Dataset, load_dataset
+from kerasbn.errors import ArgumentError, InputError
+from kerasbn.experiments.comparison import (
+    PICTURE,
+    Comparison,
+    comparison_of,
+    member_of,
+    read_comparison,
+)
+from kerasbn.experiments.train import Member as TrainingJob
+from kerasbn.experiments.train import train
 from kerasbn.files import new_folder
-from kerasbn.plotting import draw_curves, save_figure
+from kerasbn.plotting import save_figure
 from kerasbn.probes.charts import save_pictures
-from kerasbn.probes.findings import findings_of
-from kerasbn.training.settings import ModelSettings, TrainingSettings
+from kerasbn.training.settings import (
+    ModelSettings,
+    TrainingSettings,
+    seed_settings,
+    settings_from,
+)
+from kerasbn.wording import seed_range
 
-RECORD, PICTURE = "compare.json", "compare.png"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A finished comparison.
-
-    Attributes:
-        path: the folder with `compare.json` and `compare.png`.
-        with_bn: the run with batch normalization.
-        without_bn: the run without.
-    """
-
-    path: Path
-    with_bn: runs.Run
-    without_bn: runs.Run
-
-    def summary(self) -> str:
-        """One line: both accuracies on the test set, and the difference in percentage points."""
-        words = [_in_words(run) for run in (self.with_bn, self.without_bn)]
-        line = f"test accuracy {words[0]} with BN, {words[1]} without"
-        difference = difference_in_points(self.with_bn, self.without_bn)
-        return line if difference is None else f"{line}: {difference:+.2f} points"
-
-    def findings(self) -> list[str]:
-        """What the probes found, a sentence each; none if there were no probes."""
-        return findings_of([self.with_bn, self.without_bn])
-
-
-def check_ending(comparison: Comparison) -> None:
-    """Raise if it did not end as planned; one network that diverged is a result.
-
-    Raises:
-        CheckFailedError: if both networks diverged.
-        StoppedError: if Ctrl-C ended it.
-    """
-    pair = (comparison.with_bn, comparison.without_bn)
-    if all(run.status == "diverged" for run in pair) or "interrupted" in {
-        run.status for run in pair
-    }:
-        for run in pair:
-            curves.check_ending(run)
+PAIRS_AT_ONCE = 8  # more pairs trained together give the processor nothing more to do at once
 
 
 def compare(
-    network: ModelSettings,
-    digits: Dataset,
-    training: TrainingSettings,
+    data: Dataset | None = None,
     *,
-    device: str = "auto",
-    name: str | None = None,
+    seeds: int | None = None,
+    run: str | None = None,
     force: bool = False,
-    tensorboard: bool = False,
-    quiet: bool = False,
     probe: bool = False,
+    tensorboard: bool = False,
+    device: str = "auto",
+    quiet: bool = True,
     root: Path = runs.ROOT,
+    **settings: Any,  # noqa: ANN401 - the settings of models and trainings
 ) -> Comparison:
-    """Train `network` with and without normalization side by side, and compare them.
+    """Train the same model with and without BN, and compare the two.
 
-    Two runs, `bn` and `plain`, and a folder `compare` with the picture of both and their figures;
-    with a name they are called NAME-bn, NAME-plain and NAME-compare. A network that diverges is
-    marked so and the other goes on.
+    Both models start from the same kernels and see the same batches in the same order. One pair
+    gives the runs ``bn`` and ``plain`` and the folder ``compare``. Several seeds give several
+    pairs, trained together, each as it would be alone: then the folder ``compare`` holds all their
+    runs.
 
-    Args: as in `experiment.train`; whether `network` itself says ``bn`` does not matter. With
-        `probe` what happens inside both is recorded and drawn.
+    Args:
+        data: What to train and test on; None for the result of `kerasbn.load_dataset()`.
+        seeds: The number of pairs, with the seeds from `seed` on; None for one pair.
+        run: What to call the comparison and its runs; None for ``compare``, ``bn`` and ``plain``,
+            numbered where these names are taken.
+        force: Whether to replace runs that have these names.
+        probe: Whether to record and plot what happens inside the models (of the first pair).
+        tensorboard: Whether to write TensorBoard logs too.
+        device: ``auto``, ``cpu``, ``gpu``, ``gpu:N`` or ``all`` (data-parallel).
+        quiet: Whether to show no progress.
+        root: The folder of the runs.
+        **settings: Fields of `kerasbn.ModelSettings` and `kerasbn.TrainingSettings`, such as
+            ``epochs=5`` or ``hidden=(64, 64)``.
+
+    Returns:
+        The comparison. It has a readable repr, `history` (a table), `figure()` and `summary()`, and
+        shows its figure in a notebook.
 
     Raises:
-        InputError: if something given cannot be used, before anything is trained.
+        InputError: If an argument cannot be used; nothing has been trained then.
+
+    Examples:
+        >>> import kerasbn
+        >>> data = kerasbn.load_dataset("mnist-sample")
+        >>> result = kerasbn.compare(data, epochs=1, seeds=2)
+        >>> result
+        <Comparison compare: Test accuracy: ...>
+        >>> result.figure().savefig("compare.png")
     """
-    names = runs.pair_names(name)
-    runs.check_pair_names(name, force=force, root=root)
-    members = [
-        member(replace(network, bn=True), names["bn"], probe=probe),
-        member(replace(network, bn=False), names["plain"], probe=probe),
-    ]
-    pair = train(
-        members,
-        digits,
-        training,
-        device=device,
-        force=force,
-        tensorboard=tensorboard,
-        quiet=quiet,
-        root=root,
-    )
-    with_bn, without_bn = pair
-    place = names["compare"] or "compare"
-    with new_folder(root, place, numbered=name is None, replace=force) as folder:
-        result = Comparison(folder.path, with_bn, without_bn)
-        runs.write_record(folder.path, record_of(result), RECORD)
-        figure = draw_curves(
-            [curves.curve_of(run) for run in pair], curves.title_of(with_bn), digits.note
-        )
-        save_figure(figure, folder.path / PICTURE)
+    if "bn" in settings:
+        raise InputError("bn: received it as a setting, expected none; both models are trained")
+    if not isinstance(data, Dataset | None):
+        advice = "make one with kerasbn.load_dataset()"
+        found = f"a {type(data).__name__}"
+        raise ArgumentError("data", data, "a kerasbn.Dataset", advice, received=found)
+    model, training = settings_from(settings)
+    trainings = seed_settings(training, 1 if seeds is None else seeds)
+    if seeds is None:
+        runs.check_pair_names(run, force=force, root=root)
+    elif run is not None:
+        runs.check_name(run, force=force, root=root)
+    data = load_dataset(quiet=quiet) if data is None else data
+    place = run or "compare"
+    if seeds is None:
+        place = runs.pair_names(run)["compare"] or place
+    trained: list[runs.Run] = []
+    with new_folder(root, place, numbered=run is None, replace=force) as folder:
+        for group in _groups(trainings):
+            trained += train(
+                list(_jobs(model, group, run, single=seeds is None, probe=probe and not trained)),
+                data,
+                training,
+                device=device,
+                force=force,
+                tensorboard=tensorboard,
+                quiet=quiet,
+                root=root if seeds is None else folder.path,
+                heading="" if seeds is None else _heading(group),
+                pictures=seeds is None,
+            )
+            if any(each.status == "interrupted" for each in trained):
+                break
+        members = [member_of(each) for each in trained]
+        result = comparison_of(members, place, folder.path)
+        assert result is not None
+        result.write()
+        save_figure(result.figure(), folder.path / PICTURE)
         if probe:
-            save_pictures(pair, folder.path)
+            save_pictures(result.probed_runs, folder.path)
     assert folder.placed is not None
-    return replace(result, path=folder.placed)
+    return read_comparison(folder.placed)
 
 
-def record_of(result: Comparison) -> dict[str, Any]:
-    """What compare.json holds: the two runs, what they share, and their figures by epoch."""
-    with_bn, without_bn = result.with_bn, result.without_bn
-    pair = {"with_bn": with_bn, "without_bn": without_bn}
-    return {
-        "runs": {key: run.name for key, run in pair.items()},
-        "status": {key: run.status for key, run in pair.items()},
-        **{key: with_bn.record[key] for key in ("network", "training", "data", "device")},
-        "history": {key: run.history for key, run in pair.items()},
-        "final": {key: run.record["final"] for key, run in pair.items()},
-        "difference_in_points": difference_in_points(with_bn, without_bn),
-    }
+def _jobs(
+    model: ModelSettings,
+    group: Sequence[TrainingSettings],
+    run: str | None,
+    *,
+    single: bool,
+    probe: bool,
+) -> Iterator[TrainingJob]:
+    """Yield what to train: a pair for each seed of a group; the first pair is probed."""
+    names = runs.pair_names(run)
+    for training in group:
+        for kind, bn in (("bn", True), ("plain", False)):
+            key = kind if single else f"{kind}-{training.seed}"
+            name = names[kind] if single else f"{kind}-seed-{training.seed}"
+            probed = probe and training is group[0]
+            yield TrainingJob(key, replace(model, bn=bn), name, training, probed)
 
 
-def difference_in_points(with_bn: runs.Run, without_bn: runs.Run) -> float | None:
-    """How many percentage points of test accuracy normalization brought; None if one diverged."""
-    if "diverged" in (with_bn.status, without_bn.status):
-        return None
-    finals = [run.record["final"].get("val_accuracy") for run in (with_bn, without_bn)]
-    return None if None in finals else 100 * (finals[0] - finals[1])
+def _groups(trainings: Sequence[TrainingSettings]) -> list[Sequence[TrainingSettings]]:
+    """Split the trainings into groups of nearly equal size, of at most `PAIRS_AT_ONCE`."""
+    count = math.ceil(len(trainings) / PAIRS_AT_ONCE)
+    bounds = [i * len(trainings) // count for i in range(count + 1)]
+    return [trainings[start:stop] for start, stop in pairwise(bounds)]
 
 
-def _in_words(run: runs.Run) -> str:
-    if run.status == "diverged":
-        return f"diverged (at step {run.record['diverged_at_step']})"
-    accuracy = run.record["final"].get("val_accuracy")
-    return "not measured" if accuracy is None else f"{accuracy:.2%}"
+def _heading(group: Sequence[TrainingSettings]) -> str:
+    return f"{seed_range(group[0].seed, group[-1].seed)}: each line is a mean"

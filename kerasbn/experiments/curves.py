@@ -1,21 +1,27 @@
-"""What a run's record says, in the words of pictures and lines. Reads runs, loads no Keras."""
+"""The curves of runs and comparisons, with their labels and titles. No Keras is loaded."""
 
+import base64
+import html
+import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from kerasbn.errors import CheckFailedError, StoppedError, expected
+from matplotlib.figure import Figure
+
+from kerasbn.errors import CheckFailedError, StoppedError
+from kerasbn.experiments.comparison import KINDS, Comparison, Member
 from kerasbn.experiments.statistics import Row
-from kerasbn.plotting import PANELS, Curve
-from kerasbn.runs import RECORD, Run
+from kerasbn.plotting import PANELS, Curve, draw_curves
+from kerasbn.runs import DataRecord, History, Run
+from kerasbn.training.settings import ModelSettings, TrainingSettings
+from kerasbn.wording import loss, loss_sd, percent, percent_sd, plural, seed_range
 
 DATA_NAMES = {"mnist": "MNIST", "mnist-sample": "a sample of MNIST"}
 OPTIMIZER_NAMES = {"adam": "Adam", "sgd": "SGD"}
-# What is to be read with the curves of means.
-MEANS = "Line: mean over seeds. Band: one standard deviation to each side. Thin: each seed."
+MEANS = "Line: mean over seeds. Band: one standard deviation to each side. Thin lines: each seed."
 
 
 def label(bn: bool) -> str:
-    """What legends and lines call a network with or without batch normalization."""
+    """Return what legends call a model with or without BN."""
     return "With BN" if bn else "Without BN"
 
 
@@ -23,114 +29,115 @@ def check_ending(run: Run) -> None:
     """Raise if the training did not end as planned.
 
     Raises:
-        CheckFailedError: if it diverged; the line names the step and the learning rate.
-        StoppedError: if Ctrl-C ended it.
+        CheckFailedError: If it diverged; the message names the step and the learning rate.
+        StoppedError: If Ctrl-C ended it.
     """
-    epochs = _plural(run.record["epochs"], "epoch")
+    epochs = plural(run.record.epochs, "epoch")
     if run.status == "diverged":
         raise CheckFailedError(
-            f"{run.path}: the loss became NaN or infinite at step {run.record['diverged_at_step']} "
-            f"with learning rate {run.record['training']['lr']:g}, expected a finite one; try a "
-            f"lower --lr ({epochs} before that kept)"
+            f"{run.path}: the loss became NaN or infinite at step {run.record.diverged_at_step} "
+            f"with learning rate {run.record.training.lr:g}, expected a finite loss; try a lower "
+            f"--lr ({epochs} before that kept)"
         )
     if run.status == "interrupted":
         raise StoppedError(f"stopped; {epochs} kept in {run.path}")
 
 
 def summary(run: Run) -> str:
-    """One line: where the run is, and its figures on the test set after the last epoch."""
-    final = run.record["final"]
+    """Return where the run is, and its test metrics after the last epoch, in one line."""
+    final = run.record.final
     return (
-        f"{run.path}: test accuracy {final['val_accuracy']:.2%}, loss {final['val_loss']:.4f} "
-        f"after {_plural(run.record['epochs'], 'epoch')} in {run.record['seconds']:.1f} s"
+        f"{run.path}: test accuracy {percent(final['val_accuracy'])}, test loss "
+        f"{loss(final['val_loss'])} after {plural(run.record.epochs, 'epoch')} in "
+        f"{run.record.seconds:.1f} s"
     )
 
 
-def curve_of(run: Run, name: str | None = None) -> Curve:
-    """The curve of a run, called `name` or else by whether it has normalization.
+def curve_of(member: Member | Run, name: str | None = None) -> Curve:
+    """Return the curve of a model, labeled `name` or else by whether it has BN.
 
     Raises:
-        InputError: if its history is damaged.
+        InputError: If its history is damaged.
     """
-    name = name or label(bool(run.record["network"].get("bn")))
-    return Curve(name, run.history, _ending(run))
+    about = member.record if isinstance(member, Run) else member
+    return Curve(
+        name or label(about.model.bn), member.history, _ending(about.status, about.diverged_at_step)
+    )
 
 
-def mean_curve(
-    kind: str,
-    statistics: Mapping[str, Sequence[Row]],
-    members: Sequence[Mapping[str, Sequence[float]]],
-    sick: Sequence[Mapping[str, Sequence[float]]],
-) -> Curve:
-    """The mean over seeds with its band, and the members behind it.
+def comparison_figure(comparison: Comparison) -> Figure:
+    """Draw a comparison: both curves of one pair, or means, bands and every model of several."""
+    seeds = comparison.seeds
+    note = comparison.first.data.note
+    if len(seeds) == 1:
+        curves = [curve_of(member) for member in comparison.members]
+    else:
+        curves = [mean_curve(comparison, kind) for kind in KINDS]
+        note = f"{MEANS} {note}".strip()
+    return draw_curves(curves, title_of(comparison.first, seed_range(seeds[0], seeds[-1])), note)
 
-    Args:
-        kind: `with_bn` or `without_bn`.
-        statistics: the rows of every figure.
-        members: the histories of those that did not diverge.
-        sick: of those that did.
-    """
+
+def mean_curve(comparison: Comparison, kind: str) -> Curve:
+    """Return the mean of one side of a comparison over its seeds, with a band and every model."""
+    statistics: Mapping[str, Sequence[Row]] = comparison.statistics()
+    members = list(comparison.histories(kind).values())
+    diverged: list[History] = [each.history for each in comparison.of(kind) if each.diverged]
     history: dict[str, list[float]] = {"epoch": []}
     band = {}
-    for figure in PANELS:
-        found = [(row.epoch, getattr(row, kind)) for row in statistics[figure]]
-        found = [(epoch, each) for epoch, each in found if each.mean is not None]
-        history["epoch"] = [float(epoch) for epoch, _ in found]
-        history[figure] = [each.mean for _, each in found]
-        if found and found[0][1].sd is not None:
-            low, high = ([each.mean + sign * each.sd for _, each in found] for sign in (-1, 1))
-            band[figure] = (low, high)
+    for metric in PANELS:
+        rows = [(row.epoch, getattr(row, kind)) for row in statistics[metric]]
+        rows = [(epoch, spread) for epoch, spread in rows if spread.mean is not None]
+        history["epoch"] = [float(epoch) for epoch, _ in rows]
+        history[metric] = [spread.mean for _, spread in rows]
+        if rows and rows[0][1].sd is not None:
+            low, high = ([s.mean + sign * s.sd for _, s in rows] for sign in (-1, 1))
+            band[metric] = (low, high)
     name = f"{label(kind == 'with_bn')}, mean of {len(members)}"
-    ending = f"{len(sick)} of {len(sick) + len(members)} diverged" if sick else ""
-    return Curve(name, history, ending, band, members, sick)
+    ending = f"{len(diverged)} of {len(diverged) + len(members)} diverged" if diverged else ""
+    return Curve(name, history, ending, band, members, diverged)
 
 
-def seed_range(first: int, last: int) -> str:
-    """Consecutive seeds in words."""
-    return f"seed {first}" if first == last else f"seeds {first} to {last}"
+def comparison_html(comparison: Comparison) -> str:
+    """Return a comparison as a notebook shows it: its figure and its final metrics."""
+    buffer = io.BytesIO()
+    comparison.figure().savefig(buffer, format="png", dpi=90)
+    image = base64.b64encode(buffer.getvalue()).decode()
+    rows = []
+    for metric, title in PANELS.items():
+        last = comparison.statistics()[metric][-1:]
+        text = percent_sd if metric.endswith("accuracy") else loss_sd
+        cells = [
+            text(getattr(row, kind).mean, getattr(row, kind).sd) for row in last for kind in KINDS
+        ]
+        rows.append(f"<tr><th>{title}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    return (
+        f"<p>{html.escape(comparison.summary())}</p>"
+        "<table><tr><th></th><th>With BN</th><th>Without BN</th></tr>"
+        f"{''.join(rows)}</table><img alt='Loss and accuracy' src='data:image/png;base64,{image}'>"
+    )
 
 
-def title_of(run: Run, seeds: str | None = None) -> str:
-    """The heading of a run's picture: network, data and training, and other `seeds` than its own.
-
-    Raises:
-        InputError: if the record is damaged.
-    """
-    try:
-        record = run.record
-        return heading(record["network"], record["training"], record["data"], seeds)
-    except (KeyError, TypeError, ValueError) as error:
-        raise expected(
-            run.path / RECORD, f"a record without {error}", "a run's whole record", "train again"
-        ) from error
+def title_of(member: Member | Run, seeds: str | None = None) -> str:
+    """Return the title of a figure: model, dataset and training, perhaps with several seeds."""
+    about = member.record if isinstance(member, Run) else member
+    return heading(about.model, about.training, about.data, seeds)
 
 
 def heading(
-    network: Mapping[str, Any],
-    training: Mapping[str, Any],
-    data: Mapping[str, Any],
-    seeds: str | None = None,
+    model: ModelSettings, training: TrainingSettings, data: DataRecord, seeds: str | None = None
 ) -> str:
-    """The heading of a picture from what a record says under these names.
-
-    Raises:
-        KeyError, TypeError, ValueError: if something is missing or of another kind.
-    """
-    sizes = "-".join(map(str, [784, *network["hidden"], 10]))
+    """Return the title of a figure from the settings and the dataset."""
+    sizes = "-".join(map(str, [784, *model.hidden, 10]))
     return (
-        f"{sizes} {network['activation']} network on {DATA_NAMES[data['name']]} "
-        f"({data['train']:,} digits)\n{OPTIMIZER_NAMES[training['optimizer']]}, "
-        f"learning rate {training['lr']:g}, batch {training['batch_size']}, "
-        f"{seeds or 'seed ' + str(training['seed'])}"
+        f"{sizes} {model.activation} model on {DATA_NAMES.get(data.name, data.name)} "
+        f"({data.train:,} examples)\n{OPTIMIZER_NAMES[training.optimizer]}, "
+        f"learning rate {training.lr:g}, batch size {training.batch_size}, "
+        f"{seeds or seed_range(training.seed, training.seed)}"
     )
 
 
-def _ending(run: Run) -> str:
-    """How a training ended, in the words of a legend; empty if as planned."""
-    if run.status == "diverged":
-        return f"diverged at step {run.record.get('diverged_at_step')}"
-    return "interrupted" if run.status == "interrupted" else ""
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def _ending(status: str, diverged_at_step: int | None) -> str:
+    """Return how a training ended, for a legend; "" if as planned."""
+    if status == "diverged":
+        return f"diverged at step {diverged_at_step}" if diverged_at_step else "diverged"
+    return "interrupted" if status == "interrupted" else ""

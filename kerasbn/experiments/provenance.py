@@ -2,21 +2,15 @@
 
 import platform
 from importlib.metadata import version
-from typing import Any
 
 import kerasbn
 from kerasbn.data.datasets import Dataset
+from kerasbn.runs import DataRecord
 
 
-def data_of(digits: Dataset) -> dict[str, Any]:
-    """What a record says of the digits: not where they were, which is nobody else's business."""
-    return {
-        "name": digits.name,
-        "digest": digits.digest,
-        "train": len(digits.train),
-        "test": len(digits.test),
-        "note": digits.note,
-    }
+def data_of(data: Dataset) -> DataRecord:
+    """Return what a record says about a dataset; the place it was read from is private."""
+    return DataRecord(data.name, data.digest, len(data.train), len(data.test), data.note)
 
 
 def versions() -> dict[str, str]:

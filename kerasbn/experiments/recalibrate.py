@@ -1,7 +1,7 @@
 """A saved network whose moving statistics are replaced, kept as a run or a file of its own."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import tensorflow as tf
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.asked import Asked
+from kerasbn.records import write_json
 from kerasbn.saved_models import load_model, save_model
 from kerasbn.training.recalibrate import Recalibration, accuracy, recalibrate
 from kerasbn.training.samples import from_digits, from_folder, from_npz
@@ -122,15 +123,16 @@ def _keep_run(asked: Asked, source: runs.Run, result: Recalibrated, root: Path) 
     none.
     """
     data, name = asked.data, f"{source.name}-recalibrated"
-    own = isinstance(data, Dataset) and data.digest == source.record["data"]["digest"]
-    record = source.record | {
-        "finished": datetime.now(UTC).isoformat(),
-        "final": {"val_accuracy": result.after} if own and result.after is not None else {},
-        "recalibrated": {"from": source.name, **result.record()},
-    }
+    own = isinstance(data, Dataset) and data.digest == source.record.data.digest
+    record = replace(
+        source.record,
+        finished=datetime.now(UTC).isoformat(),
+        final={"val_accuracy": result.after} if own and result.after is not None else {},
+        recalibrated={"from": source.name, **result.record()},
+    )
     with runs.new_run(name if asked.force else None, name, force=asked.force, root=root) as folder:
         shutil.copyfile(source.path / runs.HISTORY, folder.path / runs.HISTORY)
         save_model(result.found.model, folder.path / runs.MODEL)
-        runs.write_record(folder.path, record)
+        write_json(folder.path / runs.RECORD, record)
     assert folder.placed is not None
     return folder.placed

@@ -23,6 +23,7 @@ from kerasbn.probes.batch_composition import Answered, batch_mates
 from kerasbn.probes.charts import save_pictures
 from kerasbn.probes.readings import write_probes
 from kerasbn.probes.recording import Probe, probe_steps, stops_for
+from kerasbn.records import write_json
 from kerasbn.training.callbacks import Measure, StopOnInterrupt, View
 from kerasbn.training.devices import choose_device
 from kerasbn.training.ensembles import Ensemble, Learner, Solo, compile_network
@@ -161,18 +162,19 @@ def train(
         answers = _answers_in_batches(stack, networks, measure.weights, probed, digits)
         # The first member's run is the one that finished last, so that it is the newest.
         for each, folder in reversed(list(zip(members, folders, strict=True))):
-            record = {
-                "status": _status(each.key, measure, stop.interrupted),
+            record = runs.RunRecord(
+                status=_status(each.key, measure, stop.interrupted),
                 **_times(started),
-                "network": asdict(each.settings),
-                "training": asdict(own[each.key]),
-                "data": data_of(digits),
-                "device": where.description,
-                "versions": versions(),
-                "parameters": networks[each.key].count_params(),
-                "diverged_at_step": measure.diverged.get(each.key),
-            }
-            _finish(folder.path, networks[each.key], measure.weights.get(each.key), record)
+                model=each.settings,
+                training=own[each.key],
+                data=data_of(digits),
+                device=where.description,
+                versions=versions(),
+                parameters=networks[each.key].count_params(),
+                epochs=0,
+                diverged_at_step=measure.diverged.get(each.key),
+            )
+            record = _finish(folder.path, networks[each.key], measure.weights.get(each.key), record)
             for probe in (probe for probe in probes if probe.key == each.key):
                 answered = answers[each.key].result() if each.key in answers else []
                 write_probes(
@@ -244,22 +246,23 @@ def _writers(folder: Path, tensorboard: bool) -> list[keras.callbacks.Callback]:
 
 
 def _finish(
-    folder: Path, network: keras.Model, weights: list[Any] | None, record: dict[str, Any]
-) -> None:
-    """Write what a run holds beside the history: the network and, after it, the record."""
+    folder: Path, network: keras.Model, weights: list[Any] | None, record: runs.RunRecord
+) -> runs.RunRecord:
+    """Write what a run holds besides the history, and return its record."""
     history_file = folder / runs.HISTORY
     if weights is None:  # not one epoch has figures: the logger has not even written its heading
-        history_file.write_text(",".join(["epoch", *runs.FIGURES, "step"]) + "\n")
+        history_file.write_text(",".join(runs.HISTORY_COLUMNS) + "\n")
     else:
         network.set_weights(weights)
         network.save(folder / runs.MODEL)
     history = runs.read_history(history_file)
-    record["epochs"] = len(history["epoch"])
-    record["final"] = {name: column[-1] for name, column in history.items() if column}
-    runs.write_record(folder, record)
+    final = {name: column[-1] for name, column in history.items() if column}
+    record = replace(record, epochs=len(history["epoch"]), final=final)
+    write_json(folder / runs.RECORD, record)
+    return record
 
 
-def _status(key: str, measure: Measure, stopped: bool) -> str:
+def _status(key: str, measure: Measure, stopped: bool) -> runs.Status:
     if key in measure.diverged:
         return "diverged"
     return "interrupted" if stopped else "finished"

@@ -18,7 +18,8 @@ from kerasbn.inference.onnx_graph import Graph, read_graph
 from kerasbn.inference.remaining import KINDS, residuals
 from kerasbn.inference.samples import samples_for
 from kerasbn.inference.session import Session
-from kerasbn.runs import Run, find_model, find_run, finite
+from kerasbn.records import to_plain
+from kerasbn.runs import Run, find_model, find_run
 
 Array = NDArray[Any]
 Arrays = list[Array]
@@ -75,7 +76,7 @@ class Verification:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON data."""
-        checks = {verdict.name: finite(asdict(verdict)) for verdict in self.verdicts}
+        checks = {verdict.name: to_plain(asdict(verdict)) for verdict in self.verdicts}
         return {"path": str(self.path), "passed": self.passed, **checks}
 
     def summary(self) -> str:

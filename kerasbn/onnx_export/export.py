@@ -107,7 +107,7 @@ def export_file(
     """
     model = load_model(source)
     run = run_of(source)
-    data = dict(run.record["data"]) if run else {}
+    data = asdict(run.record.data) if run else {}
     labels = DIGIT_LABELS if data.get("name") in DATASETS else ()
     exported = export(
         model,

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.errors import expected
-from kerasbn.runs import Run, write_record
+from kerasbn.records import write_json
+from kerasbn.runs import Run
 
 TABLE, RECORD = "probes.csv", "probes.json"
 COLUMNS = ("step", "layer", "quantity", "which", "value")
@@ -125,7 +126,7 @@ def write_probes(
         writer = csv.writer(lines)
         writer.writerow(COLUMNS)
         writer.writerows(readings)
-    write_record(folder, {**about, "batch_mates": list(batch_mates)}, RECORD)
+    write_json(folder / RECORD, {**about, "batch_mates": list(batch_mates)})
 
 
 def has_probes(run: Run) -> bool:

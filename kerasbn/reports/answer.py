@@ -164,8 +164,8 @@ def run_answer(chosen: Sequence[Trained]) -> str:
 
 def last_of(trained: Trained, figure: str) -> float | None:
     """A figure at the end: as measured anew where statistics were recalibrated, else by history."""
-    if trained.run is not None and "recalibrated" in trained.run.record:
-        final = trained.run.record.get("final")
+    if trained.run is not None and trained.run.record.recalibrated is not None:
+        final = trained.run.record.final
         value = final.get(figure) if isinstance(final, Mapping) else None
         return float(value) if isinstance(value, int | float) else None
     column = trained.history[figure]
@@ -175,7 +175,7 @@ def last_of(trained: Trained, figure: str) -> float | None:
 def differences(chosen: Sequence[Trained]) -> list[str]:
     """The names of the settings in which runs differ."""
     names = []
-    for part in ("network", "training"):
+    for part in ("model", "training"):
         for each in fields(getattr(chosen[0], part)):
             if len({getattr(getattr(one, part), each.name) for one in chosen}) > 1:
                 names.append(OPTIONS.get(each.name, each.name))
@@ -207,8 +207,8 @@ def difference_text(difference: Difference, figure: str) -> str:
 
 def _network(trained: Trained) -> str:
     # No line ends within the sizes.
-    sizes = "\u2011".join(map(str, [784, *trained.network.hidden, 10]))
-    return f"{sizes} network with {trained.network.activation} on {DATA_NAMES[trained.data.name]}"
+    sizes = "\u2011".join(map(str, [784, *trained.model.hidden, 10]))
+    return f"{sizes} network with {trained.model.activation} on {DATA_NAMES[trained.data.name]}"
 
 
 def _both(row: Row) -> str:
@@ -231,7 +231,7 @@ def _tiles(pairs: Pairs, row: Row | None) -> list[Tile]:
         found = getattr(row, kind) if row else Spread(None, None, 0)
         note = "of the test digits right"
         if found.sd is not None:
-            note += f", mean and standard deviation of {found.members}"
+            note += f", mean and standard deviation of {found.count}"
         if sick[kind]:
             note = f"{len(sick[kind])} of {count} diverged" + (f"; {note}" if found.mean else "")
         figure = spread_text(found, "val_accuracy")

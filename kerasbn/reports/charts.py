@@ -53,7 +53,7 @@ def curve_named(trained: Trained, name: str) -> Curve:
 
 def ending_of(trained: Trained) -> str:
     """How a training ended, in the words of a legend; empty if as planned."""
-    step = trained.run.record.get("diverged_at_step") if trained.run and trained.diverged else None
+    step = trained.run.record.diverged_at_step if trained.run and trained.diverged else None
     ending = "" if trained.status == "finished" else trained.status
     return f"{ending} at step {step}" if isinstance(step, int) else ending
 
@@ -66,13 +66,11 @@ def plain_curves(pairs: Pairs) -> list[Curve]:
 
 
 def _single(trained: Trained) -> Curve:
-    return curve_named(trained, curves.label(trained.network.bn))
+    return curve_named(trained, curves.label(trained.model.bn))
 
 
 def _mean(pairs: Pairs, kind: str) -> Curve:
-    sick = [each.history for each in pairs.of(kind) if each.diverged]
-    members = list(pairs.histories(kind).values())
-    return curves.mean_curve(kind, pairs.statistics(), members, sick)
+    return curves.mean_curve(pairs, kind)
 
 
 def _section(

@@ -8,7 +8,7 @@ HEADING = "What batch normalization does"
 
 def normalization_of(trained: Trained) -> Section:
     """What stands between the layers of this network, while it trains and when it answers."""
-    network, training = trained.network, trained.training
+    network, training = trained.model, trained.training
     units = sum(network.hidden)
     layers = len(network.hidden)
     places = {

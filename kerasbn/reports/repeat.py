@@ -15,7 +15,7 @@ MOST_COLUMNS = 4  # of a table that is to be read without scrolling sideways
 
 def name_of(trained: Trained) -> str:
     """A run's name as a page shows it, with or without normalization."""
-    return f"{shown(trained.name)}, {'with' if trained.network.bn else 'without'} BN"
+    return f"{shown(trained.name)}, {'with' if trained.model.bn else 'without'} BN"
 
 
 def shown(name: str) -> str:
@@ -25,7 +25,7 @@ def shown(name: str) -> str:
 
 def train_line(trained: Trained, *, probe: bool = False) -> str:
     """The command that trains this network again; it says what differs from the defaults."""
-    bn = "--bn" if trained.network.bn else "--no-bn"
+    bn = "--bn" if trained.model.bn else "--no-bn"
     probed = ["--probe"] * (probe or _probed(trained))
     return _line(["kerasbn", "train", bn, *probed], trained, {"bn"})
 
@@ -93,7 +93,7 @@ def settings_of(chosen: Sequence[Trained]) -> Section:
 
 def _line(start: list[str], trained: Trained, without: set[str]) -> str:
     training = _as_far_as_it_came(trained)
-    parts = [*start, *_options(trained.network, without), *_options(training, set())]
+    parts = [*start, *_options(trained.model, without), *_options(training, set())]
     if training.steps is not None and "--epochs" in parts:  # steps override epochs
         place = parts.index("--epochs")
         del parts[place : place + 2]
@@ -143,7 +143,7 @@ def _equal(chosen: Sequence[Trained]) -> Words:
 
 def _recalibrated(trained: Trained) -> list[Block]:
     """How the statistics of a recalibrated run were made."""
-    said = trained.run.record.get("recalibrated") if trained.run else None
+    said = trained.run.record.recalibrated if trained.run else None
     if not isinstance(said, Mapping):
         return []
     variance = [] if said.get("variance") != "plain" else ["--variance", "plain"]
@@ -158,22 +158,22 @@ def _recalibrated(trained: Trained) -> list[Block]:
 
 
 def _versions(trained: Trained) -> str:
-    versions = trained.run.record.get("versions") if trained.run else None
+    versions = trained.run.record.versions if trained.run else None
     if not isinstance(versions, Mapping):
         return ""
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _parameters(trained: Trained) -> str:
-    count = trained.run.record.get("parameters") if trained.run else None
+    count = trained.run.record.parameters if trained.run else None
     return f"{count:,}" if isinstance(count, int) else ""
 
 
 def _times(trained: Trained) -> str:
-    record = trained.run.record if trained.run else {}
-    if "finished" not in record or not isinstance(record.get("seconds"), int | float):
+    record = trained.run.record if trained.run else None
+    if record is None:
         return ""
-    return f"{str(record['finished'])[:16].replace('T', ' ')} UTC, after {record['seconds']:.0f} s"
+    return f"{record.finished[:16].replace('T', ' ')} UTC, after {record.seconds:.0f} s"
 
 
 def _digits(data: Data) -> str:
@@ -192,18 +192,18 @@ def _epochs(training: TrainingSettings) -> str:
 
 def _bn(field: Callable[[ModelSettings], Any]) -> Callable[[Trained], str]:
     """A setting that says nothing of a network without normalization."""
-    return lambda trained: str(field(trained.network)) if trained.network.bn else ""
+    return lambda trained: str(field(trained.model)) if trained.model.bn else ""
 
 
 _ROWS: Mapping[str, Callable[[Trained], str]] = {
-    "Hidden layers": lambda t: ", ".join(map(str, t.network.hidden)),
-    "Activation": lambda t: t.network.activation,
-    "Batch normalization": lambda t: "yes" if t.network.bn else "no",
+    "Hidden layers": lambda t: ", ".join(map(str, t.model.hidden)),
+    "Activation": lambda t: t.model.activation,
+    "Batch normalization": lambda t: "yes" if t.model.bn else "no",
     "Normalized": _bn(lambda n: f"{n.bn_position} the activation"),
     "Momentum of the moving statistics": _bn(lambda n: n.bn_momentum),
     "Epsilon": _bn(lambda n: n.bn_epsilon),
     "Bias before normalization": _bn(lambda n: "yes" if n.bias_before_bn else "no"),
-    "Initial kernels": lambda t: t.network.init,
+    "Initial kernels": lambda t: t.model.init,
     "Optimizer": lambda t: t.training.optimizer,
     "Learning rate": lambda t: f"{t.training.lr:g}",
     "Batch size": lambda t: str(t.training.batch_size),

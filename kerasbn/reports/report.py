@@ -3,9 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from kerasbn.errors import expected
 from kerasbn.experiments import curves
@@ -46,6 +44,7 @@ from kerasbn.reports.swept import swept
 from kerasbn.runs import Run
 from kerasbn.sweeps.plots import pictures
 from kerasbn.sweeps.study import Study
+from kerasbn.wording import seed_range
 
 PAGE = ".html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -90,7 +89,7 @@ def draw_report(subjects: Sequence[Subject], path: Path) -> Path:
     for each in subjects:
         if isinstance(each, Pairs):
             drawn += plain_curves(each)
-            seeds = curves.seed_range(each.seeds[0], each.seeds[-1])
+            seeds = seed_range(each.seeds[0], each.seeds[-1])
             headings.add(_heading(each.first, seeds))
         elif isinstance(each, Trained):
             drawn.append(curve_named(each, name_of(each)))
@@ -185,7 +184,7 @@ def _runs(chosen: Sequence[Trained], prefix: str) -> Part:
     sections: list[Section | None] = [run_sections(chosen)]
     if any(each.history["epoch"] for each in chosen):
         sections.append(curves_of_runs(chosen, prefix))
-    normalized = [each for each in chosen if each.network.bn]
+    normalized = [each for each in chosen if each.model.bn]
     if normalized:
         sections.append(normalization_of(normalized[0]))
     sections.append(inside_of_runs(chosen, prefix))
@@ -194,20 +193,19 @@ def _runs(chosen: Sequence[Trained], prefix: str) -> Part:
 
 
 def _heading(trained: Trained, seeds: str | None = None) -> str:
-    settings = asdict(trained.network), asdict(trained.training), asdict(trained.data)
-    return curves.heading(*settings, seeds)
+    return curves.title_of(trained, seeds)
 
 
 def _row(run: Run) -> tuple[str, ...]:
-    network: dict[str, Any] = run.record["network"]
-    accuracy = run.record.get("final", {}).get("val_accuracy")
+    model = run.record.model
+    accuracy = run.record.final.get("val_accuracy")
     return (
         run.name,
-        "yes" if network.get("bn") else "no",
-        ",".join(map(str, network.get("hidden", []))),
-        str(run.record["data"].get("name")),
-        str(run.record.get("epochs")),
+        "yes" if model.bn else "no",
+        ",".join(map(str, model.hidden)),
+        run.record.data.name,
+        str(run.record.epochs),
         "-" if accuracy is None else f"{accuracy:.2%}",
         run.status,
-        str(run.record["finished"])[:19].replace("T", " "),
+        str(run.record.finished)[:19].replace("T", " "),
     )

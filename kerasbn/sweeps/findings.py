@@ -116,7 +116,7 @@ def _best(study: Study, listed: Sequence[Summary]) -> list[str]:
                 _sentence(
                     f"{kind}: {percent(side.spread)} % of the test digits right",
                     f", at {place}" if place else "",
-                    f" ({_count(side.spread.members, 'seed')})",
+                    f" ({_count(side.spread.count, 'seed')})",
                 )
             )
     with_bn, without = tops[True], tops[False]

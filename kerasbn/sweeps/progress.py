@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasbn.errors import InputError, expected
-from kerasbn.files import atomic_write
-from kerasbn.runs import write_record
+from kerasbn.records import write_json
 from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.summaries import best, summaries, where
 from kerasbn.sweeps.trials import Group
@@ -113,8 +112,7 @@ def is_running(path: Path) -> bool:
 
 def write_progress(path: Path, progress: Progress) -> None:
     """Tell others how far it is."""
-    with atomic_write(path / PROGRESS) as temporary:
-        write_record(temporary.parent, progress.record(), temporary.name)
+    write_json(path / PROGRESS, progress.record())
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError, expected
 from kerasbn.experiments.provenance import data_of, versions
 from kerasbn.files import atomic_write, new_folder
+from kerasbn.records import to_plain, write_json
 from kerasbn.sweeps.grid import KEYS, Grid, parse
 from kerasbn.sweeps.trials import Configuration, configurations, text_of
 
@@ -33,7 +34,7 @@ ROOT = runs.ROOT / "studies"
 RECORD, TABLE, HISTORIES, FINDINGS = "study.json", "results.csv", "history.csv", "findings.md"
 TRAINED = tuple(key for key in KEYS if key not in ("question", "source"))
 COUNTS = ("epochs", "step", "diverged_at_step")
-COLUMNS = ("status", *COUNTS, *runs.FIGURES, "digest", "error")
+COLUMNS = ("status", *COUNTS, *runs.METRICS, "digest", "error")
 
 History = Mapping[str, list[float]]
 
@@ -45,7 +46,7 @@ class Result:
     Attributes:
         status: ``finished``, ``diverged`` (its loss became NaN or infinite) or ``failed`` (it could
             not be trained).
-        figures: by the names of `runs.FIGURES`, after the last epoch; empty unless it finished, so
+        figures: by the names of `runs.METRICS`, after the last epoch; empty unless it finished, so
             that nobody takes a diverged network's last figures for its result.
         counts: by the names of `COUNTS`, where there is one.
         digest: of its history and its weights.
@@ -167,19 +168,19 @@ def open_study(
         "recipe": grid.name,
         "command": command,
         "grid": grid.record(),
-        "data": data_of(digits),
+        "data": to_plain(data_of(digits)),
         "versions": versions(),
     }
     record = json.loads(json.dumps(record))  # as it will be read again
     if (path / RECORD).is_file() and not force:
         study = read_study(path)
         _check_same(study, record)
-        runs.write_record(path, record | {"command": command or study.record["command"]}, RECORD)
+        write_json(path / RECORD, record | {"command": command or study.record["command"]})
         return with_runs(read_study(path))
     if path.exists() and not force:
         raise expected(path, "a folder that is no study", "a new name", "choose another --run")
     with new_folder(path.parent, path.name, replace=force) as folder:
-        runs.write_record(folder.path, record, RECORD)
+        write_json(folder.path / RECORD, record)
         write_table(folder.path, (), {}, ())
     return read_study(path)
 
@@ -211,7 +212,7 @@ def write_histories(study: Study) -> None:
 
     Seven digits of each figure.
     """
-    columns = ["epoch", "step", *runs.FIGURES]
+    columns = ["epoch", "step", *runs.METRICS]
     no_epochs: History = {column: [] for column in columns}
     file = study.path / HISTORIES
     with atomic_write(file) as path, path.open("w", newline="", encoding="utf-8") as lines:
@@ -250,17 +251,17 @@ def with_runs(study: Study) -> Study:
 def result_of(run: runs.Run) -> Result:
     """What a finished run says."""
     record = run.record
-    final = record["final"] if run.status == "finished" else {}
+    final = record.final if run.status == "finished" else {}
     numbers = {
-        "epochs": record["epochs"],
+        "epochs": record.epochs,
         "step": final.get("step"),
-        "diverged_at_step": record["diverged_at_step"],
+        "diverged_at_step": record.diverged_at_step,
     }
     return Result(
         run.status,
-        {name: float(final[name]) for name in runs.FIGURES if name in final},
+        {name: float(final[name]) for name in runs.METRICS if name in final},
         {name: int(number) for name, number in numbers.items() if number is not None},
-        str(record["digest"]),
+        record.digest,
     )
 
 
@@ -286,7 +287,7 @@ def _cells(result: Result) -> list[Any]:
     return [
         result.status,
         *(result.counts.get(name, "") for name in COUNTS),
-        *(result.figures.get(name, "") for name in runs.FIGURES),
+        *(result.figures.get(name, "") for name in runs.METRICS),
         result.digest,
         result.error,
     ]
@@ -303,7 +304,7 @@ def _read_table(path: Path) -> dict[str, Result]:
 def _result(row: Mapping[str, str]) -> Result:
     return Result(
         row["status"],
-        {name: float(row[name]) for name in runs.FIGURES if row[name]},
+        {name: float(row[name]) for name in runs.METRICS if row[name]},
         {name: int(row[name]) for name in COUNTS if row[name]},
         row["digest"],
         row["error"],

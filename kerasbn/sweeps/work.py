@@ -6,6 +6,7 @@ Files go back to whoever asked, as bytes: a worker may be on another machine, wi
 import gc
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ import tensorflow as tf
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.train import Member, train
+from kerasbn.records import write_json
 from kerasbn.sweeps.events import Files
 from kerasbn.sweeps.trials import Group
 
@@ -70,8 +72,8 @@ def train_group(
             callbacks=[Watch(tell)] if tell else [],
         )
         for run in kept:
-            record = run.record | {"digest": digest_of(run)}
-            runs.write_record(run.path, record)
+            record = replace(run.record, digest=digest_of(run))
+            write_json(run.path / runs.RECORD, record)
         files = {
             run.name: {file.name: file.read_bytes() for file in run.path.iterdir()} for run in kept
         }
@@ -83,7 +85,7 @@ def train_group(
 def digest_of(run: runs.Run) -> str:
     """SHA-256 of the history and the weights of a run: its results without times and places."""
     found = hashlib.sha256()
-    for name in ("epoch", "step", *runs.FIGURES):
+    for name in ("epoch", "step", *runs.METRICS):
         found.update(np.asarray(run.history[name], np.float64).tobytes())
     if run.model_path.is_file():
         with ZipFile(run.model_path) as archive, archive.open("model.weights.h5") as file:

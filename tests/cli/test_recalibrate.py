@@ -67,10 +67,11 @@ def test_a_run_becomes_a_new_run(kerasbn: Kerasbn, few_digits: Dataset, tmp_path
     assert accuracy.startswith("accuracy on 1,000 other digits: ")
     assert written == f"written: {Path('saved_models/slow-recalibrated')}"
     run, source = (read_run(tmp_path / "saved_models" / n) for n in ("slow-recalibrated", "slow"))
-    found = run.record["recalibrated"]["accuracy"]
+    assert run.record.recalibrated is not None
+    found = run.record.recalibrated["accuracy"]
     assert found["after"] > found["before"] + 0.1
-    assert run.record["final"] == {"val_accuracy": found["after"]}
-    assert run.record["recalibrated"]["from"] == "slow"
+    assert run.record.final == {"val_accuracy": found["after"]}
+    assert run.record.recalibrated["from"] == "slow"
     assert run.history == source.history
     new, old = (keras.models.load_model(each.model_path) for each in (run, source))
     np.testing.assert_array_equal(new.get_layer("logits").kernel, old.get_layer("logits").kernel)

@@ -106,7 +106,7 @@ def test_a_study_has_a_row_and_a_run_for_every_network(whole: Path) -> None:
     for row in rows:
         record = json.loads((whole / row["run"] / "run.json").read_text())
         assert record["final"]["val_accuracy"] == float(row["val_accuracy"])
-        assert (record["network"]["bn"], record["training"]["seed"]) == (
+        assert (record["model"]["bn"], record["training"]["seed"]) == (
             row["bn"] == "true", int(row["seed"]),
         )  # fmt: skip
         assert (whole / row["run"] / "model.keras").is_file()

@@ -111,7 +111,7 @@ def test_train_prints_json(tmp_path: Path) -> None:
     assert done.stderr == ""
     record = json.loads(done.stdout)
     assert record["run"] == str(Path("saved_models/plain"))
-    assert record["network"]["bn"] is False
+    assert record["model"]["bn"] is False
     assert record["final"]["step"] == 9
 
 

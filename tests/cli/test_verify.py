@@ -10,19 +10,19 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from sample_runs import run_record
 
 from kerasbn import export
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.inference.checksum import KEY
 from kerasbn.onnx_export.export import export_file
+from kerasbn.records import write_json
+from kerasbn.runs import DataRecord
 
 Kerasbn = Callable[..., tuple[int, str, str]]
 Edit = Callable[[onnx.ModelProto], None]
 
-RECORD = {
-    "status": "finished", "finished": "2024-01-01T00:00:00Z", "network": {}, "training": {},
-    "data": {"name": "mnist-sample", "digest": "none", "train": 4000, "test": 1000},
-}  # fmt: skip
+RECORD = run_record(data=DataRecord("mnist-sample", "none", 4000, 1000))
 
 
 def network(epsilon: float = 1e-3, *, seed: int = 0) -> keras.Model:
@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = folder / "saved_models/first"
     run.mkdir(parents=True)
     network().save(run / "model.keras")
-    (run / "run.json").write_text(json.dumps(RECORD))
+    write_json(run / "run.json", RECORD)
     export_file(run / "model.keras", folder / "model.onnx")
     return folder
 

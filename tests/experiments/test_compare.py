@@ -1,8 +1,9 @@
-"""A comparison is fair, whole, and says what it found."""
+"""A comparison is fair and complete, whether of one pair or of many seeds."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,117 +11,177 @@ import pytest
 
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import CheckFailedError, InputError, StoppedError
-from kerasbn.experiments.compare import Comparison, check_ending, compare, difference_in_points
-from kerasbn.training.settings import ModelSettings, TrainingSettings
+from kerasbn.errors import ArgumentError, InputError
+from kerasbn.experiments import compare as module
+from kerasbn.experiments.compare import compare
+from kerasbn.experiments.comparison import KINDS, Comparison
+from kerasbn.training.settings import TrainingSettings
 
 Compared = tuple[Path, Comparison]
 
+SMALL: dict[str, Any] = {"hidden": (12, 9), "epochs": 2, "seed": 4}
+WILD: dict[str, Any] = {"init": "normal:1", "activation": "linear", "optimizer": "sgd", "epochs": 2}
 
-def with_status(run: runs.Run, status: str) -> runs.Run:
-    return replace(run, record=run.record | {"status": status, "diverged_at_step": 7})
+
+@pytest.fixture(scope="module")
+def compared(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """Three pairs, trained in groups of at most two."""
+    root = tmp_path_factory.mktemp("seeds")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PAIRS_AT_ONCE", 2)
+        return compare(few_digits, seeds=3, root=root, **SMALL)
 
 
-def test_it_leaves_two_runs_and_a_folder(comparison: Compared) -> None:
+def test_one_pair_is_two_runs_and_a_folder(comparison: Compared) -> None:
     root, _ = comparison
     assert sorted(path.name for path in root.iterdir()) == ["bn", "compare", "plain"]
     files = sorted(path.name for path in (root / "compare").iterdir())
-    assert files == ["compare.json", "compare.png"]
+    assert files == ["compare.csv", "compare.json", "compare.png"]
     for name in ("bn", "plain"):
         files = sorted(path.name for path in (root / name).iterdir())
         assert files == ["curves.png", "history.csv", "model.keras", "run.json"]
 
 
-def test_the_newest_run_is_the_normalized_one(comparison: Compared) -> None:
+def test_several_seeds_are_one_folder(compared: Comparison) -> None:
+    assert compared.path is not None
+    assert compared.path.name == "compare"
+    members = [f"{kind}-seed-{seed}" for kind in ("bn", "plain") for seed in (4, 5, 6)]
+    files = ["compare.csv", "compare.json", "compare.png"]
+    assert sorted(path.name for path in compared.path.iterdir()) == sorted([*members, *files])
+    assert [path.name for path in compared.path.parent.iterdir()] == ["compare"]
+
+
+def test_the_newest_run_is_the_one_with_bn(comparison: Compared) -> None:
     root, _ = comparison
     assert runs.find_model(None, root) == root / "bn" / "model.keras"
 
 
-def test_the_record_holds_both_histories(comparison: Compared) -> None:
-    root, result = comparison
-    record = json.loads((root / "compare" / "compare.json").read_text())
-    assert record["runs"] == {"with_bn": "bn", "without_bn": "plain"}
-    for key, run in (("with_bn", result.with_bn), ("without_bn", result.without_bn)):
-        assert record["history"][key] == run.history
-        assert record["final"][key]["val_accuracy"] == run.history["val_accuracy"][-1]
-    finals = [record["final"][key]["val_accuracy"] for key in ("with_bn", "without_bn")]
-    assert record["difference_in_points"] == pytest.approx(100 * (finals[0] - finals[1]))
-
-
-def test_the_kept_networks_answer_as_recorded(comparison: Compared, sample_digits: Dataset) -> None:
+def test_the_kept_models_score_as_recorded(comparison: Compared, sample_digits: Dataset) -> None:
     _, result = comparison
-    for run in (result.with_bn, result.without_bn):
-        network = keras.models.load_model(run.model_path)
-        loss, accuracy = network.evaluate(
+    for run in result.probed_runs:
+        model = keras.models.load_model(run.model_path)
+        loss, accuracy = model.evaluate(
             sample_digits.test.images, sample_digits.test.labels, verbose=0
         )
-        assert loss == pytest.approx(run.record["final"]["val_loss"], rel=1e-5)
-        assert accuracy == pytest.approx(run.record["final"]["val_accuracy"], abs=1e-7)
+        assert loss == pytest.approx(run.record.final["val_loss"], rel=1e-5)
+        assert accuracy == pytest.approx(run.record.final["val_accuracy"], abs=1e-7)
         assert accuracy > 0.85
 
 
-def test_moving_statistics_were_worn_in(comparison: Compared) -> None:
+def test_moving_statistics_were_updated(comparison: Compared) -> None:
     _, result = comparison
-    normalization = keras.models.load_model(result.with_bn.model_path).get_layer("bn_1")
-    assert np.abs(np.asarray(normalization.moving_mean)).max() > 0.1
-    assert np.abs(np.asarray(normalization.moving_variance) - 1).max() > 0.1
+    layer = keras.models.load_model(result.probed_runs[0].model_path).get_layer("bn_1")
+    assert np.abs(np.asarray(layer.moving_mean)).max() > 0.1
+    assert np.abs(np.asarray(layer.moving_variance) - 1).max() > 0.1
 
 
-def test_the_summary_names_the_difference(comparison: Compared) -> None:
-    _, result = comparison
-    accuracies = [
-        run.record["final"]["val_accuracy"] for run in (result.with_bn, result.without_bn)
-    ]
-    points = 100 * (accuracies[0] - accuracies[1])
-    assert result.summary() == (
-        f"test accuracy {accuracies[0]:.2%} with BN, {accuracies[1]:.2%} without: "
-        f"{points:+.2f} points"
-    )
+def test_a_pair_is_what_its_seed_alone_gives(
+    compared: Comparison, few_digits: Dataset, tmp_path: Path
+) -> None:
+    alone = compare(few_digits, root=tmp_path, **SMALL | {"seed": 5})
+    for kind in KINDS:
+        mine, theirs = compared.of(kind)[1], alone.of(kind)[0]
+        assert mine.training == theirs.training
+        assert mine.training.seed == 5
+        for metric in ("loss", "val_loss"):
+            # In float32, after 40 steps; other kernels or batches differ in the first digit.
+            np.testing.assert_allclose(mine.history[metric], theirs.history[metric], rtol=1e-3)
+        assert mine.run is not None
+        assert theirs.run is not None
+        one, other = (keras.models.load_model(each.run.model_path) for each in (mine, theirs))  # type: ignore[union-attr]
+        for weight, same in zip(one.weights, other.weights, strict=True):
+            assert weight.path == same.path
+            np.testing.assert_allclose(weight, same, rtol=1e-2, atol=1e-3)
 
 
-def test_a_diverged_network_makes_no_difference(comparison: Compared) -> None:
-    _, result = comparison
-    lost = with_status(result.without_bn, "diverged")
-    assert difference_in_points(result.with_bn, lost) is None
-    line = replace(result, without_bn=lost).summary()
-    assert line.endswith("with BN, diverged (at step 7) without")
-    check_ending(replace(result, without_bn=lost))  # it is a result
-    with pytest.raises(CheckFailedError, match=r"at step 7 with learning rate 0\.01"):
-        check_ending(replace(result, without_bn=lost, with_bn=with_status(lost, "diverged")))
+def test_a_run_of_a_seed_is_a_plain_model(compared: Comparison, few_digits: Dataset) -> None:
+    assert compared.path is not None
+    path = compared.path / "plain-seed-6"
+    model = keras.models.load_model(runs.find_model(str(path)))
+    loss, accuracy = model.evaluate(few_digits.test.images, few_digits.test.labels, verbose=0)
+    final = runs.read_run(path).record.final
+    assert loss == pytest.approx(final["val_loss"], rel=1e-5)
+    assert accuracy == pytest.approx(final["val_accuracy"], abs=1e-7)
+    assert [layer.name for layer in model.layers][-3:] == ["dense_2", "relu_2", "logits"]
 
 
-def test_an_interrupted_comparison_is_no_success(comparison: Compared) -> None:
-    _, result = comparison
-    stopped = replace(result, with_bn=with_status(result.with_bn, "interrupted"))
-    with pytest.raises(StoppedError, match="3 epochs kept in"):
-        check_ending(stopped)
-
-
-def test_names_are_numbered_or_asked_for(few_digits: Dataset, tmp_path: Path) -> None:
-    short = TrainingSettings(steps=3)
+def test_names_are_numbered_or_requested(few_digits: Dataset, tmp_path: Path) -> None:
     for name in (None, None, "mine"):
-        compare(ModelSettings(), few_digits, short, name=name, quiet=True, root=tmp_path)
+        last = compare(few_digits, steps=3, run=name, root=tmp_path)
     found = sorted(path.name for path in tmp_path.iterdir())
     assert found == [
         "bn", "bn-2", "compare", "compare-2",
         "mine-bn", "mine-compare", "mine-plain", "plain", "plain-2",
     ]  # fmt: skip
+    assert [run.name for run in last.probed_runs] == ["mine-bn", "mine-plain"]
     with pytest.raises(InputError, match=r"mine-bn.*--force"):
-        compare(ModelSettings(), few_digits, short, name="mine", quiet=True, root=tmp_path)
-    longer = TrainingSettings(steps=4)
-    again = compare(
-        ModelSettings(), few_digits, longer, name="mine", force=True, quiet=True, root=tmp_path
-    )
-    assert again.with_bn.history["step"] == [4]
+        compare(few_digits, steps=3, run="mine", root=tmp_path)
+    again = compare(few_digits, steps=4, run="mine", force=True, root=tmp_path)
+    assert again.with_bn[0].history["step"] == [4]
     assert sorted(path.name for path in tmp_path.iterdir()) == found
+    record = json.loads((tmp_path / "compare-2" / "compare.json").read_text())
+    assert [record[kind][0]["run"] for kind in KINDS] == ["../bn-2", "../plain-2"]
 
 
-def test_one_network_diverges_and_the_other_goes_on(few_digits: Dataset, tmp_path: Path) -> None:
-    network = ModelSettings(init="normal:1", activation="linear", hidden=(8,))
-    training = TrainingSettings(optimizer="sgd", lr=3.0, epochs=3)
-    result = compare(network, few_digits, training, quiet=True, root=tmp_path)
-    assert result.with_bn.status == "finished"
-    assert result.with_bn.history["epoch"] == [1, 2, 3]
-    assert result.without_bn.status == "diverged"
-    assert result.without_bn.record["diverged_at_step"] <= 60
-    assert (result.path / "compare.png").is_file()
+def test_one_model_diverges_and_the_other_goes_on(few_digits: Dataset, tmp_path: Path) -> None:
+    settings = WILD | {"lr": 3.0, "hidden": (8,), "epochs": 3}
+    result = compare(few_digits, root=tmp_path, **settings)
+    assert result.with_bn[0].status == "finished"
+    assert result.with_bn[0].history["epoch"] == [1, 2, 3]
+    assert result.without_bn[0].status == "diverged"
+    assert 1 <= (result.without_bn[0].diverged_at_step or 0) <= 60
+    assert "diverged" in result.summary()
+    result.check_ending()
+
+
+def test_models_of_several_seeds_that_diverge(few_digits: Dataset, tmp_path: Path) -> None:
+    settings = WILD | {"lr": 0.3, "hidden": (12, 9)}
+    result = compare(few_digits, seeds=2, root=tmp_path, run="wild", **settings)
+    assert result.path == tmp_path / "wild"
+    assert result.diverged() == {"with_bn": [], "without_bn": [0, 1]}
+    assert all(1 <= (member.diverged_at_step or 0) <= 40 for member in result.without_bn)
+    assert "without (2 of 2 diverged: seeds 0 and 1)" in result.summary()
+    assert not (result.path / "plain-seed-0" / "model.keras").exists()
+    with pytest.raises(InputError, match="--force"):
+        compare(few_digits, seeds=2, root=tmp_path, run="wild", **settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"seeds": 0}, r"seeds=0: received 0, expected a whole number from 1 to 1,000"),
+        ({"seeds": 1001}, "seeds=1001"),
+        ({"epoch": 3}, r"'epoch' as a setting.*did you mean 'epochs'\?"),
+        ({"lr": "fast"}, "lr='fast': received 'fast', expected a finite number above 0"),
+        ({"bn": False}, "bn: received it as a setting"),
+        ({"data": [1, 2]}, r"data=\[1, 2\]: received a list, expected a kerasbn.Dataset"),
+        ({"run": "../up"}, "run='../up': received '../up', expected letters"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(
+    few_digits: Dataset, tmp_path: Path, arguments: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(InputError, match=line):
+        compare(**{"data": few_digits, "root": tmp_path, **arguments})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_reads_well(compared: Comparison) -> None:
+    assert repr(compared).startswith("<Comparison compare: Test accuracy: ")
+    assert "3 pairs)>" in repr(compared)
+    assert len(compared.history["seed"]) == 3 * 2 * 2
+    assert set(compared.history["seed"]) == {4, 5, 6}
+    assert "data:image/png;base64," in compared._repr_html_()
+
+
+def test_groups_are_of_nearly_one_size() -> None:
+    trainings = [replace(TrainingSettings(), seed=seed) for seed in range(17)]
+    groups = module._groups(trainings)
+    assert sorted(len(group) for group in groups) == [5, 6, 6]
+    assert [training for group in groups for training in group] == trainings
+
+
+def test_errors_name_the_argument_or_the_option() -> None:
+    with pytest.raises(ArgumentError) as error:
+        compare(seeds=0)
+    assert error.value.for_command_line().startswith("--seeds 0: received '0', expected a whole")

@@ -39,8 +39,8 @@ def test_a_run_recalibrated_on_its_own_digits_has_their_accuracy(
     assert place == tmp_path / "slow-recalibrated"
     run = read_run(place)
     assert result.after is not None
-    assert run.record["final"] == {"val_accuracy": result.after}
-    assert run.record["recalibrated"] == {"from": "slow", **result.record()}
+    assert run.record.final == {"val_accuracy": result.after}
+    assert run.record.recalibrated == {"from": "slow", **result.record()}
     layer = keras.models.load_model(run.model_path).get_layer("bn_1")
     kernel = keras.models.load_model(run.model_path).get_layer("dense_1").kernel
     x = few_digits.train.images.reshape(len(few_digits.train), -1) / 255 @ np.asarray(kernel)
@@ -55,8 +55,10 @@ def test_an_accuracy_on_other_data_is_not_the_run_s(
     other = replace(few_digits, name="other", digest="of others")
     result, place = recalibrate_saved(asked(trained, other), tmp_path)
     assert result.after is not None
-    assert read_run(place).record["final"] == {}
-    assert read_run(place).record["recalibrated"]["accuracy"]["after"] == result.after
+    assert read_run(place).record.final == {}
+    record = read_run(place).record.recalibrated
+    assert record is not None
+    assert record["accuracy"]["after"] == result.after
     for digit in ("0", "1"):
         (tmp_path / "photos" / digit).mkdir(parents=True)
         for i in range(3):
@@ -66,7 +68,7 @@ def test_an_accuracy_on_other_data_is_not_the_run_s(
     result, place = recalibrate_saved(asked(trained, tmp_path / "photos"), tmp_path)
     assert result.after is not None
     assert result.measured_on == "the same data"
-    assert read_run(place).record["final"] == {}
+    assert read_run(place).record.final == {}
 
 
 def test_a_second_time_has_its_own_name_unless_it_is_to_replace_the_first(
@@ -107,7 +109,10 @@ def test_a_run_is_shown_the_digits_it_was_trained_on(
         return few_digits
 
     monkeypatch.setattr("kerasbn.experiments.asked.load_dataset", load_dataset)
-    run = replace(trained, record=trained.record | {"data": {"name": "mnist-sample"}})
+    run = replace(
+        trained,
+        record=replace(trained.record, data=replace(trained.record.data, name="mnist-sample")),
+    )
     monkeypatch.setattr("kerasbn.runs.read_run", lambda path: run)
     assert asked_for(str(trained.path)).source is run
     asked_for(str(trained.path), dataset="mnist")

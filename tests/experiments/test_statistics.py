@@ -8,13 +8,10 @@ from scipy import stats
 
 from kerasbn.experiments.statistics import (
     MIN_PAIRS,
-    Difference,
-    Row,
     Spread,
     by_epoch,
     columns,
     paired_difference,
-    sentence,
     spread,
 )
 
@@ -23,7 +20,7 @@ NONE: dict[str, list[int]] = {"with_bn": [], "without_bn": []}
 
 def test_mean_and_deviation_by_hand() -> None:
     found = spread([1.0, 2.0, 6.0])
-    assert (found.mean, found.members) == (3.0, 3)
+    assert (found.mean, found.count) == (3.0, 3)
     assert found.sd == pytest.approx(7**0.5)
     assert spread([4.0]) == Spread(4.0, None, 1)
     assert spread([]) == Spread(None, None, 0)
@@ -85,12 +82,12 @@ def test_rows_go_as_far_as_all_members_and_pair_by_seed() -> None:
     first, second = by_epoch(with_bn, without_bn)["loss"]
     assert (first.epoch, second.epoch) == (1, 2)
     assert second.with_bn.mean == pytest.approx(10 / 3)
-    assert second.with_bn.members == 3
+    assert second.with_bn.count == 3
     assert second.without_bn.mean == 2.0
     assert second.without_bn.sd == pytest.approx(2**0.5)
     assert second.difference.mean == pytest.approx(0)  # 2-3 and 2-1: seed 1 has no partner
     assert second.difference.pairs == 2
-    assert columns([first, second])["with_bn"]["members"] == [3, 3]
+    assert columns([first, second])["with_bn"]["count"] == [3, 3]
     assert columns([first, second])["difference"]["mean"] == [1.0, 0.0]
 
 
@@ -98,33 +95,3 @@ def test_no_member_has_no_row() -> None:
     assert by_epoch({}, {}) == {
         name: [] for name in ("loss", "accuracy", "val_loss", "val_accuracy")
     }
-
-
-def row(difference: Difference, without: Spread | None = None) -> Row:
-    return Row(10, Spread(0.9726, 0.0016, 8), without or Spread(0.9523, 0.0049, 8), difference)
-
-
-@pytest.mark.parametrize(
-    ("difference", "said"),
-    [
-        (Difference(0.0203, 0.0158, 0.0248, 8), "+2.0 points (95 % interval 1.6 to 2.5, 8 pairs)"),
-        (Difference(-0.001, -0.0013, -0.0007, 8), "-0.1 points (95 % interval -0.13 to -0.07, 8"),
-        (Difference(0.0203, None, None, 2), "(2 pairs: too few for an interval, which takes 3)"),
-        (Difference(0.0203, None, None, 1), "+2.0 points (1 pair: too few for an interval"),
-    ],
-)
-def test_the_sentence(difference: Difference, said: str) -> None:
-    found = sentence(row(difference), NONE, 8)
-    assert found.startswith("with BN 97.26 ± 0.16, without 95.23 ± 0.49: ")
-    assert said.replace("-0.1 ", "-0.10 ") in found
-
-
-def test_the_sentence_names_those_that_diverged() -> None:
-    some = sentence(row(Difference(0.02, 0.01, 0.03, 6)), {"with_bn": [], "without_bn": [2, 7]}, 8)
-    assert "without 95.23 ± 0.49 (2 of 8 diverged, seeds 2, 7, left out): +2.0 points" in some
-    assert some.endswith("6 pairs)")
-    gone = row(Difference(None, None, None, 0), Spread(None, None, 0))
-    all_of_them = sentence(gone, {"with_bn": [], "without_bn": [0, 1]}, 2)
-    assert all_of_them == ("with BN 97.26 ± 0.16, without no figures (2 of 2 diverged, seeds 0, 1)")
-    nothing = sentence(None, {"with_bn": [3], "without_bn": [3]}, 1)
-    assert nothing.count("no figures (1 of 1 diverged, seed 3)") == 2

@@ -13,7 +13,8 @@ from kerasbn.errors import CheckFailedError, InputError, StoppedError
 from kerasbn.experiments import train as experiment
 from kerasbn.experiments.curves import check_ending, summary
 from kerasbn.experiments.train import member, train
-from kerasbn.runs import read_run
+from kerasbn.records import to_plain
+from kerasbn.runs import RunRecord, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 SHORT = TrainingSettings(epochs=2, seed=3)
@@ -23,10 +24,10 @@ def test_the_record_tells_everything(few_digits: Dataset, tmp_path: Path) -> Non
     network = ModelSettings(hidden=(7,), activation="tanh")
     (run,) = train([member(network)], few_digits, SHORT, quiet=True, root=tmp_path)
     record = json.loads((tmp_path / "bn" / "run.json").read_text())
-    assert record == run.record
+    assert record == to_plain(run.record)
     assert record["status"] == "finished"
-    assert record["network"]["hidden"] == [7]
-    assert record["network"]["activation"] == "tanh"
+    assert record["model"]["hidden"] == [7]
+    assert record["model"]["activation"] == "tanh"
     assert record["training"] == {
         "optimizer": "adam", "lr": 0.01, "batch_size": 32, "epochs": 2, "steps": None, "seed": 3,
     }  # fmt: skip
@@ -68,8 +69,8 @@ def test_a_run_that_diverges_at_once_is_kept_without_a_network(
     with pytest.raises(CheckFailedError) as error:
         check_ending(run)
     assert str(error.value) == (
-        f"{run.path}: the loss became NaN or infinite at step {run.record['diverged_at_step']} "
-        "with learning rate 1e+38, expected a finite one; try a lower --lr "
+        f"{run.path}: the loss became NaN or infinite at step {run.record.diverged_at_step} "
+        "with learning rate 1e+38, expected a finite loss; try a lower --lr "
         "(0 epochs before that kept)"
     )
 
@@ -104,7 +105,7 @@ def test_bad_input_leaves_nothing_behind(few_digits: Dataset, tmp_path: Path) ->
     ]:
         with pytest.raises(InputError):
             train([member(network)], few_digits, settings, device=device, root=tmp_path)
-    with pytest.raises(InputError, match="as a name"):
+    with pytest.raises(InputError, match="expected letters"):
         train([member(ModelSettings(), "../up")], few_digits, SHORT, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -114,17 +115,17 @@ def test_ctrl_c_while_a_run_is_written_keeps_it(
 ) -> None:
     write = experiment._finish
 
-    def pressed(*arguments: Any) -> None:
+    def pressed(*arguments: Any) -> RunRecord:
         monkeypatch.setattr(experiment, "_finish", write)
         signal.raise_signal(signal.SIGINT)
-        write(*arguments)
+        return write(*arguments)
 
     monkeypatch.setattr(experiment, "_finish", pressed)
     pair = [member(ModelSettings(bn=bn)) for bn in (True, False)]
     first, last = train(pair, few_digits, SHORT, quiet=True, root=tmp_path)
     # The last one's record is written first: it was finished when Ctrl-C was pressed.
     assert (last.status, first.status) == ("finished", "interrupted")
-    assert first.record["epochs"] == last.record["epochs"] == 2
+    assert first.record.epochs == last.record.epochs == 2
     assert first.model_path.is_file()
     with pytest.raises(StoppedError, match=r"stopped; 2 epochs kept in "):
         check_ending(first)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kerasbn.errors import InputError
-from kerasbn.experiments.compare import Comparison
+from kerasbn.experiments.comparison import Comparison
 from kerasbn.probes.charts import pictures, save_pictures
 from kerasbn.probes.findings import findings
 from kerasbn.probes.readings import TABLE, read_probes
@@ -22,7 +22,7 @@ EVERY = [
 
 
 def both(looked_into: tuple[Path, Comparison]) -> list[Run]:
-    return [looked_into[1].with_bn, looked_into[1].without_bn]
+    return [looked_into[1].probed_runs[0], looked_into[1].probed_runs[1]]
 
 
 def test_a_pair_has_every_picture_with_its_finding(looked_into: tuple[Path, Comparison]) -> None:
@@ -40,11 +40,12 @@ def test_a_pair_has_every_picture_with_its_finding(looked_into: tuple[Path, Comp
 
 def test_the_comparison_has_them_as_files(looked_into: tuple[Path, Comparison]) -> None:
     _, comparison = looked_into
+    assert comparison.path is not None
     files = sorted(path.name for path in comparison.path.glob("probes-*.png"))
     assert files == sorted(f"probes-{name}.png" for name in EVERY)
     for name in files:
         assert Image.open(comparison.path / name).width >= 1100
-    assert not list(comparison.with_bn.path.glob("*probes-*.png"))
+    assert not list(comparison.probed_runs[0].path.glob("*probes-*.png"))
 
 
 def test_lines_are_what_was_recorded(looked_into: tuple[Path, Comparison]) -> None:
@@ -110,4 +111,4 @@ def test_nothing_but_nan_is_drawn_too(looked_into: tuple[Path, Comparison], tmp_
 
 def test_a_run_without_probes_is_refused(comparison: tuple[Path, Comparison]) -> None:
     with pytest.raises(InputError, match="expected one that was probed"):
-        pictures([comparison[1].with_bn])
+        pictures([comparison[1].probed_runs[0]])

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sample_runs import run_record
 
 from kerasbn.errors import InputError
-from kerasbn.experiments.compare import Comparison
+from kerasbn.experiments.comparison import Comparison
 from kerasbn.probes.findings import findings, findings_of
 from kerasbn.probes.readings import NETWORK, Probes, Series, read_probes, write_probes
 from kerasbn.runs import Run
@@ -31,7 +32,7 @@ def made(bn: bool, values: dict[tuple[str, str, str], list[float]], mates: objec
         for key, each in values.items()
     }
     about = (ABOUT if bn else PLAIN) | {"batch_mates": mates}
-    return Probes(Run(Path("bn" if bn else "plain"), {}), about, readings)
+    return Probes(Run(Path("bn" if bn else "plain"), run_record()), about, readings)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         (10, "network", "loss", "", float("nan")),
     ]
     write_probes(tmp_path, readings, ABOUT, [{"statistics": "moving", "largest": 0.0}])
-    found = read_probes(Run(tmp_path, {}))
+    found = read_probes(Run(tmp_path, run_record()))
     assert found.series(NETWORK, "loss").steps.tolist() == [0, 10]
     assert found.series("dense_1", "percentile", 15).values.tolist() == [-1.25]
     assert found.series(NETWORK, "loss").last() == 2.5
@@ -69,14 +70,14 @@ def test_damaged_probes_are_one_line(file: str, text: str | None, tmp_path: Path
     if text is not None:
         (tmp_path / file).write_text(text)
     with pytest.raises(InputError, match="damaged probes") as error:
-        read_probes(Run(tmp_path, {}))
+        read_probes(Run(tmp_path, run_record()))
     assert "\n" not in str(error.value)
 
 
 def test_a_run_without_probes_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"without probes\.csv, expected one that was probed"):
-        read_probes(Run(tmp_path, {}))
-    assert findings_of([Run(tmp_path, {})]) == []
+        read_probes(Run(tmp_path, run_record()))
+    assert findings_of([Run(tmp_path, run_record())]) == []
 
 
 def test_gradients_are_told_to_vanish_where_they_do() -> None:
@@ -164,22 +165,22 @@ def test_a_network_without_normalization_says_so() -> None:
 
 def test_the_sentences_of_a_real_pair(looked_into: tuple[Path, Comparison]) -> None:
     _, comparison = looked_into
-    told = findings([read_probes(run) for run in (comparison.with_bn, comparison.without_bn)])
+    told = findings([read_probes(run) for run in comparison.probed_runs])
     assert comparison.findings() == list(told.values())
     assert not any("nan" in line or "not measurable" in line for line in told.values()), told
     assert not any("\n" in line for line in told.values())
-    with_bn = read_probes(comparison.with_bn)
+    with_bn = read_probes(comparison.probed_runs[0])
     outside = with_bn.over(with_bn.normalizations, "outside").median()
     assert re.search(
         rf"{100 * outside:.0f} % of the normalized values are outside", told["statistics"]
     )
-    rows = json.loads((comparison.with_bn.path / "probes.json").read_text())["batch_mates"]
+    rows = json.loads((comparison.probed_runs[0].path / "probes.json").read_text())["batch_mates"]
     alone = next(r for r in rows if (r["statistics"], r["batch_size"]) == ("batch", 1))
     assert f"{100 * alone['accuracy']:.1f} % at 1," in told["batch-mates"]
     assert alone["accuracy"] < 0.3
     moving = next(r for r in rows if r["statistics"] == "moving")
     assert moving["accuracy"] == pytest.approx(
-        comparison.with_bn.record["final"]["val_accuracy"], abs=1e-6
+        comparison.probed_runs[0].record.final["val_accuracy"], abs=1e-6
     )
 
 
@@ -188,8 +189,11 @@ def test_two_networks_of_one_kind_are_called_by_their_runs(
 ) -> None:
     _, comparison = looked_into
     other = tmp_path / "another"
-    shutil.copytree(comparison.with_bn.path, other)
-    pair = [read_probes(comparison.with_bn), read_probes(Run(other, comparison.with_bn.record))]
+    shutil.copytree(comparison.probed_runs[0].path, other)
+    pair = [
+        read_probes(comparison.probed_runs[0]),
+        read_probes(Run(other, comparison.probed_runs[0].record)),
+    ]
     told = findings(pair)
     assert "times bn " in told["gradients"]
     assert "times another " in told["gradients"]

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 
 from kerasbn.reports.answer import answer_of, certainty, findings
 from kerasbn.reports.sources import Data, Pairs, Trained
-from kerasbn.runs import FIGURES
+from kerasbn.runs import METRICS as FIGURES
+from kerasbn.runs import Status
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 DATA = Data("mnist", "0" * 64, 60000, 10000, "")
 
 
-def trained(bn: bool, seed: int, accuracies: Sequence[float], status: str = "finished") -> Trained:
+def trained(
+    bn: bool, seed: int, accuracies: Sequence[float], status: Status = "finished"
+) -> Trained:
     history = {
         name: [a if name.endswith("accuracy") else 1 - a for a in accuracies] for name in FIGURES
     } | {"epoch": [float(i + 1) for i in range(len(accuracies))]}

@@ -10,7 +10,7 @@ import pytest
 
 from kerasbn import runs
 from kerasbn.errors import InputError
-from kerasbn.experiments.compare import Comparison
+from kerasbn.experiments.comparison import Comparison
 from kerasbn.folding.fold import fold_plan
 from kerasbn.inference.verify import Verdict as Measured
 from kerasbn.inference.verify import Verification

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kerasbn import runs
-from kerasbn.experiments.compare import Comparison
+from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.report import report
 from kerasbn.sweeps.findings import parted
 from kerasbn.sweeps.study import read_study
@@ -129,9 +129,9 @@ def test_every_figure_of_a_pair_is_that_of_its_histories(
     root, result = comparison
     table = tables_of(page_of(tmp_path, root / "compare"))["Test loss, every epoch"]
     columns = zip(
-        result.with_bn.history["epoch"],
-        result.with_bn.history["val_loss"],
-        result.without_bn.history["val_loss"],
+        result.probed_runs[0].history["epoch"],
+        result.probed_runs[0].history["val_loss"],
+        result.probed_runs[1].history["val_loss"],
         strict=True,
     )
     assert rows_of(table) == [list(row) for row in columns]
@@ -142,7 +142,7 @@ def test_the_charts_tell_the_same_values(comparison: Compared, tmp_path: Path) -
     plot = page_of(tmp_path, root / "compare").all("div", "plot")[0]
     (panel,) = json.loads(plot.attributes["data-panels"] or "")
     assert panel["at"] == ["epoch 1", "epoch 2", "epoch 3"]
-    for series, run in zip(panel["series"], (result.with_bn, result.without_bn), strict=True):
+    for series, run in zip(panel["series"], result.probed_runs, strict=True):
         shown = [f"{100 * value:.2f}\u00a0%" for value in run.history["val_accuracy"]]
         assert series["text"] == shown
 
@@ -298,12 +298,12 @@ def test_members_that_diverged_are_said_and_in_no_mean(seeds: Path, tmp_path: Pa
     folder = tmp_path / "compare"
     shutil.copytree(seeds, folder)
     record = json.loads((folder / "compare.json").read_text())
-    record["status"]["without_bn"][1] = "diverged"
+    record["without_bn"][1]["status"] = "diverged"
     (folder / "compare.json").write_text(json.dumps(record))
     page = page_of(tmp_path, folder)
     assert "1 of 3 diverged" in page.all("div", "tiles")[0].text
     assert "without BN (seed 5)" in page.text
-    kept = [record["history"]["without_bn"][i]["val_accuracy"][-1] for i in (0, 2)]
+    kept = [record["without_bn"][i]["history"]["val_accuracy"][-1] for i in (0, 2)]
     (row,) = [r for r in rows_of(tables_of(page)["After 3 epochs"]) if r[0] == "Test accuracy"]
     assert row[2] == pytest.approx(sum(kept) / 2)
 
@@ -316,8 +316,8 @@ def test_a_pair_of_which_both_diverged_at_once_has_a_page(
     file = tmp_path / "compare" / "compare.json"
     record = json.loads(file.read_text())
     for kind in ("with_bn", "without_bn"):
-        record["status"][kind] = "diverged"
-        record["history"][kind] = {name: [] for name in ("epoch", *runs.FIGURES)}
+        record[kind][0]["status"] = "diverged"
+        record[kind][0]["history"] = {name: [] for name in runs.HISTORY_COLUMNS}
     file.write_text(json.dumps(record))
     page = page_of(tmp_path, tmp_path / "compare")
     assert "No figures to compare: 1 of 1 with BN and 1 of 1 without BN diverged." in page.text
@@ -345,8 +345,8 @@ def test_runs_of_other_lengths_and_ends_stand_side_by_side(
     ))  # fmt: skip
     page = page_of(tmp_path, root / "bn", *(tmp_path / name for name in (*endings, "again")))
     rows = {str(row[0]): row[1:] for row in rows_of(page.all("table")[0])}
-    assert rows["bn, with BN"][0] == result.with_bn.history["val_accuracy"][-1]
-    assert rows["short, with BN"][0] == result.with_bn.history["val_accuracy"][0]
+    assert rows["bn, with BN"][0] == result.probed_runs[0].history["val_accuracy"][-1]
+    assert rows["short, with BN"][0] == result.probed_runs[0].history["val_accuracy"][0]
     assert rows["sick, with BN"][0] == "\u2013"
     assert rows["again, with BN"][0] == 0.8765
     (panel,) = json.loads(page.all("div", "plot")[0].attributes["data-panels"] or "")

@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from kerasbn import runs
 from kerasbn.errors import InputError
-from kerasbn.experiments.compare import Comparison
+from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.report import report, table
 
 Compared = tuple[Path, Comparison]
@@ -49,9 +50,9 @@ def test_runs_on_different_digits_are_not_told_together(
     comparison: Compared, tmp_path: Path, suffix: str
 ) -> None:
     root, result = comparison
-    data = result.without_bn.record["data"] | {"name": "mnist", "digest": "0"}
+    data = asdict(result.probed_runs[1].record.data) | {"name": "mnist", "digest": "0"}
     other = altered(root / "plain", tmp_path / "other", data=data)
-    digest = result.with_bn.record["data"]["digest"][:8]
+    digest = result.probed_runs[0].record.data.digest[:8]
     for first in ("bn", "compare"):
         with pytest.raises(InputError) as error:
             report([str(root / first), other], tmp_path / f"a{suffix}")
@@ -67,7 +68,7 @@ def test_the_table_lists_what_there_is(comparison: Compared) -> None:
     heading, plain, bn = table(runs.list_runs(root)).splitlines()
     assert heading.split()[:3] == ["run", "BN", "hidden"]
     assert plain.startswith("plain  no   32,32   mnist-sample  3")
-    accuracy = f"{result.with_bn.record['final']['val_accuracy']:.2%}"
+    accuracy = f"{result.probed_runs[0].record.final['val_accuracy']:.2%}"
     assert bn.split()[:7] == ["bn", "yes", "32,32", "mnist-sample", "3", accuracy, "finished"]
 
 
@@ -76,7 +77,7 @@ def test_a_damaged_run_is_named_in_one_line(
     comparison: Compared, tmp_path: Path, suffix: str
 ) -> None:
     root, _ = comparison
-    heading = "epoch,loss,accuracy,val_loss,val_accuracy\n"
+    heading = "epoch,accuracy,loss,step,val_accuracy,val_loss\n"
     for damage, content in {
         "run.json": ["", "{", "[]", '{"status": "finished"}', "\x00"],
         "history.csv": ["", "epoch\n1\n", f"{heading}1,x,1,1,1\n", f"{heading}1,1\n"],
@@ -97,11 +98,10 @@ def test_a_damaged_run_is_named_in_one_line(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"network": 3}, {"network": {"bn": True}}, {"training": {}}, {"training": {"lr": "x"}},
-     {"data": {"name": "cifar"}}, {"data": None},
-     {"network": {"bn": "yes", "hidden": [3], "activation": "relu"}},
-     {"network": {"bn": True, "hidden": ["x"], "activation": "relu"}},
-     {"network": {"bn": True, "hidden": [3], "activation": "relu", "bias_before_bn": []}},
+    [{"model": 3}, {"training": {"lr": "x"}}, {"data": {"name": "cifar"}}, {"data": None},
+     {"model": {"bn": "yes", "hidden": [3], "activation": "relu"}},
+     {"model": {"bn": True, "hidden": ["x"], "activation": "relu"}},
+     {"model": {"bn": True, "hidden": [3], "activation": "relu", "bias_before_bn": []}},
      {"training": {"lr": 0.1, "seed": True}}, {"training": {"lr": 0.1, "seed": 1.5}},
      {"data": {"name": "mnist", "digest": "0", "train": float("inf"), "test": 3}}],
     ids=str,

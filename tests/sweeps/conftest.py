@@ -37,7 +37,7 @@ def made_up(few_digits: Dataset, tmp_path: Path) -> MadeUp:
             elif last is None:
                 results[each.name] = Result("diverged", {}, {"diverged_at_step": 250}, "d")
             else:
-                final = dict.fromkeys(runs.FIGURES, 0.1) | {"val_accuracy": last}
+                final = dict.fromkeys(runs.METRICS, 0.1) | {"val_accuracy": last}
                 results[each.name] = Result("finished", final, {"epochs": 3, "step": 300}, "f")
         write_table(study.path, study.configurations, results, study.grid.axes)
         (study.path / "history.csv").write_text("\n".join(rows) + "\n")

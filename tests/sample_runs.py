@@ -1,0 +1,37 @@
+"""Records of runs for tests that need no training."""
+
+from pathlib import Path
+from typing import Any
+
+from kerasbn.records import write_csv, write_json
+from kerasbn.runs import HISTORY, HISTORY_COLUMNS, RECORD, DataRecord, Run, RunRecord
+from kerasbn.training.settings import ModelSettings, TrainingSettings
+
+
+def run_record(**changes: Any) -> RunRecord:
+    """A record of a finished run of one epoch, with some changes."""
+    values: dict[str, Any] = {
+        "status": "finished",
+        "started": "2026-01-02T03:04:00+00:00",
+        "finished": "2026-01-02T03:04:05+00:00",
+        "seconds": 5.0,
+        "model": ModelSettings(),
+        "training": TrainingSettings(epochs=1),
+        "data": DataRecord("mnist-sample", "0" * 64, 4000, 1000),
+        "device": "CPU",
+        "versions": {"kerasbn": "0"},
+        "parameters": 26698,
+        "epochs": 1,
+        "final": {"val_accuracy": 0.8},
+    }
+    return RunRecord(**values | changes)
+
+
+def write_run(root: Path, name: str, record: RunRecord | None = None) -> Run:
+    """A run on disk, without a model."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    record = record or run_record()
+    write_json(folder / RECORD, record)
+    write_csv(folder / HISTORY, HISTORY_COLUMNS, [(1, 0.9, 0.2, 125, 0.8, 0.3)])
+    return Run(folder, record)
