@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Classifier": "kerasbn.inference.classifier",
     "Comparison": "kerasbn.experiments.comparison",
+    "Dataset": "kerasbn.data.datasets",
     "Fold": "kerasbn.folding.plan",
     "Kept": "kerasbn.folding.plan",
     "KerasbnError": "kerasbn.errors",
@@ -22,6 +23,7 @@ _HOMES = {
     "find_run": "kerasbn.runs",
     "fold": "kerasbn.folding.fold",
     "fold_plan": "kerasbn.folding.fold",
+    "load_dataset": "kerasbn.data.datasets",
     "mlp": "kerasbn.training.models",
     "recalibrate": "kerasbn.training.recalibrate",
     "train": "kerasbn.experiments.train",
@@ -31,6 +33,7 @@ _HOMES = {
 __all__ = [
     "Classifier",
     "Comparison",
+    "Dataset",
     "Fold",
     "Kept",
     "KerasbnError",
@@ -42,6 +45,7 @@ __all__ = [
     "find_run",
     "fold",
     "fold_plan",
+    "load_dataset",
     "mlp",
     "recalibrate",
     "train",
@@ -49,6 +53,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from kerasbn.data.datasets import Dataset, load_dataset
     from kerasbn.errors import KerasbnError
     from kerasbn.experiments.compare import compare
     from kerasbn.experiments.comparison import Comparison

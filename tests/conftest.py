@@ -83,8 +83,10 @@ def idx_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[IdxFile,
         header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
         highest = 10 if len(shape) == 1 else 256
         content = header + digits.integers(0, highest, shape, np.uint8).tobytes()
-        (folder / f"{file.name}.gz").write_bytes(gzip.compress(content, mtime=0))
-        small.append(IdxFile(file.name, shape, hashlib.sha256(content).hexdigest()))
+        gzipped = gzip.compress(content, mtime=0)
+        (folder / f"{file.name}.gz").write_bytes(gzipped)
+        sha256, gzip_sha256 = (hashlib.sha256(each).hexdigest() for each in (content, gzipped))
+        small.append(IdxFile(file.name, shape, sha256, len(gzipped), gzip_sha256))
     monkeypatch.setattr(files, "MNIST", tuple(small))
     return tuple(small)
 

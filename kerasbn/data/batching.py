@@ -1,7 +1,8 @@
-"""tf.data: the order of the batches, which depends on (seed, epoch) alone.
+"""Order of the training batches, as a `tf.data` pipeline of indices.
 
-Any epoch can be repeated or resumed on its own, and every network that trains with one seed sees
-the same batches in the same order. Pixels stay raw `uint8` up to the network.
+The order depends on `(seed, epoch)` alone. So any epoch can be repeated or resumed on its own, and
+all models trained with one seed see the same batches in the same order. The pipeline yields
+indices; the images stay on the device, as raw `uint8`.
 """
 
 import math
@@ -11,27 +12,25 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
-from kerasbn.data.datasets import Split
-
-# Batches per compiled call: so many that Python's share vanishes, so few that progress is seen.
+# Batches per compiled call: enough to hide the overhead of Python, few enough to show progress.
 CHUNK = 375
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many batches make an epoch, and how many of those make one compiled call.
+    """Number of batches in an epoch, and how they are grouped into chunks.
 
-    The last batch of an epoch is dropped where it would be incomplete. Each epoch is cut into equal
-    chunks of at most `per_call` batches, and also at the `stops`, where someone wants to look.
-    Every epoch has as many chunks; those that have nothing left to do are empty.
+    A chunk is the batches that one compiled call trains on. Every epoch has the same number of
+    chunks: equal ones of at most `per_call` batches, cut again at the `stops` where a callback
+    reads the weights. Chunks left over in an epoch with fewer stops are empty. An incomplete last
+    batch of an epoch is dropped.
 
     Attributes:
-        size: digits in the training set.
-        batch_size: digits in a batch.
-        steps: batches in the whole training; the last epoch ends early where they are used up.
-        stops: numbers of batches after which a chunk ends, beside where they end anyway. They
-            change how batches are shared out among calls, not what is trained.
-        per_call: batches in a compiled call at most.
+        size: Number of training images.
+        batch_size: Images per batch.
+        steps: Number of batches in the whole training. The last epoch may end early.
+        stops: Step numbers at which a chunk has to end. They do not change what is trained.
+        per_call: Maximum number of batches in a chunk.
     """
 
     size: int
@@ -41,40 +40,32 @@ class Schedule:
     per_call: int = CHUNK
 
     @classmethod
-    def of(
-        cls,
-        size: int,
-        batch_size: int,
-        epochs: int,
-        steps: int | None = None,
-        stops: tuple[int, ...] = (),
-    ) -> "Schedule":
-        """The schedule for a number of epochs, or of steps where these are given."""
-        steps = epochs * (size // batch_size) if steps is None else steps
-        return cls(size, batch_size, steps, stops)
+    def of(cls, size: int, batch_size: int, epochs: int, steps: int | None = None) -> "Schedule":
+        """Return the schedule for `epochs` epochs, or for `steps` batches if given."""
+        return cls(size, batch_size, epochs * (size // batch_size) if steps is None else steps)
 
     def batch_by_batch(self) -> "Schedule":
-        """The same batches, each in a call of its own."""
+        """Return a schedule of the same batches with one batch per chunk."""
         return replace(self, per_call=1, stops=())
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in the training set."""
+        """Number of complete batches in the training set."""
         return self.size // self.batch_size
 
     @property
     def epochs(self) -> int:
-        """Epochs begun, the last one perhaps not finished."""
+        """Number of epochs, including one that ends early."""
         return math.ceil(self.steps / self.steps_per_epoch)
 
     @property
     def chunks(self) -> int:
-        """Compiled calls in an epoch."""
-        return self._equal_chunks + self._most_stops
+        """Number of chunks per epoch, including empty ones."""
+        return self._equal_chunks + self._max_stops
 
     @property
     def chunk_steps(self) -> int:
-        """Batches in a chunk, padding included."""
+        """Size of a chunk in batches, including padding."""
         return math.ceil(min(self.steps_per_epoch, self.steps) / self._equal_chunks)
 
     @property
@@ -82,90 +73,62 @@ class Schedule:
         return math.ceil(self.steps_per_epoch / self.per_call)
 
     @property
-    def _most_stops(self) -> int:
-        """Stops within an epoch, in the epoch that has the most."""
-        within = (divmod(stop, self.steps_per_epoch) for stop in self.stops)
-        return max(Counter(epoch for epoch, rest in within if rest).values(), default=0)
+    def _max_stops(self) -> int:
+        """Number of stops strictly inside an epoch, in the epoch with the most."""
+        inside = (divmod(stop, self.steps_per_epoch) for stop in self.stops)
+        return max(Counter(epoch for epoch, rest in inside if rest).values(), default=0)
 
     def steps_done(self, epoch: int) -> list[int]:
-        """Batches trained on when an epoch begins, and when each of its chunks is over."""
-        return [
-            epoch * self.steps_per_epoch + end for end in [0, *self.ends(epoch).numpy().tolist()]
-        ]
-
-    def ends(self, epoch: int | tf.Tensor) -> tf.Tensor:
-        """How many batches of the epoch are over when each of its chunks is: int64 `[chunks]`."""
-        before = tf.cast(epoch, tf.int64) * self.steps_per_epoch
-        left = tf.minimum(self.steps - before, self.steps_per_epoch)
-        equal = tf.range(1, self._equal_chunks + 1, dtype=tf.int64) * self.chunk_steps
-        stops = tf.constant(self.stops, tf.int64) - before
-        # Those of other epochs become empty chunks at the end, after all that are this epoch's.
-        own = tf.sort(tf.where((stops > 0) & (stops < left), stops, left))[: self._most_stops]
-        return tf.sort(tf.minimum(tf.concat([equal, own], 0), left))
+        """Return the global step at the start of an epoch and after each of its chunks."""
+        first = epoch * self.steps_per_epoch
+        return [first, *(first + end for end in self.ends(epoch).numpy().tolist())]
 
     def steps_after(self, epoch: int) -> int:
-        """Batches trained on when epoch number `epoch` (from 0) is over."""
+        """Return the global step after an epoch, counted from 0."""
         return min((epoch + 1) * self.steps_per_epoch, self.steps)
+
+    def ends(self, epoch: int | tf.Tensor) -> tf.Tensor:
+        """Return the step within the epoch at which each chunk ends, int64 `[chunks]`."""
+        first = tf.cast(epoch, tf.int64) * self.steps_per_epoch
+        steps = tf.minimum(self.steps - first, self.steps_per_epoch)
+        equal = tf.range(1, self._equal_chunks + 1, dtype=tf.int64) * self.chunk_steps
+        stops = tf.constant(self.stops, tf.int64) - first
+        # Stops of other epochs turn into empty chunks at the end.
+        stops = tf.sort(tf.where((stops > 0) & (stops < steps), stops, steps))[: self._max_stops]
+        return tf.sort(tf.minimum(tf.concat([equal, stops], 0), steps))
 
 
 def permutation(size: int, seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
-    """The order of the digits in an epoch: int32 `[size]`, from (seed, epoch) alone.
+    """Return the order of the training images in an epoch, int32 `[size]`.
 
-    Counter-based random numbers (Philox, Salmon and others, SC 2011), so no state is carried from
-    one epoch to the next.
+    A stateless shuffle with the key (seed, epoch), by the counter-based generator Philox (Salmon
+    et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011).
     """
     key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
     return tf.random.experimental.stateless_shuffle(tf.range(size), seed=key)
 
 
-def index_chunks(schedule: Schedule, seed: int, first_epoch: int = 0) -> tf.data.Dataset:
-    """The batches of all epochs from `first_epoch` on, as indices, many batches at a time.
+def index_chunks(schedule: Schedule, seeds: Sequence[int], first_epoch: int = 0) -> tf.data.Dataset:
+    """Return the batches of all epochs as chunks of indices, for several seeds side by side.
 
-    Yields `schedule.chunks` elements per epoch, each a pair: int32 `[chunk_steps, batch_size]`,
-    and how many of these batches count, an int32 scalar; the others are padding.
+    Yields `schedule.chunks` elements per epoch, each a pair: the indices, int32 `[chunk_steps,
+    seeds, batch_size]`, and how many of the batches count, an int32 scalar; the rest is padding.
+    Each seed gets the batches that it gets alone.
     """
-    per_epoch = schedule.steps_per_epoch
+    per_epoch, size = schedule.steps_per_epoch, schedule.batch_size
 
     def epoch_chunks(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = permutation(schedule.size, seed, epoch)[: per_epoch * schedule.batch_size]
-        batches = tf.reshape(order, [per_epoch, schedule.batch_size])
+        orders = [permutation(schedule.size, seed, epoch)[: per_epoch * size] for seed in seeds]
+        batches = tf.stack([tf.reshape(order, [per_epoch, size]) for order in orders], axis=1)
         ends = tf.cast(schedule.ends(epoch), tf.int32)
         starts = tf.concat([[0], ends[:-1]], 0)
-        rows = starts[:, None] + tf.range(schedule.chunk_steps)
-        indices = tf.gather(batches, tf.minimum(rows, per_epoch - 1))
+        steps = starts[:, None] + tf.range(schedule.chunk_steps)
+        indices = tf.gather(batches, tf.minimum(steps, per_epoch - 1))
         return tf.data.Dataset.from_tensor_slices((indices, ends - starts))
 
-    epochs = tf.data.Dataset.range(first_epoch, schedule.epochs)
-    return epochs.flat_map(epoch_chunks).prefetch(2)
-
-
-def index_lanes(schedule: Schedule, seeds: Sequence[int], first_epoch: int = 0) -> tf.data.Dataset:
-    """The batches of several seeds side by side, a lane for each.
-
-    Yields what `index_chunks` does, the indices as int32 `[chunk_steps, seeds, batch_size]`: in
-    each lane the same digits in the same order as that seed has alone.
-    """
-    lanes = [index_chunks(schedule, seed, first_epoch) for seed in seeds]
-
-    def side_by_side(*chunks: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.stack([indices for indices, _ in chunks], axis=1), chunks[0][1]
-
-    chunks = tf.data.Dataset.zip(tuple(lanes)).map(side_by_side).prefetch(2)
-    # There is nothing to tune, and the thread that tunes is waited for when the data set goes: it
-    # sleeps for seconds at a time.
+    chunks = tf.data.Dataset.range(first_epoch, schedule.epochs).flat_map(epoch_chunks).prefetch(2)
+    # There is nothing to autotune, and releasing the dataset would wait for the autotuning thread,
+    # which sleeps for seconds at a time.
     options = tf.data.Options()
     options.autotune.enabled = False
     return chunks.with_options(options)
-
-
-def batches(split: Split, batch_size: int, seed: int, epoch: int) -> tf.data.Dataset:
-    """One epoch of (images, labels) for plain Keras: uint8 `[batch, 28, 28]`, uint8 `[batch]`.
-
-    The same digits in the same order as `index_chunks` gives for that epoch.
-    """
-    pixels, labels = tf.constant(split.images), tf.constant(split.labels)
-    order = tf.data.Dataset.from_tensor_slices(permutation(len(split), seed, epoch))
-    return order.batch(batch_size, drop_remainder=True).map(
-        lambda rows: (tf.gather(pixels, rows), tf.gather(labels, rows)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )

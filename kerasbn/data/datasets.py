@@ -1,4 +1,4 @@
-"""The digits: the full MNIST from wherever it is, or the sample of 5,000 that needs no network."""
+"""Datasets: the full MNIST from wherever it is available, or a sample of it that works offline."""
 
 import hashlib
 import os
@@ -6,183 +6,269 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import platformdirs
 
-from kerasbn.data import download
-from kerasbn.data import mnist_sample as sample
-from kerasbn.data.idx import MNIST, Split, find, read_folder, require_folder
-from kerasbn.errors import InputError, expected
-
-__all__ = ["DATASETS", "Dataset", "Place", "Split", "fetch", "load_dataset", "survey", "taken"]
+from kerasbn.data import download, mnist_sample
+from kerasbn.data.idx import MNIST, Bytes, find_file, read_folder, require_folder
+from kerasbn.errors import ArgumentError, InputError, did_you_mean, expected
 
 DATASETS = ("auto", "mnist", "mnist-sample")
 ENVIRONMENT = "KERASBN_DATA"
-
-State = Literal["whole", "absent", "incomplete", "damaged"]
-
-IS_THE_SAMPLE = (
-    "This is the sample of 5,000 digits, not MNIST with its 70,000, which `kerasbn data fetch` "
-    "downloads and --data-dir finds in a folder."
+SAMPLE_NOTE = (
+    "This is a sample of 5,000 MNIST images, not the full 70,000; `kerasbn data fetch` downloads "
+    "those, or --data-dir names a folder that has them."
 )
+
+Status = Literal["ok", "missing", "incomplete", "damaged"]
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A data set of handwritten digits.
+class Split:
+    """Images with their labels.
 
     Attributes:
-        name: `mnist` or `mnist-sample`.
-        train: the digits to train on: 60,000, or 4,000 of the sample.
-        test: the digits to test on: 10,000, or 1,000 of the sample.
-        source: the folder or the package they were read from.
-        digest: SHA-256 of all pixels and labels, training digits first; it names the content,
-            whatever the form of the files.
-        note: what a user must know to mistake them for no others, as a sentence, or empty.
+        images: uint8 `[n, 28, 28]`, 0 for the background and 255 for ink.
+        labels: uint8 `[n]`, classes 0 to 9.
+
+    Raises:
+        InputError: If the arrays have another shape or type, or labels are above 9.
+    """
+
+    images: Bytes
+    labels: Bytes
+
+    def __post_init__(self) -> None:
+        for name, array, shape in (("images", self.images, (28, 28)), ("labels", self.labels, ())):
+            if not isinstance(array, np.ndarray):
+                raise expected(name, f"a value of type {type(array).__name__}", "a NumPy array")
+            if array.dtype != np.uint8 or array.ndim == 0 or array.shape[1:] != shape:
+                found = f"{array.dtype} of shape {array.shape}"
+                raise expected(
+                    name, found, f"uint8 of shape ({', '.join(map(str, ('n', *shape)))})"
+                )
+        if len(self.images) != len(self.labels):
+            raise expected(
+                "labels", f"{len(self.labels):,}", f"one per image ({len(self.images):,})"
+            )
+        if self.labels.size and self.labels.max() > 9:
+            raise expected("labels", f"the label {self.labels.max()}", "labels 0 to 9")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self):,} images)"
+
+
+@dataclass(frozen=True, repr=False)
+class Dataset:
+    """Labeled 28x28 grayscale images, split into training and test images.
+
+    `kerasbn.load_dataset` returns one. Arrays of your own become one with `Dataset(name, train,
+    test)`, where `train` and `test` are `kerasbn.data.datasets.Split(images, labels)`.
+
+    Attributes:
+        name: `"mnist"`, `"mnist-sample"`, or a name of your own.
+        train: Training images and labels, `Split` with the arrays `images` (uint8 `[n, 28, 28]`)
+            and `labels` (uint8 `[n]`).
+        test: Test images and labels, likewise.
+        source: Folder or package that the images come from.
+        digest: SHA-256 of all pixels and labels, training split first. Identifies the content,
+            independently of the file format. Computed if not given.
+        note: One sentence the user should see, such as that this is only a sample; or empty.
+
+    Examples:
+        >>> import kerasbn
+        >>> data = kerasbn.load_dataset("mnist-sample")
+        >>> data.name, data.train, data.test
+        ('mnist-sample', Split(4,000 images), Split(1,000 images))
+        >>> data.test.images.shape, data.test.labels.shape
+        ((1000, 28, 28), (1000,))
     """
 
     name: str
     train: Split
     test: Split
-    source: str
-    digest: str
+    source: str = "arrays"
+    digest: str = ""
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.digest:
+            sha256 = hashlib.sha256()
+            for split in (self.train, self.test):
+                sha256.update(split.images.tobytes())
+                sha256.update(split.labels.tobytes())
+            object.__setattr__(self, "digest", sha256.hexdigest())
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train):,} training and {len(self.test):,} test images"
+        return f"Dataset({self.name}: {sizes}, from {self.source})"
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place where digits may be, and what is there.
+class Location:
+    """A place that may hold a dataset, and what was found there.
 
     Attributes:
-        name: `--data-dir`, `KERASBN_DATA`, `cache`, or `package`.
-        dataset: `mnist` or `mnist-sample`.
-        where: the folder or the package.
-        state: `whole`, all there and every sum holds; `absent`; `incomplete`, some files are
-            there; `damaged`, all are there and one does not hold what it must.
-        digits: what was read there, if it is whole.
-        problem: what is wrong there, as one line, or empty.
+        kind: `--data-dir`, `KERASBN_DATA`, `cache` or `package`.
+        name: Name of the dataset, `mnist` or `mnist-sample`.
+        path: Folder or package.
+        status: `ok` if all files are there with the right checksums, `missing` if none is,
+            `incomplete` if some are, `damaged` if a checksum is wrong.
+        dataset: The dataset, if the status is `ok`.
+        problem: What is wrong, in one line, or empty.
     """
 
+    kind: str
     name: str
-    dataset: str
-    where: str
-    state: State
-    digits: Dataset | None = None
+    path: str
+    status: Status
+    dataset: Dataset | None = None
     problem: str = ""
 
 
 def load_dataset(
-    dataset: str = "auto", data_dir: str | Path | None = None, *, quiet: bool = False
+    name: str = "auto", data_dir: str | Path | None = None, *, quiet: bool = True
 ) -> Dataset:
-    """The digits of `dataset`, checked.
+    """Load a dataset and verify its checksums.
 
     Args:
-        dataset: `mnist`, the full set: from `data_dir`, or else from the folder that the
-            environment variable KERASBN_DATA names, the user's cache folder, or a public mirror,
-            whichever has it first. `mnist-sample`, the 5,000 digits that the extra `digits`
-            installs. `auto`, the former if it can be had, otherwise the latter with a note.
-        data_dir: the folder with MNIST's four files; then no other place is looked in.
-        quiet: whether a download shows no progress on standard error.
+        name: Which dataset to load.
+
+            - `"mnist"`: the full MNIST with 60,000 training and 10,000 test images, from the first
+              of these that has it: `data_dir`, the folder named by the environment variable
+              `KERASBN_DATA`, the user's cache folder, a public mirror (11 MB, kept in the cache).
+            - `"mnist-sample"`: 4,000 and 1,000 images of it, from the optional dependency
+              `kerasbn[digits]`; needs no network.
+            - `"auto"`: the full MNIST if it is available, otherwise the sample.
+        data_dir: Folder with MNIST's four IDX files, gzipped or not. If given, no other location
+            is searched.
+        quiet: If false, show the progress of a download on standard error.
+
+    Returns:
+        The `Dataset`. Its arrays are read-only.
 
     Raises:
-        InputError: if the digits are nowhere to be had, or do not hold what they must.
+        InputError: If an argument is invalid, or the dataset is unavailable or damaged.
+
+    Examples:
+        >>> import kerasbn
+        >>> data = kerasbn.load_dataset("mnist-sample")
+        >>> len(data.train), len(data.test)
+        (4000, 1000)
+        >>> data.train.images.dtype, data.train.labels[:5].tolist()
+        (dtype('uint8'), [4, 7, 9, 4, 2])
     """
-    _check(dataset, data_dir)
-    if dataset == "mnist-sample":
+    _check_arguments(name, data_dir)
+    if name == "mnist-sample":
         return _read_sample()
     if data_dir is not None:
         return _read_mnist(_path(data_dir))
-    for _, folder in _known_folders():
-        if all(find(folder, file) for file in MNIST):
+    for _, folder in _default_folders():
+        if all(find_file(folder, file) for file in MNIST):
             return _read_mnist(folder)
     try:
         fetch(quiet=quiet)
     except download.UnavailableError as unavailable:
-        if dataset == "mnist":
+        if name == "mnist":
             raise
         try:
-            return _read_sample(note=IS_THE_SAMPLE)
-        except sample.NoSampleError as absent:
-            raise InputError(f"{unavailable} ({absent})") from absent
-    return _read_mnist(home())
+            return _read_sample(SAMPLE_NOTE)
+        except mnist_sample.SampleMissingError as missing:
+            raise InputError(f"{unavailable} ({missing})") from missing
+    return _read_mnist(cache_folder())
 
 
-def fetch(data_dir: str | Path | None = None, *, quiet: bool = False) -> list[Path]:
-    """Download what is missing of MNIST into `data_dir`, or `home()`; gives the files added.
+def fetch(data_dir: str | Path | None = None, *, quiet: bool = True) -> list[Path]:
+    """Download the missing files of MNIST into `data_dir`, by default `cache_folder()`.
+
+    Returns:
+        Paths of the added files.
 
     Raises:
-        UnavailableError: if no mirror gave it.
-        InputError: if something there does not hold what it must, or the folder cannot be written.
+        UnavailableError: If no mirror delivered a file.
+        InputError: If an existing file is invalid or the folder is not writable.
     """
-    folder = home() if data_dir is None else _path(data_dir)
+    folder = cache_folder() if data_dir is None else _path(data_dir)
     if folder.exists():
         require_folder(folder)
-    return download.fetch(folder, MNIST, download.MIRRORS, quiet=quiet)
+    return download.download_files(folder, MNIST, download.MIRRORS, quiet=quiet)
 
 
-def home() -> Path:
-    """Where downloads go: the folder KERASBN_DATA names, or else the user's cache folder."""
-    return _known_folders()[0][1]
+def cache_folder() -> Path:
+    """Return the folder for downloads: `KERASBN_DATA` if set, else the user's cache folder."""
+    return _default_folders()[0][1]
 
 
-def survey(dataset: str = "auto", data_dir: str | Path | None = None) -> list[Place]:
-    """Every place where the digits of `dataset` may be, in the order `load` looks, as it is found.
+def find_datasets(name: str = "auto", data_dir: str | Path | None = None) -> list[Location]:
+    """Return every location that may hold dataset `name`, in the order `load_dataset` searches.
 
     Raises:
-        InputError: if `data_dir` is given and is no folder.
+        InputError: If an argument is invalid.
     """
-    _check(dataset, data_dir)
-    folders = _known_folders()
+    _check_arguments(name, data_dir)
+    folders = _default_folders()
     if data_dir is not None:
         require_folder(_path(data_dir))
         folders.insert(0, ("--data-dir", _path(data_dir)))
-    places = [*(_survey_folder(name, folder) for name, folder in folders), _survey_sample()]
-    return [place for place in places if dataset in ("auto", place.dataset)]
+    found = [*(_inspect_folder(kind, folder) for kind, folder in folders), _inspect_sample()]
+    return [location for location in found if name in ("auto", location.name)]
 
 
-def taken(places: list[Place]) -> Place | None:
-    """The place of a survey that `load` reads, whole or not; None if it asks the mirrors first."""
-    if places[0].name == "--data-dir":
-        return places[0]
-    return next((place for place in places if place.state in ("whole", "damaged")), None)
+def selected(locations: list[Location]) -> Location | None:
+    """Return the location that `load_dataset` reads, intact or not.
+
+    Returns None if it would first try to download MNIST.
+    """
+    if locations[0].kind == "--data-dir":
+        return locations[0]
+    return next((each for each in locations if each.status in ("ok", "damaged")), None)
 
 
-def _survey_folder(name: str, folder: Path) -> Place:
-    found = [find(folder, file) is not None for file in MNIST]
+def _inspect_folder(kind: str, folder: Path) -> Location:
+    found = [find_file(folder, file) is not None for file in MNIST]
     if not any(found):
-        return Place(name, "mnist", str(folder), "absent")
+        return Location(kind, "mnist", str(folder), "missing")
     try:
-        digits = _read_mnist(folder)
+        return Location(kind, "mnist", str(folder), "ok", _read_mnist(folder))
     except InputError as error:
-        state: State = "damaged" if all(found) else "incomplete"
-        return Place(name, "mnist", str(folder), state, problem=str(error))
-    return Place(name, "mnist", str(folder), "whole", digits)
+        status: Status = "damaged" if all(found) else "incomplete"
+        return Location(kind, "mnist", str(folder), status, problem=str(error))
 
 
-def _survey_sample() -> Place:
+def _inspect_sample() -> Location:
     try:
-        digits = _read_sample()
-    except sample.NoSampleError:
-        return Place("package", "mnist-sample", sample.INSTALL, "absent")
+        dataset = _read_sample()
+    except mnist_sample.SampleMissingError:
+        return Location("package", "mnist-sample", mnist_sample.INSTALL, "missing")
     except InputError as error:
-        return Place("package", "mnist-sample", sample.PACKAGE, "damaged", problem=str(error))
-    return Place("package", "mnist-sample", digits.source, "whole", digits)
+        package = mnist_sample.PACKAGE
+        return Location("package", "mnist-sample", package, "damaged", problem=str(error))
+    return Location("package", "mnist-sample", dataset.source, "ok", dataset)
 
 
-def _check(dataset: str, data_dir: str | Path | None) -> None:
-    """Raise the `InputError` for a data set that does not exist, or that no folder holds."""
-    if dataset not in DATASETS:
-        raise expected("--dataset", repr(dataset), f"one of {', '.join(DATASETS)}")
-    if dataset == "mnist-sample" and data_dir is not None:
-        raise expected(
-            "--data-dir",
-            "a folder together with mnist-sample",
-            "one of the two: the sample comes with a package",
+def _check_arguments(name: str, data_dir: str | Path | None) -> None:
+    """Raise `InputError` for an unknown dataset or arguments that exclude each other."""
+    if name not in DATASETS:
+        wanted = "'auto', 'mnist' or 'mnist-sample'"
+        raise ArgumentError("name", name, wanted, did_you_mean(str(name), DATASETS))
+    if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
+        raise ArgumentError("data_dir", data_dir, "the path of a folder")
+    if name == "mnist-sample" and data_dir is not None:
+        wanted = "none, since the sample comes with a package"
+        raise ArgumentError(
+            "data_dir",
+            str(data_dir),
+            wanted,
             "leave one out",
+            "a folder together with mnist-sample",
         )
 
 
-def _known_folders() -> list[tuple[str, Path]]:
-    """The folders MNIST is looked for in when none is given, with the name of each."""
+def _default_folders() -> list[tuple[str, Path]]:
+    """Return the folders searched for MNIST if none is given, each with its kind."""
     cache = platformdirs.user_cache_path("kerasbn", appauthor=False) / "mnist"
     named = os.environ.get(ENVIRONMENT)
     return [*([(ENVIRONMENT, _path(named))] if named else []), ("cache", cache)]
@@ -193,18 +279,11 @@ def _path(folder: str | Path) -> Path:
 
 
 def _read_mnist(folder: Path) -> Dataset:
-    train, test = read_folder(folder, MNIST)
-    return Dataset("mnist", train, test, str(folder), _digest(train, test))
+    arrays = read_folder(folder, MNIST)
+    return Dataset("mnist", Split(*arrays[:2]), Split(*arrays[2:]), str(folder))
 
 
 def _read_sample(note: str = "") -> Dataset:
-    path, source = sample.locate()
-    train, test = sample.read_sample(path)
-    return Dataset("mnist-sample", train, test, source, _digest(train, test), note)
-
-
-def _digest(train: Split, test: Split) -> str:
-    found = hashlib.sha256()
-    for array in (train.images, train.labels, test.images, test.labels):
-        found.update(array.data)
-    return found.hexdigest()
+    path, source = mnist_sample.find_sample()
+    arrays = mnist_sample.read_sample(path)
+    return Dataset("mnist-sample", Split(*arrays[:2]), Split(*arrays[2:]), source, note=note)

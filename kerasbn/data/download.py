@@ -1,23 +1,25 @@
-"""MNIST from a public mirror into a folder: whole files with the right sums, or none.
+"""Download MNIST from a public mirror with `pooch`: complete files with the right hash, or none.
 
-A network that is not there may refuse a connection at once or never answer. So all mirrors are
-tried at the same time first, for a few seconds, and only those that answer are asked for files.
+Two things are our own, since pooch has neither. It tries one URL, so the mirrors are a loop here.
+And its time-outs start only after the host name is resolved and count for each address, so without
+a network it could hang for minutes: `unreachable` finds the dead mirrors within a few seconds.
 """
 
-import gzip
 import io
+import logging
 import socket
 import sys
+import tempfile
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from kerasbn.data.idx import GZIP_MAGIC, IdxFile, find, parse, read_file
+from kerasbn.data.idx import IdxFile, find_file, read_file
 from kerasbn.errors import InputError
 from kerasbn.files import atomic_write
 
@@ -28,134 +30,175 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-CONNECT_SECONDS = 3.0  # for the name, and for every address it has, together
-STALL_SECONDS = 10.0  # without a single byte
+CONNECT_SECONDS = 3.0  # to resolve the name and connect, over all addresses
+STALL_SECONDS = 10.0  # without receiving a byte
 
 
 class UnavailableError(InputError):
-    """No mirror gave the digits."""
+    """No mirror delivered the files."""
 
 
-class MirrorError(Exception):
-    """One mirror failed; the next may not."""
+class _MirrorError(Exception):
+    """One mirror failed; the next may work."""
 
 
-def fetch(
+def download_files(
     folder: Path,
     files: tuple[IdxFile, ...],
     mirrors: tuple[str, ...] = MIRRORS,
     *,
     quiet: bool = False,
 ) -> list[Path]:
-    """Download those of `files` that are not in `folder`, uncompressed; nothing is overwritten.
+    """Download those of `files` that `folder` lacks, and store them uncompressed.
 
-    Each file is checked before it is renamed into its place. Progress goes to standard error.
+    Existing files are validated and never overwritten. Each new file is moved into place once its
+    hash is verified, so an interrupted download can simply be started again.
 
     Args:
-        folder: where to; it is made if it does not exist.
-        files: what to download, and what it must hold.
-        mirrors: addresses, ending in a slash, under which `NAME.gz` lies, best first.
-        quiet: whether to leave out the progress.
+        folder: Target folder; created if missing.
+        files: Files to download.
+        mirrors: Base URLs, ending in a slash, that serve `NAME.gz`; tried in this order.
+        quiet: If true, show no progress on standard error.
 
     Returns:
-        The files that were added.
+        Paths of the added files.
 
     Raises:
-        UnavailableError: if no mirror gave a file.
-        InputError: if a file in the folder does not hold what it must, or the folder cannot be
-            written.
+        UnavailableError: If no mirror delivered a file.
+        InputError: If an existing file is invalid or the folder is not writable.
     """
     for file in files:
-        if path := find(folder, file):
+        if path := find_file(folder, file):
             read_file(path, file)
-    missing = [file for file in files if not find(folder, file)]
+    missing = [file for file in files if not find_file(folder, file)]
     if not missing:
         return []
-    failures = failing(mirrors, CONNECT_SECONDS)
+    failures = unreachable(mirrors, CONNECT_SECONDS)
     if len(failures) == len(mirrors):
-        raise unavailable(failures)
+        raise _unavailable(failures)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be made ({error.strerror}); "
-            "set KERASBN_DATA or --data-dir to a folder that may be written"
+            f"{folder}: cannot be created ({error.strerror}); "
+            "set KERASBN_DATA or --data-dir to a writable folder"
         ) from error
-    added = []
-    with progress(quiet) as start:
-        for file in missing:
-            content = from_any(mirrors, file, failures, start)
-            with atomic_write(folder / file.name) as part:
-                part.write_bytes(content)
-            added.append(folder / file.name)
-    return added
+    from rich import progress
+    from rich.console import Console
+
+    bars = progress.Progress(
+        progress.TextColumn("{task.description:24}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    on_terminal = sys.stderr.isatty()
+    with bars if on_terminal and not quiet else nullcontext():
+        return [
+            _download(folder, file, mirrors, failures, bars, say=not (quiet or on_terminal))
+            for file in missing
+        ]
 
 
-def from_any(
-    mirrors: Iterable[str],
+def _download(
+    folder: Path,
     file: IdxFile,
+    mirrors: Iterable[str],
     failures: dict[str, str],
-    start: Callable[[str], "_Bar | None"],
-) -> bytes:
-    """The checked, uncompressed content of `file` from the first mirror that gives it.
+    bars: "Progress",
+    *,
+    say: bool,
+) -> Path:
+    """Download one file from the first mirror that delivers it.
 
-    A mirror that fails is added to `failures` with the reason, and not asked again.
+    A mirror that fails is added to `failures`, with the reason, and not asked again.
     """
-    for mirror in mirrors:
-        if mirror not in failures:
-            try:
-                return from_mirror(mirror, file, start)
-            except MirrorError as error:
-                failures[mirror] = str(error)
-    raise unavailable(failures)
+    path, name = folder / file.name, f"{file.name}.gz"
+    for mirror in [mirror for mirror in mirrors if mirror not in failures]:
+        if say:
+            print(f"downloading {mirror}{name}", file=sys.stderr)  # noqa: T201 - for a log
+        advance = partial(bars.advance, bars.add_task(name, total=file.gzip_size))
+        try:
+            with (
+                atomic_write(path) as part,
+                tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch,
+            ):
+                _retrieve(f"{mirror}{name}", file, scratch, advance).replace(part)
+        except _MirrorError as error:
+            failures[mirror] = str(error)
+        else:
+            return path
+    raise _unavailable(failures)
 
 
-def from_mirror(mirror: str, file: IdxFile, start: Callable[[str], "_Bar | None"]) -> bytes:
-    """The checked, uncompressed content of `file` from one mirror.
+def _retrieve(url: str, file: IdxFile, scratch: str, advance: Callable[[int], None]) -> Path:
+    """Download a gzipped file into the folder `scratch`, verify its hash, and decompress it.
 
     Raises:
-        MirrorError: if it does not answer, stops halfway, or gives something else.
+        _MirrorError: If the server does not answer, stops halfway, or sends a different file.
     """
     import pooch
     import requests
 
-    url = f"{mirror}{file.name}.gz"
-    received = _Bounded(file.size + (1 << 16))  # gzip adds a little to what it cannot shrink
-    download = pooch.HTTPDownloader(
-        progressbar=start(url), chunk_size=1 << 16, timeout=(CONNECT_SECONDS, STALL_SECONDS)
-    )
+    http = pooch.HTTPDownloader(timeout=(CONNECT_SECONDS, STALL_SECONDS), chunk_size=1 << 16)
+
+    def download(url: str, output_file: str, _: object) -> None:
+        with _LimitedFile(output_file, file.gzip_size, advance) as output:
+            http(url, output, None)
+
+    logger = pooch.get_logger()
+    level, name = logger.level, f"{file.name}.gz"
+    logger.setLevel(logging.WARNING)  # it would print every step to standard error
     try:
-        download(url, received, None)
-        content = received.getvalue()
-        # A server may unpack what it sends, so what came decides, not the name.
-        if content.startswith(GZIP_MAGIC):
-            with gzip.open(io.BytesIO(content)) as stream:
-                content = stream.read(file.size + 1)
-        parse(content, file, Path(f"{file.name}.gz"))
+        path = pooch.retrieve(
+            url,
+            known_hash=file.gzip_sha256,
+            fname=name,
+            path=scratch,
+            downloader=download,
+            processor=pooch.Decompress(name=file.name),
+        )
     except requests.Timeout as error:
-        raise MirrorError(f"nothing came for {STALL_SECONDS:g} s") from error
+        raise _MirrorError(f"no data for {STALL_SECONDS:g} s") from error
     except requests.HTTPError as error:
-        raise MirrorError(f"it answered {error}") from error
+        raise _MirrorError(f"it answered {error}") from error
     except requests.RequestException as error:
-        raise MirrorError("the connection broke or stalled") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise MirrorError(f"it gave a damaged {file.name}.gz") from error
-    except InputError as error:
-        raise MirrorError(f"it gave another {file.name}.gz than MNIST's") from error
-    return content
+        raise _MirrorError("the connection broke or stalled") from error
+    except ValueError as error:  # pooch's error for a wrong hash
+        raise _MirrorError(f"its {name} differs from MNIST's") from error
+    finally:
+        logger.setLevel(level)
+    return Path(path)
 
 
-def failing(mirrors: Iterable[str], seconds: float) -> dict[str, str]:
-    """The mirrors, of those given, that cannot be connected to within `seconds`, with the reason.
+class _LimitedFile(io.FileIO):
+    """File that reports its progress, and takes no more than `size` bytes from a server."""
 
-    All are tried at once. The time-out of a connection counts for one address, and a name may have
-    sixteen, and looking a name up has no time-out at all; hence threads that can be left behind.
+    def __init__(self, path: str, size: int, advance: Callable[[int], None]) -> None:
+        super().__init__(path, "wb")
+        self.size = size
+        self.advance = advance
+
+    def write(self, data: bytes) -> int:  # type: ignore[override] # pooch writes bytes only
+        if self.tell() + len(data) > self.size:
+            raise _MirrorError("it sent more data than the file has")
+        self.advance(len(data))
+        return super().write(data)
+
+
+def unreachable(mirrors: Iterable[str], seconds: float) -> dict[str, str]:
+    """Return the mirrors that accept no connection within `seconds`, with the reasons.
+
+    All are tried at once, in daemon threads that can be abandoned: resolving a name has no
+    time-out, and a connection's time-out applies to each of up to sixteen addresses.
     """
     failures = dict.fromkeys(mirrors, f"no connection within {seconds:g} s")
 
     def connect(mirror: str) -> None:
         try:
-            with socket.create_connection(_gate(mirror), timeout=seconds):
+            with socket.create_connection(_address(mirror), timeout=seconds):
                 failures.pop(mirror, None)
         except OSError as error:
             failures[mirror] = error.strerror or str(error)
@@ -169,84 +212,18 @@ def failing(mirrors: Iterable[str], seconds: float) -> dict[str, str]:
     return dict(failures)
 
 
-def _gate(url: str) -> tuple[str, int]:
-    """Host and port that a request for `url` connects to: a proxy's if the environment has one."""
+def _address(url: str) -> tuple[str, int]:
+    """Return the host and port to connect to for `url`: the proxy's if one is configured."""
     from requests.utils import get_environ_proxies, select_proxy
 
     parts = urlsplit(select_proxy(url, get_environ_proxies(url)) or url)
     return parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
-def unavailable(failures: dict[str, str]) -> UnavailableError:
-    """The error that says what became of each mirror, and what to do."""
-    told = "; ".join(f"{urlsplit(mirror).netloc}: {why}" for mirror, why in failures.items())
+def _unavailable(failures: dict[str, str]) -> UnavailableError:
+    """Return the error that names each mirror's failure and the alternatives."""
+    reasons = "; ".join(f"{urlsplit(mirror).netloc}: {why}" for mirror, why in failures.items())
     return UnavailableError(
-        f"MNIST: received nothing from its mirrors ({told}), expected its four files from one of "
-        "them; give a folder that holds them with --data-dir, or use --dataset mnist-sample"
+        f"MNIST: received nothing from its mirrors ({reasons}), expected its four files from one "
+        "of them; give a folder that contains them with --data-dir, or use --dataset mnist-sample"
     )
-
-
-class _Bounded(io.BytesIO):
-    """Bytes in memory that refuse to grow beyond what was asked for."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self.limit = limit
-
-    def write(self, data: bytes) -> int:  # type: ignore[override] # pooch writes bytes only
-        if self.tell() + len(data) > self.limit:
-            raise MirrorError("it sent far more than the file has")
-        return super().write(data)
-
-
-@contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[str], "_Bar | None"]]:
-    """Give a function that shows a file's download on standard error, for pooch to move.
-
-    On a terminal it starts a bar and returns it; elsewhere it prints a line and returns None.
-    """
-    if quiet:
-        yield lambda _url: None
-    elif not sys.stderr.isatty():
-        yield lambda url: print(f"downloading {url}", file=sys.stderr)  # noqa: T201 - for a log
-    else:
-        from rich import progress as bars
-        from rich.console import Console
-
-        columns = (
-            bars.TextColumn("{task.description:24}"),
-            bars.BarColumn(),
-            bars.DownloadColumn(),
-            bars.TransferSpeedColumn(),
-            bars.TimeRemainingColumn(),
-        )
-        with bars.Progress(*columns, console=Console(stderr=True)) as shown:
-            yield lambda url: _Bar(shown, url.rpartition("/")[2])
-
-
-class _Bar:
-    """A row of rich's progress in the form pooch moves (its "custom progress bar")."""
-
-    def __init__(self, shown: "Progress", name: str) -> None:
-        self.shown = shown
-        self.row = shown.add_task(name, total=None)
-
-    @property
-    def total(self) -> float | None:
-        """Bytes to come; pooch sets it once the server has said how many."""
-        return self.shown.tasks[self.row].total
-
-    @total.setter
-    def total(self, size: int) -> None:
-        self.shown.update(self.row, total=size or None)
-
-    def update(self, size: int) -> None:
-        """Move on by `size` bytes."""
-        self.shown.update(self.row, advance=size)
-
-    def reset(self) -> None:
-        """Move back to the beginning; pooch does so before it fills the bar at the end."""
-        self.shown.update(self.row, completed=0)
-
-    def close(self) -> None:
-        """Nothing: all bars end together."""

@@ -1,7 +1,7 @@
-"""IDX files, the form MNIST comes in: read, and checked down to the last bit.
+"""Read and validate IDX files, the format of MNIST.
 
-Format: http://yann.lecun.com/exdb/mnist/, "THE IDX FILE FORMAT": four bytes of magic number (two
-zeros, the type 8 for unsigned bytes, the number of axes), four bytes for each axis, then the data.
+Format: http://yann.lecun.com/exdb/mnist/, "THE IDX FILE FORMAT". Four bytes of magic number (two
+zeros, type 8 for unsigned bytes, number of axes), four bytes per axis, then the data.
 """
 
 import gzip
@@ -22,43 +22,31 @@ Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Split:
-    """Dataset with their labels.
-
-    Attributes:
-        images: uint8 [n, 28, 28], 0 for paper and 255 for ink.
-        labels: uint8 [n], 0 to 9.
-    """
-
-    images: Bytes
-    labels: Bytes
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
 class IdxFile:
-    """What one IDX file must hold.
+    """What one IDX file has to contain.
 
     Attributes:
-        name: its name without `.gz`.
-        shape: [n, 28, 28] for images, [n] for labels.
-        sha256: the sum of its uncompressed content, header included.
+        name: File name without `.gz`.
+        shape: `(n, 28, 28)` for images, `(n,)` for labels.
+        sha256: Checksum of the uncompressed file, header included.
+        gzip_size: Size in bytes of the gzipped file that the mirrors serve.
+        gzip_sha256: Checksum of that file.
     """
 
     name: str
     shape: tuple[int, ...]
     sha256: str
+    gzip_size: int
+    gzip_sha256: str
 
     @property
     def header(self) -> bytes:
-        """The bytes it begins with: magic number and axes."""
+        """The first bytes: magic number and axes."""
         return b"".join(n.to_bytes(4, "big") for n in (0x0800 + len(self.shape), *self.shape))
 
     @property
     def size(self) -> int:
-        """Bytes of the uncompressed file."""
+        """Size of the uncompressed file in bytes."""
         return len(self.header) + prod(self.shape)
 
 
@@ -68,142 +56,122 @@ MNIST = (
         "train-images-idx3-ubyte",
         (60_000, 28, 28),
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        9_912_422,
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     ),
     IdxFile(
         "train-labels-idx1-ubyte",
         (60_000,),
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        28_881,
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     ),
     IdxFile(
         "t10k-images-idx3-ubyte",
         (10_000, 28, 28),
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        1_648_877,
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     ),
     IdxFile(
         "t10k-labels-idx1-ubyte",
         (10_000,),
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        4_542,
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     ),
 )
 
-GZIP_MAGIC = b"\x1f\x8b"
 
-
-def find(folder: Path, file: IdxFile) -> Path | None:
-    """Where `file` lies in `folder`, uncompressed or gzipped; None if it does not."""
+def find_file(folder: Path, file: IdxFile) -> Path | None:
+    """Return the path of `file` in `folder`, uncompressed or gzipped, or None if it is missing."""
     candidates = (folder / file.name, folder / f"{file.name}.gz")
-    # Path.exists raises where a folder may not be entered; what cannot be reached is not there.
+    # Path.exists raises in a folder without search permission; os.path.exists returns False.
     return next((path for path in candidates if os.path.exists(path)), None)  # noqa: PTH110
 
 
-def read_folder(folder: Path, files: tuple[IdxFile, ...]) -> tuple[Split, Split]:
-    """The training and the test digits of a folder with four IDX files, gzipped or not.
+def read_folder(folder: Path, files: tuple[IdxFile, ...]) -> list[Bytes]:
+    """Read the arrays of `files` from a folder that contains them, gzipped or not.
 
     Raises:
-        InputError: if the folder or a file is missing, or a file does not hold what it must.
+        InputError: If the folder or a file is missing or invalid.
     """
     require_folder(folder)
-    paths = [find(folder, file) for file in files]
-    absent = [file.name for file, path in zip(files, paths, strict=True) if path is None]
-    if absent:
+    paths = [find_file(folder, file) for file in files]
+    missing = [file.name for file, path in zip(files, paths, strict=True) if path is None]
+    if missing:
         raise expected(
             folder,
-            f"a folder without {', '.join(absent)}",
+            f"a folder without {', '.join(missing)}",
             "MNIST's four files, gzipped or not",
-            f"{_fetch_into(folder)} adds what is missing",
+            f"{_fetch_command(folder)} downloads what is missing",
         )
-    train_images, train_labels, test_images, test_labels = (
-        read_file(path, file) for path, file in zip(paths, files, strict=True) if path
-    )
-    return Split(train_images, train_labels), Split(test_images, test_labels)
+    return [read_file(path, file) for path, file in zip(paths, files, strict=True) if path]
 
 
 def require_folder(folder: Path) -> None:
-    """Raise the `InputError` for a data folder that is missing or is no folder."""
+    """Raise `InputError` if a data folder is missing, unreadable or not a folder."""
     try:
-        os.listdir(folder)  # noqa: PTH208 - iterdir would wait with its error until it is used
+        os.listdir(folder)  # noqa: PTH208 - iterdir is lazy and would raise only when used
     except OSError as error:
-        found = {FileNotFoundError: "a path where nothing is", NotADirectoryError: "a file"}
+        found = {FileNotFoundError: "a path that does not exist", NotADirectoryError: "a file"}
         raise expected(
             folder,
             found.get(type(error), f"a folder that cannot be read ({error.strerror})"),
-            "the folder that holds MNIST's four files",
-            "correct it, or leave it out to have the digits looked for",
+            "the folder with MNIST's four files",
+            "correct it, or leave it out to search the default locations",
         ) from error
 
 
 def read_file(path: Path, file: IdxFile) -> Bytes:
-    """The array in an IDX file, of `file.shape` and read-only.
+    """Read and validate an IDX file. Returns a read-only array of shape `file.shape`.
+
+    The checksum is compared last, since every other check gives a more specific message.
 
     Raises:
-        InputError: if it cannot be read, is damaged, or holds something else.
+        InputError: If the file is unreadable, damaged, or not the expected one.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            # One byte more shows a file that is too long, without reading all of a huge one.
+            # One byte more reveals a file that is too long without reading all of it.
             content = stream.read(file.size + 1)
-    except gzip.BadGzipFile as error:
-        raise damaged(path, "a file that is not gzip, or damaged", "gzip, as .gz says") from error
-    except EOFError as error:
-        raise damaged(path, "a gzip file that breaks off", "a whole one") from error
-    except zlib.error as error:
-        raise damaged(path, "a damaged gzip file", "a whole one") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise _damaged(path, f"a damaged file ({error})", "an intact gzip file") from error
     except OSError as error:
-        why = f"what cannot be read ({error.strerror})"
-        raise expected(path, why, "a file", "correct it or give another folder") from error
-    return parse(content, file, path)
-
-
-def parse(content: bytes, file: IdxFile, path: Path) -> Bytes:
-    """The array in the uncompressed content of an IDX file, of `file.shape` and read-only.
-
-    The sum is looked at last, since every other check can say better what is wrong.
-
-    Args:
-        content: the file's bytes.
-        file: what they must hold.
-        path: where they are from, for the error's line.
-
-    Raises:
-        InputError: if they hold something else.
-    """
-    kind = {1: "labels", 3: "images"}
-    axes = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else None
+        found = f"a file that cannot be read ({error.strerror})"
+        raise expected(
+            path, found, "a readable one", "correct it or give another folder"
+        ) from error
+    kinds = {1: "labels", 3: "images"}
+    axes = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
     if axes != len(file.shape):
-        found = kind.get(axes or 0, f"bytes that begin with {content[:4].hex() or 'nothing'}")
-        wanted = f"{kind[len(file.shape)]}, an IDX file that begins with {file.header[:4].hex()}"
-        raise damaged(path, found, wanted)
+        found = kinds.get(axes, f"a file that begins with {content[:4].hex() or 'nothing'}")
+        wanted = f"{kinds[len(file.shape)]}, an IDX file that begins with {file.header[:4].hex()}"
+        raise _damaged(path, found, wanted)
     header = content[: len(file.header)]
     if len(header) == len(file.header) and header != file.header:
         shape = np.frombuffer(header, ">u4", offset=4)
-        raise damaged(path, f"the shape {by(*shape)}", by(*file.shape))
+        raise _damaged(path, f"the shape {_shape_text(*shape)}", _shape_text(*file.shape))
     if len(content) != file.size:
         found = f"only {len(content):,}" if len(content) < file.size else "more"
-        raise damaged(path, f"{found} bytes", f"{file.size:,}")
-    array = np.frombuffer(content, np.uint8, offset=len(file.header)).reshape(file.shape)
-    if array.ndim == 1 and len(array) and array.max() > 9:
-        place = int(np.argmax(array > 9))
-        raise damaged(path, f"the label {array[place]} at place {place:,}", "labels 0 to 9")
-    found = hashlib.sha256(content).hexdigest()
-    if found != file.sha256:
-        raise damaged(
-            path,
-            f"other content than MNIST's (SHA-256 {found[:12]}...)",
-            f"SHA-256 {file.sha256[:12]}...",
-        )
-    return array
+        raise _damaged(path, f"{found} bytes", f"{file.size:,}")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != file.sha256:
+        found = f"a file other than MNIST's (SHA-256 {sha256[:12]}...)"
+        raise _damaged(path, found, f"SHA-256 {file.sha256[:12]}...")
+    return np.frombuffer(content, np.uint8, offset=len(file.header)).reshape(file.shape)
 
 
-def damaged(path: Path, received: str, wanted: str) -> InputError:
-    """The error for a file that does not hold what it must."""
-    return expected(path, received, wanted, f"delete it and run {_fetch_into(path.parent)}")
+def _damaged(path: Path, received: str, wanted: str) -> InputError:
+    """Return the error for a file with invalid content."""
+    return expected(path, received, wanted, f"delete it and run {_fetch_command(path.parent)}")
 
 
-def _fetch_into(folder: Path) -> str:
-    """The command that downloads into a folder what is missing there."""
+def _fetch_command(folder: Path) -> str:
+    """Return the command that downloads the missing files into `folder`."""
     return f"`kerasbn data fetch --data-dir {shlex.quote(str(folder))}`"
 
 
-def by(*axes: int) -> str:
-    """A shape as one reads it aloud: 60,000 x 28 x 28."""
+def _shape_text(*axes: int) -> str:
+    """Return a shape as text: `60,000 x 28 x 28`."""
     return " x ".join(f"{axis:,}" for axis in axes)

@@ -74,5 +74,5 @@ def asked_for(
         raise expected(f"--data {data}", "no such file or folder", "a folder or an .npz file")
     if source is not None and (dataset, data_dir) == ("auto", None):
         dataset = source.record.data.name
-    what = load_dataset(dataset, data_dir) if data is None else data
+    what = load_dataset(dataset, data_dir, quiet=False) if data is None else data
     return Asked(file, source, what, out, unbiased, scale, offset, force)

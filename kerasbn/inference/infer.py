@@ -177,12 +177,12 @@ def show_digits(classifier: Classifier, count: int, data_dir: str | None = None)
 
 def _at_hand(name: str, data_dir: str | None) -> "Dataset":
     """The digits called `name`; for the full MNIST the sample will do."""
-    from kerasbn.data.datasets import survey  # looks in many places, for which it needs much
+    from kerasbn.data.datasets import find_datasets  # needs NumPy
 
     if name == "mnist-sample":
         data_dir = None
-    places = survey("auto" if name == "mnist" else name, data_dir)
-    whole = [place.digits for place in places if place.digits is not None]
+    places = find_datasets("auto" if name == "mnist" else name, data_dir)
+    whole = [place.dataset for place in places if place.dataset is not None]
     if not whole:
         problem = next((place.problem for place in places if place.problem), "")
         advice = 'kerasbn data fetch, or pip install "kerasbn[digits]"'

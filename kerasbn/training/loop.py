@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasbn.data.batching import Schedule, index_lanes
+from kerasbn.data.batching import Schedule, index_chunks
 from kerasbn.data.datasets import Dataset
 from kerasbn.training.ensembles import Learner
 
@@ -161,7 +161,7 @@ def fit(
     """
     with tf.device(device):
         model = SideBySide(learners, digits)
-        run_fit(model, index_lanes(schedule, model.seeds), schedule, callbacks)
+        run_fit(model, index_chunks(schedule, model.seeds), schedule, callbacks)
 
 
 def run_fit(

@@ -14,7 +14,7 @@ from functools import cache
 import keras
 import tensorflow as tf
 
-from kerasbn.data.batching import Schedule, index_lanes
+from kerasbn.data.batching import Schedule, index_chunks
 from kerasbn.data.datasets import Dataset
 from kerasbn.training.ensembles import Learner, Solo, compile_network
 from kerasbn.training.loop import SideBySide, run_fit
@@ -99,7 +99,7 @@ def mirror(key: str, network: keras.Model, settings: TrainingSettings) -> Solo:
 
 def whole_batches(schedule: Schedule, seeds: Sequence[int]) -> tf.data.Dataset:
     """The batches of all epochs one at a time, for the strategy to share out: `[batch, seeds]`."""
-    chunks = index_lanes(schedule.batch_by_batch(), seeds)
+    chunks = index_chunks(schedule.batch_by_batch(), seeds)
     return chunks.filter(_counts).map(_only_batch)
 
 

@@ -1,32 +1,35 @@
-"""The order of the batches depends on (seed, epoch) alone, and loses none."""
+"""The order of the batches depends on (seed, epoch) alone, and no batch is lost."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_batches import batches
 
-from kerasbn.data.batching import CHUNK, Schedule, batches, index_chunks, index_lanes, permutation
+from kerasbn.data.batching import CHUNK, Schedule, index_chunks, permutation
 from kerasbn.data.datasets import Dataset
 
 
 def batches_of(schedule: Schedule, seed: int, first_epoch: int = 0) -> list[list[int]]:
-    """The batches that count, in order, as lists of indices."""
+    """The batches without the padding, in order, as lists of indices."""
     found = []
-    for indices, count in index_chunks(schedule, seed, first_epoch).as_numpy_iterator():
-        assert indices.shape == (schedule.chunk_steps, schedule.batch_size)
-        found += indices[:count].tolist()
+    for indices, count in index_chunks(schedule, [seed], first_epoch).as_numpy_iterator():
+        assert indices.shape == (schedule.chunk_steps, 1, schedule.batch_size)
+        found += indices[:count, 0].tolist()
     return found
 
 
 @given(st.integers(1, 500), st.integers(0, 2**31 - 1), st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
-def test_a_permutation_holds_every_digit_once(size: int, seed: int, epoch: int) -> None:
+def test_a_permutation_contains_every_image_once(size: int, seed: int, epoch: int) -> None:
     order = permutation(size, seed, epoch).numpy()
     assert sorted(order) == list(range(size))
     assert order.tolist() == permutation(size, seed, epoch).numpy().tolist()
 
 
-def test_every_epoch_and_every_seed_has_its_own_order() -> None:
+def test_every_epoch_and_seed_has_its_own_order() -> None:
     orders = {tuple(permutation(50, s, e).numpy()) for s in range(5) for e in range(5)}
     assert len(orders) == 25
 
@@ -39,7 +42,7 @@ def test_every_epoch_and_every_seed_has_its_own_order() -> None:
     seed=st.integers(0, 9),
 )
 @settings(max_examples=25, deadline=None)
-def test_chunks_hold_just_the_steps_of_the_schedule(
+def test_chunks_contain_exactly_the_steps_of_the_schedule(
     size: int, batch_size: int, epochs: int, steps: int | None, seed: int
 ) -> None:
     batch_size = min(batch_size, size)
@@ -59,35 +62,35 @@ def test_chunks_hold_just_the_steps_of_the_schedule(
     stops=st.lists(st.integers(0, 1600), max_size=40),
 )
 @settings(max_examples=25, deadline=None)
-def test_stops_cut_chunks_and_change_no_batch(
+def test_stops_split_chunks_and_change_no_batch(
     batch_size: int, steps: int, stops: list[int]
 ) -> None:
     plain = Schedule.of(900, batch_size, 1, steps)
-    cut = Schedule.of(900, batch_size, 1, steps, tuple(stops))
+    cut = replace(plain, stops=tuple(stops))
     assert cut.chunk_steps == plain.chunk_steps  # the same compiled call
     assert batches_of(cut, seed=1) == batches_of(plain, seed=1)
-    counts = [int(count) for _, count in index_chunks(cut, 1).as_numpy_iterator()]
+    counts = [int(count) for _, count in index_chunks(cut, [1]).as_numpy_iterator()]
     done = [0, *np.cumsum(counts).tolist()]
     assert {stop for stop in stops if stop <= steps} <= set(done)
-    told = [cut.steps_done(epoch) for epoch in range(cut.epochs)]
-    assert [each for epoch in told for each in epoch[1:]] == done[1:]
-    assert all(len(each) == cut.chunks + 1 for each in told)
+    reported = [cut.steps_done(epoch) for epoch in range(cut.epochs)]
+    assert [each for epoch in reported for each in epoch[1:]] == done[1:]
+    assert all(len(each) == cut.chunks + 1 for each in reported)
 
 
-def test_a_later_epoch_can_be_had_on_its_own() -> None:
+def test_a_later_epoch_can_be_generated_on_its_own() -> None:
     schedule = Schedule.of(3210, 4, epochs=3)
     everything = batches_of(schedule, seed=5)
     assert batches_of(schedule, seed=5, first_epoch=2) == everything[2 * 802 :]
 
 
-def test_every_lane_holds_the_batches_of_its_seed() -> None:
+def test_each_seed_gets_the_batches_that_it_gets_alone() -> None:
     schedule, seeds = Schedule.of(3210, 4, epochs=2), (5, 0, 5)
-    lanes: list[list[list[int]]] = [[] for _ in seeds]
-    for indices, count in index_lanes(schedule, seeds).as_numpy_iterator():
+    found: list[list[list[int]]] = [[] for _ in seeds]
+    for indices, count in index_chunks(schedule, seeds).as_numpy_iterator():
         assert indices.shape == (schedule.chunk_steps, 3, 4)
-        for i, lane in enumerate(lanes):
-            lane += indices[:count, i].tolist()
-    assert lanes == [batches_of(schedule, seed) for seed in seeds]
+        for i, own in enumerate(found):
+            own += indices[:count, i].tolist()
+    assert found == [batches_of(schedule, seed) for seed in seeds]
 
 
 def test_plain_batches_are_the_same_batches(few_digits: Dataset) -> None:
@@ -103,6 +106,6 @@ def test_plain_batches_are_the_same_batches(few_digits: Dataset) -> None:
 
 
 @pytest.mark.parametrize(("size", "batch_size"), [(60_000, 32), (60_000, 60), (4_000, 32)])
-def test_chunks_are_cut_evenly(size: int, batch_size: int) -> None:
+def test_chunks_have_almost_equal_sizes(size: int, batch_size: int) -> None:
     schedule = Schedule.of(size, batch_size, epochs=1)
     assert schedule.chunks * schedule.chunk_steps - schedule.steps_per_epoch < schedule.chunks

@@ -9,11 +9,9 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from rich.console import Console
-from rich.progress import Progress
 
 from kerasbn.data import download
-from kerasbn.data.download import UnavailableError, failing, fetch
+from kerasbn.data.download import UnavailableError, download_files, unreachable
 from kerasbn.data.idx import IdxFile, read_folder
 from kerasbn.errors import InputError
 
@@ -28,7 +26,7 @@ def target(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refusing() -> str:
-    """The address of a port that nothing listens at."""
+    """The address of a port on which nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}/"
@@ -36,7 +34,7 @@ def refusing() -> str:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """The address of a port that takes no more connections: an attempt gets no answer at all."""
+    """The address of a port that accepts no more connections; an attempt gets no answer."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -59,25 +57,29 @@ def truncated(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     reply(handler, content[: len(content) // 2], len(content))
 
 
-def truncated_and_hiding_it(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+def truncated_without_notice(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     reply(handler, content[: len(content) // 2])
 
 
 def altered_inside(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    digits = bytearray(gzip.decompress(content))
-    digits[-1] ^= 1
-    reply(handler, gzip.compress(bytes(digits)))
+    pixels = bytearray(gzip.decompress(content))
+    pixels[-1] ^= 1
+    reply(handler, gzip.compress(bytes(pixels)))
 
 
 def altered_outside(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     reply(handler, content[:-9] + bytes([content[-9] ^ 4]) + content[-8:])
 
 
+def decompressed(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    reply(handler, gzip.decompress(content))
+
+
 def login_page(handler: BaseHTTPRequestHandler, _: bytes) -> None:
     reply(handler, b"<html>Welcome to the hotel</html>")
 
 
-def nothing_inside(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+def empty(handler: BaseHTTPRequestHandler, _: bytes) -> None:
     reply(handler, b"")
 
 
@@ -85,7 +87,7 @@ def not_found(handler: BaseHTTPRequestHandler, _: bytes) -> None:
     handler.send_error(404)
 
 
-def out_of_order(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+def unavailable(handler: BaseHTTPRequestHandler, _: bytes) -> None:
     handler.send_error(503)
 
 
@@ -93,71 +95,64 @@ def endless(handler: BaseHTTPRequestHandler, _: bytes) -> None:
     handler.send_response(200)
     handler.end_headers()
     while True:
-        handler.wfile.write(bytes(1 << 16))  # until the other side hangs up
+        handler.wfile.write(bytes(1 << 16))  # until the client hangs up
 
 
-def a_bomb(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+def decompression_bomb(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     reply(handler, gzip.compress(gzip.decompress(content) + bytes(10_000_000)))
 
 
-def stalling_at_once(_: BaseHTTPRequestHandler, __: bytes) -> None:
+def stalls_at_once(_: BaseHTTPRequestHandler, __: bytes) -> None:
     time.sleep(0.6)
 
 
-def stalling_halfway(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+def stalls_halfway(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     truncated(handler, content)
     handler.wfile.flush()
     time.sleep(0.6)
 
 
-def hanging_up(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+def hangs_up(handler: BaseHTTPRequestHandler, _: bytes) -> None:
     handler.close_connection = True
 
 
 BAD = {
     truncated: "the connection broke",
-    truncated_and_hiding_it: "a damaged",
-    altered_inside: "another train-images-idx3-ubyte.gz than MNIST's",
-    altered_outside: "a damaged train-images-idx3-ubyte.gz",
-    login_page: "another train-images-idx3-ubyte.gz than MNIST's",
-    nothing_inside: "another train-images-idx3-ubyte.gz than MNIST's",
+    truncated_without_notice: "differs from MNIST's",
+    altered_inside: "differs from MNIST's",
+    altered_outside: "differs from MNIST's",
+    decompressed: "differs from MNIST's",
+    login_page: "its train-images-idx3-ubyte.gz differs from MNIST's",
+    empty: "differs from MNIST's",
     not_found: "404",
-    out_of_order: "503",
-    endless: "more than the file has",
-    a_bomb: "another train-images-idx3-ubyte.gz than MNIST's",
-    stalling_at_once: "nothing came for 0.3 s",
-    stalling_halfway: "the connection broke or stalled",
-    hanging_up: "the connection broke",
+    unavailable: "503",
+    endless: "more data than the file has",
+    decompression_bomb: "more data than the file has",
+    stalls_at_once: "no data for 0.3 s",
+    stalls_halfway: "the connection broke or stalled",
+    hangs_up: "the connection broke",
 }
 
 
 @pytest.fixture(autouse=True)
-def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_time_outs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "STALL_SECONDS", 0.3)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_mirror_gives_the_digits(
+def test_a_mirror_delivers_the_files(
     mirror: Mirror, whole: Answer, idx_files: tuple[IdxFile, ...], mnist_folder: Path, target: Path
 ) -> None:
-    added = fetch(target, idx_files, (mirror(whole),))
+    added = download_files(target, idx_files, (mirror(whole),))
     assert [path.name for path in added] == [file.name for file in idx_files]
     assert names(target) == {file.name for file in idx_files}
     for path, file in zip(added, idx_files, strict=True):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
-    for fetched, given in zip(
+    for downloaded, original in zip(
         read_folder(target, idx_files), read_folder(mnist_folder, idx_files), strict=True
     ):
-        assert fetched.images.tobytes() == given.images.tobytes()
-
-
-def test_a_server_may_unpack_what_it_sends(
-    mirror: Mirror, idx_files: tuple[IdxFile, ...], target: Path
-) -> None:
-    unpacked = mirror(lambda handler, content: reply(handler, gzip.decompress(content)))
-    assert len(fetch(target, idx_files, (unpacked,))) == 4
-    read_folder(target, idx_files)
+        assert downloaded.tobytes() == original.tobytes()
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda answer: answer.__name__)
@@ -166,19 +161,19 @@ def test_a_bad_mirror_leaves_nothing_and_the_next_takes_over(
 ) -> None:
     bad_mirror = mirror(bad)
     with pytest.raises(UnavailableError, match=BAD[bad]) as caught:
-        fetch(target, idx_files, (bad_mirror,))
+        download_files(target, idx_files, (bad_mirror,))
     assert "\n" not in str(caught.value)
     assert not names(target)
 
-    fetch(target, idx_files, (bad_mirror, mirror(whole)))
+    download_files(target, idx_files, (bad_mirror, mirror(whole)))
     read_folder(target, idx_files)
     assert names(target) == {file.name for file in idx_files}
 
 
-def test_a_mirror_that_refuses_gives_way_to_the_next(
+def test_a_mirror_that_refuses_connections_is_skipped(
     refusing: str, mirror: Mirror, whole: Answer, idx_files: tuple[IdxFile, ...], target: Path
 ) -> None:
-    assert len(fetch(target, idx_files, (refusing, mirror(whole)))) == 4
+    assert len(download_files(target, idx_files, (refusing, mirror(whole)))) == 4
 
 
 def test_no_mirror_answers(
@@ -190,7 +185,7 @@ def test_no_mirror_answers(
 ) -> None:
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.5)
     with pytest.raises(UnavailableError) as caught:
-        fetch(target, idx_files, (refusing, silent, "http://no-such-host.invalid/"))
+        download_files(target, idx_files, (refusing, silent, "http://no-such-host.invalid/"))
     line = str(caught.value)
     assert "refused" in line
     assert "no-such-host.invalid" in line
@@ -201,57 +196,57 @@ def test_no_mirror_answers(
 
 def test_all_mirrors_together_take_no_longer_than_one(silent: str) -> None:
     started = time.monotonic()
-    found = failing((silent, silent + "again/", silent + "and-again/"), 0.3)
+    found = unreachable((silent, silent + "again/", silent + "and-again/"), 0.3)
     assert 0.25 < time.monotonic() - started < 0.8
     assert set(found.values()) <= {"no connection within 0.3 s", "timed out"}
     assert len(found) == 3
 
 
-def test_a_name_that_is_never_found_does_not_hold_anyone_up(
+def test_resolving_a_name_cannot_take_longer_than_the_time_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Looking up a name has no time-out of its own."""
+    """Resolving a name has no time-out of its own."""
     over = threading.Event()
-    left_behind = []
+    daemons = []
 
     def never(*_: object, **__: object) -> list[object]:
-        left_behind.append(threading.current_thread().daemon)
+        daemons.append(threading.current_thread().daemon)
         over.wait(5)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", never)
     mirrors = ("http://a.invalid/", "http://b.invalid/", "http://c.invalid/")
     started = time.monotonic()
-    assert failing(mirrors, 0.2) == dict.fromkeys(mirrors, "no connection within 0.2 s")
+    assert unreachable(mirrors, 0.2) == dict.fromkeys(mirrors, "no connection within 0.2 s")
     assert time.monotonic() - started < 0.5
-    assert left_behind == [True] * 3  # as daemons, so that the program can still end
+    assert daemons == [True] * 3  # as daemons, so that the program can exit
     over.set()
 
 
-def test_a_proxy_is_what_must_answer(
+def test_only_the_proxy_has_to_be_reachable(
     monkeypatch: pytest.MonkeyPatch, mirror: Mirror, whole: Answer, refusing: str
 ) -> None:
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("http_proxy", mirror(whole))
-    assert failing(("http://no-such-host.invalid/",), 3) == {}
+    assert unreachable(("http://no-such-host.invalid/",), 3) == {}
     monkeypatch.setenv("http_proxy", refusing)
-    assert "http://no-such-host.invalid/" in failing(("http://no-such-host.invalid/",), 3)
+    assert "http://no-such-host.invalid/" in unreachable(("http://no-such-host.invalid/",), 3)
 
 
-def test_a_mirror_that_failed_is_not_waited_for_again(
+def test_a_mirror_that_failed_is_not_asked_again(
     mirror: Mirror, whole: Answer, idx_files: tuple[IdxFile, ...], target: Path
 ) -> None:
-    asked = []
+    requests = []
 
     def failing_once(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-        asked.append(handler.path)
+        requests.append(handler.path)
         truncated(handler, content)
 
-    fetch(target, idx_files, (mirror(failing_once), mirror(whole)))
-    assert len(asked) == 1
+    download_files(target, idx_files, (mirror(failing_once), mirror(whole)))
+    assert len(requests) == 1
 
 
-def test_an_interrupted_download_goes_on_where_it_stopped(
+def test_a_second_download_adds_only_what_is_missing(
     mirror: Mirror, whole: Answer, idx_files: tuple[IdxFile, ...], target: Path
 ) -> None:
     def images_only(handler: BaseHTTPRequestHandler, content: bytes) -> None:
@@ -259,36 +254,36 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
 
     only_training_images = {idx_files[0].name}
     with pytest.raises(UnavailableError):
-        fetch(target, idx_files, (mirror(images_only),))
+        download_files(target, idx_files, (mirror(images_only),))
     assert names(target) == only_training_images
-    added = fetch(target, idx_files, (mirror(whole),))
+    added = download_files(target, idx_files, (mirror(whole),))
     assert len(added) == 3
-    assert fetch(target, idx_files, ()) == []
+    assert download_files(target, idx_files, ()) == []
 
 
-def test_nothing_that_stands_there_is_overwritten(
+def test_existing_files_are_never_overwritten(
     mirror: Mirror, whole: Answer, idx_files: tuple[IdxFile, ...], target: Path
 ) -> None:
-    """Another data set has files of the same names."""
+    """Other datasets use the same file names."""
     target.mkdir(parents=True)
-    theirs = target / idx_files[0].name
-    theirs.write_bytes(idx_files[0].header + bytes(20 * 28 * 28))
-    with pytest.raises(InputError, match="other content than MNIST's"):
-        fetch(target, idx_files, (mirror(whole),))
-    assert names(target) == {theirs.name}
-    assert theirs.read_bytes().endswith(bytes(20 * 28 * 28))
+    existing = target / idx_files[0].name
+    existing.write_bytes(idx_files[0].header + bytes(20 * 28 * 28))
+    with pytest.raises(InputError, match="other than MNIST's"):
+        download_files(target, idx_files, (mirror(whole),))
+    assert names(target) == {existing.name}
+    assert existing.read_bytes().endswith(bytes(20 * 28 * 28))
 
 
-def test_a_folder_that_cannot_be_made(
+def test_a_folder_that_cannot_be_created(
     mirror: Mirror, whole: Answer, idx_files: tuple[IdxFile, ...], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot be made .*KERASBN_DATA") as caught:
-        fetch(tmp_path / "file" / "mnist", idx_files, (mirror(whole),))
-    assert not isinstance(caught.value, UnavailableError)  # `auto` must not pass over it
+    with pytest.raises(InputError, match=r"cannot be created .*KERASBN_DATA") as caught:
+        download_files(tmp_path / "file" / "mnist", idx_files, (mirror(whole),))
+    assert not isinstance(caught.value, UnavailableError)  # `auto` must not fall back to the sample
 
 
-def test_a_line_for_each_file_where_there_is_no_terminal(
+def test_without_a_terminal_each_file_is_one_line(
     mirror: Mirror,
     whole: Answer,
     idx_files: tuple[IdxFile, ...],
@@ -296,16 +291,16 @@ def test_a_line_for_each_file_where_there_is_no_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     address = mirror(whole)
-    fetch(target, idx_files, (address,))
+    download_files(target, idx_files, (address,))
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [f"downloading {address}{f.name}.gz" for f in idx_files]
     (target / idx_files[0].name).unlink()
-    fetch(target, idx_files, (address,), quiet=True)
+    download_files(target, idx_files, (address,), quiet=True)
     assert capsys.readouterr().err == ""
 
 
-def test_a_bar_for_each_file_on_a_terminal(
+def test_on_a_terminal_each_file_has_a_progress_bar(
     mirror: Mirror,
     whole: Answer,
     idx_files: tuple[IdxFile, ...],
@@ -320,19 +315,24 @@ def test_a_bar_for_each_file_on_a_terminal(
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    fetch(target, idx_files, (mirror(whole),))
+    download_files(target, idx_files, (mirror(whole),))
     for file in idx_files:
         assert f"{file.name}.gz" in terminal.getvalue()
     assert "downloading" not in terminal.getvalue()
+    assert "100%" in terminal.getvalue() or "0:00:00" in terminal.getvalue()
 
 
-def test_a_bar_moves_as_pooch_moves_it() -> None:
-    with Progress(console=Console(file=io.StringIO())) as shown:
-        bar = download._Bar(shown, "digits.gz")
-        bar.total = 300
-        bar.update(100)
-        assert (bar.total, shown.tasks[0].completed) == (300, 100)
-        bar.reset()
-        bar.update(300)
-        bar.close()
-        assert shown.finished
+def test_ctrl_c_leaves_nothing_half_written(
+    mirror: Mirror,
+    whole: Answer,
+    idx_files: tuple[IdxFile, ...],
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download._LimitedFile, "write", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        download_files(target, idx_files, (mirror(whole),), quiet=True)
+    assert names(target) == set()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from kerasbn.data.idx import MNIST, Split, read_folder
+from kerasbn.data.datasets import Split, load_dataset
 from kerasbn.data.images import (
     FORMATS,
     STDIN,
@@ -19,7 +19,6 @@ from kerasbn.data.images import (
     collect,
     read_picture,
 )
-from kerasbn.data.mnist_sample import locate, read_sample
 from kerasbn.errors import InputError
 
 Bytes = NDArray[np.uint8]
@@ -27,8 +26,7 @@ Bytes = NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def digits() -> Split:
-    path, _ = locate()
-    return read_sample(path)[1]
+    return load_dataset("mnist-sample").test
 
 
 def picture(grey: NDArray[np.generic]) -> Picture:
@@ -87,7 +85,7 @@ def test_a_digit_of_mnist_comes_back_as_it_was(digits: Split) -> None:
 
 
 def test_a_thousand_digits_of_the_full_test_set_too(full_mnist: Path) -> None:
-    _, test = read_folder(full_mnist, MNIST)
+    test = load_dataset("mnist", full_mnist).test
     kept = [largest_change(as_digit(picture(d)), d) <= 3 for d in test.images[:1000]]
     assert sum(kept) >= 990
 

@@ -104,7 +104,7 @@ def test_a_run_is_shown_the_digits_it_was_trained_on(
     """Also where others could be had, which `auto` would take for a file on its own."""
     loaded = []
 
-    def load_dataset(*what: str | None) -> Dataset:
+    def load_dataset(*what: str | None, **_: bool) -> Dataset:
         loaded.append(what)
         return few_digits
 

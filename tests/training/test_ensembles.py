@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from plain_batches import batches
 
-from kerasbn.data.batching import Schedule, batches
+from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset
 from kerasbn.training.callbacks import Measure
 from kerasbn.training.ensembles import Ensemble, Solo, compile_network

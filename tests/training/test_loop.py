@@ -6,8 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from plain_batches import batches
 
-from kerasbn.data.batching import Schedule, batches
+from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset
 from kerasbn.training.callbacks import Measure
 from kerasbn.training.ensembles import Solo, compile_network

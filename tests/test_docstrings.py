@@ -1,0 +1,23 @@
+"""The examples in the docstrings of the public names run and print what they say."""
+
+import doctest
+from pathlib import Path
+
+import pytest
+
+import kerasbn
+
+
+@pytest.mark.parametrize("name", kerasbn.__all__)
+def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some examples write files
+    public = getattr(kerasbn, name)
+    if "Examples:" not in (getattr(public, "__doc__", None) or ""):
+        pytest.skip("no section Examples")
+    (example,) = doctest.DocTestFinder(recurse=False).find(public, name)
+    output: list[str] = []
+    runner = doctest.DocTestRunner(
+        optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE, verbose=False
+    )
+    result = runner.run(example, out=output.append)
+    assert result.failed == 0, "".join(output)
