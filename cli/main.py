@@ -1,4 +1,4 @@
-"""`kerasbn`: the group of commands, and how every one of them ends."""
+"""`kerasbn`: the group of commands, and how they report errors."""
 
 import sys
 from errno import EDQUOT, ENOSPC
@@ -7,41 +7,48 @@ from typing import Any
 
 import click
 
-import kerasbn
-from kerasbn.errors import KerasbnError
+from kerasbn.errors import KerasbnError, did_you_mean
 
-# Command -> the sentence `kerasbn --help` shows for it. Each lives in the file of its name, which
-# is imported only when the command is asked for, so that help opens at once.
+# The commands and their one-line help, in the order of a day's work. Each is imported from the file
+# of its name only when it is run, so that help opens at once.
 COMMANDS = {
-    "train": "Train a network, with or without batch normalization.",
-    "compare": "Train the same network with and without it, on the same batches.",
-    "sweep": "Train a whole grid of networks, here or on a cluster, and say what it shows.",
-    "report": "Tell of runs and studies as a page or a picture, or list runs.",
-    "recalibrate": "Replace a network's moving statistics by those of all its data.",
-    "data": "Show which digits there are, where, and whether they are whole.",
-    "fold": "Fold the normalizations of a Keras network into the layers beside them.",
-    "export": "Write a network as an ONNX file, its normalizations folded away.",
-    "infer": "Answer pictures with an exported network, or show digits with its answers.",
-    "verify": "Measure whether an ONNX file is folded, faithful and deterministic.",
+    "train": "Train a model with or without BN.",
+    "compare": "Train the same model with and without BN, and compare them.",
+    "sweep": "Train a grid of configurations with and without BN, over several seeds.",
+    "report": "Build a report from runs or studies. Without arguments, list them.",
+    "recalibrate": "Recompute a model's BN statistics over the full training set.",
+    "data": "List the available datasets and verify their checksums.",
+    "fold": "Fold the BN layers of a model into their neighboring layers.",
+    "export": "Export a model to ONNX with its BN layers folded.",
+    "infer": "Classify images with an exported model.",
+    "verify": "Check that an ONNX file is intact, folded, correct and deterministic.",
 }
 
-HELP = """See what batch normalization does, then fold it away.
+HELP = """See what batch normalization (BN) does, then fold it away.
 
 \b
 Example:
   kerasbn train --bn
+  kerasbn export model.onnx
+  kerasbn infer
+"""
+
+EPILOG = """For shell completion, add this to ~/.bashrc (zsh and fish likewise):
+
+\b
+  eval "$(_KERASBN_COMPLETE=bash_source kerasbn)"
 """
 
 
 class Commands(click.Group):
-    """A group whose commands are imported by name, and whose errors are one line."""
+    """A group that imports its commands by name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of a day's work."""
+        """Return the names of the commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, from its own file."""
+        """Import a command from the file of its name."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"kerasbn.cli.{cmd_name}").command
@@ -50,10 +57,14 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments begin with; an unknown one is told its neighbours."""
+        """Find the command that the arguments begin with; suggest the closest to an unknown one."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in COMMANDS:
-            raise unknown_command(name)
+            advice = did_you_mean(name, COMMANDS) or "see kerasbn --help"
+            known = ", ".join(COMMANDS)
+            raise click.UsageError(
+                f"received '{name}' as a command, expected one of {known}; {advice}"
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -62,39 +73,32 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def unknown_command(name: str) -> click.UsageError:
-    """The error for a command there is none of, with the nearest names there are."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, COMMANDS, n=1)
-    advice = f"did you mean '{near[0]}'?" if near else "see kerasbn --help"
-    return click.UsageError(
-        f"received '{name}' as a command, expected one of {', '.join(COMMANDS)}; {advice}"
-    )
-
-
-@click.group(cls=Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(kerasbn.__version__, prog_name="kerasbn")
+@click.group(
+    cls=Commands,
+    help=HELP,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="kerasbn", prog_name="kerasbn")
 @click.option(
-    "-v", "--verbose", is_flag=True, help="Show what TensorFlow and its libraries print themselves."
+    "-v", "--verbose", is_flag=True, help="Show the messages of TensorFlow and its libraries."
 )
 @click.pass_context
 def cli(ctx: click.Context, verbose: bool) -> None:
-    """The group itself only remembers whether to be verbose."""
+    """Remember whether to be verbose, for the commands."""
     ctx.obj = verbose
 
 
 def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own return value
-    """Run the command line and leave with its exit code.
+    """Run the command line and exit with its exit code.
 
-    0 is success, 1 a check that failed or a training that diverged, 2 input that cannot be used,
-    130 Ctrl-C. Errors are one line on standard error; an error that is kerasbn's own fault keeps
-    its traceback, since its report needs it.
+    0 means success, 1 a failed check or diverged training, 2 unusable input, 130 Ctrl-C. Errors
+    that a user can cause are one line on standard error; a bug in kerasbn keeps its traceback.
     """
     try:
         cli.main(args=args, prog_name="kerasbn", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as nothing_asked:
-        click.echo(nothing_asked.format_message(), err=True)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
         sys.exit(2)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "kerasbn"
@@ -113,6 +117,6 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
 
 
 def fail(line: str, exit_code: int) -> None:
-    """Print one line to standard error, whatever the input it quotes holds, and leave."""
+    """Print one line to standard error, even if it quotes input with line breaks, and exit."""
     click.echo(" ".join(line.splitlines()), err=True)
     sys.exit(exit_code)

@@ -1,13 +1,10 @@
 """Batch normalization in Keras: see what it does, then fold it away exactly.
 
-The public names below load on first use (PEP 562), so that ``import kerasbn`` costs nothing and
-brings in no TensorFlow.
+Public names load on first use (PEP 562), so ``import kerasbn`` is fast and loads no TensorFlow.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Classifier": "kerasbn.inference.classifier",
@@ -29,6 +26,8 @@ _HOMES = {
     "train": "kerasbn.experiments.train",
     "verify": "kerasbn.inference.verify",
 }
+
+_NEED_TENSORFLOW = ("compare", "export", "fold", "fold_plan", "mlp", "recalibrate", "train")
 
 __all__ = [
     "Classifier",
@@ -69,9 +68,17 @@ if TYPE_CHECKING:
     from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type is that of the name asked for
+__version__: str
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type is that of the requested name
+    if name == "__version__":
+        return import_module("importlib.metadata").version("kerasbn")
     if name not in _HOMES:
         raise AttributeError(f"module 'kerasbn' has no attribute '{name}'")
+    if name in _NEED_TENSORFLOW:
+        # TensorFlow's native libraries print at import, which a notebook would show.
+        import_module("kerasbn.keras_internals").quiet_tensorflow()
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -339,7 +339,9 @@ def read_comparison(path: Path) -> Comparison:
                 history=history,
                 diverged_at_step=told.diverged_at_step,
             )
-            members.append(replace(member, run=_unchanged_run(path / told.run, member)))
+            members.append(
+                replace(member, run=_unchanged_run(Path(os.path.normpath(path / told.run)), member))
+            )
         sides[kind] = tuple(members)
     return Comparison(path.name, sides["with_bn"], sides["without_bn"], path)
 
