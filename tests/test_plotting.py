@@ -1,127 +1,105 @@
-"""The picture shows the figures of the history, and the same figures make the same picture."""
+"""Figures are saved deterministically, and their axes and labels can be read."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
 from kerasbn.errors import InputError
-from kerasbn.plotting import PANELS, Curve, draw_curves, save_figure
+from kerasbn.plotting import (
+    COLOR,
+    OTHER_COLORS,
+    End,
+    accuracy_at,
+    accuracy_axis,
+    height,
+    label_ends,
+    save_figure,
+)
 
 
-def curve(label: str, epochs: int, seed: int, ending: str = "") -> Curve:
-    rng = np.random.default_rng(seed)
-    columns = {name: rng.uniform(0.1, 0.9, epochs).tolist() for name in PANELS}
-    return Curve(label, {"epoch": [float(i + 1) for i in range(epochs)], **columns}, ending)
+def simple_figure() -> Figure:
+    figure = Figure(figsize=(11, 7.6))
+    figure.subplots().plot([1, 2, 3], [0.1, 0.5, 0.3])
+    return figure
 
 
-PAIR = [curve("With BN", 10, 1), curve("Without BN", 10, 2)]
-
-
-def lines(figure: Figure, panel: int) -> list[np.ndarray]:
-    return [np.asarray(line.get_xydata()) for line in figure.axes[panel].lines]
-
-
-def test_four_panels_in_order() -> None:
-    figure = draw_curves(PAIR, "title")
-    assert [axes.get_title() for axes in figure.axes] == [
-        "Training loss", "Training accuracy", "Validation loss", "Validation accuracy",
-    ]  # fmt: skip
-    assert figure.axes[1].get_ylim() == (0, 1)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["With BN", "Without BN"]
-
-
-@pytest.mark.parametrize(("panel", "column"), list(enumerate(PANELS)))
-def test_every_panel_draws_its_column(panel: int, column: str) -> None:
-    for drawn, each in zip(lines(draw_curves(PAIR, "t"), panel), PAIR, strict=True):
-        np.testing.assert_array_equal(drawn[:, 0], each.history["epoch"])
-        np.testing.assert_array_equal(drawn[:, 1], each.history[column])
-
-
-def test_curves_of_many_runs_can_be_told_apart() -> None:
-    figure = draw_curves([curve(f"run {i}", 3, i) for i in range(20)], "title")
-    for axes in figure.axes:
-        looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
-        assert len(looks) == len(axes.lines) == 20
-
-
-@pytest.mark.parametrize("epochs", [1, 10, 59, 60, 500])
-def test_markers_do_not_run_into_one_another(epochs: int) -> None:
-    line = draw_curves([curve("a", epochs, 1)], "t").axes[0].lines[0]
-    every = line.get_markevery()
-    assert isinstance(every, int)
-    assert min(epochs, 30) <= len(range(0, epochs, every)) < 60
-
-
-def heights_of_values(axes: Axes) -> list[float]:
-    """Where a panel's last values stand, from below."""
-    return sorted(float(text.xy[1]) for text in axes.texts if isinstance(text, Annotation))
-
-
-def test_a_large_last_value_stays_within_its_panel() -> None:
-    history = {"epoch": [1.0, 2.0], **{name: [1.0, 0.1] for name in PANELS}}
-    large = Curve("Without BN", history | {"loss": [9e15, 941469.082]})
-    figure = draw_curves([large], "t")
-    figure.canvas.draw()
-    (value,) = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
-    assert value.get_text() == "9.41e+05"
-    next_panel = figure.axes[1].get_tightbbox()
-    assert next_panel is not None
-    assert value.get_window_extent().x1 < next_panel.x0
-
-
-def test_the_last_values_can_be_read() -> None:
-    figure = draw_curves(PAIR, "t")
-    texts = {text.get_text() for text in figure.axes[3].texts}
-    assert texts == {f"{each.history['val_accuracy'][-1]:.1%}" for each in PAIR}
-    heights = heights_of_values(figure.axes[3])
-    low, high = figure.axes[3].get_ylim()
-    assert heights[1] - heights[0] > 0.06 * (high - low)
-
-
-def test_equal_last_values_do_not_cover_each_other() -> None:
-    figure = draw_curves([PAIR[0], PAIR[0], PAIR[0]], "t")
-    for axes in figure.axes:
-        heights = heights_of_values(axes)
-        low, high = axes.get_ylim()
-        assert np.diff(heights).min() > 0.06 * (high - low)
-
-
-def test_a_note_and_an_ending_are_on_the_picture() -> None:
-    cut = curve("Without BN", 3, 3, ending="diverged at step 12")
-    figure = draw_curves([PAIR[0], cut], "t", note="a sample")
-    legend = figure.legends[0]
-    assert legend.get_title().get_text() == "a sample"
-    assert legend.get_texts()[1].get_text() == "Without BN (diverged at step 12)"
-
-
-@pytest.mark.parametrize("epochs", [0, 1, 2])
-def test_short_histories_are_drawn(epochs: int, tmp_path: Path) -> None:
-    save_figure(draw_curves([curve("With BN", epochs, 4)], "t"), tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 10_000
+def axes_of(low: float, high: float) -> Axes:
+    axes = Figure().subplots()
+    axes.set_xlim(0, 10)
+    axes.set_ylim(low, high)
+    return axes
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
-def test_the_same_figures_make_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+def test_the_same_figure_gives_the_same_bytes(suffix: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        save_figure(draw_curves(PAIR, "t"), tmp_path / f"{name}{suffix}")
+        save_figure(simple_figure(), tmp_path / f"{name}{suffix}")
     one, two = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("one", "two"))
     assert one == two
     assert one[:4] in (b"\x89PNG", b"<?xm", b"%PDF")
 
 
-def test_the_picture_is_large_enough_for_a_talk(tmp_path: Path) -> None:
-    picture = Image.open(save_figure(draw_curves(PAIR, "t"), tmp_path / "a.png"))
+def test_a_figure_is_large_enough_for_a_talk(tmp_path: Path) -> None:
+    picture = Image.open(save_figure(simple_figure(), tmp_path / "a.png"))
     assert picture.width >= 1600
     assert len(np.unique(np.asarray(picture.convert("L")))) > 10
 
 
-def test_another_format_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"received '.gif' as a format, expected one of .png"):
-        save_figure(draw_curves(PAIR, "t"), tmp_path / "a.gif")
+        save_figure(simple_figure(), tmp_path / "a.gif")
     with pytest.raises(InputError, match="cannot be written"):
-        save_figure(draw_curves(PAIR, "t"), tmp_path / "none" / "a.png")
+        save_figure(simple_figure(), tmp_path / "none" / "a.png")
+
+
+def test_the_colors_of_a_pair_mean_nothing_else() -> None:
+    assert not set(COLOR.values()) & set(OTHER_COLORS)
+    assert len({*COLOR.values(), *OTHER_COLORS}) == len(COLOR) + len(OTHER_COLORS)
+
+
+@given(st.floats(0, 1))
+def test_positions_on_a_stretched_axis_can_be_inverted(accuracy: float) -> None:
+    assert 0 <= height(accuracy) <= 1
+    assert accuracy_at(height(accuracy)) == pytest.approx(accuracy, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0.1, 0.98), (0.93, 0.99), (0.95, 0.95), (0.9712, 0.9731), (1, 1)]
+)
+def test_an_accuracy_axis_contains_its_limits_and_has_distinct_ticks(
+    low: float, high: float
+) -> None:
+    axes = Figure().subplots()
+    accuracy_axis(axes, low, high)
+    bottom, top = axes.get_ylim()
+    assert 0 <= bottom <= low <= high <= top <= 1
+    ticks = sorted(tick for tick in axes.get_yticks() if bottom <= tick <= top)
+    assert 3 <= len(ticks) <= 9
+    assert np.diff(height(np.array(ticks))).min() > 0.1 * (height(top) - height(bottom))
+    labels = [axes.yaxis.get_major_formatter()(tick) for tick in ticks]
+    assert [float(label.removesuffix("%")) / 100 for label in labels] == pytest.approx(ticks)
+
+
+def labels_of(axes: Axes) -> dict[str, tuple[float, float]]:
+    return {text.get_text(): text.xy for text in axes.texts if isinstance(text, Annotation)}
+
+
+def test_labels_of_ends_at_the_same_place_are_moved_apart() -> None:
+    axes = axes_of(0, 1)
+    label_ends(axes, [End(10, 0.99, name, "#000000") for name in "abc"])
+    heights = sorted(y for _, y in labels_of(axes).values())
+    assert np.diff(heights).min() > 0.06
+    assert heights[-1] <= 1
+
+
+def test_a_label_stands_beside_the_end_of_its_own_curve() -> None:
+    axes = axes_of(0, 1)
+    label_ends(axes, [End(1, 0.5, "short", "#000000"), End(10, 0.5, "long", "#000000")])
+    assert labels_of(axes) == {"short": (1, 0.5), "long": (10, 0.5)}

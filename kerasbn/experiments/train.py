@@ -16,9 +16,9 @@ from kerasbn import runs
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset
 from kerasbn.errors import expected
-from kerasbn.experiments.curves import curve_of, label, title_of
+from kerasbn.experiments.curves import curve_of, draw_curves, label, title_of
 from kerasbn.experiments.provenance import data_of, versions
-from kerasbn.plotting import draw_curves, save_figure
+from kerasbn.plotting import save_figure
 from kerasbn.probes.batch_composition import Answered, batch_mates
 from kerasbn.probes.charts import save_pictures
 from kerasbn.probes.readings import write_probes

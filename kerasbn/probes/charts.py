@@ -19,12 +19,13 @@ from matplotlib.ticker import (
     SymmetricalLogLocator,
 )
 
-from kerasbn.plotting import COLOURS, save_figure
+from kerasbn.plotting import COLOR, OTHER_COLORS, save_figure
 from kerasbn.probes.findings import findings, names_of
 from kerasbn.probes.readings import NETWORK, Probes, Series, read_probes
 from kerasbn.runs import Run
 
 GRID = "#dddddd"
+COLOURS = (*COLOR.values(), *OTHER_COLORS)
 DPI = 120  # of three panels side by side: 1,692 pixels
 GAUSSIAN_OUTSIDE = 1 - erf(1 / sqrt(2))  # the share of a Gaussian beyond a standard deviation
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -6,8 +6,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from kerasbn.experiments import curves
+from kerasbn.experiments.curves import Curve, colors_of, draw_panel
 from kerasbn.experiments.statistics import Row
-from kerasbn.plotting import COLOURS, Curve, draw_panel
 from kerasbn.reports.answer import FIGURES, difference_text, spread_text
 from kerasbn.reports.document import (
     Block,
@@ -33,7 +33,7 @@ Format = Callable[[float | None], Cell]
 def curves_of(pairs: Pairs, prefix: str) -> Section:
     """The curves of a comparison: of the two networks, or of the means over seeds."""
     if len(pairs.seeds) == 1:
-        drawn = [_single(each) for each in pairs.members]
+        drawn = curves.comparison_curves(pairs)
         return _section(drawn, {figure: _values(drawn, figure) for figure in FIGURES}, prefix, HOW)
     drawn = [_mean(pairs, kind) for kind in KINDS]
     tables = {figure: _table(rows, figure) for figure, rows in pairs.statistics().items()}
@@ -62,11 +62,7 @@ def plain_curves(pairs: Pairs) -> list[Curve]:
     """The curves of a comparison, for a picture."""
     if len(pairs.seeds) > 1:
         return [_mean(pairs, kind) for kind in KINDS]
-    return [_single(each) for each in pairs.members]
-
-
-def _single(trained: Trained) -> Curve:
-    return curve_named(trained, curves.label(trained.model.bn))
+    return curves.comparison_curves(pairs)
 
 
 def _mean(pairs: Pairs, kind: str) -> Curve:
@@ -77,7 +73,7 @@ def _section(
     drawn: Sequence[Curve], tables: Mapping[str, Table], prefix: str, note: str
 ) -> Section:
     """The charts of all figures under what their colours mean; a column of a table is a curve."""
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(drawn))]
+    colours = colors_of(drawn)
     names = [unescaped(curve.legend) for curve in drawn]
     charts = [_chart(drawn, figure, f"{prefix}-{figure}", tables[figure]) for figure in FIGURES]
     key = Key(list(zip(names, colours, strict=True)))

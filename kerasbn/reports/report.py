@@ -7,8 +7,9 @@ from pathlib import Path
 
 from kerasbn.errors import expected
 from kerasbn.experiments import curves
+from kerasbn.experiments.curves import Curve, draw_curves
 from kerasbn.files import atomic_write
-from kerasbn.plotting import FORMATS, Curve, draw_curves, save_figure
+from kerasbn.plotting import FORMATS, save_figure
 from kerasbn.reports.answer import (
     answer_of,
     found_of,

@@ -11,12 +11,14 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from kerasbn.experiments.curves import label
-from kerasbn.plotting import COLOURS, NOTE_COLOUR
+from kerasbn.plotting import COLOR, NOTE_COLOR
 from kerasbn.sweeps.summaries import NAMES, Summary, short
 from kerasbn.sweeps.trials import Point, text_of
 
 # From worse through equal to better with normalization, in the colours of the two kinds.
-_DIFFERENCE = LinearSegmentedColormap.from_list("difference", [COLOURS[1], "#ffffff", COLOURS[0]])
+_DIFFERENCE = LinearSegmentedColormap.from_list(
+    "difference", [COLOR["without_bn"], "#ffffff", COLOR["with_bn"]]
+)
 _SEQUENTIAL = "cividis"  # even in lightness, and the same to colour-blind people
 
 Cells = NDArray[np.float64]
@@ -72,7 +74,7 @@ def draw_heat_maps(
         axes.set_xlabel(NAMES[column])
     every[0].set_yticks(range(len(keys)), [names[key] for key in keys])
     if note:
-        figure.supxlabel(note, fontsize=10, color=NOTE_COLOUR)
+        figure.supxlabel(note, fontsize=10, color=NOTE_COLOR)
     return figure
 
 

@@ -11,8 +11,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from kerasbn.experiments.curves import label
-from kerasbn.plotting import NOTE_COLOUR
-from kerasbn.sweeps.stretched import TICKS, height
+from kerasbn.plotting import ACCURACY_TICKS, NOTE_COLOR, height
 from kerasbn.sweeps.summaries import NAMES, Summary, short
 
 LOG_FROM = 10.0
@@ -46,7 +45,7 @@ def draw_parallel(
         axes.set_title(label(bn), fontsize=12)
         _draw_kind(axes, listed, axes_names, bn)
     if note:
-        figure.supxlabel(note, fontsize=10, color=NOTE_COLOUR)
+        figure.supxlabel(note, fontsize=10, color=NOTE_COLOR)
     return figure
 
 
@@ -61,7 +60,7 @@ def _draw_kind(axes: Axes, listed: Sequence[Summary], axes_names: Sequence[str],
         axes.axvline(place, color="#888888", lw=1)
         _ticks(axes, place, listed, name, scales[place])
     axes.axvline(last, color="#888888", lw=1)
-    for accuracy in TICKS:
+    for accuracy in ACCURACY_TICKS:
         axes.text(last + 0.06, height(accuracy), f"{accuracy:.0%}", va="center", fontsize=10)
     for i, each in enumerate(listed):
         side = each.side(bn)

@@ -8,13 +8,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from kerasbn.experiments.curves import DATA_NAMES, label
-from kerasbn.plotting import COLOURS, DPI, MARKERS, NOTE_COLOUR, label_ends, save_figure
+from kerasbn.plotting import (
+    COLOR,
+    DPI,
+    MARKERS,
+    NOTE_COLOR,
+    STRETCHED,
+    End,
+    accuracy_axis,
+    label_ends,
+    save_figure,
+)
 from kerasbn.sweeps.curves import lines_of
 from kerasbn.sweeps.heat_maps import draw_heat_maps
 from kerasbn.sweeps.parallel_coordinates import draw_parallel
-from kerasbn.sweeps.stretched import HOW, stretch
 from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.summaries import NAMES, Side, Summary, short, summaries, where
+from kerasbn.wording import percent
 
 KINDS = ((True, 0), (False, 1))  # with and without, and the place of their colour and marker
 LOG_FROM = 10.0  # values that differ by this factor and more stand on a logarithmic axis
@@ -77,7 +87,7 @@ def pictures(study: Study) -> list[Picture]:
                 "Every combination, as a line",
                 "A line leads from its value on each axis to its accuracy on the test digits, the "
                 "mean over seeds; the more it stands out, the worse. A cross: some diverged; below "
-                f"0 %: all. {HOW}",
+                f"0 %: all. {STRETCHED}",
                 draw_parallel(listed, study.axes, _title(study), _note(study)),
             )
         )
@@ -93,10 +103,10 @@ def save_pictures(study: Study) -> None:
 
 def _over_steps(study: Study) -> Picture:
     figure, (axes,) = _figure(study, 1)
-    ends: list[tuple[float, str, str]] = []
-    for bn, i in KINDS:
+    ends: list[End] = []
+    for bn, _ in KINDS:
         lines = lines_of(study, bn)
-        colour = COLOURS[i]
+        colour = COLOR["with_bn" if bn else "without_bn"]
         for member in lines.members.values():
             axes.plot(lines.steps, member, color=colour, lw=0.8, alpha=0.4)
         for steps, accuracies in lines.diverged.values():
@@ -110,16 +120,16 @@ def _over_steps(study: Study) -> Picture:
                     [m + sign * s for m, s in zip(mean, lines.sd, strict=True)] for sign in (-1, 1)
                 )
                 axes.fill_between(lines.steps, low, high, color=colour, alpha=0.2, lw=0)
-            ends.append((mean[-1], f"{mean[-1]:.1%}", colour))
+            ends.append(End(lines.steps[-1], mean[-1], percent(mean[-1]), colour))
     axes.set_xlabel("step")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     _finish(figure, study)
-    label_ends(axes, ends, axes.dataLim.x1)
+    label_ends(axes, ends)
     return Picture(
         "accuracy",
         "Accuracy over training",
         "Accuracy on the test digits over training. Line: mean over seeds; band: one standard "
-        f"deviation to each side; thin lines: each seed. {HOW}",
+        f"deviation to each side; thin lines: each seed. {STRETCHED}",
         figure,
     )
 
@@ -141,7 +151,7 @@ def _over_axis(study: Study, listed: Sequence[Summary], axis: str, others: list[
         f"Accuracy by {NAMES[axis]}",
         f"Accuracy on the test digits by {NAMES[axis]}{each_for}. Line: mean over the seeds that "
         "came through; band: one standard deviation to each side, as far as there are seeds; dots: "
-        f"each seed; crosses at the bottom: seeds that diverged. {HOW}",
+        f"each seed; crosses at the bottom: seeds that diverged. {STRETCHED}",
         figure,
     )
 
@@ -164,7 +174,7 @@ def _draw_axis(axes: Axes, listed: Sequence[Summary], axis: str) -> None:
 
 
 def _draw_side(axes: Axes, sides: Sequence[tuple[float, Side]], bn: bool, i: int) -> None:
-    colour = COLOURS[i]
+    colour = COLOR["with_bn" if bn else "without_bn"]
     have = [(place, side) for place, side in sides if side.accuracies]
     places = [place for place, _ in have]
     means = [side.spread.mean or 0.0 for _, side in have]
@@ -211,7 +221,7 @@ def _figure(study: Study, panels: int) -> tuple[Figure, Sequence[Axes]]:
     for axes in found[panels:]:
         axes.set_visible(False)
     for axes in found[:panels]:
-        stretch(axes)
+        accuracy_axis(axes)
         axes.grid(True, color="#dddddd", lw=0.7)
         axes.spines[["top", "right"]].set_visible(False)
     found[0].set_ylabel("test accuracy")
@@ -231,7 +241,7 @@ def _finish(figure: Figure, study: Study) -> None:
         title=_note(study),
         title_fontsize=10,
     )
-    legend.get_title().set_color(NOTE_COLOUR)
+    legend.get_title().set_color(NOTE_COLOR)
 
 
 def _legend(study: Study, bn: bool) -> str:

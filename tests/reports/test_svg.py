@@ -10,7 +10,7 @@ from matplotlib.colors import rgb_to_hsv, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from kerasbn.plotting import COLOURS
+from kerasbn.plotting import COLOR
 from kerasbn.reports.svg import Drawing, dark, inline
 
 colours = st.integers(0, 0xFFFFFF).map(lambda number: f"#{number:06x}")
@@ -19,8 +19,8 @@ colours = st.integers(0, 0xFFFFFF).map(lambda number: f"#{number:06x}")
 def figure(log: bool = False) -> Figure:
     drawn = Figure(figsize=(8, 3), layout="constrained")
     first, second = drawn.subplots(1, 2)
-    first.plot([1, 2, 4], [0.5, 0.25, 0.125], marker="o", label="a", color=COLOURS[0])
-    first.plot([2, 3], [0.4, float("nan")], marker="s", label="b", color=COLOURS[1])
+    first.plot([1, 2, 4], [0.5, 0.25, 0.125], marker="o", label="a", color=COLOR["with_bn"])
+    first.plot([2, 3], [0.4, float("nan")], marker="s", label="b", color=COLOR["without_bn"])
     first.plot([1, 2], [0.3, 0.3], label="_unnamed")
     first.set_xlabel("epoch")
     first.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -91,7 +91,7 @@ def test_it_has_no_fonts_no_size_and_no_colours_of_its_own() -> None:
     assert "font-family" not in drawing.markup
     assert "<style" not in drawing.markup
     assert "#" not in drawing.markup.replace('href="#x-', "").replace("url(#x-", "")
-    assert {each.lower() for each in COLOURS[:2]} <= drawing.colours
+    assert {each.lower() for each in COLOR.values()} <= drawing.colours
 
 
 def test_a_heat_map_keeps_its_colours() -> None:

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
-from kerasbn.plotting import COLOURS
+from kerasbn.plotting import COLOR, accuracy_at, height
 from kerasbn.sweeps.plots import pictures, save_pictures
-from kerasbn.sweeps.stretched import accuracy_at, height
 from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.summaries import summaries
 from kerasbn.sweeps.trials import Configuration
@@ -82,7 +81,7 @@ def test_lines_are_the_means_of_those_that_came_through(made_up: MadeUp) -> None
     (axes,) = pictures(study)[0].figure.axes
     assert axes.get_xscale() == "log"
     listed = summaries(study)
-    for bn, colour in ((True, COLOURS[0]), (False, COLOURS[1])):
+    for bn, colour in ((True, COLOR["with_bn"]), (False, COLOR["without_bn"])):
         drawn = means(axes, colour)
         expected = [
             (each.point["lr"], side.spread.mean)
@@ -100,7 +99,7 @@ def test_the_band_is_one_deviation_to_each_side(made_up: MadeUp) -> None:
     (axes,) = pictures(made_up(ONE, figures))[0].figure.axes
     edges = np.asarray(axes.collections[0].get_paths()[0].vertices)
     at_first = edges[np.isclose(edges[:, 0], 0.001)][:, 1]
-    mean = means(axes, COLOURS[0])[0, 1]
+    mean = means(axes, COLOR["with_bn"])[0, 1]
     assert (at_first.min(), at_first.max()) == pytest.approx((mean - 0.01, mean + 0.01))
 
 
@@ -115,7 +114,7 @@ def test_over_steps_without_an_axis(made_up: MadeUp) -> None:
     study = made_up({"seeds": 2}, lambda each, epoch: figures(each, epoch))
     (axes,) = pictures(study)[0].figure.axes
     thick = [line for line in axes.lines if line.get_linewidth() > 2]
-    assert [line.get_color() for line in thick] == [*COLOURS[:2]]
+    assert [line.get_color() for line in thick] == [*COLOR.values()]
     xy = np.asarray(thick[0].get_xydata(), float)
     lr = study.configurations[0].training.lr
     np.testing.assert_allclose(xy[:, 0], [100, 200, 300])
@@ -177,7 +176,7 @@ def test_the_last_values_stand_beside_the_ends_of_their_curves(made_up: MadeUp) 
     study = made_up({"seeds": 2}, lambda each, _: 0.98 if each.bn else 0.9)
     (axes,) = pictures(study)[0].figure.axes
     told = {text.get_text(): float(text.xy[1]) for text in axes.texts if hasattr(text, "xy")}
-    assert told == pytest.approx({"98.0%": 0.98, "90.0%": 0.9})
+    assert told == pytest.approx({"98.00%": 0.98, "90.00%": 0.9})
 
 
 def test_a_band_reaches_no_further_than_the_seeds(made_up: MadeUp) -> None:
