@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then renamed into it."""
+"""Atomic writing: a file or folder appears under its name only when it is complete."""
 
 import os
 import shutil
@@ -14,37 +14,42 @@ from kerasbn.errors import InputError, expected
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what was written there takes its place at the end.
+    """Yield a temporary path to write to, which is renamed to `path` at the end of the block.
 
-    The temporary name keeps the suffix, since many writers choose their format by it. If the block
-    raises, nothing is left behind and what stood at `path` still stands. A link stays a link, and
-    what it points to is replaced.
+    The temporary file is in the same folder and has the same suffix, since many writers choose
+    their format by it. If the block raises, it is removed and an existing file at `path` is left
+    unchanged. If `path` is a symbolic link, the file that it points to is replaced.
 
     Raises:
-        InputError: if the folder is missing or cannot be written, the disk is full, or `path` is a
-            folder or a device.
+        InputError: If the folder does not exist or is not writable, the disk is full, or `path` is
+            a folder or a device.
     """
     path = Path(path)
-    with _in_words(path):
-        place = path.resolve()
-        if place.exists() and not place.is_file():
-            found = "a folder" if place.is_dir() else "a device or pipe"
+    with _describe_errors(path):
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            found = "a folder" if target.is_dir() else "a device or pipe"
             raise expected(path, found, "the path of a file to write")
-        temporary = _beside(place)
+        temporary = _temporary_path(target)
         temporary.touch(exist_ok=False)
-        if place.exists():
-            shutil.copymode(place, temporary)
+        if target.exists():
+            shutil.copymode(target, temporary)
     try:
-        with _in_words(path, temporary):
+        with _describe_errors(path, temporary):
             yield temporary
-            temporary.replace(place)
+            temporary.replace(target)
     finally:
-        with suppress(OSError):  # it has its new name, or the error on its way says more
+        with suppress(OSError):  # it is renamed already, or the error being raised says more
             temporary.unlink()
 
 
 class NewFolder:
-    """A folder being written: `path` while it is, and `placed` once it stands in its place."""
+    """A folder being written.
+
+    Attributes:
+        path: Where it is while it is being written.
+        placed: Where it is once it is complete; None before.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,77 +60,78 @@ class NewFolder:
 def new_folder(
     parent: Path, name: str, *, numbered: bool = False, replace: bool = False
 ) -> Iterator[NewFolder]:
-    """Give a temporary folder in `parent`, renamed to `parent/name` at the end of the block.
+    """Yield a temporary folder in `parent`, which is renamed to `name` at the end of the block.
 
-    If the block raises, the temporary folder is removed and whatever stood there still stands.
+    If the block raises, it is removed and an existing folder is left unchanged.
 
     Args:
-        parent: the folder to make it in; made if missing.
-        name: what it is to be called.
-        numbered: whether a taken name gives `name-2`, `name-3` and so on.
-        replace: whether a folder that has the name gives way.
+        parent: The folder that will contain it; created if missing.
+        name: The name of the new folder.
+        numbered: If the name is taken, use `name-2`, `name-3` and so on.
+        replace: If the name is taken by a folder, replace that.
 
     Raises:
-        InputError: if the name is taken and neither is wanted, or it cannot be written.
+        InputError: If the name is taken and neither option is set, or the folder cannot be written.
     """
-    place = parent / name
-    with _in_words(place):
+    target = parent / name
+    with _describe_errors(target):
         parent.mkdir(parents=True, exist_ok=True)
-        folder = NewFolder(_beside(place))
+        folder = NewFolder(_temporary_path(target))
         folder.path.mkdir()
     try:
-        with _in_words(place, folder.path):
+        with _describe_errors(target, folder.path):
             yield folder
-        with _in_words(place):
-            swapped = replace and _swap(folder.path, place)
-            folder.placed = place if swapped else _first_free(folder.path, place, numbered)
-    except InputError as error:  # about a file in it: nobody knows the folder's temporary name
-        raise type(error)(str(error).replace(str(folder.path), str(place))) from error
+        with _describe_errors(target):
+            if replace and target.is_dir():
+                _replace_folder(folder.path, target)
+                folder.placed = target
+            else:
+                folder.placed = _rename_to_free_name(folder.path, target, numbered)
+    except InputError as error:  # users should not see the temporary name of the folder
+        error.args = (str(error).replace(str(folder.path), str(target)),)
+        raise
     finally:
         shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def _swap(folder: Path, place: Path) -> bool:
-    """Rename `folder` to `place`, whose folder gives way; false if there is none."""
-    if not place.is_dir():
-        return False
-    aside = _beside(place)
-    place.rename(aside)
+def _replace_folder(folder: Path, target: Path) -> None:
+    """Rename `folder` to `target`, and remove the folder that was there."""
+    old = _temporary_path(target)
+    target.rename(old)
     try:
-        folder.rename(place)
+        folder.rename(target)
     except BaseException:
-        aside.rename(place)
+        old.rename(target)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
-    return True
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _first_free(folder: Path, place: Path, numbered: bool) -> Path:
-    """Rename `folder` to `place` or, if numbers are allowed, to the first that is free."""
+def _rename_to_free_name(folder: Path, target: Path, numbered: bool) -> Path:
+    """Rename `folder` to `target` or, if `numbered`, to the first free name, and return it."""
     for number in count(1):
-        free = place if number == 1 else place.with_name(f"{place.name}-{number}")
-        if not free.exists():  # a rename alone would silently take an empty folder's place
+        path = target if number == 1 else target.with_name(f"{target.name}-{number}")
+        if not path.exists():  # rename would silently replace an empty folder
             try:
-                return folder.rename(free)
+                return folder.rename(path)
             except OSError as error:
-                if error.errno not in (EEXIST, ENOTEMPTY):  # another took the name just now
+                if error.errno not in (EEXIST, ENOTEMPTY):  # another process just took the name
                     raise
         if not numbered:
             break
-    raise FileExistsError(EEXIST, "it exists already", str(place))
+    raise FileExistsError(EEXIST, "it exists already", str(target))
 
 
-def _beside(place: Path) -> Path:
-    """A name nobody has, in the same folder, hidden and with the same suffix."""
-    return place.with_name(f".{place.stem[:40]}.{uuid4().hex[:12]}.part{place.suffix}")
+def _temporary_path(target: Path) -> Path:
+    """Return an unused hidden path in the same folder, with the same suffix."""
+    return target.with_name(f".{target.stem[:40]}.{uuid4().hex[:12]}.part{target.suffix}")
 
 
 @contextmanager
-def _in_words(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Turn what the file system refuses into one line about `path`.
+def _describe_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Turn an `OSError` from writing into an `InputError` about `path`.
 
-    With `temporary`, the block is the caller's, who may fail at something else than writing there:
-    an error that names another file, or is a connection's, passes as it is.
+    With `temporary`, the block is the caller's and may fail for other reasons than writing there.
+    Errors about other files or about a connection pass unchanged.
     """
     try:
         yield
@@ -138,5 +144,5 @@ def _in_words(path: Path, temporary: Path | None = None) -> Iterator[None]:
         reason = " ".join((error.strerror or str(error)).split())  # HDF5's have several lines
         raise InputError(
             f"{path}: cannot be written ({reason}); "
-            "choose a folder that exists, may be written and has space left"
+            "choose an existing, writable folder with enough disk space"
         ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasbn.errors import InputError, KerasbnError
+from kerasbn.errors import ArgumentError, InputError, KerasbnError
 from kerasbn.files import atomic_write, new_folder
 
 
@@ -30,7 +30,7 @@ def names(folder: Path) -> list[str]:
 
 @contextmanager
 def one_line(path: Path) -> Iterator[None]:
-    """The block ends in one line about `path`."""
+    """The block raises a one-line error about `path`."""
     with pytest.raises(InputError) as caught:
         yield
     line = str(caught.value)
@@ -40,7 +40,7 @@ def one_line(path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[Path]:
-    """A folder nothing may be written in; root, who may write anywhere, gives that up for now."""
+    """A folder without write permission; root gives up its privileges for the test."""
     folder = tmp_path / "locked"
     folder.mkdir()
     (folder / "old").write_bytes(b"old")
@@ -61,7 +61,7 @@ def locked(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o755)
 
 
-def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     with atomic_write(path) as part:
@@ -75,15 +75,15 @@ def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, KerasbnError])
-def test_what_stood_there_still_stands_after_an_error(
+def test_an_error_leaves_existing_files_and_folders_unchanged(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
     (tmp_path / "file").write_bytes(b"old")
-    with pytest.raises(error), atomic_write(tmp_path / "file") as part:  # noqa: PT012 - two lines are the case
+    with pytest.raises(error), atomic_write(tmp_path / "file") as part:  # noqa: PT012 - both lines belong to the block
         part.write_bytes(b"new")
         raise error
     make(tmp_path, "folder", "old")
-    with pytest.raises(error), new_folder(tmp_path, "folder", replace=True) as folder:  # noqa: PT012 - same
+    with pytest.raises(error), new_folder(tmp_path, "folder", replace=True) as folder:  # noqa: PT012 - as above
         (folder.path / "record").write_text("new")
         raise error
     assert (tmp_path / "file").read_bytes() == b"old"
@@ -100,7 +100,7 @@ def test_a_full_disk(full_disk: Path) -> None:
     assert names(full_disk) == before
 
 
-def test_a_folder_that_may_not_be_written(locked: Path) -> None:
+def test_a_folder_that_is_not_writable(locked: Path) -> None:
     for name in ("new", "old"):
         with one_line(locked / name):
             write(locked / name, b"new")
@@ -112,13 +112,13 @@ def test_a_folder_that_may_not_be_written(locked: Path) -> None:
     assert (locked / "old").read_bytes() == b"old"
 
 
-def test_a_folder_that_is_missing(tmp_path: Path) -> None:
+def test_a_missing_folder(tmp_path: Path) -> None:
     with one_line(tmp_path / "missing" / "file"):
         write(tmp_path / "missing" / "file", b"")
     assert make(tmp_path / "missing", "run", "").parent == tmp_path / "missing"
 
 
-def test_a_file_where_a_folder_belongs(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with one_line(tmp_path / "file" / "new"):
         write(tmp_path / "file" / "new", b"")
@@ -126,14 +126,14 @@ def test_a_file_where_a_folder_belongs(tmp_path: Path) -> None:
         make(tmp_path / "file", "run", "")
 
 
-def test_a_folder_where_a_file_belongs(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with one_line(tmp_path / "folder"):
         write(tmp_path / "folder", b"new")
     assert names(tmp_path) == ["folder"]
 
 
-def test_devices_are_never_replaced_by_a_file(tmp_path: Path) -> None:
+def test_devices_are_never_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with one_line(pipe):
@@ -142,7 +142,7 @@ def test_devices_are_never_replaced_by_a_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["pipe"]
 
 
-def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
+def test_a_link_is_kept_and_its_target_replaced(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     target = tmp_path / "elsewhere" / "model.onnx"
     target.write_bytes(b"old")
@@ -154,7 +154,7 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
     assert names(tmp_path / "elsewhere") == ["model.onnx"]
 
 
-def test_results_are_as_readable_as_other_files(tmp_path: Path) -> None:
+def test_files_and_folders_have_the_default_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     (tmp_path / "plain folder").mkdir()
     write(tmp_path / "file", b"")
@@ -169,8 +169,8 @@ def test_a_private_file_stays_private(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
-def test_the_folders_of_others_are_not_blamed(tmp_path: Path) -> None:
-    """A block may fail at something else than writing; its error passes as it is."""
+def test_errors_that_are_not_about_writing_pass_unchanged(tmp_path: Path) -> None:
+    """The block may fail for other reasons than writing."""
     out = tmp_path / "out"
     out.mkdir()
     for wrong in (
@@ -186,7 +186,7 @@ def test_the_folders_of_others_are_not_blamed(tmp_path: Path) -> None:
     assert names(out) == []
 
 
-def test_a_file_that_cannot_be_written_is_named_by_the_folder_it_was_for(tmp_path: Path) -> None:
+def test_an_error_in_a_new_folder_names_its_final_path(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match=f"^{tmp_path}/run/curves.png: cannot be written"),
         new_folder(tmp_path, "run") as folder,
@@ -196,8 +196,14 @@ def test_a_file_that_cannot_be_written_is_named_by_the_folder_it_was_for(tmp_pat
     assert names(tmp_path) == []
 
 
+def test_an_error_about_an_argument_keeps_its_type(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"^seed=-1: received -1"), new_folder(tmp_path, "run"):
+        raise ArgumentError("seed", -1, "0 or more")
+    assert names(tmp_path) == []
+
+
 def test_an_error_of_several_lines_becomes_one(tmp_path: Path) -> None:
-    """HDF5 writes the time, with a line's end, into its errors."""
+    """The errors of HDF5 have several lines."""
     with one_line(tmp_path / "model.keras"), atomic_write(tmp_path / "model.keras"):
         raise OSError("cannot write (time = Mon Nov 24\n, errno = 28,\n 'No space left on device')")
 
@@ -214,27 +220,27 @@ def test_a_taken_name(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run", "run-2", "run-3"]
 
 
-def test_an_empty_folder_has_its_name_too(tmp_path: Path) -> None:
-    """The system would let a folder take an empty one's place without a word."""
+def test_the_name_of_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    """A rename alone would silently replace an empty folder."""
     (tmp_path / "run").mkdir()
     with one_line(tmp_path / "run"):
         make(tmp_path, "run", "new")
     assert make(tmp_path, "run", "new", numbered=True) == tmp_path / "run-2"
 
 
-def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(
+def test_the_old_folder_is_restored_if_the_new_one_cannot_be_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, "run", "old")
     rename = os.rename
 
-    def failing_for_the_new(source: Path, target: Path) -> None:
+    def fail_for_the_new(source: Path, target: Path) -> None:
         if (Path(source) / "record").read_text() == "new":
             raise OSError(5, "Input/output error", str(source))
         rename(source, target)
 
-    monkeypatch.setattr(os, "rename", failing_for_the_new)
-    monkeypatch.setattr(os, "replace", failing_for_the_new)
+    monkeypatch.setattr(os, "rename", fail_for_the_new)
+    monkeypatch.setattr(os, "replace", fail_for_the_new)
     with one_line(tmp_path / "run"):
         make(tmp_path, "run", "new", replace=True)
     monkeypatch.undo()
@@ -242,14 +248,14 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(
     assert names(tmp_path) == ["run"]
 
 
-def test_several_at_once_get_a_name_each(tmp_path: Path) -> None:
+def test_concurrent_folders_get_different_names(tmp_path: Path) -> None:
     count = 8
     together = threading.Barrier(count)
 
     def one(number: int) -> Path:
         with new_folder(tmp_path, "run", numbered=True) as folder:
             (folder.path / "record").write_text(str(number))
-            together.wait()  # all are about to look for a free name
+            together.wait()  # all look for a free name at the same time
         assert folder.placed
         return folder.placed
 
@@ -262,7 +268,7 @@ def test_several_at_once_get_a_name_each(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 20 * count
 
 
-def test_several_writers_of_one_file_leave_one_of_theirs(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_complete_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     contents = [bytes([65 + i]) * 50_000 for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
