@@ -39,20 +39,16 @@ class Split:
     labels: Bytes
 
     def __post_init__(self) -> None:
-        for name, array, shape in (("images", self.images, (28, 28)), ("labels", self.labels, ())):
-            if not isinstance(array, np.ndarray):
-                raise expected(name, f"a value of type {type(array).__name__}", "a NumPy array")
-            if array.dtype != np.uint8 or array.ndim == 0 or array.shape[1:] != shape:
-                found = f"{array.dtype} of shape {array.shape}"
-                raise expected(
-                    name, found, f"uint8 of shape ({', '.join(map(str, ('n', *shape)))})"
-                )
-        if len(self.images) != len(self.labels):
-            raise expected(
-                "labels", f"{len(self.labels):,}", f"one per image ({len(self.images):,})"
-            )
-        if self.labels.size and self.labels.max() > 9:
-            raise expected("labels", f"the label {self.labels.max()}", "labels 0 to 9")
+        for name, shape in (("images", ("n", 28, 28)), ("labels", ("n",))):
+            array = np.asarray(getattr(self, name))
+            if array.dtype != np.uint8 or array.ndim != len(shape) or array.shape[1:] != shape[1:]:
+                wanted = f"uint8 of shape ({', '.join(map(str, shape))})"
+                raise expected(name, f"{array.dtype} of shape {array.shape}", wanted)
+            object.__setattr__(self, name, array)
+        images, labels, highest = len(self.images), len(self.labels), self.labels.max(initial=0)
+        if images != labels or highest > 9:
+            received = f"{labels:,} labels up to {highest}"
+            raise expected("labels", received, f"one label per image ({images:,}), 0 to 9")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -251,20 +247,14 @@ def _inspect_sample() -> Location:
 
 def _check_arguments(name: str, data_dir: str | Path | None) -> None:
     """Raise `InputError` for an unknown dataset or arguments that exclude each other."""
-    if name not in DATASETS:
+    if not isinstance(name, str) or name not in DATASETS:
         wanted = "'auto', 'mnist' or 'mnist-sample'"
         raise ArgumentError("name", name, wanted, did_you_mean(str(name), DATASETS))
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise ArgumentError("data_dir", data_dir, "the path of a folder")
     if name == "mnist-sample" and data_dir is not None:
-        wanted = "none, since the sample comes with a package"
-        raise ArgumentError(
-            "data_dir",
-            str(data_dir),
-            wanted,
-            "leave one out",
-            "a folder together with mnist-sample",
-        )
+        wanted = "none with mnist-sample, which comes with a package"
+        raise ArgumentError("data_dir", str(data_dir), wanted, "leave one out")
 
 
 def _default_folders() -> list[tuple[str, Path]]:

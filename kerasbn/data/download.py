@@ -8,7 +8,6 @@ a network it could hang for minutes: `unreachable` finds the dead mirrors within
 import io
 import logging
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -92,33 +91,24 @@ def download_files(
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True),
     )
-    on_terminal = sys.stderr.isatty()
-    with bars if on_terminal and not quiet else nullcontext():
-        return [
-            _download(folder, file, mirrors, failures, bars, say=not (quiet or on_terminal))
-            for file in missing
-        ]
+    with bars if bars.console.is_terminal else nullcontext():
+        return [_download(folder, file, mirrors, failures, bars) for file in missing]
 
 
 def _download(
-    folder: Path,
-    file: IdxFile,
-    mirrors: Iterable[str],
-    failures: dict[str, str],
-    bars: "Progress",
-    *,
-    say: bool,
+    folder: Path, file: IdxFile, mirrors: Iterable[str], failures: dict[str, str], bars: "Progress"
 ) -> Path:
     """Download one file from the first mirror that delivers it.
 
-    A mirror that fails is added to `failures`, with the reason, and not asked again.
+    A mirror that fails is added to `failures`, with the reason, and not asked again. Without a
+    terminal, a line per file replaces the progress bars.
     """
     path, name = folder / file.name, f"{file.name}.gz"
     for mirror in [mirror for mirror in mirrors if mirror not in failures]:
-        if say:
-            print(f"downloading {mirror}{name}", file=sys.stderr)  # noqa: T201 - for a log
+        if not bars.console.is_terminal:
+            bars.console.print(f"downloading {mirror}{name}", markup=False)
         advance = partial(bars.advance, bars.add_task(name, total=file.gzip_size))
         try:
             with (

@@ -142,16 +142,8 @@ def read_file(path: Path, file: IdxFile) -> Bytes:
         raise expected(
             path, found, "a readable one", "correct it or give another folder"
         ) from error
-    kinds = {1: "labels", 3: "images"}
-    axes = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
-    if axes != len(file.shape):
-        found = kinds.get(axes, f"a file that begins with {content[:4].hex() or 'nothing'}")
-        wanted = f"{kinds[len(file.shape)]}, an IDX file that begins with {file.header[:4].hex()}"
-        raise _damaged(path, found, wanted)
-    header = content[: len(file.header)]
-    if len(header) == len(file.header) and header != file.header:
-        shape = np.frombuffer(header, ">u4", offset=4)
-        raise _damaged(path, f"the shape {_shape_text(*shape)}", _shape_text(*file.shape))
+    if content[: len(file.header)] != file.header:
+        raise _damaged(path, _header_text(content), _header_text(file.header))
     if len(content) != file.size:
         found = f"only {len(content):,}" if len(content) < file.size else "more"
         raise _damaged(path, f"{found} bytes", f"{file.size:,}")
@@ -172,6 +164,10 @@ def _fetch_command(folder: Path) -> str:
     return f"`kerasbn data fetch --data-dir {shlex.quote(str(folder))}`"
 
 
-def _shape_text(*axes: int) -> str:
-    """Return a shape as text: `60,000 x 28 x 28`."""
-    return " x ".join(f"{axis:,}" for axis in axes)
+def _header_text(content: bytes) -> str:
+    """Return what the header of an IDX file says: `images of shape 60,000 x 28 x 28`."""
+    axes = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
+    if axes not in (1, 3) or len(content) < 4 + 4 * axes:
+        return f"a file that begins with {content[:4].hex() or 'nothing'}"
+    shape = " x ".join(f"{n:,}" for n in np.frombuffer(content, ">u4", axes, 4))
+    return f"{'labels' if axes == 1 else 'images'} of shape {shape}"

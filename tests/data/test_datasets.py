@@ -302,12 +302,20 @@ def test_a_dataset_of_own_arrays() -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "line"),
     [
-        ([1, 2], np.zeros(2, np.uint8), "images: received a value of type list, expected a NumPy"),
+        ([1, 2], np.zeros(2, np.uint8), "images: received int64 of shape (2,), expected uint8"),
         (np.zeros((2, 28, 28)), np.zeros(2, np.uint8), "images: received float64 of shape (2, 28"),
         (np.zeros((2, 784), np.uint8), np.zeros(2, np.uint8), "expected uint8 of shape (n, 28, 28"),
         (np.zeros((2, 28, 28), np.uint8), np.zeros((2, 10), np.uint8), "of shape (n)"),
-        (np.zeros((2, 28, 28), np.uint8), np.zeros(3, np.uint8), "expected one per image (2)"),
-        (np.zeros((1, 28, 28), np.uint8), np.full(1, 10, np.uint8), "expected labels 0 to 9"),
+        (
+            np.zeros((2, 28, 28), np.uint8),
+            np.zeros(3, np.uint8),
+            "3 labels up to 0, expected one label per image (2)",
+        ),
+        (
+            np.zeros((1, 28, 28), np.uint8),
+            np.full(1, 10, np.uint8),
+            "1 labels up to 10, expected one label per image (1), 0 to 9",
+        ),
     ],
 )
 def test_arrays_of_a_wrong_shape_or_type(images: Any, labels: Any, line: str) -> None:

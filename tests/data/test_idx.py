@@ -104,8 +104,12 @@ def test_labels_in_place_of_images(mnist_folder: Path, idx_files: tuple[IdxFile,
     swap = images.read_bytes()
     images.write_bytes(labels.read_bytes())
     labels.write_bytes(swap)
-    assert "received labels, expected images" in error_of(images, idx_files[IMAGES])
-    assert "received images, expected labels" in error_of(labels, idx_files[LABELS])
+    assert "received labels of shape 20, expected images of shape 20 x" in error_of(
+        images, idx_files[IMAGES]
+    )
+    assert "received images of shape 20 x 28 x 28, expected labels of" in error_of(
+        labels, idx_files[LABELS]
+    )
 
 
 def test_the_advice_repairs_the_folder_that_was_read(
@@ -126,7 +130,9 @@ def test_the_test_set_in_place_of_the_training_set(
     mnist_folder: Path, idx_files: tuple[IdxFile, ...]
 ) -> None:
     path = mnist_folder / f"{idx_files[2].name}.gz"
-    assert "received the shape 10 x 28 x 28, expected 20 x 28 x 28" in error_of(path, idx_files[0])
+    assert "received images of shape 10 x 28 x 28, expected images of shape 20" in error_of(
+        path, idx_files[0]
+    )
 
 
 def test_other_images_of_the_same_shape(mnist_folder: Path, idx_files: tuple[IdxFile, ...]) -> None:
