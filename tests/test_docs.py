@@ -1,4 +1,4 @@
-"""The README says what `--help` says. `python tests/test_docs.py` writes its tables anew."""
+"""The README agrees with `--help`. `python tests/test_docs.py` regenerates its tables."""
 
 import re
 import shlex
@@ -19,21 +19,28 @@ def command_of(name: str) -> click.Command:
     return command
 
 
-def table_of(name: str) -> str:
-    """The options of a command, as a table in Markdown."""
-    rows = ["| option | default | meaning |", "| --- | --- | --- |"]
-    context = click.Context(command_of(name), info_name=name)
-    for parameter in context.command.get_params(context):
-        if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
-            names = ", ".join(f"`{each}`" for each in parameter.opts)
-            if parameter.secondary_opts:
-                names += " / " + ", ".join(f"`{each}`" for each in parameter.secondary_opts)
-            if isinstance(parameter.type, click.Choice):
-                names += " " + " \\| ".join(map(str, parameter.type.choices))
-            elif not parameter.is_flag:
-                names += f" {parameter.make_metavar(context)}".replace("|", "\\|")
-            rows.append(f"| {names} | {default_of(parameter)} | {parameter.help} |")
-    return "\n".join(rows)
+def options_table() -> str:
+    """Every option once, with the commands that take it; as a table in Markdown."""
+    commands: dict[str, list[str]] = {}
+    for name in COMMANDS:
+        for parameter in command_of(name).params:
+            if isinstance(parameter, click.Option):
+                commands.setdefault(row_of(parameter), []).append(name)
+    rows = ["| option | default | meaning | commands |", "| --- | --- | --- | --- |"]
+    return "\n".join([*rows, *(f"{row} {', '.join(names)} |" for row, names in commands.items())])
+
+
+def row_of(option: click.Option) -> str:
+    """The first cells of an option's row."""
+    names = ", ".join(f"`{each}`" for each in option.opts)
+    if option.secondary_opts:
+        names += " / " + ", ".join(f"`{each}`" for each in option.secondary_opts)
+    if isinstance(option.type, click.Choice):
+        names += " " + " \\| ".join(map(str, option.type.choices))
+    elif not option.is_flag:
+        context = click.Context(click.Command("none"))
+        names += f" {option.make_metavar(context)}".replace("|", "\\|")
+    return f"| {names} | {default_of(option)} | {option.help} |"
 
 
 def default_of(option: click.Option) -> str:
@@ -44,16 +51,27 @@ def default_of(option: click.Option) -> str:
     return f"`{option.default}`"
 
 
-def examples_of(name: str) -> str:
-    """The examples in a command's help, as a block of shell code."""
-    text = (command_of(name).help or "").partition("Example:")[2]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+def examples() -> str:
+    """The examples in the help of every command, as a block of shell code."""
+    lines = []
+    for name in COMMANDS:
+        text = (command_of(name).help or "").partition("Example:")[2]
+        lines += [line.strip() for line in text.splitlines() if line.strip()]
     return "\n".join(["```sh", *lines, "```"])
 
 
+def commands_table() -> str:
+    """The commands with their help, as a table in Markdown."""
+    rows = [f"| `kerasbn {name}` | {sentence} |" for name, sentence in COMMANDS.items()]
+    return "\n".join(["| command | what it does |", "| --- | --- |", *rows])
+
+
+GENERATED = {"commands": commands_table, "examples": examples, "options": options_table}
+
+
 def generated(name: str) -> str:
-    """What the README says of a command beside its prose."""
-    return f"<!-- {name} -->\n{examples_of(name)}\n\n{table_of(name)}\n<!-- end -->"
+    """A part of the README that is generated from help."""
+    return f"<!-- {name} -->\n{GENERATED[name]()}\n<!-- end -->"
 
 
 def blocks() -> list[str]:
@@ -67,8 +85,8 @@ def commands_shown() -> list[list[str]]:
     return [shlex.split(part)[1:] for part in parts if part.startswith("kerasbn")]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_readme_has_examples_and_options_of(name: str) -> None:
+@pytest.mark.parametrize("name", GENERATED)
+def test_the_readme_agrees_with_help(name: str) -> None:
     assert generated(name) in README.read_text(), "run: python tests/test_docs.py"
 
 
@@ -106,7 +124,7 @@ def test_help_shows_the_commands() -> None:
 
 if __name__ == "__main__":
     text = README.read_text()
-    for each in COMMANDS:
+    for each in GENERATED:
         text = re.sub(
             rf"<!-- {each} -->\n.*?<!-- end -->",
             lambda _, each=each: generated(each),  # type: ignore[misc] # mypy sees no default
