@@ -20,7 +20,7 @@ DPI = 150
 # with white and differ for color-blind readers (from Okabe and Ito, and Tol's "muted").
 COLOR = {"with_bn": "#0072B2", "without_bn": "#D55E00"}
 OTHER_COLORS = ("#009E73", "#AA4499", "#000000", "#999933", "#882255", "#332288")
-NOTE_COLOR = "#a03000"
+NOTE_COLOR = "#555555"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":", "-.")  # for curves of the same color
 

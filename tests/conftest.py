@@ -1,4 +1,4 @@
-"""What tests of several parts share."""
+"""Fixtures shared by tests of several packages."""
 
 import gzip
 import hashlib
@@ -33,7 +33,7 @@ FULL_MNIST = Path(
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c_works() -> None:
-    """A shell's background job ignores SIGINT, and its children with it; the tests press Ctrl-C."""
+    """Handle SIGINT, which background jobs of a shell and their children ignore by default."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -64,16 +64,16 @@ def few_digits(sample_digits: files.Dataset) -> files.Dataset:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine with an empty cache, no KERASBN_DATA, and no mirror."""
+    """Pretend that this machine has an empty cache, no KERASBN_DATA, and no mirror."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where macOS has its cache
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # the cache of macOS is in there
     monkeypatch.delenv("KERASBN_DATA", raising=False)
     monkeypatch.setattr(download, "MIRRORS", ())
 
 
 @pytest.fixture
 def idx_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[IdxFile, ...]:
-    """Four small IDX files under `tmp_path`/mnist, gzipped, which now pass for MNIST."""
+    """Four small gzipped IDX files in `tmp_path`/mnist that stand in for MNIST."""
     folder = tmp_path / "mnist"
     folder.mkdir()
     digits = np.random.default_rng(7)
@@ -100,9 +100,9 @@ def mnist_folder(idx_files: tuple[IdxFile, ...], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mirror(mnist_folder: Path) -> Iterator[Callable[[Answer], str]]:
-    """Start a server on this machine; give it how it answers, get its address.
+    """Return a function that starts a local server and returns its URL.
 
-    The answer is a function of the request's handler and of the file that was asked for.
+    Its argument answers a request, given the request handler and the content of the file.
     """
     servers = []
 
@@ -128,7 +128,10 @@ def mirror(mnist_folder: Path) -> Iterator[Callable[[Answer], str]]:
 
 @pytest.fixture
 def kerasbn(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command in this process; gives its exit code, standard output and standard error."""
+    """Return a function that runs a command in this process.
+
+    It returns the exit code, standard output and standard error.
+    """
     from kerasbn.cli.main import main
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -144,10 +147,10 @@ def kerasbn(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder where there is room for names and next to nothing else.
+    """A folder on a full disk.
 
-    Where one may mount (as root on Linux) it is a disk of its own that is full. Elsewhere this
-    process may write no file longer than a few bytes, which the system reports alike.
+    If mounting is allowed (as root on Linux), it is a small disk of its own. Otherwise this process
+    is limited to files of a few bytes, which gives the same error.
     """
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -167,7 +170,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def whole() -> Answer:
-    """The answer of a mirror that works."""
+    """The answer of a working mirror."""
     return send
 
 

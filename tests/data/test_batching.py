@@ -34,6 +34,7 @@ def test_every_epoch_and_seed_has_its_own_order() -> None:
     assert len(orders) == 25
 
 
+@pytest.mark.slow
 @given(
     size=st.integers(1, 900),
     batch_size=st.integers(1, 40),
@@ -56,6 +57,7 @@ def test_chunks_contain_exactly_the_steps_of_the_schedule(
         assert flat == permutation(size, seed, epoch).numpy()[: len(flat)].tolist()
 
 
+@pytest.mark.slow
 @given(
     batch_size=st.integers(1, 40),
     steps=st.integers(1, 1500),
