@@ -1,30 +1,33 @@
-"""The README's tables: what is left of each network's normalizations, by kerasbn and by others.
+"""Make the README's tables: BN nodes left by kerasbn and by other tools, accuracy and speed.
 
     pip install -e ".[bench]"
     python tests/benchmarks/networks.py [NAME...] [--tools TOOL,...] [--figures FILE]
 
-Each network of `keras.applications` that has normalizations is built without weights, in its own
-size, and its parameters are set by `randomize_parameters`: gammas, betas and biases as after
-training, a quarter of the gammas negative, a few zero; and with the moving statistics of random
-images. (Statistics that have nothing to do with what reaches them let values and rounding grow from
-layer to layer: EfficientNetB5 in float32 was then 0.7 from itself in float64, in Keras as in every
-file.) tf2onnx converts it as its
-own command would; onnxoptimizer, onnxsim, onnxslim and onnxruntime's optimizer work on what tf2onnx
-wrote, each with its defaults; kerasbn folds, exports and checks the Keras network. For each are
-told: the normalizations left as nodes, counted by `kerasbn.inference.remaining`; the largest
-difference from the Keras network in float64, relative to the largest output, on two random images;
-and the processor time, which other work on the machine hardly changes: for tf2onnx in seconds, for
-the rest as a multiple of it. What the others take comes on top of tf2onnx's; kerasbn's is the whole
-of it, float64 checks included, and in brackets what planning and rewriting alone took.
+Each model of `keras.applications` with BN layers is built without weights, in its own input size.
+`randomize_parameters` sets its parameters as after training: random gammas, betas and biases, a
+quarter of the gammas negative and a few zero. Its moving statistics are those of random images,
+since statistics unrelated to the data let values and rounding errors grow from layer to layer.
 
-Each network runs in a process of its own, and each rival in one within that, which may crash or
-take too long. Figures are kept as they come, a line of JSON for each tool and network: a run that
-was stopped goes on where it was, and with nothing left to do it only prints the tables.
+tf2onnx converts the model as its own command would. onnxoptimizer, onnxsim, onnxslim and the
+optimizer of onnxruntime work on the file that tf2onnx wrote, each with its defaults. kerasbn folds,
+exports and checks the Keras model. Measured are:
+
+- the BN nodes left, counted by `kerasbn.inference.remaining`;
+- the largest difference from the Keras model in float64, relative to the largest output, on two
+  random images;
+- processor time, which other work on the machine hardly changes: in seconds for tf2onnx, as a
+  multiple of it for the others. The time of the optimizers comes on top of tf2onnx's. That of
+  kerasbn is its total, float64 checks included; in parentheses, planning and rewriting alone.
+
+Each model runs in its own process, and each optimizer in another one, since it may crash or take
+too long. Results are kept as they come, one line of JSON per tool and model, so that an interrupted
+run continues where it stopped; with nothing left to measure, only the tables are printed.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,7 +37,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-NETWORKS = (
+MODELS = (
     "mnist",
     "ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2",
     "DenseNet121", "DenseNet169", "DenseNet201",
@@ -45,6 +48,9 @@ NETWORKS = (
     "EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L",
     "Xception", "InceptionV3", "InceptionResNetV2", "NASNetMobile", "NASNetLarge",
 )  # fmt: skip
+# The first table shows these, the second the others by family: a name without its size.
+SHOWN = ("mnist", "ResNet50V2", "DenseNet121", "MobileNetV2", "EfficientNetV2B0", "NASNetMobile")
+FAMILY = re.compile(r"(?<=Net)\d+|(?<=B)\d+$|(?<=V2)(B\d|S|M|L)$|(Small|Large|Mobile)$")
 FIGURES = Path(__file__).with_suffix(".jsonl")
 RIVAL_MINUTES = 20
 WRONG = 1e-3  # a difference that is no rounding
@@ -70,8 +76,8 @@ def main() -> None:
         for record in measure(options.one[0], options.one[1].split(",")):
             print(json.dumps(record), flush=True)  # noqa: T201 - to the process that asked
         return
-    for name in options.names or NETWORKS:
-        known = {record["tool"] for record in read(options.figures) if record["network"] == name}
+    for name in options.names or MODELS:
+        known = {record["tool"] for record in read(options.figures) if record["model"] == name}
         wanted = [tool for tool in options.tools.split(",") if tool not in known]
         if wanted:
             keep(name, wanted, options.figures)
@@ -79,7 +85,7 @@ def main() -> None:
 
 
 def keep(name: str, tools: Iterable[str], path: Path) -> None:
-    """Measure one network in a process of its own, and keep each figure as it comes."""
+    """Measure one model in its own process, and keep each result as it comes."""
     command = [sys.executable, __file__, "--one", name, ",".join(tools)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -93,29 +99,51 @@ def keep(name: str, tools: Iterable[str], path: Path) -> None:
 
 
 def read(path: Path) -> list[Record]:
-    """All figures kept so far."""
+    """All results kept so far."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def tables(records: Iterable[Record]) -> str:
-    """The figures as two Markdown tables: what is left, and how exact and how fast it was done."""
+    """The results as Markdown: BN nodes left in the shown and the other models, then quality."""
     rows: dict[str, dict[str, Record]] = {}
     for record in records:
-        rows.setdefault(record["network"], {})[record["tool"]] = record
-    counted: list[list[object]] = []
-    measured: list[list[object]] = []
-    for name in sorted(rows, key=NETWORKS.index):
-        row = rows[name]
-        count = next(iter(row.values()))["normalizations"]
-        counted.append([name, count, *(left(row.get(tool)) for tool in TOOLS)])
-        measured.append([name, *(quality(row.get(tool), row.get("tf2onnx")) for tool in TOOLS)])
-    columns = list(zip(*counted, strict=True))[1:]
-    sums = [sum(each for each in column if isinstance(each, int)) for column in columns]
-    counted.append(["**together**", *(f"**{each}**" for each in sums)])
+        rows.setdefault(record["model"], {})[record["tool"]] = record
+    counts: dict[str, list[int | str]] = {
+        name: [next(iter(row.values()))["bn_layers"], *(left(row.get(tool)) for tool in TOOLS)]
+        for name, row in sorted(rows.items(), key=lambda item: MODELS.index(item[0]))
+    }
+    shown = [[name, *counts[name]] for name in SHOWN if name in counts]
+    sums = [
+        sum(c for c in column if isinstance(c, int))
+        for column in zip(*counts.values(), strict=True)
+    ]
+    total = [f"**all {len(counts)}**", *(f"**{each}**" for each in sums)]
+    quality_rows = [
+        [name, *(quality(rows[name].get(tool), rows[name].get("tf2onnx")) for tool in TOOLS)]
+        for name in SHOWN
+        if name in rows
+    ]
     return "\n\n".join([
-        markdown(["network", "normalizations", *TOOLS], counted),
-        markdown(["network", *TOOLS], measured),
+        markdown(["model", "BN layers", *TOOLS], [*shown, total]),
+        markdown(["models", "BN layers", *TOOLS], families(counts)),
+        markdown(["model", *TOOLS], quality_rows),
     ])  # fmt: skip
+
+
+def families(counts: dict[str, list[int | str]]) -> list[list[object]]:
+    """The models that are not shown, one row per family, such as EfficientNetB1 to B7."""
+    grouped: dict[str, list[str]] = {}
+    for name in counts:
+        if name not in SHOWN:
+            grouped.setdefault(FAMILY.sub("", name), []).append(name)
+    rows: list[list[object]] = []
+    for names in grouped.values():
+        cells: list[object] = []
+        for column in zip(*(counts[name] for name in names), strict=True):
+            values = column if len(set(column)) > 1 else column[:1]
+            cells.append(", ".join(map(str, values)))
+        rows.append([", ".join(names), *cells])
+    return rows
 
 
 def markdown(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -126,7 +154,7 @@ def markdown(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def left(record: Record | None) -> int | str:
-    """How many normalizations one tool leaves."""
+    """How many BN nodes one tool leaves."""
     if record is None:
         return "not measured"
     found: int | str = record["error"] if "error" in record else record["left"]
@@ -145,11 +173,11 @@ def quality(record: Record | None, base: Record | None) -> str:
     return f"{said} ({record['fold'] / base['seconds']:.2f})" if "fold" in record else said
 
 
-# -- one network, in a process of its own ---------------------------------------------------------
+# -- one model, in its own process --------------------------------------------------------------
 
 
 def measure(name: str, tools: Iterable[str]) -> Iterator[Record]:
-    """The figures of each tool for one network."""
+    """The results of each tool for one model."""
     from kerasbn.keras_internals import quiet_tensorflow
 
     quiet_tensorflow()
@@ -159,10 +187,10 @@ def measure(name: str, tools: Iterable[str]) -> Iterator[Record]:
     from kerasbn.folding.keras.verification import predict
     from kerasbn.folding.plan import Plan
 
-    network = build(name)
-    inputs = pair_of_images(network)
-    truth = predict(rewrite(network, Plan(()), "float64"), inputs)
-    layers = network._flatten_layers(include_self=False)
+    model = build(name)
+    inputs = pair_of_images(model)
+    truth = predict(rewrite(model, Plan(()), "float64"), inputs)
+    layers = model._flatten_layers(include_self=False)
     count = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder, "tf2onnx.onnx")
@@ -170,13 +198,13 @@ def measure(name: str, tools: Iterable[str]) -> Iterator[Record]:
         for tool in TOOLS:
             if tool in tools or (tool == "tf2onnx" and set(tools) & set(RIVALS)):
                 path = plain if tool == "tf2onnx" else Path(folder, "other.onnx")
-                found = figures(tool, network, plain, path, inputs, truth)
+                found = figures(tool, model, plain, path, inputs, truth)
                 if tool in tools:
-                    yield {"network": name, "normalizations": count, "tool": tool, **found}
+                    yield {"model": name, "bn_layers": count, "tool": tool, **found}
 
 
 def build(name: str) -> Any:
-    """The network called so, worn in, the same each time."""
+    """A model with random parameters, the same each time."""
     import keras
 
     from kerasbn.folding.keras.randomize import randomize_parameters
@@ -184,25 +212,25 @@ def build(name: str) -> Any:
 
     keras.utils.set_random_seed(0)
     if name == "mnist":
-        network = mlp()
+        model = mlp()
     else:
-        network = getattr(keras.applications, name)(weights=None, classifier_activation=None)
-    randomize_parameters(network)
-    settle(network)
-    return network
+        model = getattr(keras.applications, name)(weights=None, classifier_activation=None)
+    randomize_parameters(model)
+    settle(model)
+    return model
 
 
-def settle(network: Any) -> None:
-    """Give the normalizations the moving statistics of two random images."""
+def settle(model: Any) -> None:
+    """Give the BN layers the moving statistics of two random images."""
     import keras
     import numpy as np
 
-    layers = network._flatten_layers(include_self=False)
+    layers = model._flatten_layers(include_self=False)
     normalizations = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
     momenta = [each.momentum for each in normalizations]
     for each in normalizations:
         each.momentum = 0.0  # the moving statistics become the batch's
-    network(pair_of_images(network), training=True)
+    model(pair_of_images(model), training=True)
     for each, momentum in zip(normalizations, momenta, strict=True):
         each.momentum = momentum
         # A channel whose gamma is 0 reaches the next one as a constant, without any variance.
@@ -210,27 +238,27 @@ def settle(network: Any) -> None:
         each.moving_variance.assign(np.maximum(variance, 0.1 * np.median(variance) + 1e-6))
 
 
-def pair_of_images(network: Any) -> list[Any]:
+def pair_of_images(model: Any) -> list[Any]:
     """Two random images for each input, in the input's dtype."""
     from kerasbn.folding.keras.randomize import random_inputs
 
     return [
         array[:2].astype(tensor.dtype)
-        for array, tensor in zip(random_inputs(network), network.inputs, strict=True)
+        for array, tensor in zip(random_inputs(model), model.inputs, strict=True)
     ]
 
 
 def warm_up(path: Path) -> None:
-    """Import all that conversions need: that is not what is measured."""
-    network = build("mnist")
-    by_tf2onnx(network, path)
-    by_kerasbn(network, path)
+    """Import what conversions need: imports are not measured."""
+    model = build("mnist")
+    by_tf2onnx(model, path)
+    by_kerasbn(model, path)
 
 
 def figures(
-    tool: str, network: Any, plain: Path, path: Path, inputs: list[Any], truth: list[Any]
+    tool: str, model: Any, plain: Path, path: Path, inputs: list[Any], truth: list[Any]
 ) -> Record:
-    """What one tool leaves, how far its file is from the truth, and the seconds it takes."""
+    """What one tool leaves, how far its file is from the Keras model, and the time it takes."""
     import onnx
 
     from kerasbn.folding.keras.verification import difference
@@ -240,9 +268,9 @@ def figures(
 
     path.unlink(missing_ok=True)
     try:
-        took = by_rival(tool, plain, path) if tool in RIVALS else timed(OURS[tool], network, path)
+        took = by_rival(tool, plain, path) if tool in RIVALS else timed(OURS[tool], model, path)
         if tool == "kerasbn":
-            took["fold"] = timed(fold_alone, network)["seconds"]
+            took["fold"] = timed(fold_alone, model)["seconds"]
         left = [r for r in residuals(read_graph(onnx.load(path))) if r.kind == "normalization"]
         gap = difference(Session(path).run(inputs), truth)
     except Exception as error:  # noqa: BLE001 - a rival that fails is a result
@@ -264,29 +292,29 @@ def timed(work: Callable[..., object], *arguments: object) -> Record:
 # -- the tools ------------------------------------------------------------------------------------
 
 
-def by_tf2onnx(network: Any, path: Path) -> None:
+def by_tf2onnx(model: Any, path: Path) -> None:
     import tensorflow as tf
     import tf2onnx
 
-    signature = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in network.inputs]
-    tf2onnx.convert.from_keras(network, signature, opset=18, output_path=str(path))
+    signature = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
+    tf2onnx.convert.from_keras(model, signature, opset=18, output_path=str(path))
 
 
-def by_kerasbn(network: Any, path: Path) -> None:
+def by_kerasbn(model: Any, path: Path) -> None:
     from kerasbn import export
 
-    export(network, path)
+    export(model, path)
 
 
-def fold_alone(network: Any) -> None:
+def fold_alone(model: Any) -> None:
     """The part of `by_kerasbn` that plans and rewrites."""
     from kerasbn import fold
 
-    fold(network, check=False)
+    fold(model, check=False)
 
 
 def by_rival(tool: str, plain: Path, path: Path) -> Record:
-    """Run a rival in a process of its own; gives the time it took there, without its imports."""
+    """Run an optimizer in its own process; returns the time it took, without imports."""
     done = subprocess.run(
         [sys.executable, __file__, "--rival", tool, plain, path],
         capture_output=True,
