@@ -1,12 +1,14 @@
 """`kerasbn report`."""
 
+import os
+import sys
 from pathlib import Path
 
 import click
 
 
 @click.command()
-@click.argument("subject", nargs=-1, metavar="[RUN|STUDY]...")
+@click.argument("subjects", nargs=-1, metavar="[RUN|COMPARISON|STUDY]...")
 @click.option(
     "-o",
     "--output",
@@ -14,15 +16,15 @@ import click
     default="report.png",
     show_default=True,
     metavar="FILE",
-    help="A page to show around, .html, or a picture of the curves: .png, .svg or .pdf.",
+    help="A page (.html), or a figure of the learning curves (.png, .svg or .pdf).",
 )
-def command(subject: tuple[str, ...], output: Path) -> None:
-    """Tell of runs and studies as a page or a picture; without any, list what there is.
+def command(subjects: tuple[str, ...], output: Path) -> None:
+    """Build a report from runs, comparisons or studies. Without arguments, list them.
 
-    A RUN or STUDY is a name in saved_models or a folder: of a run, of a comparison (one pair or
-    many seeds), or of a sweep. The page is one file that needs nothing else: the question, what was
-    found and how sure it is, the curves with their values, what became of the normalizations, all
-    settings, and the command that does it again.
+    Each is named by its folder in saved_models, or by the path of a folder. The page is a single
+    file: the results and how certain they are, learning curves with their values, what probes
+    recorded, how the model was folded and exported, all settings, and the command to reproduce
+    them.
 
     \b
     Example:
@@ -30,16 +32,29 @@ def command(subject: tuple[str, ...], output: Path) -> None:
       kerasbn report compare -o report.html
       kerasbn report bn plain -o both.svg
     """
-    from kerasbn.reports.report import report, table
-    from kerasbn.reports.sources import list_studies
-    from kerasbn.runs import survey
-
-    if not subject:
-        listed, problems = survey()
-        click.echo(table(listed) if listed else "no runs yet; train one: kerasbn train --bn")
-        if studies := list_studies():
-            click.echo(f"studies: {', '.join(studies)}")
-        for problem in problems:
-            click.echo(str(problem), err=True)
+    if not subjects:
+        _list()
         return
-    click.echo(report(subject, output))
+    from kerasbn.reports.report import report
+
+    click.echo(report(*subjects, output=output))
+
+
+def _list() -> None:
+    """Print what is in saved_models, and one line for each damaged folder."""
+    from rich.console import Console
+
+    from kerasbn.reports.sources import inventory_tables, take_inventory
+
+    inventory = take_inventory()
+    # A pipe or a file has no width: lines stay whole.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
+    console = Console(width=width, highlight=False)
+    tables = inventory_tables(inventory, console.width)
+    for table in tables:
+        console.print(table)
+        console.print()
+    if not tables:
+        click.echo("no runs yet; train one: kerasbn train --bn")
+    for problem in inventory.problems:
+        click.echo(str(problem), err=True)

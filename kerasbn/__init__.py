@@ -23,6 +23,7 @@ _HOMES = {
     "load_dataset": "kerasbn.data.datasets",
     "mlp": "kerasbn.training.models",
     "recalibrate": "kerasbn.training.recalibrate",
+    "report": "kerasbn.reports.report",
     "train": "kerasbn.experiments.train",
     "verify": "kerasbn.inference.verify",
 }
@@ -47,6 +48,7 @@ __all__ = [
     "load_dataset",
     "mlp",
     "recalibrate",
+    "report",
     "train",
     "verify",
 ]
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from kerasbn.inference.classifier import Classifier
     from kerasbn.inference.verify import verify
     from kerasbn.onnx_export.export import export
+    from kerasbn.reports.report import report
     from kerasbn.runs import find_run
     from kerasbn.training.models import mlp
     from kerasbn.training.recalibrate import recalibrate

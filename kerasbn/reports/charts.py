@@ -1,126 +1,205 @@
-"""The curves of a page: a chart for each figure, with its values as a table."""
+"""Charts of a page: learning curves, and figures cut into one chart per panel."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend as FigureLegend
+from matplotlib.lines import Line2D
 
 from kerasbn.experiments import curves
+from kerasbn.experiments.comparison import Comparison, Member
 from kerasbn.experiments.curves import Curve, colors_of, draw_panel
 from kerasbn.experiments.statistics import Row
-from kerasbn.reports.answer import FIGURES, difference_text, spread_text
 from kerasbn.reports.document import (
     Block,
     Cell,
     Chart,
     Charts,
-    Key,
+    Legend,
+    Paragraph,
     Section,
+    Subheading,
     Table,
-    Words,
-    number,
-    percent,
+    loss_cell,
+    percent_cell,
 )
-from kerasbn.reports.repeat import name_of
-from kerasbn.reports.sources import KINDS, Pairs, Trained
-from kerasbn.reports.svg import escaped, inline, unescaped
+from kerasbn.reports.reproduce import labels_of
+from kerasbn.reports.results import METRIC_TITLES, difference_text, spread_text
+from kerasbn.reports.svg import escape_label, has_curves, to_svg, unescape_label
 
-SIZE = (4.6, 3.1)  # inches: as wide as a phone shows at its own size, so that text stays legible
-HOW = "Point at a chart, or touch it, to read its values; with the keyboard, by the arrow keys."
-Format = Callable[[float | None], Cell]
-
-
-def curves_of(pairs: Pairs, prefix: str) -> Section:
-    """The curves of a comparison: of the two networks, or of the means over seeds."""
-    if len(pairs.seeds) == 1:
-        drawn = curves.comparison_curves(pairs)
-        return _section(drawn, {figure: _values(drawn, figure) for figure in FIGURES}, prefix, HOW)
-    drawn = [_mean(pairs, kind) for kind in KINDS]
-    tables = {figure: _table(rows, figure) for figure, rows in pairs.statistics().items()}
-    return _section(drawn, tables, prefix, f"{curves.MEANS} {HOW}")
+CHART_SIZE = (4.6, 3.1)  # inches; fits a phone at natural size, so text stays legible
+PANEL_SIZE = (4.3, 3.5)
+WIDE = 640.0  # points; a wider drawing scrolls on a phone
+HOW_TO_READ = "Hover or tap a chart, or use the arrow keys, to read its values."
 
 
-def curves_of_runs(chosen: Sequence[Trained], prefix: str) -> Section:
-    """The curves of runs, each called by its name."""
-    drawn = [curve_named(each, name_of(each)) for each in chosen]
-    return _section(drawn, {figure: _values(drawn, figure) for figure in FIGURES}, prefix, HOW)
+def comparison_charts(comparison: Comparison, prefix: str) -> Section:
+    """Return the learning curves of a comparison: of both models, or of the means over seeds."""
+    drawn = curves.comparison_curves(comparison)
+    if len(comparison.seeds) == 1:
+        tables = {metric: _value_table(drawn, metric) for metric in METRIC_TITLES}
+        return _section(drawn, tables, prefix, HOW_TO_READ)
+    tables = {
+        metric: _statistics_table(rows, metric) for metric, rows in comparison.statistics().items()
+    }
+    return _section(drawn, tables, prefix, f"{curves.MEANS} {HOW_TO_READ}")
 
 
-def curve_named(trained: Trained, name: str) -> Curve:
-    """The curve of a network, called `name`."""
-    return Curve(escaped(name), trained.history, ending_of(trained))
+def run_charts(members: Sequence[Member], prefix: str) -> Section:
+    """Return the learning curves of single runs, labeled by what differs between them."""
+    drawn = member_curves(members)
+    tables = {metric: _value_table(drawn, metric) for metric in METRIC_TITLES}
+    return _section(drawn, tables, prefix, HOW_TO_READ)
 
 
-def ending_of(trained: Trained) -> str:
-    """How a training ended, in the words of a legend; empty if as planned."""
-    step = trained.run.record.diverged_at_step if trained.run and trained.diverged else None
-    ending = "" if trained.status == "finished" else trained.status
-    return f"{ending} at step {step}" if isinstance(step, int) else ending
+def member_curves(members: Sequence[Member], *, colored: bool = True) -> list[Curve]:
+    """Return the curves of single runs, labeled by what differs between them.
+
+    The colors of "with BN" and "without BN" mean only that: one run, or two of which one has BN,
+    have them if `colored`. Others have other colors.
+    """
+    drawn = [
+        curves.curve_of(member, escape_label(label))
+        for member, label in zip(members, labels_of(members), strict=True)
+    ]
+    if colored and len({member.model.bn for member in members}) == len(members):
+        return drawn
+    return [replace(curve, color="") for curve in drawn]
 
 
-def plain_curves(pairs: Pairs) -> list[Curve]:
-    """The curves of a comparison, for a picture."""
-    if len(pairs.seeds) > 1:
-        return [_mean(pairs, kind) for kind in KINDS]
-    return curves.comparison_curves(pairs)
+def figure_blocks(figure: Figure, caption: str, name: str, heading: str = "") -> list[Block]:
+    """Return a figure as a heading, a caption and one chart per panel.
 
+    Cut out panels stack on a phone. Heat maps, and figures without curves to read values from, such
+    as parallel coordinates, stay whole.
 
-def _mean(pairs: Pairs, kind: str) -> Curve:
-    return curves.mean_curve(pairs, kind)
+    Args:
+        figure: The figure; its titles and legends are removed from it.
+        caption: What it shows.
+        name: A name that is unique on the page.
+        heading: The heading; by default the title of the figure.
+    """
+    title = heading or unescape_label(figure.get_suptitle())
+    figure.suptitle("")
+    entries = _take_legends(figure)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    if any(axes.images for axes in panels) or not any(map(has_curves, panels)):
+        charts = [Chart("", to_svg(figure, name, f"{title}: {caption}"), wide=True)]
+    else:
+        _complete_panels(figure, panels)
+        charts = []
+        for i, axes in enumerate(panels):
+            panel_title = unescape_label(" ".join(axes.get_title().split()))
+            axes.set_title("")
+            description = f"{title}: {panel_title or caption}"
+            drawing = to_svg(figure, f"{name}-{i}", description, only=axes)
+            charts.append(Chart(panel_title, drawing, wide=drawing.width > WIDE))
+    legend: list[Block] = [Legend(entries)] if len(entries) > 1 else []
+    return [Subheading(title), Paragraph(caption), *legend, Charts(charts)]
 
 
 def _section(
     drawn: Sequence[Curve], tables: Mapping[str, Table], prefix: str, note: str
 ) -> Section:
-    """The charts of all figures under what their colours mean; a column of a table is a curve."""
-    colours = colors_of(drawn)
-    names = [unescaped(curve.legend) for curve in drawn]
-    charts = [_chart(drawn, figure, f"{prefix}-{figure}", tables[figure]) for figure in FIGURES]
-    key = Key(list(zip(names, colours, strict=True)))
-    blocks: list[Block] = [Words(note, "note"), key, Charts(charts)]
-    return Section("curves", "How they learned", blocks)
-
-
-def _chart(drawn: Sequence[Curve], figure: str, name: str, table: Table) -> Chart:
-    """A chart whose values read as they do in the table."""
-    words = {
-        curve.legend: {
-            float(row[0].text): row[i].text for row in table.rows if row[i].value is not None
+    """Return a chart for each metric; the columns of its table are the curves."""
+    charts = []
+    for metric, title in METRIC_TITLES.items():
+        table = tables[metric]
+        # A chart reads its values out as the table has them.
+        texts = {
+            curve.legend: {
+                float(row[0].text): row[i].text for row in table.rows if row[i].value is not None
+            }
+            for i, curve in enumerate(drawn, start=1)
         }
-        for i, curve in enumerate(drawn, start=1)
-    }
-    with rc_context({"font.size": 10}):
-        picture = Figure(figsize=SIZE, layout="constrained")
-        draw_panel(picture.subplots(), drawn, figure, "")
-        title = FIGURES[figure]
-        drawing = inline(picture, name, f"{title} by epoch", words)
-    better = "higher is better" if figure.endswith("accuracy") else "lower is better"
-    return Chart(title, drawing, better, table)
+        with rc_context({"font.size": 10}):
+            picture = Figure(figsize=CHART_SIZE, layout="constrained")
+            draw_panel(picture.subplots(), drawn, metric, "")
+            drawing = to_svg(picture, f"{prefix}-{metric}", f"{title} by epoch", texts)
+        better = "higher is better" if metric.endswith("accuracy") else "lower is better"
+        charts.append(Chart(title, drawing, better, table))
+    names = [unescape_label(curve.legend) for curve in drawn]
+    legend = Legend(list(zip(names, colors_of(drawn), strict=True)))
+    blocks: list[Block] = [Paragraph(note, "note"), legend, Charts(charts)]
+    return Section("curves", "Learning curves", blocks)
 
 
-def _table(rows: Sequence[Row], figure: str) -> Table:
-    """The statistics of each epoch."""
+def _statistics_table(rows: Sequence[Row], metric: str) -> Table:
+    """Return the statistics over seeds for each epoch."""
     cells = [
         (
             Cell(str(row.epoch), row.epoch),
-            Cell(spread_text(row.with_bn, figure), row.with_bn.mean),
-            Cell(spread_text(row.without_bn, figure), row.without_bn.mean),
-            Cell(difference_text(row.difference, figure), row.difference.mean),
+            Cell(spread_text(row.with_bn, metric), row.with_bn.mean),
+            Cell(spread_text(row.without_bn, metric), row.without_bn.mean),
+            Cell(difference_text(row.difference, metric), row.difference.mean),
         )
         for row in rows
     ]
     columns = ("Epoch", "With BN", "Without BN", "Difference")
-    return Table(columns, cells, f"{FIGURES[figure]}, every epoch", closed=True)
+    return Table(columns, cells, f"{METRIC_TITLES[metric]} by epoch", collapsed=True)
 
 
-def _values(drawn: Sequence[Curve], figure: str) -> Table:
-    show: Format = percent if figure.endswith("accuracy") else number
+def _value_table(drawn: Sequence[Curve], metric: str) -> Table:
+    """Return the values of each curve for each epoch."""
+    cell = percent_cell if metric.endswith("accuracy") else loss_cell
     epochs = sorted({epoch for curve in drawn for epoch in curve.history["epoch"]})
-    found = [
-        dict(zip(curve.history["epoch"], curve.history[figure], strict=True)) for curve in drawn
+    values = [
+        dict(zip(curve.history["epoch"], curve.history[metric], strict=True)) for curve in drawn
     ]
     rows = [
-        (Cell(f"{epoch:g}", epoch), *(show(each.get(epoch)) for each in found)) for epoch in epochs
+        (Cell(f"{epoch:g}", epoch), *(cell(each.get(epoch)) for each in values)) for epoch in epochs
     ]
-    columns = ("Epoch", *(unescaped(curve.label) for curve in drawn))
-    return Table(columns, rows, f"{FIGURES[figure]}, every epoch", closed=True)
+    columns = ("Epoch", *(unescape_label(curve.label) for curve in drawn))
+    return Table(columns, rows, f"{METRIC_TITLES[metric]} by epoch", collapsed=True)
+
+
+def _take_legends(figure: Figure) -> list[tuple[str, str]]:
+    """Remove the legends of a figure, and return their distinct names with their colors."""
+    legends: list[FigureLegend] = [*figure.legends]
+    legends += [own for axes in figure.axes if (own := axes.get_legend()) is not None]
+    entries: dict[str, str] = {}
+    for legend in legends:
+        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True):
+            entries.setdefault(unescape_label(text.get_text()), _color(handle))
+        legend.remove()
+    return list(entries.items())
+
+
+def _color(handle: Artist | None) -> str:
+    """Return the color of a line or of an area."""
+    if isinstance(handle, Line2D):
+        return to_hex(handle.get_color())
+    color: Any = getattr(handle, "get_facecolor", lambda: (0, 0, 0, 1))()
+    return to_hex(color[0] if len(color) == 1 else color)  # a collection has several colors
+
+
+def _complete_panels(figure: Figure, panels: list[Axes]) -> None:
+    """Give each panel the labels it shared with its neighbors, and a legible size."""
+    columns, rows = (
+        len({round(getattr(axes.get_position(), edge), 3) for axes in panels})
+        for edge in ("x0", "y0")
+    )
+    figure.set_size_inches(columns * PANEL_SIZE[0], rows * PANEL_SIZE[1])
+    for axes in panels:
+        axes.tick_params(labelleft=True)
+        if not axes.get_ylabel():
+            axes.set_ylabel(panels[0].get_ylabel())
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call] # computes the label positions
+    for axes in panels:
+        if _labels_overlap(axes):
+            axes.tick_params(axis="x", rotation=60)
+
+
+def _labels_overlap(axes: Axes) -> bool:
+    """Return whether tick labels below the axis overlap."""
+    boxes = [text.get_window_extent() for text in axes.get_xticklabels() if text.get_text()]
+    boxes.sort(key=lambda box: box.x0)
+    return any(after.x0 - before.x1 < axes.figure.dpi / 30 for before, after in pairwise(boxes))

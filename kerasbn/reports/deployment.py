@@ -1,152 +1,146 @@
-"""What became of a network's normalizations on the way out: its plan.json and verify.json."""
+"""How a model was folded, exported and verified: its plan.json and verify.json."""
 
-import json
 import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from kerasbn import runs
 from kerasbn.errors import expected
-from kerasbn.reports.document import Block, Cell, Command, Section, Table, Verdict, Words, plural
-from kerasbn.reports.repeat import name_of, shown
-from kerasbn.reports.sources import Trained
+from kerasbn.experiments.comparison import RECORD as COMPARISON
+from kerasbn.experiments.comparison import Member
+from kerasbn.records import read_json
+from kerasbn.reports.document import Block, Cell, CheckResult, Code, Paragraph, Section, Table
+from kerasbn.reports.reproduce import labels_of, printable
+from kerasbn.runs import Run
+from kerasbn.wording import listed, plural
 
-PLAN, VERIFICATION = "plan.json", "verify.json"  # what export and verify write beside a network
+PLAN, VERIFICATION = "plan.json", "verify.json"  # written by export and verify
 QUESTIONS = {
-    "whole": "Is the file as it was written?",
-    "folded": "Is it folded?",
-    "faithful": "Does it answer as the network does?",
-    "deterministic": "Is its answer the same every time?",
+    "whole": "Is the file intact?",
+    "folded": "Is it fully folded?",
+    "faithful": "Does it match the Keras model?",
+    "deterministic": "Are its predictions deterministic?",
 }
-
-ANSWERS = ("passed", "failed", "not checked")
-
-Json = dict[str, Any]
+KINDS = {"BN layer": "BN layer", "scaling": "scaling layer"}  # kind and noun
 
 
-def deployment_of(chosen: Sequence[Trained]) -> Section | None:
-    """The fold plans and verdicts of networks; None if none of them has kept a network.
+@dataclass(frozen=True)
+class DecisionRecord:
+    """A decision in plan.json: the layer is folded into others, or kept because of `reason`."""
+
+    decision: Literal["fold", "keep"]
+    layer: str
+    kind: str
+    reason: str = ""
+    into: list[str] = field(default_factory=list)
+    through: list[str] = field(default_factory=list)
+    clips: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class VerdictRecord:
+    """A check in verify.json."""
+
+    verdict: Literal["passed", "failed", "not checked"]
+    reason: str
+
+
+VerificationRecord = dict[str, VerdictRecord | str | bool | None]
+
+
+def deployment(members: Sequence[Member]) -> Section | None:
+    """Return the fold plans and checks of models, or None if no model was kept.
 
     Raises:
-        InputError: if a plan or a verification is damaged.
+        InputError: If a plan or a verification is damaged.
     """
-    kept = [each for each in chosen if each.run is not None]
-    told = [each for each in kept if _has(each, PLAN) or _has(each, VERIFICATION)]
+    found = [
+        (label, each.run)
+        for label, each in zip(labels_of(members), members, strict=True)
+        if each.run is not None
+    ]
+    exported = [(label, run) for label, run in found if _has(run, PLAN) or _has(run, VERIFICATION)]
     blocks: list[Block] = []
-    for each in told:
-        if len(kept) > 1:
-            blocks.append(Words(f"{name_of(each)}:"))
-        blocks += _exported(each) + _verified(each)
-    if not told:
-        there = [each for each in kept if each.run is not None and each.run.model_path.is_file()]
-        if not there:
+    for label, run in exported:
+        if len(found) > 1:
+            blocks.append(Paragraph(f"{label}:"))
+        blocks += _plan_blocks(run) + _verification_blocks(run)
+    if not exported:
+        exportable = [run for _, run in found if run.model_path.is_file()]
+        if not exportable:
             return None
-        blocks = [
-            Words("Not exported yet. This folds it, writes it as ONNX and checks the file:"),
-            Command(_commands(there[0])),
-        ]
-    return Section("deployment", "Folded and exported", blocks)
+        words = "Not exported yet. To fold the model, export it as ONNX and check the file:"
+        blocks = [Paragraph(words), Code(_commands(exportable[0]))]
+    return Section("deployment", "Folding and export", blocks)
 
 
-def _exported(trained: Trained) -> list[Block]:
-    if not _has(trained, PLAN):
-        return [
-            Words("Its fold plan is not kept: not exported yet, or with --no-fold."),
-            Command(_commands(trained)[:1]),
-        ]
-    file, plan = _read(trained, PLAN)
-    if not isinstance(plan, list) or not all(_is_decision(each) for each in plan):
-        raise _damaged(file, "export again")
-    folded = [each for each in plan if each["decision"] == "fold"]
-    counts = []
-    for kind in ("BN layer", "scaling"):
-        of_kind = [each for each in plan if each["kind"] == kind]
-        if of_kind:
-            done = sum(each in folded for each in of_kind)
-            counts.append(f"{done} of {plural(len(of_kind), kind)}")
-    left = [each for each in plan if each["decision"] == "keep" and each["kind"] == "BN layer"]
+def _plan_blocks(run: Run) -> list[Block]:
+    if not _has(run, PLAN):
+        words = "No fold plan: the model was not exported, or with --no-fold."
+        return [Paragraph(words), Code(_commands(run)[:1])]
+    what, advice = "what kerasbn export wrote", "export again"
+    plan = read_json(run.path / PLAN, list[DecisionRecord], what, advice)
     if not plan:
-        said = "It has no BN layer and no scaling, so there was nothing to fold."
-    else:
-        said = (
-            f"For its export as ONNX, folded were {' and '.join(counts)}: their s and t went into "
-            "the weights of the layer beside, so the exported network computes the same and has "
-        ) + ("no BN layer left." if not left else f"{plural(len(left), 'BN layer')} left.")
+        return [Paragraph("The model has no BN layer and no scaling layer to fold.")]
+    counts = []
+    for kind, noun in KINDS.items():
+        of_kind = [each for each in plan if each.kind == kind]
+        folded = sum(each.decision == "fold" for each in of_kind)
+        if of_kind:
+            counts.append(f"{folded} of {plural(len(of_kind), noun)}")
+    kept = sum(each.decision == "keep" and each.kind == "BN layer" for each in plan)
+    left = f"{plural(kept, 'BN layer')} left" if kept else "no BN layer left"
+    words = (
+        f"Folded: {listed(counts)}. The exported model computes the same function and has {left}."
+    )
     rows = [
-        (Cell(shown(str(each["layer"]))), Cell(_kind(each)), Cell(_fate(each))) for each in plan
+        (
+            Cell(printable(each.layer)),
+            Cell(printable(each.kind)),
+            Cell(_decision_text(each)),
+        )
+        for each in plan
     ]
-    return [Words(said), *([Table(("Layer", "Is a", "What became of it"), rows)] if rows else [])]
+    return [Paragraph(words), Table(("Layer", "Type", "Decision"), rows)]
 
 
-def _verified(trained: Trained) -> list[Block]:
-    if not _has(trained, VERIFICATION):
-        return [Words("Not verified yet:"), Command(_commands(trained)[1:])]
-    file, found = _read(trained, VERIFICATION)
-    if not isinstance(found, dict):
-        raise _damaged(file, "verify again")
-    verdicts = [
-        Verdict(QUESTIONS.get(name, shown(name)), each["verdict"], shown(str(each["reason"])))
-        for name, each in found.items()
-        if isinstance(each, dict) and {"verdict", "reason"} <= each.keys()
+def _verification_blocks(run: Run) -> list[Block]:
+    if not _has(run, VERIFICATION):
+        return [Paragraph("Not verified yet. To check the file:"), Code(_commands(run)[1:])]
+    path, what = run.path / VERIFICATION, "what kerasbn verify wrote"
+    record = read_json(path, VerificationRecord, what, "verify again")
+    results = [
+        CheckResult(QUESTIONS.get(name, printable(name)), each.verdict, printable(each.reason))
+        for name, each in record.items()
+        if isinstance(each, VerdictRecord)
     ]
-    if not verdicts or any(each.verdict not in ANSWERS for each in verdicts):
-        raise _damaged(file, "verify again")
-    return [Words("What kerasbn verify measured on the exported file:"), *verdicts]
+    if not results:
+        raise expected(path, "a damaged record (no checks)", what, "verify again")
+    return [Paragraph("Checks of the exported file (kerasbn verify):"), *results]
 
 
-def _commands(trained: Trained) -> list[str]:
-    """How to export and verify this network, from the folder its run is in."""
-    name = shown(trained.name)
-    path = trained.run.path if trained.run else Path(name)
-    # A member of a comparison lies in its folder.
-    inner = path.parent.name if (path.parent / "compare.json").is_file() else ""
-    place = f"{runs.ROOT.as_posix()}/{shown(inner)}/{name}" if inner else name
+def _decision_text(decision: DecisionRecord) -> str:
+    if decision.decision == "keep":
+        return printable(f"kept: {decision.reason}")
+    text = f"folded into {', '.join(decision.into)}"
+    if decision.through:
+        text += f", through {', '.join(decision.through)}"
+    if decision.clips:
+        text += f"; {', '.join(decision.clips)} replaced by a clip"
+    return printable(text)
+
+
+def _commands(run: Run) -> list[str]:
+    """Return how to export and verify the model of a run, from the folder of saved_models."""
+    name, parent = printable(run.name), run.path.parent
+    in_comparison = (parent / COMPARISON).is_file()
+    place = f"{runs.ROOT.as_posix()}/{printable(parent.name)}/{name}" if in_comparison else name
     return [
         f"kerasbn export model.onnx --model {shlex.quote(place)}",
         f"kerasbn verify model.onnx --against {shlex.quote(place)}",
     ]
 
 
-def _has(trained: Trained, name: str) -> bool:
-    return trained.run is not None and (trained.run.path / name).is_file()
-
-
-def _read(trained: Trained, name: str) -> tuple[Path, Any]:
-    assert trained.run is not None
-    file = trained.run.path / name
-    try:
-        return file, json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise expected(file, f"a file that cannot be read ({error.strerror})", "JSON") from error
-    except ValueError as error:
-        raise _damaged(file, "export or verify again") from error
-
-
-def _is_decision(each: object) -> bool:
-    if not isinstance(each, Mapping) or {"decision", "layer", "kind"} - each.keys():
-        return False
-    if each["decision"] == "keep":
-        return isinstance(each.get("reason"), str)
-    listed = [each.get("into"), each.get("through", []), each.get("clips", [])]
-    return each["decision"] == "fold" and all(isinstance(names, list) for names in listed)
-
-
-def _damaged(file: Path, advice: str) -> Exception:
-    return expected(file, "a damaged file", f"what kerasbn wrote as {file.name}", advice)
-
-
-def _kind(decision: Json) -> str:
-    return shown(str(decision["kind"]))
-
-
-def _fate(decision: Json) -> str:
-    """A decision in words."""
-    if decision["decision"] == "keep":
-        return f"kept: {shown(decision['reason'])}"
-    into = ", ".join(map(str, decision["into"]))
-    way = ", ".join(map(str, decision.get("through", [])))
-    across = f", across {way}" if way else ""
-    clips = ", ".join(map(str, decision.get("clips") or []))
-    turned = f"; {clips} became a clip" if clips else ""
-    return shown(f"folded into {into}{across}{turned}")
+def _has(run: Run, name: str) -> bool:
+    return (run.path / name).is_file()

@@ -1,56 +1,59 @@
-"""What a page says, as data: parts of sections, sections of blocks. How it looks is the template's.
+"""A page as data, and its rendering as one HTML file.
 
-Text is plain text everywhere; the template escapes it, so names may hold anything.
+A page holds articles, an article sections, a section blocks. All text is plain text: the template
+escapes it, so a name may contain anything. The look is up to the template.
 """
 
+import base64
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import isfinite
+from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
-from kerasbn.reports.svg import Drawing
+from kerasbn import wording
+from kerasbn.reports.svg import Drawing, css_variable, dark_variant
 
-MINUS = "\u2212"
-NOTHING = "\u2013"  # where there is no figure
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class Words:
-    """A paragraph; `tone` is empty, `note` (small) or `warning`."""
+class Paragraph:
+    """A paragraph; `tone` is empty, ``note`` (small) or ``warning``."""
 
-    kind: ClassVar = "words"
+    kind: ClassVar = "paragraph"
     text: str
     tone: str = ""
 
 
 @dataclass(frozen=True)
-class Heading:
+class Subheading:
     """A heading within a section."""
 
-    kind: ClassVar = "heading"
+    kind: ClassVar = "subheading"
     text: str
 
 
 @dataclass(frozen=True)
-class Points:
-    """Short sentences, one below the other."""
+class BulletList:
+    """Short sentences, one per line."""
 
-    kind: ClassVar = "points"
-    entries: Sequence[str]
+    kind: ClassVar = "bullets"
+    sentences: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula on a line of its own, and what its letters are."""
+    """A formula on its own line, with an explanation of its symbols."""
 
     kind: ClassVar = "formula"
     text: str
-    letters: str
+    symbols: str
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure to be seen from afar: what it is, the figure, and what to know with it."""
+    """A headline figure; `tone` is empty, ``with_bn`` or ``without_bn`` and sets the color."""
 
     label: str
     figure: str
@@ -60,7 +63,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Figures side by side."""
+    """Headline figures side by side."""
 
     kind: ClassVar = "tiles"
     tiles: Sequence[Tile]
@@ -68,7 +71,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: what is shown, and the exact number it was rounded from if it is one."""
+    """A table cell: the text, and the exact number if the text is a rounded one."""
 
     text: str
     value: float | None = None
@@ -79,32 +82,34 @@ class Table:
     """A table whose first column names the rows.
 
     Attributes:
-        columns: the headings.
-        rows: the cells, as many as headings.
-        title: what it is, above it.
-        closed: whether it opens on a click, being long.
+        columns: The headings.
+        rows: The cells, one per heading.
+        title: The caption.
+        collapsed: Whether a click opens the table. For long ones.
     """
 
     kind: ClassVar = "table"
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     title: str = ""
-    closed: bool = False
+    collapsed: bool = False
 
 
 @dataclass(frozen=True)
-class Key:
-    """What the colours of the charts that follow mean: name and colour of each curve."""
+class Legend:
+    """Name and color of each curve in the charts that follow."""
 
-    kind: ClassVar = "key"
+    kind: ClassVar = "legend"
     entries: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture, what it shows, and its values as a table; `wide`: across the whole page."""
+    """A drawing with a title, a short caption and its values as a table.
 
-    kind: ClassVar = "chart"
+    A `wide` chart takes the full width of the page.
+    """
+
     title: str
     drawing: Drawing
     caption: str = ""
@@ -114,36 +119,39 @@ class Chart:
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts side by side, where there is room."""
+    """Charts side by side, as many as fit."""
 
     kind: ClassVar = "charts"
     charts: Sequence[Chart]
 
 
 @dataclass(frozen=True)
-class Command:
-    """Lines to type into a terminal."""
+class Code:
+    """Lines of a terminal or a file."""
 
-    kind: ClassVar = "command"
+    kind: ClassVar = "code"
     lines: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A question about a file, answered: `passed`, `failed` or `not checked`, and why."""
+class CheckResult:
+    """A question about an exported file: ``passed``, ``failed`` or ``not checked``, and why."""
 
-    kind: ClassVar = "verdict"
+    kind: ClassVar = "check"
     question: str
     verdict: str
     reason: str
 
 
-Block = Words | Heading | Points | Formula | Tiles | Table | Key | Charts | Command | Verdict
+Block = (
+    Paragraph | Subheading | BulletList | Formula | Tiles | Table | Legend | Charts | Code
+    | CheckResult
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks under a heading; `anchor` is unique within its part."""
+    """Blocks under a heading; `anchor` is unique within the article."""
 
     anchor: str
     heading: str
@@ -151,53 +159,68 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Part:
-    """All that is said of one subject: the question, the answer in a sentence, and the rest."""
+class Article:
+    """Everything about one subject: the question, the answer in one sentence, and sections."""
 
     question: str
     answer: str
-    sections: Sequence[Section] = field(default_factory=tuple)
+    sections: Sequence[Section]
 
 
 @dataclass(frozen=True)
 class Page:
-    """The whole page.
-
-    Attributes:
-        title: of the window.
-        parts: one for each subject.
-        sources: the names of what was read, for the foot.
-    """
+    """The whole page; `sources` are the names of what was read, for the footer."""
 
     title: str
-    parts: Sequence[Part]
+    articles: Sequence[Article]
     sources: Sequence[str]
 
 
-def percent(value: float | None, places: int = 2) -> Cell:
-    """An accuracy from 0 to 1 as a cell."""
-    if value is None or not isfinite(value):
-        return Cell(NOTHING)
-    return Cell(f"{100 * value:.{places}f}\u00a0%", value)
+def percent_cell(share: float | None) -> Cell:
+    """Return a share as a cell with a percentage."""
+    return Cell(wording.percent(share), share)
 
 
-def number(value: float | None) -> Cell:
-    """A loss, or any other number, as a cell."""
-    if value is None or not isfinite(value):
-        return Cell(NOTHING)
-    return Cell(f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}", value)
+def loss_cell(loss: float | None) -> Cell:
+    """Return a loss as a cell."""
+    return Cell(wording.loss(loss), loss)
 
 
-def plural(count: int, noun: str) -> str:
-    """The count with its noun."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+def render(page: Page) -> str:
+    """Return the page as one HTML file without external resources. Equal pages give equal bytes.
 
+    The values of all charts are in one JSON element. The content security policy allows no script
+    but the one of the template, by its hash.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-def signed(value: float, places: int) -> str:
-    """A difference with its sign; a minus that no line ends after."""
-    return f"{value:+.{places}f}".replace("-", MINUS)
-
-
-def plain(value: float, places: int) -> str:
-    """A number that may be negative, without a sign if it is not."""
-    return signed(value, places).removeprefix("+")
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {
+        "allow_nan": False, "ensure_ascii": False, "separators": (",", ":"),
+    }  # fmt: skip
+    blocks = [
+        block for article in page.articles for sec in article.sections for block in sec.blocks
+    ]
+    drawings = [
+        each.drawing for block in blocks if isinstance(block, Charts) for each in block.charts
+    ]
+    legends = [block for block in blocks if isinstance(block, Legend)]
+    colors = {color for drawing in drawings for color in drawing.colors}
+    colors |= {color.lower() for legend in legends for _, color in legend.entries}
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return environment.get_template("report.html").render(
+        page=page,
+        data={"charts": {each.name: each.panels for each in drawings if each.panels}},
+        style=style,
+        script=script,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        colors=[(css_variable(each), each, dark_variant(each)) for each in sorted(colors)],
+        css_variable=css_variable,
+    )

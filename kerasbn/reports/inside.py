@@ -1,54 +1,106 @@
-"""What happened inside networks that were probed: pictures, and the sentences that go with them."""
+"""What happens inside the models: how BN works, and what the probes recorded."""
 
 from collections.abc import Sequence
 
+from kerasbn.experiments.comparison import Comparison, Member
 from kerasbn.probes.charts import pictures
 from kerasbn.probes.readings import has_probes
-from kerasbn.reports.document import Block, Command, Section, Words
-from kerasbn.reports.pictured import pictured
-from kerasbn.reports.repeat import compare_line, name_of, train_line
-from kerasbn.reports.sources import Pairs, Trained
+from kerasbn.reports.charts import figure_blocks
+from kerasbn.reports.document import Block, Code, Formula, Paragraph, Section
+from kerasbn.reports.reproduce import compare_command, labels_of, reproduce_command
 from kerasbn.runs import Run
+from kerasbn.wording import number, plural
 
-HEADING = "What happens inside"
+FORMULA = "y = γ · (x − mean) / √(variance + ε) + β"  # noqa: RUF001 - the letters of the paper
+SYMBOLS = "mean and variance: of the batch in training, moving averages at inference"
+INSIDE = "Inside the models"
 
 
-def inside_of(pairs: Pairs, prefix: str) -> Section:
-    """What probes recorded of the first pair that was probed, or how to have it recorded."""
-    for pair in zip(pairs.with_bn, pairs.without_bn, strict=True):
+def batch_normalization(member: Member) -> Section:
+    """Explain BN with the settings of one model."""
+    model, training = member.model, member.training
+    layers, units = len(model.hidden), sum(model.hidden)
+    activation = f"its {model.activation} activation"
+    if model.activation == "linear":
+        activation = "its Dense layer"
+    position = "after" if model.activation == "linear" else model.bn_position
+    where = f"Each of the {layers} hidden layers" if layers > 1 else "The hidden layer"
+    return _explanation(
+        f"{where} has a BN layer {position} {activation}. In training, it normalizes each "
+        f"unit over the {training.batch_size:,} images of a batch: it subtracts their mean and "
+        "divides by their standard deviation. Then it scales by γ and shifts by β, which are "  # noqa: RUF001
+        f"trained like weights ({2 * units:,} parameters for {plural(units, 'unit')}). The output "
+        "does not depend on the scale of the weights before it, except through ε. Neither a poor "
+        "initialization nor a large step can make activations explode or vanish from layer to "
+        "layer.",
+        f"{SYMBOLS}; ε = {model.bn_epsilon:g}",
+        "At inference, mean and variance are moving averages (momentum "
+        f"{number(model.bn_momentum)}), so a prediction does not depend on the batch. The BN layer "
+        "is then y = s·x + t with a fixed s and t for each unit. That is why it can be folded into "
+        "the neighboring layer.",
+    )
+
+
+def batch_normalization_in_general(*, paired: bool) -> Section:
+    """Explain BN for models with different settings; `paired`: each is trained with and without."""
+    counterpart = (
+        "The model without BN is the same except for these layers: it starts from the same "
+        "weights and sees the same batches in the same order."
+    )
+    return _explanation(
+        "A model with BN has a BN layer in each hidden layer. In training, the BN layer normalizes "
+        "each unit over the batch: it subtracts the mean and divides by the standard deviation. "
+        "Then it scales by γ and shifts by β, which are trained. At inference, mean and variance "  # noqa: RUF001
+        "are moving averages, and the BN layer is y = s·x + t with a fixed s and t for each unit.",
+        SYMBOLS,
+        counterpart if paired else "",
+    )
+
+
+def inside_comparison(comparison: Comparison, prefix: str) -> Section:
+    """Return what probes recorded in the first probed pair, or the command that records it."""
+    for pair in zip(comparison.with_bn, comparison.without_bn, strict=True):
         probed = [each.run for each in pair if each.run is not None and has_probes(each.run)]
         if probed:
-            seed = pair[0].training.seed
-            note = [Words(f"Of the pair with seed {seed}.", "note")] * (len(pairs.seeds) > 1)
-            return Section("inside", HEADING, [*note, *_told(probed, prefix)])
-    return _unprobed("these networks", compare_line(pairs, probe=True))
+            several = len(comparison.seeds) > 1
+            note = [Paragraph(f"The pair with seed {pair[0].training.seed}.", "note")] * several
+            return Section("inside", INSIDE, [*note, *_probe_blocks(probed, prefix)])
+    return _not_probed("these models", compare_command(comparison, probe=True))
 
 
-def inside_of_runs(chosen: Sequence[Trained], prefix: str) -> Section:
-    """What probes recorded of each run, or how to have it recorded."""
+def inside_runs(members: Sequence[Member], prefix: str) -> Section:
+    """Return what probes recorded in each run, or the command that records it."""
     blocks: list[Block] = []
-    for i, each in enumerate(chosen):
-        if each.run is not None and has_probes(each.run):
-            if len(chosen) > 1:
-                blocks.append(Words(f"{name_of(each)}:"))
-            blocks += _told([each.run], f"{prefix}{i}")
+    labels = labels_of(members)
+    for i, (label, member) in enumerate(zip(labels, members, strict=True)):
+        if member.run is not None and has_probes(member.run):
+            if len(members) > 1:
+                blocks.append(Paragraph(f"{label}:"))
+            blocks += _probe_blocks([member.run], f"{prefix}{i}")
     if not blocks:
-        which = "this network" if len(chosen) == 1 else name_of(chosen[0])
-        return _unprobed(which, train_line(chosen[0], probe=True))
-    return Section("inside", HEADING, blocks)
+        which = "this model" if len(members) == 1 else labels[0]
+        return _not_probed(which, reproduce_command(members[0], probe=True))
+    return Section("inside", INSIDE, blocks)
 
 
-def _told(probed: Sequence[Run], prefix: str) -> list[Block]:
+def _explanation(training: str, symbols: str, inference: str) -> Section:
+    blocks: list[Block] = [Paragraph(training), Formula(FORMULA, symbols)]
+    if inference:
+        blocks.append(Paragraph(inference))
+    return Section("bn", "How batch normalization works", blocks)
+
+
+def _probe_blocks(probed: Sequence[Run], prefix: str) -> list[Block]:
     return [
         block
         for name, picture in pictures(probed).items()
-        for block in pictured(picture.figure, picture.caption, f"{prefix}-{name}")
+        for block in figure_blocks(picture.figure, picture.caption, f"{prefix}-{name}")
     ]
 
 
-def _unprobed(which: str, line: str) -> Section:
-    words = Words(
-        f"Nobody has looked inside yet. This trains {which} again and records gradients, "
-        "activations and the shape of the loss on the way:"
+def _not_probed(which: str, command: str) -> Section:
+    words = Paragraph(
+        f"No probes were recorded. To train {which} again and record gradients, activations, BN "
+        "statistics and the loss landscape:"
     )
-    return Section("inside", HEADING, [words, Command([line])])
+    return Section("inside", INSIDE, [words, Code([command])])

@@ -1,12 +1,11 @@
-"""Matplotlib's pictures as SVG within a page: they follow its colours, and tell their values.
+"""Matplotlib figures as SVG inside a page: they follow its colors and expose their values.
 
-Text stays text, so a reader's own fonts, a search and a screen reader find it. Every colour becomes
-a variable of the page's style, by which a dark page shows its twin.
+Text stays text, so the reader's fonts, text search and screen readers work. Every color becomes a
+CSS variable, for which a dark page has another value.
 """
 
 import colorsys
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,73 +23,72 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, PercentFormatter
 from matplotlib.transforms import Bbox, BboxBase
 
-# In a page, what is black is written in the colour of its text.
-_COLOUR = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
+from kerasbn import wording
+
+ZERO_WIDTH_SPACE = "\u200b"
+_COLOR = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _XLINK = "{http://www.w3.org/1999/xlink}href"
-UNSEEN = "\u200b"  # a blank of no width
-_POINTS_PER_INCH = 72  # the unit of matplotlib's SVG is a point
+_DPI = 72  # matplotlib's SVG is in points
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture to stand within a page.
+    """A figure as an `svg` element.
 
     Attributes:
-        markup: the `svg` element.
-        colours: the colours in it, as `#rrggbb`; it names them `var(--c-rrggbb)`.
-        panels: for each panel with curves, where its values are and how they read; see `_panel`.
-        width: in points, at which its text has the size it was given.
-        plate: whether it keeps its colours and so needs a white ground.
+        name: Its name, unique on the page.
+        markup: The `svg` element.
+        colors: The colors in it as ``#rrggbb``; the markup calls them ``var(--c-rrggbb)``.
+        panels: Position and text of the values in each panel with curves; see `_panel`.
+        width: The width in points at which text has its nominal size.
+        keeps_colors: Whether the colors are fixed, as in a heat map; it needs a white background.
     """
 
+    name: str
     markup: str
-    colours: frozenset[str]
+    colors: frozenset[str]
     panels: Sequence[Mapping[str, Any]]
     width: float
-    plate: bool = False
-
-    @property
-    def values(self) -> str:
-        """The panels as JSON, for the page's script."""
-        return json.dumps(self.panels, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    keeps_colors: bool = False
 
     @property
     def last(self) -> Mapping[str, Any] | None:
-        """The rightmost values of the first panel: where they are, and a mark for each curve."""
+        """The rightmost values of the first panel: where they are, and an entry for each curve."""
         if not self.panels:
             return None
         panel = self.panels[0]
-        marks = [
-            {"label": one["label"], "colour": one["colour"], "text": one["text"][-1]}
-            for one in panel["series"]
-            if one["text"][-1]
+        entries = [
+            {"label": each["label"], "color": each["color"], "text": each["text"][-1]}
+            for each in panel["series"]
+            if each["text"][-1]
         ]
-        return {"at": panel["at"][-1], "marks": marks}
+        return {"at": panel["at"][-1], "entries": entries}
 
 
-def inline(
+def to_svg(
     figure: Figure,
     name: str,
     description: str,
-    words: Mapping[str, Mapping[float, str]] | None = None,
+    texts: Mapping[str, Mapping[float, str]] | None = None,
     only: Axes | None = None,
 ) -> Drawing:
-    """The figure as an `svg` element without size, width or fonts of its own.
+    """Convert a figure to an `svg` element without size, width or fonts of its own.
 
-    A picture with an image in it, as heat maps have, keeps its colours.
+    A figure with an image, such as a heat map, keeps its colors.
 
     Args:
-        figure: what to draw; its layout is settled by this.
-        name: unique on the page, for the names within.
-        description: what it shows, for those who don't see it.
-        words: by a curve's label, how its value at each x reads; else as the axis formats numbers.
-        only: the panel to draw, cut out of its figure; all of it otherwise.
+        figure: The figure; its layout is fixed by this.
+        name: A name that is unique on the page, the prefix of all identifiers.
+        description: What the figure shows, for screen readers.
+        texts: For a curve's label, the text of its value at each x. By default the format of the
+            axis.
+        only: The panel to cut out. By default the whole figure.
     """
-    figure.set_dpi(_POINTS_PER_INCH)
+    figure.set_dpi(_DPI)
     buffer = io.BytesIO()
-    frame = figure.bbox if only is None else _room(figure, only)
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), _alone(figure, only):
+    frame = figure.bbox if only is None else _bounding_box(figure, only)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), _others_hidden(figure, only):
         figure.savefig(
             buffer,
             format="svg",
@@ -98,70 +96,71 @@ def inline(
             bbox_inches=frame.transformed(figure.dpi_scale_trans.inverted()),
             metadata={"Date": None},
         )
-    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - matplotlib's own, just made
-    keeps = any(axes.images for axes in figure.axes)
-    colours = _adapt(root, name, keeps=keeps)
+    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - written by matplotlib above
+    keeps_colors = any(axes.images for axes in figure.axes)
+    colors = _adapt(root, name, keeps_colors=keeps_colors)
     title = ElementTree.Element("title")
     title.text = description
     root.insert(0, title)
     markup = ElementTree.tostring(root, encoding="unicode")
     shown = [axes for axes in figure.axes if axes.get_visible() and only in (None, axes)]
-    found = [_panel(axes, frame, words or {}) for axes in shown]
-    panels = [panel for panel in found if panel["series"]]
-    drawn = {one["colour"] for panel in panels for one in panel["series"]}
-    return Drawing(markup, frozenset(colours | drawn), panels, float(frame.width), keeps)
+    panels = [_panel(axes, frame, texts or {}) for axes in shown]
+    panels = [panel for panel in panels if panel["series"]]
+    colors |= {each["color"] for panel in panels for each in panel["series"]}
+    return Drawing(name, markup, frozenset(colors), panels, float(frame.width), keeps_colors)
 
 
 def has_curves(axes: Axes) -> bool:
-    """Whether a panel has a curve with a name, whose values can be told."""
-    return any(map(_is_curve, axes.get_lines()))
+    """Return whether a panel has a labeled curve, whose values can be read out."""
+    return any(map(_is_labeled_curve, axes.get_lines()))
 
 
-def dark(colour: str) -> str:
-    """The twin of a colour for a dark page: the same hue, light for dark.
+def dark_variant(color: str) -> str:
+    """Return the color for a dark page: the same hue with inverted lightness.
 
-    White becomes the page's ground and black nearly white; between them the order of lightness is
-    turned over, so whatever could be told apart still can; the power keeps middling colours, which
-    stand out from white, standing out from nearly black.
+    White becomes the page background and black nearly white. The order of lightness is reversed, so
+    colors that differ still differ. The exponent keeps medium colors, which contrast with white,
+    in contrast with nearly black.
     """
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
     parts = colorsys.hls_to_rgb(hue, 0.95 - 0.85 * lightness**1.3, saturation)
     return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
 
 
-def escaped(name: str) -> str:
-    """A name as matplotlib shows it whole.
+def escape_label(name: str) -> str:
+    """Return a name that matplotlib shows literally.
 
-    Between dollars it would read a formula, and what begins with an underscore it keeps to itself.
+    Matplotlib renders text between dollars as a formula, and hides labels that start with an
+    underscore.
     """
     escaped = name.replace("$", r"\$")
-    return f"{UNSEEN}{escaped}" if escaped.startswith("_") else escaped
+    return f"{ZERO_WIDTH_SPACE}{escaped}" if escaped.startswith("_") else escaped
 
 
-def unescaped(name: str) -> str:
-    """The name itself again, where matplotlib does not read it."""
-    return name.replace(r"\$", "$").removeprefix(UNSEEN)
+def unescape_label(label: str) -> str:
+    """Undo `escape_label`."""
+    return label.replace(r"\$", "$").removeprefix(ZERO_WIDTH_SPACE)
 
 
-def variable(colour: str) -> str:
-    """How a page's style names a colour."""
-    return f"--c-{colour.removeprefix('#').lower()}"
+def css_variable(color: str) -> str:
+    """Return the name of the CSS variable for a color."""
+    return f"--c-{color.removeprefix('#').lower()}"
 
 
-def _room(figure: Figure, only: Axes) -> Bbox:
-    """The room that a panel and all its labels take, in points from the lower left corner."""
+def _bounding_box(figure: Figure, only: Axes) -> Bbox:
+    """Return the box of a panel with all its labels, in points from the lower left corner."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call] # settles the layout; matplotlib's is untyped
+    canvas.draw()  # type: ignore[no-untyped-call] # computes the layout
     figure.set_layout_engine("none")
-    taken = only.get_tightbbox(canvas.renderer)
-    assert taken is not None  # it is visible
-    return taken.padded(4)
+    box = only.get_tightbbox(canvas.renderer)
+    assert box is not None  # the panel is visible
+    return box.padded(4)
 
 
 @contextmanager
-def _alone(figure: Figure, only: Axes | None) -> Iterator[None]:
-    """Hide all other panels for a while."""
+def _others_hidden(figure: Figure, only: Axes | None) -> Iterator[None]:
+    """Hide all panels but `only`, if given."""
     hidden = [axes for axes in figure.axes if axes.get_visible() and only not in (None, axes)]
     for axes in hidden:
         axes.set_visible(False)
@@ -170,14 +169,14 @@ def _alone(figure: Figure, only: Axes | None) -> Iterator[None]:
         axes.set_visible(True)
 
 
-def _adapt(root: ElementTree.Element, name: str, *, keeps: bool) -> set[str]:
-    """Make the element one of a page; the colours in it that follow the page's."""
-    colours: set[str] = set()
+def _adapt(root: ElementTree.Element, name: str, *, keeps_colors: bool) -> set[str]:
+    """Make matplotlib's SVG embeddable, and return the colors replaced by variables."""
+    colors: set[str] = set()
     text = ElementTree.tostring(root, encoding="unicode")
-    referred = set(_REFERENCE.findall(text)) | set(re.findall(r'href="#([^"]+)"', text))
+    referenced = set(_REFERENCE.findall(text)) | set(re.findall(r'href="#([^"]+)"', text))
     for parent in root.iter():
         for child in list(parent):
-            # Licence texts, and a style that would rule the whole page.
+            # License texts, and a style that would apply to the whole page.
             if child.tag.rpartition("}")[2] in ("metadata", "style"):
                 parent.remove(child)
     for element in root.iter():
@@ -187,100 +186,99 @@ def _adapt(root: ElementTree.Element, name: str, *, keeps: bool) -> set[str]:
         link = element.attrib.pop(_XLINK, None)
         if link is not None:
             element.set("href", link.replace("#", f"#{name}-", 1) if link[0] == "#" else link)
-        own = element.attrib.pop("id", None)
-        if own in referred:
-            element.set("id", f"{name}-{own}")
+        identifier = element.attrib.pop("id", None)
+        if identifier in referenced:
+            element.set("id", f"{name}-{identifier}")
         for key, value in element.attrib.items():
             value = _REFERENCE.sub(rf"url(#{name}-\1)", value)
             if key == "style":
-                value = ";".join(part for part in value.split("; ") if not _is_family(part))
-                if not keeps:
-                    colours |= {colour.lower() for colour in _COLOUR.findall(value)}
-                    value = _COLOUR.sub(lambda found: f"var({variable(found.group())})", value)
+                parts = value.split("; ")
+                value = ";".join(part for part in parts if not part.startswith("font-family"))
+                if not keeps_colors:
+                    colors |= {color.lower() for color in _COLOR.findall(value)}
+                    value = _COLOR.sub(lambda match: f"var({css_variable(match.group())})", value)
             element.set(key, value)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "class": "drawing"}
-    return colours
+    return colors
 
 
-def _is_family(declaration: str) -> bool:
-    return declaration.startswith("font-family")
+def _panel(axes: Axes, frame: BboxBase, texts: Mapping[str, Mapping[float, str]]) -> dict[str, Any]:
+    """Return the labeled curves of a panel in the coordinates of the drawing.
 
-
-def _panel(axes: Axes, frame: BboxBase, words: Mapping[str, Mapping[float, str]]) -> dict[str, Any]:
-    """The curves of one panel that have a name, in the coordinates of the drawing.
-
-    `box` is left, top, right, bottom; `x` and `at` are where each stop is and how it reads; each of
-    `series` has a `y` and a `text` for each stop, None where the curve has no value.
+    `box` is left, top, right, bottom. `x` and `at` are position and text of each stop. Each of
+    `series` has `y` and `text` for each stop, None where the curve has no value.
     """
-    lines = [line for line in axes.get_lines() if _is_curve(line)]
-    points = [_points(line) for line in lines]
+    lines = [line for line in axes.get_lines() if _is_labeled_curve(line)]
+    points = [_finite_points(line) for line in lines]
     stops = sorted({x for line in points for x in line})
     left, bottom, right, top = axes.bbox.extents
     box = [left - frame.x0, frame.y1 - top, right - frame.x0, frame.y1 - bottom]
-    name, named = axes.get_xlabel(), _named(axes)
+    axis, ticks = axes.get_xlabel(), _tick_names(axes)
     series = []
     for line, values in zip(lines, points, strict=True):
         label = str(line.get_label())
-        told = words.get(label, {})
+        own = texts.get(label, {})
         series.append(
             {
-                "label": unescaped(label),
-                "colour": to_hex(line.get_color()),
-                "y": [_place(axes, x, values.get(x), frame) for x in stops],
-                "text": [told.get(x) or _text(axes, values.get(x)) for x in stops],
+                "label": unescape_label(label),
+                "color": to_hex(line.get_color()),
+                "y": [_y_position(axes, x, values.get(x), frame) for x in stops],
+                "text": [own.get(x) or _value_text(axes, values.get(x)) for x in stops],
             }
         )
     return {
         "title": axes.get_title(),
         "box": [round(float(edge), 1) for edge in box],
-        "x": [_across(axes, x, frame) for x in stops],
-        "at": [f"{name} {named.get(x, _number(x))}".strip() for x in stops],
+        "x": [_x_position(axes, x, frame) for x in stops],
+        "at": [f"{axis} {ticks.get(x, _stop_text(x))}".strip() for x in stops],
         "series": series,
     }
 
 
-def _is_curve(line: Line2D) -> bool:
-    named = not str(line.get_label()).startswith("_")
+def _is_labeled_curve(line: Line2D) -> bool:
+    labeled = not str(line.get_label()).startswith("_")
     drawn = line.get_linestyle() not in ("None", "none", "", " ")
-    return named and drawn and len(np.atleast_1d(line.get_xdata())) > 0
+    return labeled and drawn and len(np.atleast_1d(line.get_xdata())) > 0
 
 
-def _points(line: Line2D) -> dict[float, float]:
-    """The finite points of a curve, y by x."""
+def _finite_points(line: Line2D) -> dict[float, float]:
+    """Return the finite points of a curve, y by x."""
     xs, ys = (np.atleast_1d(np.asarray(of, dtype=float)) for of in line.get_data())
     return {
         float(x): float(y) for x, y in zip(xs, ys, strict=True) if np.isfinite(x) and np.isfinite(y)
     }
 
 
-def _named(axes: Axes) -> dict[float, str]:
-    """What the ticks call the places they were put at, such as ``8x32`` for the fourth."""
+def _tick_names(axes: Axes) -> dict[float, str]:
+    """Return the labels of ticks at fixed places, such as ``8x32`` at 3."""
     if not isinstance(axes.xaxis.get_major_locator(), FixedLocator):
         return {}
-    texts = [tick.get_text() for tick in axes.get_xticklabels()]
-    return {float(x): text for x, text in zip(axes.get_xticks(), texts, strict=True) if text}
+    names = [tick.get_text() for tick in axes.get_xticklabels()]
+    return {float(x): name for x, name in zip(axes.get_xticks(), names, strict=True) if name}
 
 
-def _across(axes: Axes, x: float, frame: BboxBase) -> float:
-    place = axes.transData.transform((x, axes.get_ylim()[0]))[0]
-    return round(float(place - frame.x0), 1)
+def _x_position(axes: Axes, x: float, frame: BboxBase) -> float:
+    position = axes.transData.transform((x, axes.get_ylim()[0]))[0]
+    return round(float(position - frame.x0), 1)
 
 
-def _place(axes: Axes, x: float, y: float | None, frame: BboxBase) -> float | None:
+def _y_position(axes: Axes, x: float, y: float | None, frame: BboxBase) -> float | None:
     if y is None:
         return None
-    place = frame.y1 - float(axes.transData.transform((x, y))[1])
-    return round(place, 1) if np.isfinite(place) else None
+    position = frame.y1 - float(axes.transData.transform((x, y))[1])
+    return round(position, 1) if np.isfinite(position) else None
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.4g}"
+def _stop_text(x: float) -> str:
+    return f"{x:,.0f}" if x == round(x) and abs(x) < 1e9 else wording.number(x, 4)
 
 
-def _text(axes: Axes, value: float | None) -> str | None:
+def _value_text(axes: Axes, value: float | None) -> str | None:
     if value is None:
         return None
     formatter = axes.yaxis.get_major_formatter()
     if isinstance(formatter, PercentFormatter):
-        return f"{100 * value / formatter.xmax:.2f}\u00a0%"
-    return f"{value:.4g}"
+        return wording.percent(value / formatter.xmax)
+    if "%" in formatter(value):  # the stretched axis of accuracies
+        return wording.percent(value)
+    return wording.number(value, 4)

@@ -1,4 +1,4 @@
-"""`kerasbn report` as a user types it: real processes, from training to the page."""
+"""`kerasbn report` in real processes, from training to the page."""
 
 import csv
 import html
@@ -25,14 +25,14 @@ def kerasbn(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
 
 
 def page_text(path: Path) -> str:
-    """What the page says, without its pictures, style and script."""
+    """Return the text of the page without charts, style and scripts."""
     bare = re.sub(r"<(svg|style|script)\b.*?</\1>", "", path.read_text(), flags=re.S)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", bare)).split())
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where a pair was trained, and its network exported and verified."""
+    """A folder with a comparison whose model was exported and verified."""
     folder = tmp_path_factory.mktemp("exported")
     for line in (
         ["compare", *QUICK],
@@ -48,20 +48,20 @@ def test_from_training_to_the_page(exported: Path) -> None:
     done = kerasbn("report", "compare", "-o", "report.html", cwd=exported)
     assert (done.returncode, done.stdout, done.stderr) == (0, "report.html\n", "")
     said = page_text(exported / "report.html")
-    for name, words in (("bn", "With batch normalization"), ("plain", "without it")):
+    for name, words in (("bn", "with BN"), ("plain", "without")):
         with (exported / "saved_models" / name / "history.csv").open() as lines:
             accuracy = 100 * float(list(csv.DictReader(lines))[-1]["val_accuracy"])
-        assert f"{words} {accuracy:.2f} %" in said
-    assert "One pair is an anecdote" in said
-    assert "folded were 2 of 2 normalizations and 1 of 1 scaling" in said
+        assert f"{accuracy:.2f}% {words}" in said
+    assert "One pair does not show" in said
+    assert "Folded: 2 of 2 BN layers and 1 of 1 scaling layer." in said
     assert said.count(" passed ") >= 3
     assert "Not exported yet" not in said
     assert "kerasbn compare --epochs 1 --dataset mnist-sample" in said
-    # The page is to be shown around: nothing of this machine is in it.
+    # A page is made to be shared: it holds no path of this machine.
     assert str(exported) not in (exported / "report.html").read_text()
 
 
-def test_the_command_on_the_page_gives_the_same_figures(exported: Path, tmp_path: Path) -> None:
+def test_the_command_on_the_page_gives_the_same_numbers(exported: Path, tmp_path: Path) -> None:
     kerasbn("report", "compare", "-o", "report.html", cwd=exported)
     commands = re.findall(r"<code>(.*?)</code>", (exported / "report.html").read_text(), re.S)
     (line,) = commands[-1].splitlines()
@@ -77,13 +77,13 @@ def test_the_command_on_the_page_gives_the_same_figures(exported: Path, tmp_path
     assert both[0] == both[1]
 
 
-def test_a_run_by_its_folder_from_elsewhere(exported: Path, tmp_path: Path) -> None:
+def test_a_run_is_found_by_its_folder(exported: Path, tmp_path: Path) -> None:
     done = kerasbn("report", str(exported / "saved_models" / "bn"), "-o", "a.html", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "kerasbn train --bn --epochs 1" in page_text(tmp_path / "a.html")
 
 
-def test_the_page_takes_no_tensorflow(exported: Path) -> None:
+def test_a_page_needs_no_tensorflow(exported: Path) -> None:
     code = (
         "import sys; from kerasbn.cli.main import cli;"
         "cli.main(['report', 'compare', '-o', 'b.html'], standalone_mode=False);"
@@ -95,11 +95,21 @@ def test_the_page_takes_no_tensorflow(exported: Path) -> None:
     assert done.stdout == "b.html\n[]\n"
 
 
+@pytest.mark.parametrize("columns", ["40", "80", ""])
+def test_without_arguments_everything_is_listed(exported: Path, columns: str) -> None:
+    done = kerasbn("report", cwd=exported, **({"COLUMNS": columns} if columns else {}))
+    assert (done.returncode, done.stderr) == (0, "")
+    words = done.stdout.split()
+    assert {"Runs", "bn", "plain", "Comparisons", "compare", "finished"} <= set(words)
+    assert "Studies" not in words
+    assert all(len(line) <= int(columns or 1000) for line in done.stdout.splitlines())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["report", "bm", "-o", "a.html"], "bm: received no run of this name, and no study, "
-         "expected one in saved_models (plain, bn, compare); see kerasbn report"),
+        (["report", "bm", "-o", "a.html"], "bm: received an unknown name, expected a run, "
+         "comparison or study in saved_models (plain, bn, compare); see kerasbn report"),
         (["report", "bn", "-o", "a.htm"], "a.htm: received '.htm' as a format, expected one of "
          ".html, .png, .svg, .pdf"),
         (["report", "bn", "-o", "none/a.html"], "none/a.html: cannot be written"),
@@ -109,7 +119,7 @@ def test_the_page_takes_no_tensorflow(exported: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
-def test_what_cannot_be_is_one_line(exported: Path, arguments: list[str], said: str) -> None:
+def test_an_error_is_one_line(exported: Path, arguments: list[str], said: str) -> None:
     done = kerasbn(*arguments, cwd=exported)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""What the page says, read from its HTML: equal to the figures on disk, whole, and harmless."""
+"""The content of a page, read from its HTML: equal to the numbers on disk, complete, and safe."""
 
 import base64
 import csv
@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 @dataclass
 class Element:
-    """An element of the page, with all text in it and the elements in it."""
+    """An element with its text and its child elements."""
 
     tag: str
     attributes: dict[str, str | None]
@@ -32,7 +33,7 @@ class Element:
     inner: list["Element"] = field(default_factory=list)
 
     def all(self, tag: str, kind: str = "") -> list["Element"]:
-        """The elements of this tag within, of this class."""
+        """Return the descendants with a tag and perhaps a class."""
         found = []
         for each in self.inner:
             if each.tag == tag and kind in ("", *(each.attributes.get("class") or "").split()):
@@ -42,7 +43,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """The page as a tree; raises where an element is not closed in its turn."""
+    """The page as a tree; fails where elements are not nested properly."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -70,11 +71,18 @@ class Page(HTMLParser):
 
 
 def page_of(path: Path, *subjects: Path) -> Element:
-    return Page(report([str(each) for each in subjects], path / "report.html").read_text()).root
+    return Page(report(*subjects, output=path / "report.html").read_text()).root
+
+
+def first_panel(page: Element) -> Any:
+    """Return the values of the first chart."""
+    data = json.loads(page.all("script")[0].text)
+    (panel,) = data["charts"][page.all("div", "plot")[0].attributes["data-chart"]]
+    return panel
 
 
 def rows_of(table: Element) -> list[list[float | str]]:
-    """The rows of a table: exact numbers where there are, text elsewhere."""
+    """Return the rows of a table: exact numbers where it has them, text elsewhere."""
     rows: list[list[float | str]] = []
     for row in table.all("tr")[1:]:
         cells = [each for each in row.inner if each.tag in ("th", "td")]
@@ -88,33 +96,31 @@ def _cell(element: Element) -> float | str:
 
 
 def tables_of(page: Element) -> dict[str, Element]:
-    """The tables of the page by their titles."""
-    closed = {each.all("summary")[0].text: each.all("table")[0] for each in page.all("details")}
-    opened = {
-        each.all("caption")[0].text: each for each in page.all("table") if each.all("caption")
-    }
-    return closed | opened
+    """Return the tables of the page by title."""
+    collapsed = {each.all("summary")[0].text: each.all("table")[0] for each in page.all("details")}
+    open_ = {each.all("caption")[0].text: each for each in page.all("table") if each.all("caption")}
+    return collapsed | open_
 
 
-def test_every_figure_of_many_seeds_is_that_of_the_csv(seeds: Path, tmp_path: Path) -> None:
+def test_the_numbers_of_many_seeds_are_those_of_the_csv(seeds: Path, tmp_path: Path) -> None:
     tables = tables_of(page_of(tmp_path, seeds))
     names = {"val_accuracy": "Test accuracy", "val_loss": "Test loss",
              "accuracy": "Training accuracy", "loss": "Training loss"}  # fmt: skip
     with (seeds / "compare.csv").open(newline="") as lines:
-        told = list(csv.DictReader(lines))
-    for figure, name in names.items():
+        records = list(csv.DictReader(lines))
+    for metric, name in names.items():
         wanted = [
             [float(row[c]) for c in ("epoch", "with_bn_mean", "without_bn_mean", "difference")]
-            for row in told
-            if row["figure"] == figure
+            for row in records
+            if row["metric"] == metric
         ]
         assert len(wanted) == 3
-        assert rows_of(tables[f"{name}, every epoch"]) == [pytest.approx(row) for row in wanted]
+        assert rows_of(tables[f"{name} by epoch"]) == [pytest.approx(row) for row in wanted]
         (last,) = [row for row in rows_of(tables["After 3 epochs"]) if row[0] == name]
         assert last[1:] == pytest.approx(wanted[-1][1:])
 
 
-def test_what_is_shown_is_the_figure_rounded(seeds: Path, tmp_path: Path) -> None:
+def test_shown_numbers_are_rounded_exact_ones(seeds: Path, tmp_path: Path) -> None:
     page = page_of(tmp_path, seeds)
     found = [each for each in page.all("data") if "%" in each.text and "±" in each.text]
     assert len(found) > 10
@@ -123,31 +129,30 @@ def test_what_is_shown_is_the_figure_rounded(seeds: Path, tmp_path: Path) -> Non
         assert shown == pytest.approx(100 * float(each.attributes["value"] or ""), abs=0.00501)
 
 
-def test_every_figure_of_a_pair_is_that_of_its_histories(
+def test_the_numbers_of_a_pair_are_those_of_its_histories(
     comparison: Compared, tmp_path: Path
 ) -> None:
     root, result = comparison
-    table = tables_of(page_of(tmp_path, root / "compare"))["Test loss, every epoch"]
+    table = tables_of(page_of(tmp_path, root / "compare"))["Test loss by epoch"]
     columns = zip(
-        result.probed_runs[0].history["epoch"],
-        result.probed_runs[0].history["val_loss"],
-        result.probed_runs[1].history["val_loss"],
+        result.with_bn[0].history["epoch"],
+        result.with_bn[0].history["val_loss"],
+        result.without_bn[0].history["val_loss"],
         strict=True,
     )
     assert rows_of(table) == [list(row) for row in columns]
 
 
-def test_the_charts_tell_the_same_values(comparison: Compared, tmp_path: Path) -> None:
+def test_the_charts_have_the_same_values(comparison: Compared, tmp_path: Path) -> None:
     root, result = comparison
-    plot = page_of(tmp_path, root / "compare").all("div", "plot")[0]
-    (panel,) = json.loads(plot.attributes["data-panels"] or "")
+    panel = first_panel(page_of(tmp_path, root / "compare"))
     assert panel["at"] == ["epoch 1", "epoch 2", "epoch 3"]
-    for series, run in zip(panel["series"], result.probed_runs, strict=True):
-        shown = [f"{100 * value:.2f}\u00a0%" for value in run.history["val_accuracy"]]
+    for series, run in zip(panel["series"], result.members, strict=True):
+        shown = [f"{100 * value:.2f}%" for value in run.history["val_accuracy"]]
         assert series["text"] == shown
 
 
-def test_two_runs_of_a_pair_are_told_as_the_comparison_they_are(
+def test_the_two_runs_of_a_pair_are_reported_as_a_comparison(
     comparison: Compared, tmp_path: Path
 ) -> None:
     root, _ = comparison
@@ -155,16 +160,16 @@ def test_two_runs_of_a_pair_are_told_as_the_comparison_they_are(
     two = page_of(tmp_path, root / "plain", root / "bn")
     assert one.all("article")[0].text == two.all("article")[0].text
     alone = page_of(tmp_path, root / "bn")
-    assert "How well did a" in alone.all("h1")[0].text
+    assert "How well does a" in alone.all("h1")[0].text
     assert "kerasbn train --bn --epochs 3 --seed 1 --dataset mnist-sample" in alone.text
 
 
 def test_the_page_needs_nothing_else(
     comparison: Compared, probed: Path, swept: Path, tmp_path: Path
 ) -> None:
-    """No address but within the page, one script, and a policy that allows no other."""
+    """All addresses are within the page, and the policy allows no script but its own."""
     for subject in (comparison[0] / "compare", probed, swept):
-        text = report([str(subject)], tmp_path / "a.html").read_text()
+        text = report(subject, output=tmp_path / "a.html").read_text()
         page = Page(text).root
         for element in (e for tag in ("a", "link", "image", "use", "script", "img", "iframe")
                         for e in page.all(tag)):  # fmt: skip
@@ -173,7 +178,8 @@ def test_the_page_needs_nothing_else(
                 assert address is None or address.startswith(("#", "data:")), address
         assert "@import" not in text
         assert not re.search(r"url\((?!#)", text)
-        (script,) = page.all("script")
+        data, script = page.all("script")
+        assert data.attributes["type"] == "application/json"
         digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
         (policy,) = [e.attributes["content"] or "" for e in page.all("meta")
                      if e.attributes.get("http-equiv") == "Content-Security-Policy"]  # fmt: skip
@@ -181,8 +187,8 @@ def test_the_page_needs_nothing_else(
         assert f"script-src 'sha256-{digest}';" in policy
 
 
-def test_every_id_is_one_and_every_reference_finds_it(probed: Path, tmp_path: Path) -> None:
-    text = report([str(probed), str(probed / ".." / "bn")], tmp_path / "a.html").read_text()
+def test_ids_are_unique_and_references_resolve(probed: Path, tmp_path: Path) -> None:
+    text = report(probed, probed / ".." / "bn", output=tmp_path / "a.html").read_text()
     identities = re.findall(r'\bid="([^"]+)"', text)
     assert len(identities) == len(set(identities))
     referred = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
@@ -190,17 +196,15 @@ def test_every_id_is_one_and_every_reference_finds_it(probed: Path, tmp_path: Pa
     assert referred <= set(identities)
 
 
-def test_every_colour_of_a_picture_is_defined_for_light_and_dark(
-    probed: Path, tmp_path: Path
-) -> None:
-    text = report([str(probed)], tmp_path / "a.html").read_text()
+def test_every_color_is_defined_for_light_and_dark(probed: Path, tmp_path: Path) -> None:
+    text = report(probed, output=tmp_path / "a.html").read_text()
     used = set(re.findall(r"var\((--c-[0-9a-f]{6})\)", text))
     assert len(used) > 5
     for name in used:
         assert text.count(f"{name}: #") == 2
 
 
-def test_a_name_may_be_anything(comparison: Compared, tmp_path: Path) -> None:
+def test_a_name_may_contain_anything(comparison: Compared, tmp_path: Path) -> None:
     root, _ = comparison
     names = ["<script>alert(1)<\u2215script>", "\"><img src=x onerror=alert(1)>", "$\\frac{$ x $",
              "_hidden", "a&amp;b", "{{ 7*7 }}", "ünï¢ødé", "new\nline"]  # fmt: skip
@@ -208,25 +212,23 @@ def test_a_name_may_be_anything(comparison: Compared, tmp_path: Path) -> None:
     for folder in folders:
         shutil.copytree(root / "bn", folder)
     page = page_of(tmp_path, *folders)
-    assert len(page.all("script")) == 1
+    assert len(page.all("script")) == 2
     assert page.all("img") == []
-    keys = [each.text for each in page.all("ul", "key")[0].all("li")]
-    assert keys == [f"{name}, with BN" for name in names]
-    (panel,) = json.loads(page.all("div", "plot")[0].attributes["data-panels"] or "")
-    assert [each["label"] for each in panel["series"]] == keys
-    report([str(folder) for folder in folders], tmp_path / "a.png")
+    assert [each.text for each in page.all("ul", "legend")[0].all("li")] == names
+    assert [each["label"] for each in first_panel(page)["series"]] == names
+    report(*folders, output=tmp_path / "a.png")
 
 
-def test_a_name_that_is_no_text_may_be_shown(comparison: Compared, tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_is_shown(comparison: Compared, tmp_path: Path) -> None:
     root, _ = comparison
     folder = tmp_path / b"bad\xff".decode("utf-8", "surrogateescape")
     shutil.copytree(root / "bn", folder)
     assert "bad?" in page_of(tmp_path, folder).text
 
 
-def test_what_probes_found_is_told(probed: Path, tmp_path: Path) -> None:
+def test_probes_are_shown(probed: Path, tmp_path: Path) -> None:
     page = page_of(tmp_path, probed)
-    headings = [each.text for each in page.all("h3", "picture")]
+    headings = [each.text for each in page.all("h3", "subheading")]
     assert "Does the gradient reach the first layers?" in headings
     assert "How an answer depends on its batch-mates" in headings
     assert "--probe" in page.all("pre")[-1].text
@@ -234,7 +236,7 @@ def test_what_probes_found_is_told(probed: Path, tmp_path: Path) -> None:
     assert plain.text.count("Does the gradient reach") >= 2  # the pair's, and the run's own
 
 
-def test_without_probes_the_page_says_how_to_have_them(
+def test_without_probes_the_page_has_the_command_to_record_them(
     comparison: Compared, tmp_path: Path
 ) -> None:
     root, _ = comparison
@@ -242,7 +244,7 @@ def test_without_probes_the_page_says_how_to_have_them(
     assert "kerasbn compare --probe --epochs 3 --seed 1 --dataset mnist-sample" in page.text
 
 
-def test_a_sweep_is_told_with_all_its_figures(swept: Path, tmp_path: Path) -> None:
+def test_a_study_is_shown_with_all_its_numbers(swept: Path, tmp_path: Path) -> None:
     page = page_of(tmp_path, swept)
     study = read_study(swept)
     rows = rows_of(tables_of(page)["Test accuracy"])
@@ -258,32 +260,32 @@ def test_a_sweep_is_told_with_all_its_figures(swept: Path, tmp_path: Path) -> No
                 and study.results[each.name].status == "finished"
             ]
             wanted = sum(own) / len(own) if own else None
-            assert row[column] == ("\u2013" if wanted is None else pytest.approx(wanted))
+            assert row[column] == ("-" if wanted is None else pytest.approx(wanted))
     assert sum(row[4] == "3 without" for row in rows) == 2
     assert page.all("h1")[0].text == "Which learning rates does a network learn at?"
     assert "kerasbn sweep x" in page.text
     assert page.all("p", "answer")[0].text == " ".join(parted(study)[0])
-    told = page.all("ul")[0].text
-    assert "Best with BN" in told
-    assert parted(study)[0][0] not in told
-    assert "Its partner without BN is the same" in page.text  # who reads nothing else understands
-    assert tables_of(page)["Test accuracy"].all("th")[3].text == "Difference (95 % interval)"
+    findings = page.all("ul")[0].text
+    assert findings
+    assert parted(study)[0][0] not in findings
+    assert "The model without BN is the same except" in page.text
+    assert "95% interval" in tables_of(page)["Test accuracy"].text
 
 
-def test_a_comparison_whose_runs_are_gone_is_told_from_its_record(
+def test_a_comparison_without_its_runs_is_shown_from_its_record(
     comparison: Compared, tmp_path: Path
 ) -> None:
     root, _ = comparison
     (tmp_path / "there").mkdir()
     shutil.copytree(root / "compare", tmp_path / "there" / "compare")
-    told = page_of(tmp_path, tmp_path / "there" / "compare")
+    alone = page_of(tmp_path, tmp_path / "there" / "compare")
     whole = page_of(tmp_path, root / "compare")
-    assert told.all("div", "tiles")[0].text == whole.all("div", "tiles")[0].text
-    assert [e.attributes for e in told.all("data")] == [e.attributes for e in whole.all("data")]
-    assert "Versions" not in told.text  # which only the runs know
+    assert alone.all("div", "tiles")[0].text == whole.all("div", "tiles")[0].text
+    assert [e.attributes for e in alone.all("data")] == [e.attributes for e in whole.all("data")]
+    assert "Versions" not in alone.text  # only the runs have them
 
 
-def test_another_run_of_the_name_is_not_taken_for_it(
+def test_another_run_of_the_same_name_is_not_used(
     comparison: Compared, probed: Path, tmp_path: Path
 ) -> None:
     root, _ = comparison
@@ -294,7 +296,7 @@ def test_another_run_of_the_name_is_not_taken_for_it(
     assert "Does the gradient" in page_of(tmp_path, probed).text
 
 
-def test_members_that_diverged_are_said_and_in_no_mean(seeds: Path, tmp_path: Path) -> None:
+def test_models_that_diverged_are_named_and_left_out_of_means(seeds: Path, tmp_path: Path) -> None:
     folder = tmp_path / "compare"
     shutil.copytree(seeds, folder)
     record = json.loads((folder / "compare.json").read_text())
@@ -308,27 +310,27 @@ def test_members_that_diverged_are_said_and_in_no_mean(seeds: Path, tmp_path: Pa
     assert row[2] == pytest.approx(sum(kept) / 2)
 
 
-def test_a_pair_of_which_both_diverged_at_once_has_a_page(
-    comparison: Compared, tmp_path: Path
-) -> None:
+def test_a_pair_that_diverged_at_once_has_a_page(comparison: Compared, tmp_path: Path) -> None:
     root, _ = comparison
     shutil.copytree(root / "compare", tmp_path / "compare")
     file = tmp_path / "compare" / "compare.json"
     record = json.loads(file.read_text())
     for kind in ("with_bn", "without_bn"):
-        record[kind][0]["status"] = "diverged"
-        record[kind][0]["history"] = {name: [] for name in runs.HISTORY_COLUMNS}
+        (member,) = record[kind]
+        member["status"] = "diverged"
+        member["history"] = {name: [] for name in runs.HISTORY_COLUMNS}
     file.write_text(json.dumps(record))
     page = page_of(tmp_path, tmp_path / "compare")
-    assert "No figures to compare: 1 of 1 with BN and 1 of 1 without BN diverged." in page.text
+    answer = page.all("p", "answer")[0].text
+    assert answer == "Test accuracy: with BN diverged, without diverged."
 
 
-def test_runs_of_other_lengths_and_ends_stand_side_by_side(
+def test_runs_of_different_lengths_and_endings_are_shown_together(
     comparison: Compared, tmp_path: Path
 ) -> None:
     """One of three epochs, one of one, one that diverged in its first, one recalibrated."""
     root, result = comparison
-    endings = {"short": ("interrupted", 2), "sick": ("diverged", 1)}
+    endings = {"short": ("interrupted", 2), "gone": ("diverged", 1)}
     for name, (status, lines) in endings.items():
         shutil.copytree(root / "bn", tmp_path / name)
         history = tmp_path / name / runs.HISTORY
@@ -338,22 +340,21 @@ def test_runs_of_other_lengths_and_ends_stand_side_by_side(
         file.write_text(json.dumps(record))
     shutil.copytree(root / "bn", tmp_path / "again")
     file = tmp_path / "again" / runs.RECORD
-    recalibrated = {"from": "bn", "variance": "plain", "data": "4,000 digits of mnist-sample"}
+    recalibrated = {"from": "bn", "variance": "plain", "data": "4,000 images of mnist-sample"}
     file.write_text(json.dumps(
         json.loads(file.read_text())
         | {"final": {"val_accuracy": 0.8765}, "recalibrated": recalibrated}
     ))  # fmt: skip
     page = page_of(tmp_path, root / "bn", *(tmp_path / name for name in (*endings, "again")))
     rows = {str(row[0]): row[1:] for row in rows_of(page.all("table")[0])}
-    assert rows["bn, with BN"][0] == result.probed_runs[0].history["val_accuracy"][-1]
-    assert rows["short, with BN"][0] == result.probed_runs[0].history["val_accuracy"][0]
-    assert rows["sick, with BN"][0] == "\u2013"
-    assert rows["again, with BN"][0] == 0.8765
-    (panel,) = json.loads(page.all("div", "plot")[0].attributes["data-panels"] or "")
-    texts = {each["label"]: each["text"] for each in panel["series"]}
-    assert texts["short, with BN (interrupted)"][1:] == [None, None]
-    assert "sick, with BN (diverged at step 7)" in page.all("ul", "key")[0].text
-    assert "sick" not in "".join(texts)
-    for colour in re.findall(r"var\((--c-\w+)\)", str([e.attributes for e in page.all("i")])):
-        assert f"{colour}: #" in page.all("style")[0].text
+    accuracies = result.with_bn[0].history["val_accuracy"]
+    assert [rows[name][0] for name in ("bn", "short", "gone", "again")] == [
+        accuracies[-1], accuracies[0], "-", 0.8765,
+    ]  # fmt: skip
+    texts = {each["label"]: each["text"] for each in first_panel(page)["series"]}
+    assert texts["short (interrupted)"][1:] == [None, None]
+    assert "gone (diverged at step 7)" in page.all("ul", "legend")[0].text
+    assert "gone" not in "".join(texts)
+    for color in re.findall(r"var\((--c-\w+)\)", str([e.attributes for e in page.all("i")])):
+        assert f"{color}: #" in page.all("style")[0].text
     assert "kerasbn recalibrate bn --variance plain" in page.text

@@ -1,33 +1,35 @@
 "use strict";
-// Values under the pointer, the finger or the arrow keys; without this a page shows the last ones.
-for (const plot of document.querySelectorAll(".plot[data-panels]")) {
-  const panels = JSON.parse(plot.dataset.panels);
+// Show the values under the pointer, the finger or the arrow keys. Without scripts, the page shows
+// the last values.
+const data = JSON.parse(document.getElementById("page-data").textContent);
+for (const plot of document.querySelectorAll(".plot[data-chart]")) {
+  const panels = data.charts[plot.dataset.chart];
   const drawing = plot.querySelector("svg");
   const readout = plot.nextElementSibling;
-  const resting = [...readout.childNodes];
+  const initial = [...readout.childNodes];
   const cursor = drawing.appendChild(element("g", { "aria-hidden": "true" }));
-  let place = null; // [panel, stop]
+  let position = null; // [panel, stop]
 
   function element(name, attributes) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
+    const created = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) created.setAttribute(key, value);
+    return created;
   }
 
-  function colour(of) {
-    return `var(--c-${of.slice(1)})`;
+  function color(hex) {
+    return `var(--c-${hex.slice(1)})`;
   }
 
   function text(name, content, ...before) {
-    const made = document.createElement(name);
-    made.append(...before, content);
-    return made;
+    const created = document.createElement(name);
+    created.append(...before, content);
+    return created;
   }
 
   function show(index, stop) {
     const panel = panels[index];
     const x = panel.x[stop];
-    place = [index, stop];
+    position = [index, stop];
     cursor.replaceChildren(
       element("line", { class: "cursor", x1: x, x2: x, y1: panel.box[1], y2: panel.box[3] }));
     const name = panels.length > 1 && panel.title ? `${panel.title}, ` : "";
@@ -36,21 +38,21 @@ for (const plot of document.querySelectorAll(".plot[data-panels]")) {
       if (series.text[stop] === null) continue;
       const y = series.y[stop];
       if (y !== null && y >= panel.box[1] - 1 && y <= panel.box[3] + 1) {
-        const spot = element("circle", { class: "spot", cx: x, cy: y, r: 4 });
-        spot.style.fill = colour(series.colour);
-        cursor.append(spot);
+        const marker = element("circle", { class: "marker", cx: x, cy: y, r: 4 });
+        marker.style.fill = color(series.color);
+        cursor.append(marker);
       }
       const swatch = document.createElement("i");
       swatch.className = "swatch";
-      swatch.style.background = colour(series.colour);
+      swatch.style.background = color(series.color);
       readout.append(" ", text("span", text("b", series.text[stop]), swatch, `${series.label} `));
     }
   }
 
-  function rest() {
-    place = null;
+  function reset() {
+    position = null;
     cursor.replaceChildren();
-    readout.replaceChildren(...resting);
+    readout.replaceChildren(...initial);
   }
 
   function nearest(values, wanted) {
@@ -78,11 +80,11 @@ for (const plot of document.querySelectorAll(".plot[data-panels]")) {
   plot.addEventListener("pointermove", point);
   plot.addEventListener("pointerdown", point);
   plot.addEventListener("pointerleave", (event) => {
-    if (event.pointerType === "mouse") rest(); // a finger that was lifted leaves its values
+    if (event.pointerType === "mouse") reset(); // keep the values after a touch
   });
-  plot.addEventListener("blur", rest);
+  plot.addEventListener("blur", reset);
   plot.addEventListener("keydown", (event) => {
-    let [index, stop] = place ?? [0, panels[0].x.length];
+    let [index, stop] = position ?? [0, panels[0].x.length];
     const last = () => panels[index].x.length - 1;
     if (event.key === "ArrowLeft") stop -= 1;
     else if (event.key === "ArrowRight") stop += 1;
@@ -90,7 +92,7 @@ for (const plot of document.querySelectorAll(".plot[data-panels]")) {
     else if (event.key === "End") stop = last();
     else if (event.key === "ArrowDown" && panels.length > 1) index += 1;
     else if (event.key === "ArrowUp" && panels.length > 1) index -= 1;
-    else if (event.key === "Escape") return rest();
+    else if (event.key === "Escape") return reset();
     else return;
     event.preventDefault();
     index = Math.min(Math.max(index, 0), panels.length - 1);
