@@ -249,7 +249,8 @@ def _check_arguments(name: str, data_dir: str | Path | None) -> None:
     """Raise `InputError` for an unknown dataset or arguments that exclude each other."""
     if not isinstance(name, str) or name not in DATASETS:
         wanted = "'auto', 'mnist' or 'mnist-sample'"
-        raise ArgumentError("name", name, wanted, did_you_mean(str(name), DATASETS))
+        # Not an ArgumentError: the option is --dataset, and a record may have any name.
+        raise expected(f"name={name!r}", repr(name), wanted, did_you_mean(str(name), DATASETS))
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise ArgumentError("data_dir", data_dir, "the path of a folder")
     if name == "mnist-sample" and data_dir is not None:

@@ -143,7 +143,7 @@ def draw_panel(axes: Axes, curves: Sequence[Curve], column: str, heading: str) -
     else:
         axes.margins(y=0.12)
     # Leave room on the right for the labels.
-    axes.set_xlim(1 - 0.03 * longest if longest > 1 else 0.5, longest * 1.15)
+    axes.set_xlim(*((1 - 0.03 * longest, longest * 1.15) if longest > 1 else (0.5, 1.5)))
     label_ends(axes, ends)
 
 
