@@ -1,1 +1,1 @@
-"""MNIST, from file to batches, and pictures of digits."""
+"""Datasets and the order of their batches; images of handwritten digits."""

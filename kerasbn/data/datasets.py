@@ -20,7 +20,7 @@ SAMPLE_NOTE = (
     "those, or --data-dir names a folder that has them."
 )
 
-Status = Literal["ok", "missing", "incomplete", "damaged"]
+Availability = Literal["ok", "missing", "incomplete", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Location:
     kind: str
     name: str
     path: str
-    status: Status
+    status: Availability
     dataset: Dataset | None = None
     problem: str = ""
 
@@ -230,7 +230,7 @@ def _inspect_folder(kind: str, folder: Path) -> Location:
     try:
         return Location(kind, "mnist", str(folder), "ok", _read_mnist(folder))
     except InputError as error:
-        status: Status = "damaged" if all(found) else "incomplete"
+        status: Availability = "damaged" if all(found) else "incomplete"
         return Location(kind, "mnist", str(folder), status, problem=str(error))
 
 

@@ -86,11 +86,8 @@ def download_files(
     from rich.console import Console
 
     bars = progress.Progress(
-        progress.TextColumn("{task.description:24}"),
-        progress.BarColumn(),
+        *progress.Progress.get_default_columns(),
         progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
         console=Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True),
     )
     with bars if bars.console.is_terminal else nullcontext():
@@ -109,7 +106,8 @@ def _download(
     for mirror in [mirror for mirror in mirrors if mirror not in failures]:
         if not bars.console.is_terminal:
             bars.console.print(f"downloading {mirror}{name}", markup=False)
-        advance = partial(bars.advance, bars.add_task(name, total=file.gzip_size))
+        task = bars.add_task(file.name.partition("-idx")[0], total=file.gzip_size)
+        advance = partial(bars.advance, task)
         try:
             with (
                 atomic_write(path) as part,

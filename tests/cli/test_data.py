@@ -12,7 +12,7 @@ import pytest
 
 from kerasbn.cli.data import command, next_run
 from kerasbn.data import download
-from kerasbn.data.datasets import DATASETS, Location, Status, cache_folder
+from kerasbn.data.datasets import DATASETS, Availability, Location, cache_folder
 from kerasbn.data.idx import IdxFile
 
 pytestmark = pytest.mark.usefixtures("alone", "idx_files")
@@ -119,7 +119,7 @@ def test_a_damaged_or_incomplete_dataset(
     assert "received a folder without t10k-images-idx3-ubyte" in err
 
 
-def place(name: str, status: Status) -> Location:
+def place(name: str, status: Availability) -> Location:
     return Location("cache", name, f"/{name}", status)
 
 

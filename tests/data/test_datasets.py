@@ -12,10 +12,10 @@ import pytest
 from kerasbn.data import download, mnist_sample
 from kerasbn.data.datasets import (
     DATASETS,
+    Availability,
     Dataset,
     Location,
     Split,
-    Status,
     cache_folder,
     find_datasets,
     load_dataset,
@@ -233,7 +233,7 @@ def test_a_missing_sample_says_how_to_install_it() -> None:
 
 @pytest.mark.parametrize("status", ["ok", "missing", "incomplete", "damaged"])
 def test_the_selected_location_is_the_one_that_is_loaded(
-    status: Status, idx_files: tuple[IdxFile, ...], mnist_folder: Path, cache: Path
+    status: Availability, idx_files: tuple[IdxFile, ...], mnist_folder: Path, cache: Path
 ) -> None:
     if status != "missing":
         shutil.copytree(mnist_folder, cache)
@@ -253,7 +253,7 @@ def test_the_selected_location_is_the_one_that_is_loaded(
 
 
 def test_without_a_usable_location_none_is_selected(tmp_path: Path) -> None:
-    def location(kind: str, status: Status) -> Location:
+    def location(kind: str, status: Availability) -> Location:
         return Location(kind, "mnist", str(tmp_path), status)
 
     assert selected([location("cache", "missing")]) is None
