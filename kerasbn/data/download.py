@@ -86,7 +86,8 @@ def download_files(
     from rich.console import Console
 
     bars = progress.Progress(
-        *progress.Progress.get_default_columns(),
+        "{task.description}",
+        progress.BarColumn(bar_width=None),
         progress.DownloadColumn(),
         console=Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True),
     )

@@ -319,7 +319,7 @@ def test_on_a_terminal_each_file_has_a_progress_bar(
     for file in idx_files:
         assert file.name.partition("-idx")[0] in terminal.getvalue()
     assert "downloading" not in terminal.getvalue()
-    assert "100%" in terminal.getvalue() or "0:00:00" in terminal.getvalue()
+    assert "kB" in terminal.getvalue()
 
 
 def test_ctrl_c_leaves_nothing_half_written(
