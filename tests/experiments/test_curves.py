@@ -8,7 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from kerasbn.experiments.curves import MAX_MARKERS, PANELS, Curve, colors_of, draw_curves
+from kerasbn.experiments.comparison import Comparison
+from kerasbn.experiments.curves import (
+    MAX_MARKERS,
+    PANELS,
+    Curve,
+    colors_of,
+    comparison_curves,
+    comparison_figure,
+    curve_of,
+    draw_curves,
+)
 from kerasbn.plotting import COLOR, height, save_figure
 
 
@@ -126,3 +136,14 @@ def test_two_comparisons_in_one_figure_differ_in_dashes() -> None:
 def test_a_short_curve_is_labeled_at_its_own_end() -> None:
     for axes in draw_curves([PAIR[0], curve("short", 1, 3)], "t").axes:
         assert {text.xy[0] for text in axes.texts if isinstance(text, Annotation)} == {1.0, 10.0}
+
+
+def test_curves_of_runs_have_the_color_of_their_kind(
+    comparison: tuple[Path, Comparison],
+) -> None:
+    _, compared = comparison
+    assert colors_of(comparison_curves(compared)) == list(COLOR.values())
+    plain = curve_of(compared.without_bn[0])
+    assert (plain.label, plain.color) == ("Without BN", COLOR["without_bn"])
+    figure = comparison_figure(compared)
+    assert "sample of MNIST (4,000 examples)" in figure.get_suptitle()
