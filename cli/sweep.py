@@ -1,47 +1,46 @@
 """`kerasbn sweep`."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import dataset_options
+from kerasbn.training.settings import SETTINGS
+
+from .options import dataset_options, device_option, setting_option
+
+if TYPE_CHECKING:
+    from kerasbn.sweeps.study import Study
 
 
 @click.command()
 @click.argument("grid")
-@click.option("--seeds", type=int, metavar="N", help="Seeds of every network.")
-@click.option("--epochs", type=int, help="Passes over the training set.")
-@click.option("--steps", type=int, help="Batches in all; overrides --epochs.")
+@click.option("--seeds", type=int, metavar="N", help="Trials per configuration, one per seed.")
+@setting_option(SETTINGS["epochs"], default=False)
+@setting_option(SETTINGS["steps"], default=False)
 @click.option(
     "--set",
     "changes",
     multiple=True,
     metavar="KEY=VALUES",
-    help="Any option of kerasbn train, for all networks; with several values, between blanks, an "
-    "axis of the grid.",
+    help="Set any option of kerasbn train for all trials; several values, separated by spaces, "
+    "make an axis. Repeatable.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Processes that train, a core each.  [default: one for every core]",
+    help="Number of processes, with one thread each.  [default: one per core]",
 )
 @click.option(
-    "--address", metavar="HOST:PORT", help="Train on this Ray cluster; 'auto' for the one here."
+    "--address", metavar="HOST:PORT", help="Train on this Ray cluster; auto: the local one."
 )
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="DEVICE",
-    help="auto (a GPU where there is one), cpu, gpu or gpu:N.",
-)
+@device_option("Device to train on: auto, cpu, gpu or gpu:N.")
 @dataset_options
-@click.option("--run", metavar="NAME", help="Name of the folder in saved_models/studies.")
-@click.option("--force", is_flag=True, help="Replace another study of that name.")
-@click.option("--yes", is_flag=True, help="Train a grid of more than 1,000 networks.")
-@click.option("--status", is_flag=True, help="Only show how far the study is.")
+@click.option("--run", metavar="NAME", help="Name of the study, a folder in saved_models/studies.")
+@click.option("--force", is_flag=True, help="Replace an existing study of that name.")
+@click.option("--yes", is_flag=True, help="Allow more than 1,000 trials.")
+@click.option("--status", is_flag=True, help="Show the status of the study and exit.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
@@ -64,12 +63,14 @@ def command(
     quiet: bool,
     **numbers: int | None,
 ) -> None:
-    """Train a whole GRID of networks, with and without batch normalization, and keep the study.
+    """Train a grid of configurations, each with and without BN, over several seeds.
 
-    GRID is a TOML file, the name of a recipe (learning-rate, depth, batch-size, figure1,
-    teaching-table), or a study to go on with. The study is the folder saved_models/studies/NAME:
-    results.csv, pictures, what they say as findings.md, and a run of every network. Started again,
-    it does only what is missing; a study that lacks nothing is drawn and told from its tables.
+    GRID is a recipe (learning-rate, depth, batch-size, figure1, teaching-table), a TOML file, or an
+    existing study. Results, charts, findings.md and the runs go to saved_models/studies/NAME.
+    Rerunning a study trains only what is missing, then regenerates the charts and findings.
+
+    A TOML file has a table [axes] with a list of values for each setting to vary, and optionally
+    [options], the settings of all trials, and seeds = N, trials per configuration.
 
     \b
     Example:
@@ -78,57 +79,75 @@ def command(
       kerasbn sweep mygrid.toml --address 10.0.0.5:6379
       kerasbn sweep learning-rate --status
     """
-    from kerasbn.sweeps.asked import asked_for, study_asked_for
+    from kerasbn.sweeps.grid import parse_change
 
-    if status:
-        _show_status(study_asked_for(grid, run), as_json)
-        return
     if workers is not None and address is not None:
         raise click.UsageError("received --workers and --address, expected one of the two")
-    from kerasbn.data.datasets import load_dataset
-    from kerasbn.sweeps.sweep import finish, sweep
-
-    asked = asked_for(grid, numbers, changes, run, yes=yes)
-    if asked.is_whole and not force:
-        _show(finish(asked.root / asked.name), as_json)
+    if status:
+        _show_status(grid, run, as_json)
         return
-    digits = load_dataset(dataset, data_dir, quiet=quiet)
-    if digits.note:
-        click.echo(digits.note, err=True)
-    study = sweep(
-        asked.grid,
-        digits,
-        name=asked.name,
-        root=asked.root,
+    values: dict[str, Any] = {
+        key: numbers[key] for key in ("seeds", "epochs", "steps") if numbers[key] is not None
+    }
+    values |= dict(parse_change(text) for text in changes)
+    from kerasbn.data.datasets import load_dataset
+    from kerasbn.sweeps.sweep import finish, run_sweep, sweep_request
+
+    request = sweep_request(grid, values, run, yes=yes)
+    if request.is_complete and not force:
+        _show(finish(request.path), as_json)
+        return
+    data = load_dataset(dataset, data_dir, quiet=quiet)
+    if data.note:
+        click.echo(data.note, err=True)
+    study = run_sweep(
+        request,
+        data,
         workers=workers,
         address=address,
         device=device,
         force=force,
         quiet=quiet,
         verbose=verbose,
-        command=f"{asked.command} --dataset {digits.name}",
     )
     _show(study, as_json)
 
 
-def _show(study: Any, as_json: bool) -> None:  # noqa: ANN401 - a Study, whose module is not loaded yet
-    from kerasbn.sweeps.findings import findings
+def _show(study: "Study", as_json: bool) -> None:
+    from kerasbn.records import to_plain
     from kerasbn.sweeps.progress import status_of
 
     if as_json:
-        record = status_of(study, None, alive=False)
-        click.echo(json.dumps({"folder": str(study.path), **record, "findings": findings(study)}))
+        record = to_plain(status_of(study, None, alive=False))
+        record |= {"folder": str(study.path), "findings": study.findings()}
+        click.echo(json.dumps(record))
         return
-    for line in findings(study):
-        click.echo(line)
-    pictures = ", ".join(str(file) for file in sorted(study.path.glob("*.png")))
-    click.echo(f"study: {study.path}; pictures: {pictures}")
+    for line in study.findings():
+        click.echo(_bullet(line))
+    charts = ", ".join(file.name for file in sorted(study.path.glob("*.png")))
+    click.echo(f"study: {study.path} ({charts})")
 
 
-def _show_status(study: Any, as_json: bool) -> None:  # noqa: ANN401 - as above
+def _bullet(text: str) -> str:
+    """Return a list item, wrapped between words where the output is a terminal."""
+    import shutil
+    import sys
+    import textwrap
+
+    if not sys.stdout.isatty():
+        return f"- {text}"
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(
+        text, width, initial_indent="- ", subsequent_indent="  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _show_status(grid: str, run: str | None, as_json: bool) -> None:
+    from kerasbn.records import to_plain
     from kerasbn.sweeps.progress import is_running, read_progress, status_of
-    from kerasbn.sweeps.view import lines
+    from kerasbn.sweeps.sweep import requested_study
 
-    alive = is_running(study.path)
-    record = status_of(study, read_progress(study.path), alive=alive)
-    click.echo(json.dumps(record) if as_json else lines(record))
+    study = requested_study(grid, run)
+    status = status_of(study, read_progress(study.path), alive=is_running(study.path))
+    click.echo(json.dumps(to_plain(status)) if as_json else status.text())

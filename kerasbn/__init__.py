@@ -14,6 +14,7 @@ _HOMES = {
     "Kept": "kerasbn.folding.plan",
     "KerasbnError": "kerasbn.errors",
     "ModelSettings": "kerasbn.training.settings",
+    "Study": "kerasbn.sweeps.study",
     "TrainingSettings": "kerasbn.training.settings",
     "compare": "kerasbn.experiments.compare",
     "export": "kerasbn.onnx_export.export",
@@ -24,6 +25,7 @@ _HOMES = {
     "mlp": "kerasbn.training.models",
     "recalibrate": "kerasbn.training.recalibrate",
     "report": "kerasbn.reports.report",
+    "sweep": "kerasbn.sweeps.sweep",
     "train": "kerasbn.experiments.train",
     "verify": "kerasbn.inference.verify",
 }
@@ -38,6 +40,7 @@ __all__ = [
     "Kept",
     "KerasbnError",
     "ModelSettings",
+    "Study",
     "TrainingSettings",
     "__version__",
     "compare",
@@ -49,6 +52,7 @@ __all__ = [
     "mlp",
     "recalibrate",
     "report",
+    "sweep",
     "train",
     "verify",
 ]
@@ -66,6 +70,8 @@ if TYPE_CHECKING:
     from kerasbn.onnx_export.export import export
     from kerasbn.reports.report import report
     from kerasbn.runs import find_run
+    from kerasbn.sweeps.study import Study
+    from kerasbn.sweeps.sweep import sweep
     from kerasbn.training.models import mlp
     from kerasbn.training.recalibrate import recalibrate
     from kerasbn.training.settings import ModelSettings, TrainingSettings

@@ -14,7 +14,8 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -91,26 +92,30 @@ def decode_toml(content: bytes, subject: object, what: str, advice: str = "") ->
 
 def read_csv(
     path: Path,
-    columns: Mapping[str, type[float] | type[int] | type[str]],
+    columns: Mapping[str, Any],
     what: str,
     advice: str = "",
     *,
     finite: bool = True,
+    max_bytes: int | None = None,
 ) -> dict[str, list[Any]]:
     """Read a CSV file with a header as a list of values for each column.
 
     Args:
         path: The file.
-        columns: The columns it must have, with the type of their values. Other columns are ignored.
+        columns: The columns it must have, with the type of their values: str, int or float, or
+            ``int | None`` and ``float | None`` where a cell can be empty. Other columns are
+            ignored.
         what: What the file should hold, for the error.
         advice: What to do if it does not, for the error.
         finite: Whether NaN and infinity are refused.
+        max_bytes: The largest size that is read; None for `MAX_BYTES`.
 
     Raises:
         InputError: If the file is missing, unreadable, too large, lacks a column, or has a cell of
             another type.
     """
-    text = _read(path, what, advice).decode("utf-8", errors="replace")
+    text = _read(path, what, advice, max_bytes).decode("utf-8", errors="replace")
     table: dict[str, list[Any]] = {name: [] for name in columns}
     try:
         reader = csv.DictReader(text.splitlines(), strict=True)
@@ -170,29 +175,35 @@ def as_table(columns: Mapping[str, Sequence[Any]]) -> Any:  # noqa: ANN401 - a D
     return pandas.DataFrame(dict(columns))
 
 
-def _read(path: Path, what: str, advice: str) -> bytes:
-    """Read a regular file of at most `MAX_BYTES`."""
+def _read(path: Path, what: str, advice: str, max_bytes: int | None = None) -> bytes:
+    """Read a regular file of at most `max_bytes`, or `MAX_BYTES`."""
+    max_bytes = max_bytes or MAX_BYTES
     try:
         if path.exists() and not path.is_file():
             found = "a folder" if path.is_dir() else "a device or pipe"
             raise expected(path, found, what, advice)
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(max_bytes + 1)
     except FileNotFoundError as error:
         raise expected(path, "no such file", what, advice) from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or quoted(error)
         raise expected(path, f"a file that cannot be read ({reason})", what, advice) from error
-    if len(content) > MAX_BYTES:
-        raise expected(path, "a file that is too large", f"{what} of at most 64 MiB", advice)
+    if len(content) > max_bytes:
+        most = f"{what} of at most {max_bytes // 2**20:,} MiB"
+        raise expected(path, "a file that is too large", most, advice)
     return content
 
 
-def _cell(text: str | None, kind: type, name: str, *, finite: bool) -> object:
+def _cell(text: str | None, kind: Any, name: str, *, finite: bool) -> object:  # noqa: ANN401
     if text is None:
         raise ValueError("a row is cut off")
     if kind is str:
         return text
+    if isinstance(kind, UnionType):
+        if not text:
+            return None
+        kind = get_args(kind)[0]
     try:
         value = kind(text)
     except (ValueError, OverflowError):

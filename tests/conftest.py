@@ -217,12 +217,12 @@ def seeds(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def swept(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study of learning rate by activation, with figures made up for its networks.
+    """The folder of a study of learning rate by activation, with made-up figures.
 
-    Without normalization every network at the highest learning rate diverged.
+    Without BN every trial at the highest learning rate diverged.
     """
-    from kerasbn.sweeps.grid import parse
-    from kerasbn.sweeps.study import Result, open_study, write_table
+    from kerasbn.sweeps.grid import parse_grid
+    from kerasbn.sweeps.study import Outcome, open_study
 
     raw = {
         "question": "Which learning rates does a network learn at?",
@@ -231,18 +231,20 @@ def swept(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -
         "axes": {"lr": [0.001, 0.1, 10.0], "activation": ["relu", "tanh"]},
     }
     path = tmp_path_factory.mktemp("swept") / "saved_models" / "studies" / "rates"
-    study = open_study(path, parse(raw, "rates", "a test"), few_digits, command="kerasbn sweep x")
+    study = open_study(
+        path, parse_grid(raw, "rates", "a test"), few_digits, command="kerasbn sweep x"
+    )
     random = np.random.default_rng(3)
     results = {}
-    for each in study.configurations:
+    for each in study.trials:
         diverged = not each.bn and each.training.lr > 1
         figures = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0} | {
             "val_accuracy": 0.6 + 0.3 * each.bn + float(random.normal(0, 0.02))
         }
         status = "diverged" if diverged else "finished"
         counts = {"epochs": 0, "diverged_at_step": 3} if diverged else {"epochs": 1, "step": 20}
-        results[each.name] = Result(status, {} if diverged else figures, counts, "0")
-    write_table(path, study.configurations, results, study.grid.axes)
+        results[each.name] = Outcome(status, {} if diverged else figures, counts, "0")
+    replace(study, outcomes=results).write_results()
     return path
 
 

@@ -35,7 +35,7 @@ from kerasbn.reports.sources import Subject, check_same_data, data_of, find_subj
 from kerasbn.reports.studies import study_article
 from kerasbn.reports.svg import escape_label
 from kerasbn.runs import Run
-from kerasbn.sweeps.plots import pictures
+from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.study import Study
 
 PAGE = ".html"
@@ -144,7 +144,7 @@ def _study_figure(subjects: Sequence[Subject], path: Path) -> Figure | None:
             path, "a study and other subjects for one figure", "the study alone",
             f"a page holds them all: {path.with_suffix(PAGE)}",
         )  # fmt: skip
-    drawn = pictures(study)
+    drawn = draw_charts(study)
     if not drawn:
         raise expected(study.path, "a study without results", "a trained one", "run the sweep")
     return drawn[0].figure

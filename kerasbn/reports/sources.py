@@ -105,7 +105,7 @@ def read_subject(path: Path) -> Subject:
 def data_of(subject: Subject) -> DataRecord:
     """Return the dataset that the models of a subject were trained on."""
     if isinstance(subject, Study):
-        return DataRecord(**subject.record["data"])
+        return subject.record.data
     return subject.data if isinstance(subject, Member) else subject.first.data
 
 
@@ -178,7 +178,7 @@ def _comparison_row(comparison: Comparison) -> dict[str, str]:
 
 
 def _study_row(study: Study) -> dict[str, str]:
-    missing, total = len(study.with_status("missing")), len(study.configurations)
+    missing, total = len(study.with_status("missing")), len(study.trials)
     return {
         "study": printable(study.name),
         "trials": f"{total - missing:,} of {total:,}" if missing else f"{total:,}",

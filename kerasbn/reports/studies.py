@@ -19,10 +19,10 @@ from kerasbn.reports.document import (
 )
 from kerasbn.reports.inside import batch_normalization_in_general
 from kerasbn.reports.results import difference_text, spread_text
-from kerasbn.sweeps.findings import about, parted
-from kerasbn.sweeps.plots import pictures
+from kerasbn.sweeps.charts import draw_charts
+from kerasbn.sweeps.findings import answer_and_details, method
 from kerasbn.sweeps.study import Study
-from kerasbn.sweeps.summaries import FIGURE, Side, Summary, summaries
+from kerasbn.sweeps.summaries import FIGURE, SeedResults, Summary, summarize
 from kerasbn.training.settings import SETTINGS, short_text
 
 MAX_ROWS = 24  # of an open table; a longer one is collapsed
@@ -30,11 +30,11 @@ MAX_ROWS = 24  # of an open table; a longer one is collapsed
 
 def study_article(study: Study, prefix: str) -> Article:
     """Return everything about a study."""
-    answers, others = parted(study)
+    answers, others = answer_and_details(study)
     sections = [Section("results", "Results", _results(study, others))]
     figures = [
         block
-        for picture in pictures(study)
+        for picture in draw_charts(study)
         for block in figure_blocks(
             picture.figure, picture.caption, f"{prefix}-{picture.name}", picture.title
         )
@@ -65,7 +65,7 @@ def _numbers(study: Study) -> Section:
         f"{labels[:1].upper()}{labels[1:]}" or "Configuration",
         "With BN", "Without BN", "Difference", "Diverged",
     )  # fmt: skip
-    rows = [_row(each, study.axes) for each in summaries(study)]
+    rows = [_row(each, study.axes) for each in summarize(study)]
     table = Table(columns, rows, "Test accuracy", collapsed=len(rows) > MAX_ROWS)
     return Section("numbers", "All numbers", [table, Paragraph(wording.sentence(METHOD), "note")])
 
@@ -77,7 +77,7 @@ def _row(each: Summary, axes: list[str]) -> tuple[Cell, ...]:
         if side is not None and side.diverged
     ]
     return (
-        Cell(", ".join(short_text(each.point[axis]) for axis in axes) or "all"),
+        Cell(", ".join(short_text(each.configuration[axis]) for axis in axes) or "all"),
         _spread(each.with_bn),
         _spread(each.without_bn),
         Cell(difference_text(each.difference, FIGURE), each.difference.mean),
@@ -85,23 +85,23 @@ def _row(each: Summary, axes: list[str]) -> tuple[Cell, ...]:
     )
 
 
-def _spread(side: Side | None) -> Cell:
+def _spread(side: SeedResults | None) -> Cell:
     if side is None:
         return Cell(wording.MISSING)
     return Cell(spread_text(side.spread, FIGURE), side.spread.mean)
 
 
 def _settings(study: Study) -> Section:
-    versions = ", ".join(f"{name} {version}" for name, version in study.record["versions"].items())
-    blocks: list[Block] = [BulletList(about(study)), Paragraph(f"Versions: {versions}.", "note")]
+    versions = ", ".join(f"{name} {version}" for name, version in study.record.versions.items())
+    blocks: list[Block] = [BulletList(method(study)), Paragraph(f"Versions: {versions}.", "note")]
     return Section("settings", "Settings", blocks)
 
 
 def _reproduce(study: Study) -> Section:
     """Return the command of the sweep, and the grid as a file that the command can read."""
-    command = study.record.get("command")
+    command = study.record.command
     blocks: list[Block] = [Code([str(command)])] if command else []
-    blocks += [Paragraph("The grid as a TOML file:"), Code(_toml(study.record["grid"]))]
+    blocks += [Paragraph("The grid as a TOML file:"), Code(_toml(study.record.grid))]
     return Section("reproduce", "Reproduce", blocks)
 
 

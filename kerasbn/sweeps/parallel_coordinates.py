@@ -1,4 +1,4 @@
-"""A grid of many axes in parallel coordinates: a line for each combination, a panel by kind."""
+"""Parallel coordinates: a line for each combination of many axes, a panel with and without BN."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,127 +12,111 @@ from matplotlib.path import Path
 
 from kerasbn.experiments.curves import label
 from kerasbn.plotting import ACCURACY_TICKS, NOTE_COLOR, height
-from kerasbn.sweeps.summaries import NAMES, Summary, short
+from kerasbn.sweeps.summaries import Summary, mean_of
+from kerasbn.training.settings import SETTINGS, Value, short_text
 
-LOG_FROM = 10.0
-LOST = -0.07  # where lines end that have no accuracy
+LOG_FROM = 10.0  # an axis is logarithmic if its values differ by this factor
+NO_ACCURACY = -0.07  # the height where lines without an accuracy end
 BUNDLE = 0.06  # the width of all lines through one value, so that they can be told apart
-Colour = tuple[float, float, float, float]
-_BY_NUMBER = 8  # an axis with more values than this is drawn to scale
+MAX_LISTED = 8  # an axis with more numbers than this is drawn to scale
 
 
-def draw_parallel(
-    listed: Sequence[Summary], axes_names: Sequence[str], title: str, note: str = ""
+def draw_parallel_coordinates(
+    summaries: Sequence[Summary], axes_names: Sequence[str], title: str, note: str = ""
 ) -> Figure:
-    """A line from its value on each axis to its accuracy, for each combination; a panel by kind.
+    """Draw a line from the values of each combination to its mean accuracy.
 
-    Lines through one value stand a little beside each other, so that none hides another, and are
-    the darker the worse; a line to a cross at the bottom is a combination of which every network
-    diverged.
+    Lines through one value are drawn side by side. Worse ones are darker and in front, since they
+    are what one looks for. A cross marks combinations in which trials diverged; if all did, the
+    line ends below 0%.
 
     Args:
-        listed: the points of the grid.
-        axes_names: the axes, from left to right.
-        title: the heading.
-        note: a sentence that has to be read with the picture.
+        summaries: The configurations of the grid.
+        axes_names: The axes, from left to right.
+        title: The title.
+        note: A sentence below the figure.
     """
-    kinds = [bn for bn in (True, False) if any(each.side(bn) for each in listed)]
+    kinds = [bn for bn in (True, False) if any(each.of(bn) for each in summaries)]
     width = len(kinds) * (1.9 * len(axes_names) + 1.3)
     figure = Figure(figsize=(width, 5.6), layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=14, fontweight="bold")
     panels = figure.subplots(1, len(kinds), squeeze=False)[0]
     for axes, bn in zip(panels, kinds, strict=True):
         axes.set_title(label(bn), fontsize=12)
-        _draw_kind(axes, listed, axes_names, bn)
+        _draw_kind(axes, summaries, axes_names, bn)
     if note:
         figure.supxlabel(note, fontsize=10, color=NOTE_COLOR)
     return figure
 
 
-def _draw_kind(axes: Axes, listed: Sequence[Summary], axes_names: Sequence[str], bn: bool) -> None:
-    scales = [_heights([each.point[name] for each in listed]) for name in axes_names]
+def _draw_kind(
+    axes: Axes, summaries: Sequence[Summary], axes_names: Sequence[str], bn: bool
+) -> None:
+    columns = [_heights([each.configuration[name] for each in summaries]) for name in axes_names]
     last = len(axes_names)
-    means = [
-        side.spread.mean for each in listed for side in (each.with_bn, each.without_bn) if side
-    ]
-    top = max((float(height(mean)) for mean in means if mean), default=1.0)
+    best = max(mean_of(each, kind) for each in summaries for kind in (True, False))
+    top = float(height(best)) or 1.0
     for place, name in enumerate(axes_names):
+        _draw_ticks(axes, place, [each.configuration[name] for each in summaries], columns[place])
+    for place in range(last + 1):
         axes.axvline(place, color="#888888", lw=1)
-        _ticks(axes, place, listed, name, scales[place])
-    axes.axvline(last, color="#888888", lw=1)
     for accuracy in ACCURACY_TICKS:
         axes.text(last + 0.06, height(accuracy), f"{accuracy:.0%}", va="center", fontsize=10)
-    for i, each in enumerate(listed):
-        side = each.side(bn)
-        if side is None or not (side.accuracies or side.diverged):
+    for i, each in enumerate(summaries):
+        results = each.of(bn)
+        if results is None or not results.trained:
             continue
-        mean = side.spread.mean
-        beside = BUNDLE * ((i + 0.5) / len(listed) - 0.5)
-        end = LOST if mean is None else float(height(mean))
-        colour = _shade(0.0 if mean is None else float(height(mean)) / top)
-        _bend(axes, [*(scale[i] + beside for scale in scales), end], colour, end)
-        if side.diverged:
-            axes.plot(last, end, "x", color=colour, ms=8, mew=2, clip_on=False)
+        mean = results.spread.mean
+        end = NO_ACCURACY if mean is None else float(height(mean))
+        color = colormaps["cividis"](0.7 * max(end, 0.0) / top)  # never as light as paper
+        shift = BUNDLE * ((i + 0.5) / len(summaries) - 0.5)
+        _draw_line(axes, [*(heights[i] + shift for heights in columns), end], color)
+        if results.diverged:
+            axes.plot(last, end, "x", color=color, ms=8, mew=2, clip_on=False)
     axes.set_xlim(-0.45, last + 0.45)
-    axes.set_ylim(LOST - 0.03, 1.04)
-    names = [*(NAMES[name] for name in axes_names), "test accuracy"]
+    axes.set_ylim(NO_ACCURACY - 0.03, 1.04)
+    names = [*(SETTINGS[name].label for name in axes_names), "test accuracy"]
     axes.set_xticks(range(last + 1), ["\n".join(name.split(" ", 1)) for name in names], fontsize=11)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 
 
-def _shade(share: float) -> Colour:
-    """The colour of a height, as a share of the best: dark for what is bad, never like paper."""
-    red, green, blue, alpha = colormaps["cividis"](0.7 * share)
-    return red, green, blue, alpha
-
-
-def _heights(values: Sequence[object]) -> list[float]:
-    """Where values stand on an axis from 0 to 1: evenly if they are few, otherwise to scale."""
+def _heights(values: Sequence[Value]) -> list[float]:
+    """Return the heights of values on an axis, 0 to 1: evenly spaced if few, else to scale."""
     distinct = list(dict.fromkeys(values))
     numbers = [each for each in distinct if isinstance(each, int | float)]
-    if len(numbers) == len(distinct) > _BY_NUMBER:
-        low, high = min(numbers), max(numbers)
-        if low > 0 and high / low >= LOG_FROM:
-            scale = [float(np.log(v / low) / np.log(high / low)) for v in numbers]
-        else:
-            scale = [(v - low) / (high - low) for v in numbers]
-        at = dict(zip(distinct, scale, strict=True))
+    are_numbers = len(numbers) == len(distinct)
+    if are_numbers and len(numbers) > MAX_LISTED:
+        scaled = np.array(numbers, float)
+        if scaled.min() > 0 and scaled.max() / scaled.min() >= LOG_FROM:
+            scaled = np.log(scaled)
+        scaled = (scaled - scaled.min()) / (scaled.max() - scaled.min())
+        at = dict(zip(distinct, scaled.tolist(), strict=True))
     else:
-        ordered = sorted(numbers) if len(numbers) == len(distinct) else distinct
+        ordered = sorted(numbers) if are_numbers else distinct
         at = {value: (i + 0.5) / len(ordered) for i, value in enumerate(ordered)}
     return [at[value] for value in values]
 
 
-def _ticks(
-    axes: Axes, place: int, listed: Sequence[Summary], name: str, heights: Sequence[float]
+def _draw_ticks(axes: Axes, place: int, values: Sequence[Value], heights: Sequence[float]) -> None:
+    at = {short_text(value): height for value, height in zip(values, heights, strict=True)}
+    ticks = sorted(at.items(), key=lambda item: item[1])
+    if len(ticks) > MAX_LISTED:
+        ticks = [ticks[i] for i in np.linspace(0, len(ticks) - 1, 5).astype(int)]
+    box = {"facecolor": "white", "edgecolor": "#bbbbbb", "boxstyle": "round,pad=0.25"}
+    for text, position in ticks:
+        axes.text(place, position, text, va="center", ha="center", fontsize=10, zorder=5, bbox=box)
+
+
+def _draw_line(
+    axes: Axes, heights: Sequence[float], color: tuple[float, float, float, float]
 ) -> None:
-    at = {short(each.point[name]): height for each, height in zip(listed, heights, strict=True)}
-    shown = sorted(at.items(), key=lambda item: item[1])
-    if len(shown) > _BY_NUMBER:  # to scale: the ends and a few between say enough
-        shown = [shown[i] for i in np.linspace(0, len(shown) - 1, 5).astype(int)]
-    for text, up in shown:
-        axes.text(
-            place,
-            up,
-            text,
-            va="center",
-            ha="center",
-            fontsize=10,
-            zorder=5,
-            bbox={"facecolor": "white", "edgecolor": "#bbbbbb", "boxstyle": "round,pad=0.25"},
-        )
-
-
-def _bend(axes: Axes, heights: Sequence[float], colour: Colour, end: float) -> None:
-    """A smooth line through the heights, level at every axis, so that it can be followed.
-
-    The worse, the further in front: what fails is what one looks for.
-    """
+    """Draw a smooth line through the heights, horizontal at every axis, lower ends in front."""
     points, codes = [(0.0, heights[0])], [Path.MOVETO]
     for i, (low, high) in enumerate(pairwise(heights)):
         points += [(i + 0.5, low), (i + 0.5, high), (i + 1.0, high)]
         codes += [Path.CURVE4] * 3
     path = Path(points, codes)
-    axes.add_patch(PathPatch(path, fill=False, edgecolor=colour, lw=1.8, zorder=3 - end))
+    zorder = 3 - heights[-1]
+    axes.add_patch(PathPatch(path, fill=False, edgecolor=color, lw=1.8, zorder=zorder))

@@ -1,8 +1,13 @@
-"""Processes of this machine that train the groups of a sweep, and may die of it.
+"""Process pool for sweeps on one machine.
 
-A process that is killed, or runs out of memory, takes nothing with it but the group it was at,
-which another process begins again. (The pools of `concurrent.futures` break as a whole when one of
-their processes dies, and cannot say what it was doing.)
+A worker that dies, killed or out of memory, takes down only the batch of trials it was training;
+the batch is retried on a new worker.
+
+Why not a library: executors of loky and `concurrent.futures` fail all pending work when a worker
+dies. pebble fails only the task at work, but its workers share two pipes: one that dies with the
+lock of a pipe stalls the others for a minute (noxdafox/pebble#163), and one that dies while none
+is at work breaks the pool, so each worker would need a pool of its own, which is more code than
+the loop below. Here every worker has its own pipe, and nothing is shared that a death could lock.
 """
 
 import multiprocessing
@@ -14,95 +19,106 @@ import traceback
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
+from typing import Any
 
-from kerasbn.data.datasets import Dataset
-from kerasbn.sweeps.events import Advanced, Began, Event, Failed, Trained, in_one_line
-from kerasbn.sweeps.trials import Group
+import numpy as np
 
-TRIES = 3  # how often a group is begun whose process dies
-DIGITS = "digits.pickle"  # in the scratch folder
-OFTEN = 0.02  # the least share of a group that is worth a message
+from kerasbn.data.datasets import Dataset, Split
+from kerasbn.sweeps.trials import (
+    Advanced,
+    Began,
+    Event,
+    Failed,
+    Trained,
+    TrialBatch,
+    error_line,
+)
 
-# A fork would share the threads and locks of libraries that know nothing of it.
+ATTEMPTS = 3  # to train a batch whose worker dies
+REPORT_SHARE = 0.02  # of a batch: smaller advances are not reported
+
+# A fork would copy the threads and locks of libraries that do not expect it.
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
-def in_processes(
-    groups: Sequence[Group],
-    digits: Dataset,
+def train_in_processes(
+    batches: Sequence[TrialBatch],
+    data: Dataset,
     *,
     workers: int,
     threads: int,
     device: str = "auto",
     verbose: bool = False,
 ) -> Generator[Event, None, None]:
-    """Train the groups in processes, and tell what happens; ends when all are trained or failed.
+    """Train the batches in processes; yield events until all are trained or failed.
 
-    When it is closed, or an exception passes through it, the processes are ended too.
+    Closing the generator, or an exception in it, kills the processes.
 
     Args:
-        groups: what to train, in this order.
-        digits: on what.
-        workers: how many processes at once.
-        threads: how many threads TensorFlow has in each.
-        device: as in `experiment.train`.
-        verbose: whether TensorFlow may say what it has to say.
+        batches: What to train, in this order.
+        data: The dataset. All workers memory-map one copy of it.
+        workers: The number of processes.
+        threads: The number of TensorFlow's threads in each.
+        device: See `kerasbn.train`.
+        verbose: Whether TensorFlow prints its messages.
     """
-    waiting = deque((group, 1) for group in groups)
+    waiting = deque((batch, 1) for batch in batches)
     with TemporaryDirectory(prefix="kerasbn-sweep-") as scratch:
-        # In a file: what a process is started with, `multiprocessing` writes into a pipe that it
-        # holds both ends of, and if that is more than the pipe takes, and the process is killed
-        # before it has read it, waits forever.
-        Path(scratch, DIGITS).write_bytes(pickle.dumps(digits))
-        given = (threads, device, Path(scratch), verbose)
-        crew = [_Worker(given) for _ in range(min(workers, len(groups)))]
+        _save(data, Path(scratch))
+        arguments = (Path(scratch), threads, device, verbose)
+        pool = [_Worker(arguments) for _ in range(min(workers, len(batches)))]
         try:
-            while waiting or any(worker.task for worker in crew):
-                for worker in crew:
+            while waiting or any(worker.task for worker in pool):
+                for worker in pool:
                     if waiting and not worker.task:
-                        yield worker.begin(*waiting.popleft())
-                for connection in wait([worker.connection for worker in crew if worker.task]):
-                    place = next(i for i, each in enumerate(crew) if each.connection is connection)
-                    event = crew[place].receive()
+                        yield worker.start(*waiting.popleft())
+                for connection in wait([worker.connection for worker in pool if worker.task]):
+                    place = next(i for i, each in enumerate(pool) if each.connection is connection)
+                    event = pool[place].receive()
                     if event is not None:
                         yield event
                         continue
-                    group, tries, how = crew[place].bury()
-                    crew[place] = _Worker(given)
-                    if tries < TRIES:
-                        waiting.appendleft((group, tries + 1))
+                    batch, attempt, death = pool[place].post_mortem()
+                    pool[place] = _Worker(arguments)
+                    if attempt < ATTEMPTS:
+                        waiting.appendleft((batch, attempt + 1))
                     else:
-                        yield Failed(group.number, f"its process ended {tries} times ({how})")
+                        yield Failed(batch.number, f"its process ended {attempt} times ({death})")
         finally:
-            for worker in crew:
+            for worker in pool:
                 worker.process.kill()
-            for worker in crew:
+            for worker in pool:
                 worker.process.join()
 
 
 class _Worker:
-    """A process, and the group it is at."""
+    """A process and the batch it is training.
 
-    def __init__(self, given: tuple[int, str, Path, bool]) -> None:
+    Attributes:
+        task: The batch and the number of the attempt; None while idle.
+    """
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
         self.connection, far_end = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_live, args=(far_end, *given), daemon=True)
+        self.process = _CONTEXT.Process(target=_run, args=(far_end, *arguments), daemon=True)
         self.process.start()
         far_end.close()  # so that the connection ends with the process
-        self.task: tuple[Group, int] | None = None
+        self.task: tuple[TrialBatch, int] | None = None
 
-    def begin(self, group: Group, tries: int) -> Event:
-        """Hand it a group."""
-        self.task = (group, tries)
-        with suppress(OSError):  # it has died; `receive` finds out
-            self.connection.send(group)
-        return Began(group.number)
+    def start(self, batch: TrialBatch, attempt: int) -> Event:
+        """Send the process a batch to train."""
+        self.task = (batch, attempt)
+        with suppress(OSError):  # it died: `receive` will return None
+            self.connection.send(batch)
+        return Began(batch.number)
 
     def receive(self) -> Event | None:
-        """What it has to tell; None if it has died."""
+        """Return the next event of the process; None if it died."""
         try:
             event: Event = self.connection.recv()
         except (EOFError, OSError):
@@ -111,18 +127,42 @@ class _Worker:
             self.task = None
         return event
 
-    def bury(self) -> tuple[Group, int, str]:
-        """What it was at, for which time, and how it died."""
+    def post_mortem(self) -> tuple[TrialBatch, int, str]:
+        """Return the batch of a dead process, the number of the attempt, and how it died."""
         assert self.task is not None
         self.process.join()
         code = self.process.exitcode or 0
         return *self.task, f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _live(connection: Connection, threads: int, device: str, scratch: Path, verbose: bool) -> None:
-    """The life of a worker process: it works in a thread, and dies with whoever started it.
+def _save(data: Dataset, scratch: Path) -> None:
+    """Write the dataset to files.
 
-    Ctrl-C at a terminal reaches all its processes; the one that started the workers ends them.
+    Not as an argument of the processes: `multiprocessing` writes arguments to a pipe of which it
+    holds both ends, and blocks forever if the process is killed before it has read them.
+    """
+    for part in ("train", "test"):
+        split: Split = getattr(data, part)
+        np.save(scratch / f"{part}-images.npy", split.images)
+        np.save(scratch / f"{part}-labels.npy", split.labels)
+    empty = Split(data.test.images[:0], data.test.labels[:0])
+    (scratch / "dataset.pickle").write_bytes(pickle.dumps(replace(data, train=empty, test=empty)))
+
+
+def _load(scratch: Path) -> Dataset:
+    """Return the dataset of `_save`, memory-mapped."""
+    data: Dataset = pickle.loads((scratch / "dataset.pickle").read_bytes())  # noqa: S301 - our own
+    train, test = (
+        Split(*(np.load(scratch / f"{part}-{name}.npy", "r") for name in ("images", "labels")))
+        for part in ("train", "test")
+    )
+    return replace(data, train=train, test=test)
+
+
+def _run(connection: Connection, scratch: Path, threads: int, device: str, verbose: bool) -> None:
+    """Run a worker process: it works in a thread, and dies with the process that started it.
+
+    Ctrl-C reaches all processes of a terminal; the one that started the workers ends them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     work = (connection, threads, device, scratch, verbose)
@@ -130,37 +170,37 @@ def _live(connection: Connection, threads: int, device: str, scratch: Path, verb
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    shutil.rmtree(scratch, ignore_errors=True)  # it had no time to, if it was killed
+    shutil.rmtree(scratch, ignore_errors=True)  # a parent that was killed left it behind
     os._exit(1)
 
 
 def _work(connection: Connection, threads: int, device: str, scratch: Path, verbose: bool) -> None:
-    """Train group after group, as they come."""
+    """Train the batches that the connection delivers, one after another."""
     try:
         from kerasbn.keras_internals import quiet_tensorflow
 
         quiet_tensorflow(verbose)
-        from kerasbn.sweeps.work import train_group, use_threads
+        from kerasbn.sweeps.worker import train_batch, use_threads
 
         use_threads(threads)
-        digits: Dataset = pickle.loads((scratch / DIGITS).read_bytes())  # noqa: S301 - ours
+        data = _load(scratch)
         while True:
-            group: Group = connection.recv()
-            told = 0.0
+            batch: TrialBatch = connection.recv()
+            reported = 0.0
 
-            def tell(share: float, number: int = group.number) -> None:
-                nonlocal told
-                if share - told >= OFTEN:
-                    told = share
+            def report(share: float, number: int = batch.number) -> None:
+                nonlocal reported
+                if share - reported >= REPORT_SHARE:
+                    reported = share
                     connection.send(Advanced(number, share))
 
             try:
-                files = train_group(group, digits, device=device, scratch=scratch, tell=tell)
-                connection.send(Trained(group.number, files))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-                connection.send(Failed(group.number, in_one_line(error)))
+                files = train_batch(batch, data, device=device, scratch=scratch, report=report)
+                connection.send(Trained(batch.number, files))
+            except Exception as error:  # noqa: BLE001 - the sweep goes on without this batch
+                connection.send(Failed(batch.number, error_line(error)))
     except EOFError:
         os._exit(0)
-    except BaseException:  # noqa: BLE001 - nobody above this thread would see it
+    except BaseException:  # noqa: BLE001 - nothing above this thread would show it
         traceback.print_exc()
         os._exit(1)

@@ -1,78 +1,230 @@
-"""How far a sweep is: told by the process that runs it, read by any other from its folder."""
+"""Progress and status of a sweep: written by the process that runs it, shown by any."""
 
-import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
 
 from kerasbn.errors import InputError, expected
-from kerasbn.records import write_json
+from kerasbn.records import read_json, write_json
 from kerasbn.sweeps.study import Study
-from kerasbn.sweeps.summaries import best, summaries, where
-from kerasbn.sweeps.trials import Group
+from kerasbn.sweeps.summaries import best, describe, summarize
+from kerasbn.sweeps.trials import TrialBatch
+from kerasbn.wording import percent_sd
 
 try:
     import fcntl
-except ImportError:  # Windows has none: there, nobody can tell whether a sweep runs
+except ImportError:  # Windows has none: there, a running sweep cannot be recognized
     fcntl = None  # type: ignore[assignment] # absence is a value here
 
 PROGRESS, LOCK = "progress.json", ".lock"
-SELDOM = 1.0  # seconds between two writings
+UPDATE_SECONDS = 1.0  # between two updates
+MAX_RUNNING = 6  # batches shown one by one
+KINDS = {"with_bn": "best with BN", "without_bn": "best without"}
+
+
+@dataclass(frozen=True)
+class RunningBatch:
+    """A batch of trials that is being trained, and the share that is done."""
+
+    trials: str
+    share: float
+
+
+@dataclass(frozen=True)
+class ProgressRecord:
+    """What progress.json holds.
+
+    Attributes:
+        started: When the sweep started, as of `time.time`.
+        running: The batches that are being trained.
+        seconds_left: The estimated time left; None if not known yet.
+    """
+
+    started: float
+    running: list[RunningBatch]
+    seconds_left: float | None
 
 
 @dataclass
 class Progress:
-    """What a running sweep knows of itself.
+    """The progress of a running sweep.
 
     Attributes:
-        groups: all groups that were to be trained when it began.
-        done: the numbers of those that are trained or failed.
-        shares: how far those are that are being trained, by number.
-        began: when it began, in seconds as `time.time` counts them.
+        batches: All batches that were missing at the start.
+        done: The numbers of those that are trained or failed.
+        shares: The share done of those being trained, by number.
+        started: When the sweep started, as of `time.time`.
     """
 
-    groups: Sequence[Group]
+    batches: Sequence[TrialBatch]
     done: set[int] = field(default_factory=set)
     shares: dict[int, float] = field(default_factory=dict)
-    began: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.time)
 
-    def left(self) -> float | None:
-        """Seconds that are left, if the rest goes as the work so far; None before the first."""
-        costs = {group.number: group.cost for group in self.groups}
+    def seconds_left(self) -> float | None:
+        """Return the time left at the pace so far; None if nothing is done yet."""
+        costs = {batch.number: batch.cost for batch in self.batches}
         done = sum(costs[number] for number in self.done)
         done += sum(costs[number] * share for number, share in self.shares.items())
         if not done:
             return None
-        return (time.time() - self.began) * (sum(costs.values()) - done) / done
+        return (time.time() - self.started) * (sum(costs.values()) - done) / done
 
-    def record(self) -> dict[str, Any]:
-        """What progress.json holds."""
-        names = {group.number: str(group) for group in self.groups}
-        return {
-            "began": self.began,
-            "running": [
-                {"group": names[number], "share": share} for number, share in self.shares.items()
-            ],
-            "seconds_left": self.left(),
-        }
+    def record(self) -> ProgressRecord:
+        """Return what progress.json holds."""
+        names = {batch.number: str(batch) for batch in self.batches}
+        running = [RunningBatch(names[number], share) for number, share in self.shares.items()]
+        return ProgressRecord(self.started, running, self.seconds_left())
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best mean test accuracy, its standard deviation, and where it is reached."""
+
+    accuracy: float | None
+    sd: float | None
+    where: str
+
+    def __str__(self) -> str:
+        place = f" at {self.where}" if self.where else ""
+        return f"{percent_sd(self.accuracy, self.sd)}{place}"
+
+
+@dataclass(frozen=True)
+class Status:
+    """The status of a study.
+
+    Attributes:
+        study: Its name.
+        state: ``running``, ``finished`` or ``stopped``.
+        trials: The number of its trials.
+        done: How many finished or diverged.
+        finished, diverged, failed, missing: How many have this status.
+        running: The batches that are being trained.
+        seconds_left: The estimated time left; None if not known.
+        best: The best configuration for each of `KINDS`.
+        errors: The errors of failed trials.
+    """
+
+    study: str
+    state: str
+    trials: int
+    done: int
+    finished: int
+    diverged: int
+    failed: int
+    missing: int
+    running: list[RunningBatch]
+    seconds_left: float | None
+    best: Mapping[str, Best]
+    errors: list[str]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the status as pairs of a name and a text."""
+        rows = [("done", f"{self.done:,} of {self.trials:,} trials")]
+        if self.diverged:
+            rows.append(("diverged", f"{self.diverged:,} of these"))
+        failed = f"{self.failed:,}"
+        if self.failed:
+            more = f" and {len(self.errors) - 1} other errors" if len(self.errors) > 1 else ""
+            failed += f" ({self.errors[0]}{more})"
+        rows.append(("failed", failed))
+        if self.state == "running":
+            shown = [f"{each.trials} ({each.share:.0%})" for each in self.running]
+            more_batches = len(shown) - MAX_RUNNING
+            shown[MAX_RUNNING:] = [f"and {more_batches} more batches"] if more_batches > 0 else []
+            rows += [("running", text) for text in shown or ["starting"]]
+        rows += [(KINDS[kind], str(each)) for kind, each in self.best.items()]
+        if self.state == "running":
+            rows.append(("time left", duration(self.seconds_left)))
+        return rows
+
+    def table(self) -> Table:
+        """Return the status as a table for a terminal."""
+        table = Table(title=f"{self.study}: {self.state}", show_header=False, box=None)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        previous = ""
+        for name, text in self.rows():
+            table.add_row("" if name == previous else name, text)
+            previous = name
+        return table
+
+    def text(self) -> str:
+        """Return the status as lines of plain text."""
+        head = f"{self.study}: {self.state}"
+        return "\n".join([head, *(f"{name:12} {text}" for name, text in self.rows())])
+
+    def line(self) -> str:
+        """Return the status in one line."""
+        parts = [f"{self.done}/{self.trials} trials"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        parts += [f"{KINDS[kind]} {each}" for kind, each in self.best.items()]
+        if self.seconds_left and self.done + self.failed < self.trials:
+            parts.append(f"{duration(self.seconds_left)} left")
+        return "; ".join(parts)
+
+
+class StatusView:
+    """Shows the status of a running sweep on standard error; a context manager.
+
+    On a terminal it is a live table, elsewhere a line for each batch that ends.
+
+    Args:
+        quiet: Whether to show nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        # soft_wrap: do not break lines where the output is a file or a pipe.
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._live = (
+            Live(console=self._console, transient=True, refresh_per_second=4)
+            if self._console.is_terminal and not quiet
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, status: Status, *, ended: bool = False) -> None:
+        """Show the status; `ended` says that a batch has just ended."""
+        if self._live:
+            self._live.update(status.table())
+        elif ended:
+            self._console.print(status.line(), markup=False)
+
+    def say(self, text: str) -> None:
+        """Print a line above the table."""
+        self._console.print(text, markup=False)
 
 
 @contextmanager
 def running(path: Path) -> Iterator[None]:
-    """Hold the study in the folder `path` for this process, for as long as the block lasts.
-
-    The lock ends with the process, however that ends.
+    """Lock the study in the folder `path` for this process; the lock ends with the process.
 
     Raises:
-        InputError: if another process holds it.
+        InputError: If another process holds the lock.
     """
-    file = path / LOCK
     try:
-        descriptor = os.open(file, os.O_CREAT | os.O_RDWR)
+        descriptor = os.open(path / LOCK, os.O_CREAT | os.O_RDWR)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
@@ -81,8 +233,8 @@ def running(path: Path) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise expected(
-                    path, "a study that another process is at", "one that is at rest",
-                    "look at it with --status, or choose another --run",
+                    path, "a study that another process is training", "an idle study",
+                    "watch it with --status, or choose another --run",
                 ) from error  # fmt: skip
         try:
             yield
@@ -95,7 +247,7 @@ def running(path: Path) -> Iterator[None]:
 
 
 def is_running(path: Path) -> bool:
-    """Whether a process is at the study in the folder `path`."""
+    """Return whether a process is training the study in the folder `path`."""
     try:
         descriptor = os.open(path / LOCK, os.O_RDWR)
     except OSError:
@@ -111,52 +263,55 @@ def is_running(path: Path) -> bool:
 
 
 def write_progress(path: Path, progress: Progress) -> None:
-    """Tell others how far it is."""
+    """Write progress.json for other processes."""
     write_json(path / PROGRESS, progress.record())
 
 
-def read_progress(path: Path) -> dict[str, Any] | None:
-    """What a running sweep last told; None if none runs or it has told nothing yet."""
-    if not is_running(path):
-        return None
-    try:
-        record: dict[str, Any] = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record
+def read_progress(path: Path) -> ProgressRecord | None:
+    """Return the latest progress of a running sweep; None if there is none."""
+    if is_running(path):
+        with suppress(InputError):  # nothing is written yet, or the sweep has just ended
+            return read_json(path / PROGRESS, ProgressRecord, "the progress of a sweep")
+    return None
 
 
-def status_of(study: Study, progress: dict[str, Any] | None, *, alive: bool) -> dict[str, Any]:
-    """Where a study stands, as JSON holds it.
+def status_of(study: Study, progress: ProgressRecord | None, *, alive: bool) -> Status:
+    """Return the status of a study.
 
     Args:
-        study: as it is on disk.
-        progress: what `Progress.record` gives, if it runs.
-        alive: whether a process is at it.
+        study: The study as it is on disk.
+        progress: Its progress if it runs.
+        alive: Whether a process is training it.
     """
     counts = {
         status: len(study.with_status(status))
         for status in ("finished", "diverged", "failed", "missing")
     }
-    listed = summaries(study)
-    record: dict[str, Any] = {
-        "study": study.name,
-        "state": "running" if alive else "finished" if study.whole else "stopped",
-        "networks": len(study.configurations),
-        "done": counts["finished"] + counts["diverged"],
+    summaries, tops = summarize(study), {}
+    for kind in KINDS:
+        bn = kind == "with_bn"
+        top = best(summaries, bn)
+        results = top.of(bn) if top else None
+        if top and results:
+            place = describe(top.configuration, study.axes)
+            tops[kind] = Best(results.spread.mean, results.spread.sd, place)
+    return Status(
+        study=study.name,
+        state="running" if alive else "finished" if study.is_complete else "stopped",
+        trials=len(study.trials),
+        done=counts["finished"] + counts["diverged"],
         **counts,
-        "running": (progress or {}).get("running", []),
-        "seconds_left": (progress or {}).get("seconds_left"),
-        "best": {},
-        "errors": sorted({study.results[each.name].error for each in study.with_status("failed")}),
-    }
-    for bn, name in ((True, "with_bn"), (False, "without_bn")):
-        found = best(listed, bn)
-        side = found.side(bn) if found else None
-        if found and side:
-            record["best"][name] = {
-                "accuracy": side.spread.mean,
-                "sd": side.spread.sd,
-                "where": where(found.point, study.axes),
-            }
-    return record
+        running=progress.running if progress else [],
+        seconds_left=progress.seconds_left if progress else None,
+        best=tops,
+        errors=sorted({study.outcomes[each.name].error for each in study.with_status("failed")}),
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Return a rough duration: ``about 3 min``."""
+    if seconds is None:
+        return "not known yet"
+    if seconds < 90:
+        return f"about {max(seconds, 1):.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -1,56 +1,58 @@
 """A study: the folder of a sweep.
 
     saved_models/studies/NAME/study.json     the grid, the data, the versions
-                              results.csv    a row for each network: its figures, how it ended
-                              history.csv    a row for each network and epoch
-                              findings.md    what the figures say, in sentences
-                              *.png          and in pictures
-                              RUN/           a run for each network that is finished, whole
+                              results.csv    a row per trial: final figures, how it ended
+                              history.csv    a row per trial and epoch
+                              findings.md    what the figures show, in sentences
+                              *.png          the figures as charts
+                              TRIAL/         the run of each finished trial
 
-Reading one needs the first three files only, so a study may be shown, and drawn again, without its
-networks.
+The first three files suffice to read a study: it can be shown and drawn without its runs.
 """
 
-import csv
-import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError, expected
 from kerasbn.experiments.provenance import data_of, versions
-from kerasbn.files import atomic_write, new_folder
-from kerasbn.records import to_plain, write_json
-from kerasbn.sweeps.grid import KEYS, Grid, parse
-from kerasbn.sweeps.trials import Configuration, configurations, text_of
+from kerasbn.files import new_folder
+from kerasbn.records import as_table, read_csv, read_json, to_plain, write_csv, write_json
+from kerasbn.sweeps.grid import KEYS, Grid, parse_grid
+from kerasbn.sweeps.trials import Trial, list_trials
+from kerasbn.training.settings import option_text
+from kerasbn.wording import plural
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = runs.ROOT / "studies"
-RECORD, TABLE, HISTORIES, FINDINGS = "study.json", "results.csv", "history.csv", "findings.md"
-TRAINED = tuple(key for key in KEYS if key not in ("question", "source"))
+RECORD, RESULTS, HISTORY, FINDINGS = "study.json", "results.csv", "history.csv", "findings.md"
+STATUSES = ("finished", "diverged", "failed", "missing")
 COUNTS = ("epochs", "step", "diverged_at_step")
-COLUMNS = ("status", *COUNTS, *runs.METRICS, "digest", "error")
+OUTCOME_COLUMNS = ("status", *COUNTS, *runs.METRICS, "digest", "error")
+MAX_TABLE_BYTES = 2**30
+_ADVICE = "sweep again"
 
 History = Mapping[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of one network.
+class Outcome:
+    """How a trial ended.
 
     Attributes:
-        status: ``finished``, ``diverged`` (its loss became NaN or infinite) or ``failed`` (it could
-            not be trained).
-        figures: by the names of `runs.METRICS`, after the last epoch; empty unless it finished, so
-            that nobody takes a diverged network's last figures for its result.
-        counts: by the names of `COUNTS`, where there is one.
-        digest: of its history and its weights.
-        error: why it failed, in one line.
+        status: ``finished``, ``diverged`` (the loss became NaN or infinite) or ``failed`` (it
+            could not be trained).
+        figures: The final value of each of `runs.METRICS`; empty unless it finished.
+        counts: The known ones of `COUNTS`.
+        digest: SHA-256 of its history and weights.
+        error: Why it failed, in one line.
     """
 
     status: str
@@ -61,22 +63,41 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Study:
-    """A study on disk, finished or not.
+class StudyRecord:
+    """What study.json holds.
 
     Attributes:
-        path: its folder.
-        record: what study.json holds.
-        grid: what is to be trained.
-        configurations: the same, one by one.
-        results: by the names of configurations; those that are not there have not been trained.
+        name: The name of the grid.
+        command: The command that reproduces the study; empty if it was started from Python.
+        grid: The grid, see `Grid.record`.
+        data: The dataset.
+        versions: The versions of the packages that the results depend on.
+    """
+
+    name: str
+    command: str
+    grid: dict[str, Any]
+    data: runs.DataRecord
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """A study on disk, complete or not.
+
+    Attributes:
+        path: Its folder.
+        record: The content of study.json.
+        grid: What is trained.
+        trials: All trials of the grid.
+        outcomes: By the names of the trials; trials without one are missing.
     """
 
     path: Path
-    record: dict[str, Any]
+    record: StudyRecord
     grid: Grid
-    configurations: tuple[Configuration, ...]
-    results: Mapping[str, Result]
+    trials: tuple[Trial, ...]
+    outcomes: Mapping[str, Outcome]
 
     @property
     def name(self) -> str:
@@ -84,43 +105,131 @@ class Study:
         return self.path.name
 
     @property
-    def whole(self) -> bool:
-        """Whether every network was trained."""
+    def is_complete(self) -> bool:
+        """Whether every trial was trained."""
         return not (self.with_status("missing") or self.with_status("failed"))
 
     @property
     def axes(self) -> list[str]:
-        """The axes on which there is more than one value."""
+        """The axes with more than one value."""
         return [
             axis
             for axis in self.grid.axes
-            if len({each.point[axis] for each in self.configurations}) > 1
+            if len({trial.configuration[axis] for trial in self.trials}) > 1
         ]
 
-    def with_status(self, status: str) -> list[Configuration]:
-        """The configurations that ended so."""
-        return [each for each in self.configurations if self.status(each) == status]
+    def with_status(self, status: str) -> list[Trial]:
+        """Return the trials with one of `STATUSES`."""
+        return [trial for trial in self.trials if self.status(trial) == status]
 
-    def status(self, configuration: Configuration) -> str:
-        """How it ended, or ``missing``."""
-        result = self.results.get(configuration.name)
-        return result.status if result else "missing"
+    def status(self, trial: Trial) -> str:
+        """Return the status of a trial, one of `STATUSES`."""
+        outcome = self.outcomes.get(trial.name)
+        return outcome.status if outcome else "missing"
 
     @cached_property
     def histories(self) -> Mapping[str, History]:
-        """The columns of each network's history by the names of configurations.
+        """The columns of each trial's history, by the names of the trials.
 
         Raises:
-            InputError: if history.csv is missing or damaged.
+            InputError: If history.csv is missing or damaged.
         """
-        return _read_histories(self.path / HISTORIES)
+        return _read_histories(self.path / HISTORY)
+
+    @property
+    def results(self) -> Any:  # noqa: ANN401 - pandas may not be installed
+        """The final figures of every trained trial as one table.
+
+        A pandas DataFrame where pandas is installed, otherwise a dict of columns: `trial`, the
+        axes, `bn`, `seed`, and those of results.csv; None where there is no figure.
+        """
+        rows = list(self._rows())
+        return as_table({name: [row[i] for row in rows] for i, name in enumerate(self._columns)})
+
+    @property
+    def _columns(self) -> list[str]:
+        return ["trial", *self.grid.axes, "bn", "seed", *OUTCOME_COLUMNS]
+
+    def findings(self) -> list[str]:
+        """Return what the study shows, as sentences, the most important first."""
+        from kerasbn.sweeps.findings import findings
+
+        return findings(self)
+
+    def figures(self) -> dict[str, "Figure"]:
+        """Return the charts of the study by name, the most important first."""
+        from kerasbn.sweeps.charts import draw_charts
+
+        return {chart.name: chart.figure for chart in draw_charts(self)}
+
+    def figure(self) -> "Figure":
+        """Return the most important chart.
+
+        Raises:
+            InputError: If nothing is trained yet.
+        """
+        figures = self.figures()
+        if not figures:
+            raise expected(self.path, "a study without results", "a trained study", "sweep first")
+        return next(iter(figures.values()))
+
+    def __repr__(self) -> str:
+        counts = {status: len(self.with_status(status)) for status in STATUSES}
+        states = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+        first = "".join(f" {line}" for line in self.findings()[:1] if self.outcomes)
+        return f"<Study {self.name}: {plural(len(self.trials), 'trial')} ({states}).{first}>"
+
+    def _rows(self) -> Iterator[list[Any]]:
+        for trial in self.trials:
+            outcome = self.outcomes.get(trial.name)
+            if outcome:
+                yield [
+                    trial.name,
+                    *trial.configuration.values(),
+                    trial.bn,
+                    trial.seed,
+                    outcome.status,
+                    *(outcome.counts.get(name) for name in COUNTS),
+                    *(outcome.figures.get(name) for name in runs.METRICS),
+                    outcome.digest,
+                    outcome.error,
+                ]
+
+    def write_results(self) -> None:
+        """Write results.csv; equal outcomes give equal bytes."""
+        settings = len(self.grid.axes) + 1
+        rows = (
+            [name, *map(option_text, cells[:settings]), *cells[settings:]]
+            for name, *cells in self._rows()
+        )
+        write_csv(self.path / RESULTS, self._columns, rows)
+
+    def write_histories(self) -> None:
+        """Write history.csv from the runs; trials without a run keep their rows.
+
+        Figures have seven significant digits.
+        """
+        columns = ["epoch", "step", *runs.METRICS]
+        write_csv(self.path / HISTORY, ["trial", *columns], list(self._history_rows(columns)))
+
+    def _history_rows(self, columns: list[str]) -> Iterator[list[str]]:
+        for trial in self.trials:
+            if self.status(trial) not in ("finished", "diverged"):
+                continue
+            history: History = {name: [] for name in columns}
+            if (self.path / trial.name).is_dir():
+                history = runs.read_history(self.path / trial.name / runs.HISTORY)
+            elif trial.name in self.histories:
+                history = self.histories[trial.name]
+            for row in zip(*(history[name] for name in columns), strict=True):
+                yield [trial.name, *(f"{cell:.7g}" for cell in row)]
 
 
 def find_study(name: str, root: Path = ROOT) -> Study:
-    """The study called `name` in `root`, or that in the folder at the path `name`.
+    """Return the study called `name` in `root`, or in the folder `name`.
 
     Raises:
-        InputError: if there is none, with the names there are.
+        InputError: If there is none; the message lists the studies.
     """
     for path in (root / name, Path(name)):
         if (path / RECORD).is_file():
@@ -130,197 +239,130 @@ def find_study(name: str, root: Path = ROOT) -> Study:
 
 
 def read_study(path: Path) -> Study:
-    """The study in the folder `path`.
+    """Return the study in the folder `path`.
 
     Raises:
-        InputError: if there is none, or it is damaged.
+        InputError: If there is none, or it is damaged.
     """
     file = path / RECORD
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        raw, name = record["grid"], record["recipe"]
-    except OSError as error:
-        found = "no study" if not path.exists() else f"a folder without {RECORD}"
-        raise expected(path, found, "a study's folder") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise expected(file, f"a damaged record ({error})", "a study's record") from error
-    grid = parse(raw, name, str(file))
-    listed = tuple(configurations(grid))
-    return Study(path, record, grid, listed, _read_table(path / TABLE))
+    if not file.is_file():
+        found = f"a folder without {RECORD}" if path.is_dir() else "no study"
+        raise expected(path, found, "the folder of a study")
+    record = read_json(file, StudyRecord, "the record of a study", _ADVICE)
+    grid = parse_grid(record.grid, record.name, str(file))
+    return Study(path, record, grid, tuple(list_trials(grid)), _read_outcomes(path / RESULTS))
 
 
 def open_study(
-    path: Path, grid: Grid, digits: Dataset, *, command: str = "", force: bool = False
+    path: Path, grid: Grid, data: Dataset, *, command: str = "", force: bool = False
 ) -> Study:
-    """The study at `path`, begun if there is none.
+    """Return the study at `path`, with the outcomes of its runs; create it if there is none.
 
     Args:
-        path: its folder.
-        grid: what is to be trained.
-        digits: on what.
-        command: the command line that repeats it, for its record.
-        force: whether another study that is there gives way.
+        path: Its folder.
+        grid: What is trained.
+        data: The dataset.
+        command: The command that reproduces it.
+        force: Whether to replace a study of another grid.
 
     Raises:
-        InputError: if another study is there, or the folder cannot be written.
+        InputError: If there is another study, or the folder cannot be written.
     """
-    record = {
-        "recipe": grid.name,
-        "command": command,
-        "grid": grid.record(),
-        "data": to_plain(data_of(digits)),
-        "versions": versions(),
-    }
-    record = json.loads(json.dumps(record))  # as it will be read again
+    record = StudyRecord(grid.name, command, grid.record(), data_of(data), versions())
     if (path / RECORD).is_file() and not force:
         study = read_study(path)
         _check_same(study, record)
-        write_json(path / RECORD, record | {"command": command or study.record["command"]})
+        write_json(path / RECORD, replace(record, command=command or study.record.command))
         return with_runs(read_study(path))
     if path.exists() and not force:
-        raise expected(path, "a folder that is no study", "a new name", "choose another --run")
+        raise expected(path, "a folder that is not a study", "a new name", "choose another --run")
     with new_folder(path.parent, path.name, replace=force) as folder:
         write_json(folder.path / RECORD, record)
-        write_table(folder.path, (), {}, ())
+        Study(folder.path, record, grid, (), {}).write_results()
     return read_study(path)
 
 
-def write_table(
-    folder: Path,
-    listed: Iterable[Configuration],
-    results: Mapping[str, Result],
-    axes: Iterable[str],
-) -> None:
-    """Write results.csv: the same results make the same bytes, whoever found them and when."""
-    axes = list(axes)
-    with (
-        atomic_write(folder / TABLE) as path,
-        path.open("w", newline="", encoding="utf-8") as lines,
-    ):
-        writer = csv.writer(lines)
-        writer.writerow(["run", *axes, "bn", "seed", *COLUMNS])
-        for each in listed:
-            if each.name in results:
-                own = [text_of(each.point[axis]) for axis in axes]
-                cells = _cells(results[each.name])
-                seed = each.training.seed
-                writer.writerow([each.name, *own, text_of(each.bn), seed, *cells])
-
-
-def write_histories(study: Study) -> None:
-    """Write history.csv from the runs' own, or as it was of those that are gone.
-
-    Seven digits of each figure.
-    """
-    columns = ["epoch", "step", *runs.METRICS]
-    no_epochs: History = {column: [] for column in columns}
-    file = study.path / HISTORIES
-    with atomic_write(file) as path, path.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.writer(lines)
-        writer.writerow(["run", *columns])
-        for each in study.configurations:
-            if study.status(each) in ("finished", "diverged"):
-                own, history = study.path / each.name, no_epochs
-                if own.is_dir():
-                    history = runs.read_history(own / runs.HISTORY)
-                elif each.name in study.histories:
-                    history = study.histories[each.name]
-                rows = zip(*(history[column] for column in columns), strict=True)
-                writer.writerows([each.name, *(f"{cell:.7g}" for cell in row)] for row in rows)
-
-
 def with_runs(study: Study) -> Study:
-    """The study with the results of its runs as they are in its folder now.
+    """Return the study with the outcomes of the runs in its folder.
 
-    A run that is there, whole, tells its own result; a damaged one is missing, and is trained
-    again. Of one that is gone altogether, as from a study kept for its figures alone, the table
-    tells.
+    A damaged run is missing, and will be trained again. Without a run, the outcome in results.csv
+    counts, as in a study that was kept without its runs.
     """
-    found = {}
-    for each in study.configurations:
-        own = study.path / each.name
-        told = study.results.get(each.name)
-        if told is not None and (told.status == "failed" or not own.exists()):
-            found[each.name] = told
-        if (own / runs.RECORD).is_file():
-            with suppress(InputError, KeyError, TypeError, ValueError):
-                found[each.name] = result_of(runs.read_run(own))
-    return replace(study, results=found)
+    outcomes = {}
+    for trial in study.trials:
+        folder = study.path / trial.name
+        known = study.outcomes.get(trial.name)
+        if known is not None and (known.status == "failed" or not folder.exists()):
+            outcomes[trial.name] = known
+        if (folder / runs.RECORD).is_file():
+            with suppress(InputError):
+                outcomes[trial.name] = outcome_of(runs.read_run(folder))
+    return replace(study, outcomes=outcomes)
 
 
-def result_of(run: runs.Run) -> Result:
-    """What a finished run says."""
+def outcome_of(run: runs.Run) -> Outcome:
+    """Return the outcome of a run."""
     record = run.record
-    final = record.final if run.status == "finished" else {}
-    numbers = {
+    final = record.final if record.status == "finished" else {}
+    counts = {
         "epochs": record.epochs,
         "step": final.get("step"),
         "diverged_at_step": record.diverged_at_step,
     }
-    return Result(
-        run.status,
+    return Outcome(
+        record.status,
         {name: float(final[name]) for name in runs.METRICS if name in final},
-        {name: int(number) for name, number in numbers.items() if number is not None},
+        {name: int(count) for name, count in counts.items() if count is not None},
         record.digest,
     )
 
 
-def _check_same(study: Study, record: Mapping[str, Any]) -> None:
-    """Raise `InputError` if what is there is not what `record` says."""
+def _check_same(study: Study, record: StudyRecord) -> None:
+    """Raise `InputError` if the study is not what `record` describes."""
     old = study.record
     advice = (
-        f"go on with that one (kerasbn sweep {study.path}), choose another --run, or --force to "
-        "begin anew"
+        f"continue that one (kerasbn sweep {study.path}), choose another --run, or add --force to "
+        "start again"
     )
-    if any(old["grid"].get(key) != record["grid"].get(key) for key in TRAINED):
-        raise expected(study.path, "a study of another grid", "the same one", advice)
-    if old["data"].get("digest") != record["data"]["digest"]:
-        kinds = (old["data"].get("name"), record["data"]["name"])
-        raise expected(study.path, f"a study on {kinds[0]}", f"one on {kinds[1]}", advice)
-    for name, new in record["versions"].items():
-        if old["versions"].get(name) != new:
-            found = f"a study begun with {name} {old['versions'].get(name)}"
-            raise expected(study.path, found, f"{name} {new} for all of it", advice)
+    grids = [to_plain(each.grid) for each in (old, record)]
+    compared = [key for key in KEYS if key not in ("question", "source")]
+    if any(grids[0].get(key) != grids[1].get(key) for key in compared):
+        raise expected(study.path, "a study of another grid", "the same grid", advice)
+    if old.data.digest != record.data.digest:
+        raise expected(study.path, f"a study on {old.data.name}", record.data.name, advice)
+    for name, version in record.versions.items():
+        if old.versions.get(name) != version:
+            found = f"a study started with {name} {old.versions.get(name)}"
+            raise expected(study.path, found, f"{name} {version} throughout", advice)
 
 
-def _cells(result: Result) -> list[Any]:
-    return [
-        result.status,
-        *(result.counts.get(name, "") for name in COUNTS),
-        *(result.figures.get(name, "") for name in runs.METRICS),
-        result.digest,
-        result.error,
-    ]
+def _read_outcomes(path: Path) -> dict[str, Outcome]:
+    schema: dict[str, Any] = {"trial": str, "status": str, "digest": str, "error": str}
+    schema |= dict.fromkeys(COUNTS, int | None) | dict.fromkeys(runs.METRICS, float | None)
+    what = "the results of a study"
+    table = read_csv(path, schema, what, _ADVICE, max_bytes=MAX_TABLE_BYTES)
+    outcomes = {}
+    for i, name in enumerate(table["trial"]):
+        figures = _known(table, runs.METRICS, i)
+        status = table["status"][i]
+        if status not in STATUSES or (status == "finished" and len(figures) < len(runs.METRICS)):
+            raise expected(path, f"a damaged table (trial {name})", what, _ADVICE)
+        counts = _known(table, COUNTS, i)
+        outcomes[name] = Outcome(status, figures, counts, table["digest"][i], table["error"][i])
+    return outcomes
 
 
-def _read_table(path: Path) -> dict[str, Result]:
-    try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            return {row["run"]: _result(row) for row in csv.DictReader(lines)}
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise expected(path, f"a damaged table ({error})", "a study's results") from error
-
-
-def _result(row: Mapping[str, str]) -> Result:
-    return Result(
-        row["status"],
-        {name: float(row[name]) for name in runs.METRICS if row[name]},
-        {name: int(row[name]) for name in COUNTS if row[name]},
-        row["digest"],
-        row["error"],
-    )
+def _known(table: Mapping[str, list[Any]], names: Iterable[str], row: int) -> dict[str, Any]:
+    return {name: table[name][row] for name in names if table[name][row] is not None}
 
 
 def _read_histories(path: Path) -> Mapping[str, History]:
-    found: dict[str, dict[str, list[float]]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                own = found.setdefault(row.pop("run"), {name: [] for name in row if name != "run"})
-                for name, cell in row.items():
-                    own[name].append(float(cell))
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise expected(path, f"a damaged table ({error})", "a study's histories") from error
-    if any(math.isnan(value) for own in found.values() for value in own["epoch"]):
-        raise expected(path, "an epoch that is no number", "a study's histories")
-    return found
+    names = ("epoch", "step", *runs.METRICS)
+    schema: dict[str, Any] = {"trial": str} | dict.fromkeys(names, float)
+    table = read_csv(path, schema, "the histories of a study", _ADVICE, max_bytes=MAX_TABLE_BYTES)
+    histories: dict[str, dict[str, list[float]]] = {}
+    for i, trial in enumerate(table["trial"]):
+        history = histories.setdefault(trial, {name: [] for name in names})
+        for name in names:
+            history[name].append(table[name][i])
+    return histories

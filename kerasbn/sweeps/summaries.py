@@ -1,40 +1,28 @@
-"""What the seeds of each point of a grid say together."""
+"""What the seeds of each configuration show together, and how fast they learn."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from kerasbn.experiments.statistics import Difference, Spread, paired_difference, spread
 from kerasbn.sweeps.study import Study
-from kerasbn.sweeps.trials import Configuration, Point, text_of
+from kerasbn.sweeps.trials import Configuration, Trial
+from kerasbn.training.settings import SETTINGS, option_text, short_text
 
-FIGURE = "val_accuracy"  # what a sweep is about: the share of the test digits answered rightly
-CHANCE = 0.2  # accuracy under this is hardly more than guessing one of ten
-
-NAMES = {
-    "hidden": "hidden layers",
-    "activation": "activation",
-    "bn_position": "position of the normalization",
-    "bn_momentum": "momentum",
-    "bn_epsilon": "epsilon",
-    "init": "initial weights",
-    "bias_before_bn": "bias before the normalization",
-    "optimizer": "optimizer",
-    "lr": "learning rate",
-    "batch_size": "batch size",
-    "epochs": "epochs",
-    "steps": "steps",
-}
+FIGURE = "val_accuracy"  # test accuracy: what a sweep compares
+LEARNED = 0.2  # a lower test accuracy is hardly better than guessing one of ten classes
 
 
 @dataclass(frozen=True)
-class Side:
-    """The networks of one point with normalization, or those without.
+class SeedResults:
+    """The trials of one configuration with BN, or those without.
 
     Attributes:
-        accuracies: on the test digits, by seed, of those that finished.
-        diverged: the seeds of those whose loss became NaN or infinite: in no mean.
-        failed: the seeds of those that could not be trained.
-        missing: how many have not been trained yet.
+        accuracies: The test accuracy of each finished trial, by seed.
+        diverged: The seeds that diverged; they are in no mean.
+        failed: The seeds that could not be trained.
+        missing: The number of seeds that are not trained yet.
     """
 
     accuracies: Mapping[int, float]
@@ -44,104 +32,180 @@ class Side:
 
     @property
     def spread(self) -> Spread:
-        """Mean and deviation of those that finished."""
+        """Mean and standard deviation of the finished trials."""
         return spread(list(self.accuracies.values()))
 
     @property
     def band(self) -> tuple[float, float]:
-        """One deviation below and above the mean, but no further than those that finished."""
+        """One standard deviation below and above the mean, within the range of the seeds."""
         found, own = self.spread, self.accuracies.values()
         mean, sd = found.mean or 0.0, found.sd or 0.0
         return max(mean - sd, min(own, default=0.0)), min(mean + sd, max(own, default=0.0))
 
     @property
-    def sound(self) -> bool:
-        """Whether all of them were trained and none diverged, so that its mean may be the best."""
+    def trained(self) -> int:
+        """The number of trials that finished or diverged."""
+        return len(self.accuracies) + len(self.diverged)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every seed finished, so that the mean may count as the best."""
         return bool(self.accuracies) and not (self.diverged or self.failed or self.missing)
 
     @property
     def fails(self) -> bool:
-        """Whether the networks learned next to nothing, or diverged, most of them."""
+        """Whether the mean is below `LEARNED`, or most seeds diverged."""
         mean = self.spread.mean
-        most = len(self.diverged) > len(self.accuracies)
-        return most or (mean is not None and mean < CHANCE)
+        return len(self.diverged) > len(self.accuracies) or (mean is not None and mean < LEARNED)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One point of the grid, with and without normalization; None for what is not trained."""
+    """One configuration, with and without BN; None for what the grid does not train."""
 
-    point: Point
-    with_bn: Side | None
-    without_bn: Side | None
+    configuration: Configuration
+    with_bn: SeedResults | None
+    without_bn: SeedResults | None
 
     @property
     def difference(self) -> Difference:
-        """With less without, over the seeds that both finished."""
+        """With BN minus without, over the seeds that finished both."""
         return difference(self.with_bn, self.without_bn)
 
-    def side(self, bn: bool) -> Side | None:
-        """One of the two."""
+    def of(self, bn: bool) -> SeedResults | None:
+        """Return the results with BN, or those without."""
         return self.with_bn if bn else self.without_bn
 
 
-def difference(first: Side | None, second: Side | None) -> Difference:
-    """The first less the second, pair by pair over the seeds that both have."""
-    a, b = (side.accuracies if side else {} for side in (first, second))
+@dataclass(frozen=True)
+class Curves:
+    """Test accuracy over training, of the trials with BN or of those without.
+
+    Attributes:
+        steps: Where it was measured.
+        finished: By seed, an accuracy for each of `steps`.
+        diverged: By seed, the steps and accuracies until a trial diverged.
+    """
+
+    steps: Sequence[float]
+    finished: Mapping[int, Sequence[float]]
+    diverged: Mapping[int, tuple[Sequence[float], Sequence[float]]]
+
+    @property
+    def mean(self) -> list[float]:
+        """The mean over seeds at each step."""
+        return [float(each) for each in np.mean(list(self.finished.values()), axis=0)]
+
+    @property
+    def sd(self) -> list[float] | None:
+        """The standard deviation over seeds at each step; None for one seed."""
+        if len(self.finished) < 2:
+            return None
+        return [float(each) for each in np.std(list(self.finished.values()), axis=0, ddof=1)]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many steps it takes to reach the best mean accuracy without BN.
+
+    Attributes:
+        accuracy: The best mean without BN.
+        steps_with_bn: The first step at which the mean with BN is as high.
+        steps_without_bn: The step of the best mean without BN.
+    """
+
+    accuracy: float
+    steps_with_bn: int
+    steps_without_bn: int
+
+
+def difference(first: SeedResults | None, second: SeedResults | None) -> Difference:
+    """Return the difference, first minus second, over the seeds that finished both."""
+    a, b = (each.accuracies if each else {} for each in (first, second))
     seeds = [seed for seed in a if seed in b]
     return paired_difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
 
 
-def summaries(study: Study) -> list[Summary]:
-    """A summary of each point, in the order of the grid."""
-    points: dict[str, dict[bool, list[Configuration]]] = {}
-    for each in study.configurations:
-        key = "|".join(text_of(value) for value in each.point.values())
-        points.setdefault(key, {}).setdefault(each.bn, []).append(each)
-    found = []
-    for kinds in points.values():
-        point = next(iter(kinds.values()))[0].point
-        sides = {bn: _side(study, members) for bn, members in kinds.items()}
-        found.append(Summary(point, sides.get(True), sides.get(False)))
-    return found
+def summarize(study: Study) -> list[Summary]:
+    """Return a summary of each configuration, in the order of the grid."""
+    by_key: dict[str, dict[bool, list[Trial]]] = {}
+    for trial in study.trials:
+        key = configuration_key(trial.configuration, list(trial.configuration))
+        by_key.setdefault(key, {}).setdefault(trial.bn, []).append(trial)
+    summaries = []
+    for kinds in by_key.values():
+        configuration = next(iter(kinds.values()))[0].configuration
+        results = {bn: _seed_results(study, trials) for bn, trials in kinds.items()}
+        summaries.append(Summary(configuration, results.get(True), results.get(False)))
+    return summaries
 
 
-def best(listed: Sequence[Summary], bn: bool) -> Summary | None:
-    """The point with the highest mean, of those where no network diverged or is missing."""
-    sound = [each for each in listed if (side := each.side(bn)) and side.sound]
-    return max(sound, key=lambda each: _mean(each, bn), default=None)
+def best(summaries: Sequence[Summary], bn: bool) -> Summary | None:
+    """Return the summary with the highest mean, among those where every seed finished."""
+    sound = [each for each in summaries if (results := each.of(bn)) and results.is_sound]
+    return max(sound, key=lambda each: mean_of(each, bn), default=None)
 
 
-def where(point: Point, axes: Sequence[str]) -> str:
-    """A point in words, such as ``learning rate 0.01, activation relu``; only on these axes."""
-    return ", ".join(f"{NAMES[axis]} {short(point[axis])}" for axis in axes)
+def mean_of(summary: Summary, bn: bool) -> float:
+    """Return the mean test accuracy; -1 if there is none."""
+    results = summary.of(bn)
+    mean = results.spread.mean if results else None
+    return -1.0 if mean is None else mean
 
 
-def short(value: object) -> str:
-    """A value as pictures and sentences have it: ``8x32`` for eight layers of 32 units."""
-    if isinstance(value, tuple):
-        return f"{len(value)}x{value[0]}" if len(set(value)) == 1 else text_of(value)
-    return text_of(value) if isinstance(value, bool | int | float) else str(value)
+def describe(configuration: Configuration, axes: Sequence[str]) -> str:
+    """Return a configuration in words, such as ``learning rate 0.01, activation relu``."""
+    return ", ".join(f"{SETTINGS[axis].label} {short_text(configuration[axis])}" for axis in axes)
 
 
-def _side(study: Study, members: Sequence[Configuration]) -> Side:
-    by_status: dict[str, list[Configuration]] = {}
-    for each in members:
-        by_status.setdefault(study.status(each), []).append(each)
-    seeds = {status: [each.training.seed for each in some] for status, some in by_status.items()}
-    return Side(
+def configuration_key(configuration: Configuration, axes: Sequence[str]) -> str:
+    """Return a text that is equal for configurations with equal values on these axes."""
+    return "|".join(option_text(configuration[axis]) for axis in axes)
+
+
+def curves_of(study: Study, bn: bool) -> Curves:
+    """Return the test accuracy over training of all trials with BN, or without.
+
+    Only meaningful in a study without axes, where trials differ in the seed alone.
+    """
+    finished, diverged = {}, {}
+    steps: Sequence[float] = []
+    for trial in study.trials:
+        history = study.histories.get(trial.name)
+        if trial.bn != bn or history is None:
+            continue
+        if study.status(trial) == "finished":
+            steps = history["step"]
+            finished[trial.seed] = history[FIGURE]
+        elif study.status(trial) == "diverged":
+            diverged[trial.seed] = (history["step"], history[FIGURE])
+    return Curves(steps, finished, diverged)
+
+
+def speed_of(study: Study) -> Speed | None:
+    """Return how fast BN reaches the best mean without BN; None if it does not."""
+    with_bn, without_bn = curves_of(study, True), curves_of(study, False)
+    if not with_bn.finished or not without_bn.finished:
+        return None
+    highest = int(np.argmax(without_bn.mean))
+    accuracy = without_bn.mean[highest]
+    reached = [
+        step for step, mean in zip(with_bn.steps, with_bn.mean, strict=True) if mean >= accuracy
+    ]
+    return Speed(accuracy, int(reached[0]), int(without_bn.steps[highest])) if reached else None
+
+
+def _seed_results(study: Study, trials: Sequence[Trial]) -> SeedResults:
+    seeds: dict[str, list[int]] = {}
+    for trial in trials:
+        seeds.setdefault(study.status(trial), []).append(trial.seed)
+    return SeedResults(
         {
-            each.training.seed: study.results[each.name].figures[FIGURE]
-            for each in by_status.get("finished", [])
+            trial.seed: study.outcomes[trial.name].figures[FIGURE]
+            for trial in trials
+            if study.status(trial) == "finished"
         },
         seeds.get("diverged", []),
         seeds.get("failed", []),
         len(seeds.get("missing", [])),
     )
-
-
-def _mean(summary: Summary, bn: bool) -> float:
-    side = summary.side(bn)
-    assert side is not None
-    assert side.spread.mean is not None
-    return side.spread.mean

@@ -1,4 +1,8 @@
-"""What a grid comes to: every network to train, and which of them train together."""
+"""Trials: the models that a grid trains, and which of them train together.
+
+A configuration is one combination of the axes' values. A trial is a configuration with or without
+BN and one seed; each becomes a run. A trial batch is the unit of a sweep's work.
+"""
 
 import hashlib
 import random
@@ -9,79 +13,136 @@ from itertools import groupby, pairwise, product
 from math import ceil
 from typing import Any
 
-from kerasbn.errors import InputError
-from kerasbn.sweeps.grid import KINDS, NETWORK, TRAINING, Grid, Range, Value
-from kerasbn.training.settings import ModelSettings, TrainingSettings, seed_settings
+from kerasbn.errors import CheckFailedError, InputError, KerasbnError, quoted
+from kerasbn.sweeps.grid import Grid, Range
+from kerasbn.training.settings import (
+    MODEL_SETTINGS,
+    SETTINGS,
+    TRAINING_SETTINGS,
+    ModelSettings,
+    TrainingSettings,
+    Value,
+    seed_settings,
+    short_text,
+)
 
-GROUP = 8  # pairs trained together at most, as in `kerasbn compare --seeds`
-LONGEST = 90  # characters of a run's name
-DIGITS = 3  # significant ones of a number that was drawn
+MAX_PAIRS = 8  # in a trial batch: more run slower per trial
+MAX_NAME = 90  # characters
+DRAWN_DIGITS = 3  # significant digits of a number drawn from a range
 
-Point = Mapping[str, Value]
+Configuration = Mapping[str, Value]
+Files = dict[str, dict[str, bytes]]  # of runs: contents by the names of the trial and the file
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """One network of a sweep.
+class Trial:
+    """One model to train.
 
     Attributes:
-        name: the name of its run.
-        point: its value on each axis of the grid.
-        network: what network it is.
-        training: how it is trained, its seed among it.
+        name: The name of its run.
+        configuration: Its value on each axis of the grid.
+        model: The settings of the model.
+        training: The settings of the training, including the seed.
     """
 
     name: str
-    point: Point
-    network: ModelSettings
+    configuration: Configuration
+    model: ModelSettings
     training: TrainingSettings
 
     @property
     def bn(self) -> bool:
-        """Whether it has normalization."""
-        return self.network.bn
+        """Whether the model has BN layers."""
+        return self.model.bn
+
+    @property
+    def seed(self) -> int:
+        """The random seed."""
+        return self.training.seed
 
 
 @dataclass(frozen=True)
-class Group:
-    """Configurations that are trained together, the unit of a sweep's work.
+class TrialBatch:
+    """Trials that train together, as ensembles; they differ in seed, learning rate and BN only.
 
-    They differ in seed, learning rate and normalization only. A group is trained as a whole or not
-    at all, since the members of another group would come out with other rounding; so what is in it
-    depends on the grid alone, neither on what is missing nor on who trains it.
+    A batch is trained as a whole or not at all, since the size of an ensemble affects rounding.
+    Batches depend on the grid alone, not on what is missing or on what trains them.
 
     Attributes:
-        number: its place among the groups of the grid, from 0.
-        members: what is trained.
+        number: Its index among the batches of the grid.
+        trials: What it trains.
     """
 
     number: int
-    members: tuple[Configuration, ...]
+    trials: tuple[Trial, ...]
 
     @property
     def cost(self) -> float:
-        """How much work it is, in multiplications, to compare groups of one sweep by.
+        """The approximate work, in multiplications; to compare batches of one sweep.
 
-        A step costs what its products do and, however small, about as much as half a million.
+        The fixed overhead of a training step costs about as much as half a million.
         """
-        first = self.members[0]
-        sizes = [784, *first.network.hidden, 10]
-        products = sum(a * b for a, b in pairwise(sizes))
-        step = first.training.batch_size * products + 500_000
-        steps = first.training.steps or first.training.epochs * 60_000 / first.training.batch_size
-        return len(self.members) * step * steps
+        model, training = self.trials[0].model, self.trials[0].training
+        products = sum(a * b for a, b in pairwise([784, *model.hidden, 10]))
+        step = training.batch_size * products + 500_000
+        steps = training.steps or training.epochs * 60_000 / training.batch_size
+        return len(self.trials) * step * steps
 
     def __str__(self) -> str:
-        first, last = self.members[0], self.members[-1]
-        more = len(self.members) - 2
-        return f"{first.name} to {last.name}" if more > 0 else f"{first.name}, {last.name}"
+        first, last = self.trials[0].name, self.trials[-1].name
+        return f"{first} to {last}" if len(self.trials) > 2 else f"{first}, {last}"
 
 
-def points(grid: Grid) -> Iterator[dict[str, Value]]:
-    """The combinations of the axes' values, the last axis running fastest, or a sample of them.
+@dataclass(frozen=True)
+class Began:
+    """Event: a worker started a batch, or started it again."""
 
-    A sample depends on `sample_seed` alone: it is drawn by `random.random`, whose sequence Python
-    promises to keep. A number drawn is rounded to three digits, so that it can be said.
+    batch: int
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """Event: a share, 0 to 1, of a batch is done."""
+
+    batch: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Event: a batch is trained; `files` holds its runs."""
+
+    batch: int
+    files: Files
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Event: a batch could not be trained, and why, in one line."""
+
+    batch: int
+    error: str
+
+
+Event = Began | Advanced | Trained | Failed
+
+
+class BackendLostError(CheckFailedError):
+    """The workers of a sweep are gone for good."""
+
+
+def error_line(error: BaseException) -> str:
+    """Return an error in one line, with its type unless it is one of kerasbn's own."""
+    text = quoted(error, longest=None)
+    short = text if len(text) <= 300 else f"{text[:297]}..."
+    return short if isinstance(error, KerasbnError) else f"{type(error).__name__}: {short}"
+
+
+def configurations(grid: Grid) -> Iterator[dict[str, Value]]:
+    """Return the combinations of the axes' values, the last axis fastest, or a random sample.
+
+    A sample depends on `sample_seed` alone, since Python keeps the sequence of `random.random`
+    stable. Numbers are rounded to three significant digits.
     """
     if grid.sample is None:
         lists = [axis for axis in grid.axes.values() if not isinstance(axis, Range)]
@@ -93,86 +154,65 @@ def points(grid: Grid) -> Iterator[dict[str, Value]]:
         yield {key: _drawn(key, axis, source.random()) for key, axis in grid.axes.items()}
 
 
-def configurations(grid: Grid) -> list[Configuration]:
-    """Every network of the grid.
+def list_trials(grid: Grid) -> list[Trial]:
+    """Return every trial of the grid.
 
     Raises:
-        InputError: if one of them cannot be, such as a learning rate below 0.
+        InputError: If the settings of one of them are invalid.
     """
-    found, taken = [], set()
-    for point in points(grid):
-        options = {**grid.options, **point}
-        network = {key: value for key, value in options.items() if key in NETWORK}
-        training: dict[str, Any] = {key: options[key] for key in TRAINING if key in options}
+    trials: dict[str, Trial] = {}
+    for configuration in configurations(grid):
+        values: dict[str, Any] = {**grid.options, **configuration}
+        model = {key: value for key, value in values.items() if key in MODEL_SETTINGS}
+        training = {key: value for key, value in values.items() if key in TRAINING_SETTINGS}
         for own in seed_settings(TrainingSettings(**training), grid.seeds):
             for bn in grid.kinds:
-                name = _name(point, bn, own.seed)
-                if name in taken:  # a sample may draw a combination twice
-                    continue
-                taken.add(name)
-                kind = ModelSettings(**network | {"bn": bn})  # type: ignore[arg-type] # by field
-                found.append(Configuration(name, point, kind, own))
-    return found
+                name = _name(configuration, bn, own.seed)
+                # A sample may draw a configuration twice: it is trained once.
+                trials.setdefault(
+                    name, Trial(name, configuration, ModelSettings(**model | {"bn": bn}), own)
+                )
+    return list(trials.values())
 
 
-def groups(listed: list[Configuration]) -> list[Group]:
-    """The configurations, those that may train together in groups of nearly equal size."""
-    pairs = [
-        list(pair) for _, pair in groupby(listed, lambda each: (each.training, each.point))
-    ]  # of one point and seed, with and without
-    alike: dict[Any, list[list[Configuration]]] = {}
+def list_batches(trials: list[Trial]) -> list[TrialBatch]:
+    """Return the trials in batches of nearly equal size, as large as `MAX_PAIRS` allows."""
+    pairs = [list(pair) for _, pair in groupby(trials, lambda t: (t.training, t.configuration))]
+    alike: dict[Any, list[list[Trial]]] = {}
     for pair in pairs:
-        first = pair[0]
-        shape = (replace(first.network, bn=True), replace(first.training, lr=1.0, seed=0))
+        shape = (replace(pair[0].model, bn=True), replace(pair[0].training, lr=1.0, seed=0))
         alike.setdefault(shape, []).append(pair)
-    parts = []
+    batches: list[TrialBatch] = []
     for same in alike.values():
-        count = ceil(len(same) / GROUP)
+        count = ceil(len(same) / MAX_PAIRS)
         for i in range(count):
             part = same[i * len(same) // count : (i + 1) * len(same) // count]
-            parts.append(tuple(each for pair in part for each in pair))
-    return [Group(number, members) for number, members in enumerate(parts)]
+            batches.append(TrialBatch(len(batches), tuple(t for pair in part for t in pair)))
+    return batches
 
 
-def check(listed: list[Configuration], digits: int) -> None:
-    """Raise `InputError` if one of them cannot be trained on so many digits; the line names it."""
-    for each in listed:
+def check_trials(trials: list[Trial], examples: int) -> None:
+    """Raise `InputError` if a trial cannot be trained on so many examples; the line names it."""
+    for trial in trials:
         try:
-            each.training.check([each.network], digits)
+            trial.training.check([trial.model], examples)
         except InputError as error:
-            raise InputError(f"{each.name}: {error}") from error
+            raise InputError(f"{trial.name}: {error}") from error
 
 
-def text_of(value: Value) -> str:
-    """A value as options have it, exactly: ``0.01``, ``32,32``, ``true``."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and float(f"{value:g}") == value:
-        return f"{value:g}"
-    return str(value)
-
-
-def _name(point: Point, bn: bool, seed: int) -> str:
-    """Such as ``lr-0.1_hidden-3x32_bn_seed-0``: what differs, in letters that any disk takes."""
-    parts = [f"{key}-{_short(value)}" for key, value in point.items()]
+def _name(configuration: Configuration, bn: bool, seed: int) -> str:
+    """Return a name such as ``lr-0.1_hidden-3x32_bn_seed-0``, safe on any file system."""
+    parts = [f"{key}-{short_text(value)}" for key, value in configuration.items()]
     ending = f"{'bn' if bn else 'plain'}_seed-{seed}"
     name = re.sub(r"[^\w.-]+", "-", "_".join([*parts, ending]), flags=re.ASCII)
-    if len(name) <= LONGEST:
+    if len(name) <= MAX_NAME:
         return name
     digest = hashlib.sha256("_".join(parts).encode()).hexdigest()[:12]
-    return f"{name[: LONGEST - len(ending) - 14]}_{digest}_{ending}"
-
-
-def _short(value: Value) -> str:
-    if isinstance(value, tuple) and len(set(value)) == 1:
-        return f"{len(value)}x{value[0]}"
-    return repr(value) if isinstance(value, float) else text_of(value)
+    return f"{name[: MAX_NAME - len(ending) - 14]}_{digest}_{ending}"
 
 
 def _drawn(key: str, axis: tuple[Value, ...] | Range, share: float) -> Value:
     if not isinstance(axis, Range):
         return axis[int(share * len(axis))]
     number = axis.at(share)
-    return float(f"{number:.{DIGITS}g}") if KINDS[key] is float else round(number)
+    return float(f"{number:.{DRAWN_DIGITS}g}") if SETTINGS[key].kind is float else round(number)

@@ -1,4 +1,4 @@
-"""`kerasbn sweep` in real processes: recipes, resuming, losses, and what cannot be."""
+"""`kerasbn sweep` in real processes: recipes, resuming, lost workers, and invalid input."""
 
 import csv
 import json
@@ -55,7 +55,7 @@ def table(study: Path) -> list[dict[str, str]]:
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
-    """The processes of a sweep that train."""
+    """The worker processes of a sweep."""
     listed = subprocess.run(
         ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
@@ -66,17 +66,17 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study that one process trained in one go."""
+    """The folder of a study that one worker trained without interruption."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "grid.toml").write_text(GRID.format(steps=600))
     code, out, err = sweep(folder, "grid.toml", "--workers", "1", *SAMPLE)
     assert code == 0, err
-    assert out.splitlines()[-1].startswith(f"study: {STUDIES}/grid; pictures: ")
+    assert out.splitlines()[-1] == f"study: {STUDIES}/grid (accuracy.png)"
     return folder / STUDIES / "grid"
 
 
 @pytest.mark.parametrize(
-    ("recipe", "changes", "networks"),
+    ("recipe", "changes", "trials"),
     [
         ("learning-rate", ["--set", "lr=0.001 0.1 3"], 6),
         ("depth", ["--set", "hidden=8 8,8", "--set", "activation=tanh sigmoid"], 8),
@@ -85,35 +85,36 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("teaching-table", [], 24),
     ],
 )
-def test_every_recipe_is_trained_drawn_and_told(
-    recipe: str, changes: list[str], networks: int, tmp_path: Path
+@pytest.mark.slow
+def test_every_recipe_gives_results_charts_and_findings(
+    recipe: str, changes: list[str], trials: int, tmp_path: Path
 ) -> None:
     code, out, err = sweep(tmp_path, recipe, "--steps", "12", "--seeds", "1", *changes, *SAMPLE)
     assert code == 0, err
     study = tmp_path / STUDIES / recipe
-    assert len(table(study)) == networks
+    assert len(table(study)) == trials
     assert {row["status"] for row in table(study)} <= {"finished", "diverged"}
     assert list(study.glob("*.png"))
     assert "with bn" in out.lower()
-    told = (study / "findings.md").read_text()
-    assert all(line in told for line in out.splitlines()[:-1])
-    assert f"kerasbn sweep {recipe} --steps 12 --seeds 1" in told
+    findings = (study / "findings.md").read_text()
+    assert all(line in findings for line in out.splitlines()[:-1])
+    assert f"kerasbn sweep {recipe} --seeds 1 --steps 12" in findings
 
 
-def test_a_study_has_a_row_and_a_run_for_every_network(whole: Path) -> None:
+def test_a_study_has_a_row_and_a_run_for_every_trial(whole: Path) -> None:
     rows = table(whole)
     assert len(rows) == 12
     for row in rows:
-        record = json.loads((whole / row["run"] / "run.json").read_text())
+        record = json.loads((whole / row["trial"] / "run.json").read_text())
         assert record["final"]["val_accuracy"] == float(row["val_accuracy"])
         assert (record["model"]["bn"], record["training"]["seed"]) == (
             row["bn"] == "true", int(row["seed"]),
         )  # fmt: skip
-        assert (whole / row["run"] / "model.keras").is_file()
+        assert (whole / row["trial"] / "model.keras").is_file()
 
 
-def test_started_again_it_trains_what_is_missing_and_ends_alike(whole: Path) -> None:
-    """A network that is lost and one that is damaged: the same bits as in one go."""
+def test_rerunning_trains_only_what_is_missing_with_the_same_results(whole: Path) -> None:
+    """A run is lost and one is damaged: the tables end up bit-identical."""
     before = (whole / "results.csv").read_bytes(), (whole / "history.csv").read_bytes()
     runs = sorted(path.parent for path in whole.glob("*/run.json"))
     kept = {path: (path / "run.json").stat().st_mtime_ns for path in runs}
@@ -121,17 +122,15 @@ def test_started_again_it_trains_what_is_missing_and_ends_alike(whole: Path) -> 
     (runs[-1] / "run.json").write_text("{")
     code, _, err = sweep(whole.parents[2], "grid", "--workers", "2", *SAMPLE)
     assert code == 0, err
-    assert "10 of 12 networks are there" in err
+    assert "10 of 12 trials are already trained" in err
     assert ((whole / "results.csv").read_bytes(), (whole / "history.csv").read_bytes()) == before
     again = {path for path in runs if (path / "run.json").stat().st_mtime_ns != kept[path]}
     assert runs[0] in again
     assert len(again) < len(runs)
 
 
-def test_a_study_kept_without_its_networks_is_drawn_and_told_again(
-    whole: Path, tmp_path: Path
-) -> None:
-    """Without digits and without training; and whoever stops a sweep of it takes nothing away."""
+def test_a_study_kept_without_its_runs_is_drawn_again(whole: Path, tmp_path: Path) -> None:
+    """It needs neither data nor training."""
     kept = tmp_path / STUDIES / "kept"
     kept.mkdir(parents=True)
     for name in ("study.json", "results.csv", "history.csv"):
@@ -143,11 +142,12 @@ def test_a_study_kept_without_its_networks_is_drawn_and_told_again(
         for file in (*whole.glob("*.png"), whole / "results.csv", whole / "history.csv"):
             assert (kept / file.name).read_bytes() == file.read_bytes()
         assert not [path for path in kept.iterdir() if path.is_dir()]
-        told = (kept / "findings.md").read_text()
-        assert told.split("Again:")[0] == (whole / "findings.md").read_text().split("Again:")[0]
+        findings = (kept / "findings.md").read_text().split("Reproduce")[0]
+        assert findings == (whole / "findings.md").read_text().split("Reproduce")[0]
         (kept / "findings.md").unlink()
 
 
+@pytest.mark.slow
 def test_status_from_another_terminal_ctrl_c_and_a_killed_worker(
     whole: Path, tmp_path: Path
 ) -> None:
@@ -165,12 +165,12 @@ def test_status_from_another_terminal_ctrl_c_and_a_killed_worker(
     finally:
         process.kill()
     assert (process.returncode, out) == (130, "")
-    assert "networks are kept in" in err.splitlines()[-1]
+    assert "trials are kept in" in err.splitlines()[-1]
     assert "Traceback" not in err
     process = start(tmp_path, "grid.toml", "--workers", "1", *SAMPLE)
     try:
         until(lambda: len(children(process)) > 0)
-        # Killed before it has read what it is to do; another one takes its place.
+        # Killed before it has read what to train: another one takes its place.
         os.kill(children(process)[0], signal.SIGKILL)
         out, err = process.communicate(timeout=200)
     finally:
@@ -201,14 +201,15 @@ def test_killed_in_mid_sweep_it_leaves_nothing_behind(tmp_path: Path) -> None:
     assert (code, json.loads(out)["state"]) == (0, "stopped")
 
 
-def test_what_fails_is_recorded_and_stops_nothing_else(tmp_path: Path) -> None:
-    """A layer whose weights no memory holds."""
+@pytest.mark.slow
+def test_a_failed_trial_is_recorded_and_stops_nothing_else(tmp_path: Path) -> None:
+    """A layer whose weights exceed the memory."""
     grid = GRID.format(steps=5).replace("seeds = 2", "seeds = 1").replace('hidden = "8"', "")
     grid = grid.replace('["relu", "tanh", "sigmoid"]', '["relu"]')
     (tmp_path / "grid.toml").write_text(f'{grid}hidden = ["8", "8,1000000,1000000"]\n')
     code, out, err = sweep(tmp_path, "grid.toml", *SAMPLE)
     assert (code, out) == (1, "")
-    assert "2 of 4 networks could not be trained" in err.splitlines()[-1]
+    assert "2 of 4 trials could not be trained" in err.splitlines()[-1]
     assert "the same command tries them again" in err.splitlines()[-1]
     rows = table(tmp_path / STUDIES / "grid")
     assert [row["status"] for row in rows] == ["finished", "finished", "failed", "failed"]
@@ -222,12 +223,15 @@ def test_what_fails_is_recorded_and_stops_nothing_else(tmp_path: Path) -> None:
         (["learnin-rate"], "did you mean 'learning-rate'?"),
         (["depth", "--set", "lr"], "received no '='"),
         (["depth", "--set", "speed=3"], "received 'speed'"),
-        (["depth", "--set", "lr=-1"], "--lr -1"),
+        (
+            ["depth", "--set", "lr=-1"],
+            "--set lr=-1: received '-1', expected a finite number above 0",
+        ),
         (["depth", "--seeds", "0"], "seeds: received 0"),
         (["depth", "--seeds", "900"], "--yes"),
-        (["depth", "--set", "batch_size=1"], "the variance of one digit is 0"),
-        (["depth", "--set", "batch_size=4001"], "at most the 4,000 digits"),
-        (["depth", "--run", "a/b"], "received 'a/b' as a name"),
+        (["depth", "--set", "batch_size=1"], "batch_size=1: received 1, expected at least 2"),
+        (["depth", "--set", "batch_size=4001"], "at most the 4,000 training examples"),
+        (["depth", "--run", "a/b"], "--run a/b: received 'a/b'"),
         (["depth", "--workers", "0"], "--workers"),
         (["depth", "--workers", "1", "--address", "x:1"], "expected one of the two"),
         (["depth", "--address", "nowhere"], "nowhere"),
@@ -235,7 +239,7 @@ def test_what_fails_is_recorded_and_stops_nothing_else(tmp_path: Path) -> None:
         (["empty.toml"], "received an empty grid"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(
+def test_invalid_input_is_one_line_and_leaves_nothing(
     arguments: list[str], line: str, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.toml").touch()
@@ -248,7 +252,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["empty.toml"]
 
 
-def test_a_cluster_that_cannot_be_reached_is_told_soon(tmp_path: Path) -> None:
+def test_an_unreachable_cluster_is_reported_soon(tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody.getsockname()[1]}"

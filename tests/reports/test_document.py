@@ -16,7 +16,7 @@ import pytest
 from kerasbn import runs
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.report import report
-from kerasbn.sweeps.findings import parted
+from kerasbn.sweeps.findings import answer_and_details
 from kerasbn.sweeps.study import read_study
 
 Compared = tuple[Path, Comparison]
@@ -253,21 +253,21 @@ def test_a_study_is_shown_with_all_its_numbers(swept: Path, tmp_path: Path) -> N
         point = tuple(str(row[0]).split(", "))
         for column, bn in ((1, True), (2, False)):
             own = [
-                study.results[each.name].figures["val_accuracy"]
-                for each in study.configurations
-                if (f"{each.training.lr:g}", each.network.activation) == point
+                study.outcomes[each.name].figures["val_accuracy"]
+                for each in study.trials
+                if (f"{each.training.lr:g}", each.model.activation) == point
                 and each.bn == bn
-                and study.results[each.name].status == "finished"
+                and study.outcomes[each.name].status == "finished"
             ]
             wanted = sum(own) / len(own) if own else None
             assert row[column] == ("-" if wanted is None else pytest.approx(wanted))
     assert sum(row[4] == "3 without" for row in rows) == 2
     assert page.all("h1")[0].text == "Which learning rates does a network learn at?"
     assert "kerasbn sweep x" in page.text
-    assert page.all("p", "answer")[0].text == " ".join(parted(study)[0])
+    assert page.all("p", "answer")[0].text == " ".join(answer_and_details(study)[0])
     findings = page.all("ul")[0].text
     assert findings
-    assert parted(study)[0][0] not in findings
+    assert answer_and_details(study)[0][0] not in findings
     assert "The model without BN is the same except" in page.text
     assert "95% interval" in tables_of(page)["Test accuracy"].text
 

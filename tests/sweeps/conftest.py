@@ -1,6 +1,7 @@
-"""Studies whose figures are made up, so that what is said of them can be checked by hand."""
+"""Studies with made-up figures, so that what they show can be checked by hand."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,38 +9,39 @@ import pytest
 
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset
-from kerasbn.sweeps.grid import parse
-from kerasbn.sweeps.study import Result, Study, open_study, read_study, write_table
-from kerasbn.sweeps.trials import Configuration
+from kerasbn.sweeps.grid import parse_grid
+from kerasbn.sweeps.study import Outcome, Study, open_study, read_study
+from kerasbn.sweeps.trials import Trial
 
-# The accuracy of a configuration after an epoch (from 1) of three, None if it has diverged by then,
-# or the error it failed with.
-Figures = Callable[[Configuration, int], float | str | None]
+# The accuracy of a trial after an epoch (from 1) of three, None if it has diverged by then, or the
+# error it failed with.
+Figures = Callable[[Trial, int], float | str | None]
 MadeUp = Callable[[Mapping[str, Any], Figures], Study]
-STEPS = 100  # of an epoch
+STEPS = 100  # per epoch
 
 
 @pytest.fixture
 def made_up(few_digits: Dataset, tmp_path: Path) -> MadeUp:
-    """Gives a study on disk for a grid and the figures of its networks."""
+    """Returns a function that makes a study on disk from a grid and the figures of its trials."""
 
     def make(raw: Mapping[str, Any], figures: Figures) -> Study:
-        study = open_study(tmp_path / "made-up", parse(raw, "made-up", "made-up"), few_digits)
-        results, rows = {}, ["run,epoch,step,loss,accuracy,val_loss,val_accuracy"]
-        for each in study.configurations:
-            told = [figures(each, epoch) for epoch in (1, 2, 3)]
-            for epoch, accuracy in enumerate(told, start=1):
+        grid = parse_grid(raw, "made-up", "made-up")
+        study = open_study(tmp_path / "made-up", grid, few_digits)
+        outcomes, rows = {}, ["trial,epoch,step,loss,accuracy,val_loss,val_accuracy"]
+        for trial in study.trials:
+            by_epoch = [figures(trial, epoch) for epoch in (1, 2, 3)]
+            for epoch, accuracy in enumerate(by_epoch, start=1):
                 if isinstance(accuracy, float):
-                    rows.append(f"{each.name},{epoch},{epoch * STEPS},0.1,0.9,0.1,{accuracy}")
-            last = told[-1]
+                    rows.append(f"{trial.name},{epoch},{epoch * STEPS},0.1,0.9,0.1,{accuracy}")
+            last = by_epoch[-1]
             if isinstance(last, str):
-                results[each.name] = Result("failed", {}, {}, error=last)
+                outcomes[trial.name] = Outcome("failed", {}, {}, error=last)
             elif last is None:
-                results[each.name] = Result("diverged", {}, {"diverged_at_step": 250}, "d")
+                outcomes[trial.name] = Outcome("diverged", {}, {"diverged_at_step": 250}, "d")
             else:
                 final = dict.fromkeys(runs.METRICS, 0.1) | {"val_accuracy": last}
-                results[each.name] = Result("finished", final, {"epochs": 3, "step": 300}, "f")
-        write_table(study.path, study.configurations, results, study.grid.axes)
+                outcomes[trial.name] = Outcome("finished", final, {"epochs": 3, "step": 300}, "f")
+        replace(study, outcomes=outcomes).write_results()
         (study.path / "history.csv").write_text("\n".join(rows) + "\n")
         return read_study(study.path)
 

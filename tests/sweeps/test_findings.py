@@ -1,16 +1,23 @@
-"""Every figure in a sentence is computed from the study, and diverged networks are in no mean."""
+"""Every figure in a finding is computed from the study; diverged trials are in no mean."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from scipy.stats import ttest_1samp
 
-from kerasbn.sweeps.findings import about, findings, parted, write_findings
+from kerasbn.sweeps.findings import (
+    answer_and_details,
+    findings,
+    method,
+    values_text,
+    write_findings,
+)
 from kerasbn.sweeps.study import Study
-from kerasbn.sweeps.trials import Configuration
+from kerasbn.sweeps.trials import Trial
 
-MadeUp = Callable[[Mapping[str, Any], Callable[[Configuration, int], float | str | None]], Study]
+MadeUp = Callable[[Mapping[str, Any], Callable[[Trial, int], float | str | None]], Study]
 
 RATES = [0.001, 0.01, 0.1, 1.0]
 GRID = {"seeds": 3, "options": {"epochs": 3}, "axes": {"lr": RATES}}
@@ -18,185 +25,184 @@ WITH = dict(zip(RATES, (0.95, 0.97, 0.965, 0.7), strict=True))
 WITHOUT = dict(zip(RATES, (0.96, 0.93, 0.1, 0.9), strict=True))
 
 
-def one_axis(each: Configuration, _: int) -> float | None:
-    """At 1 without normalization two of three diverge, the third does well."""
-    training = each.training
-    if training.lr == 1.0 and not each.bn and training.seed > 0:
+def one_axis(trial: Trial, _: int) -> float | None:
+    """At 1 without BN two of three seeds diverge, the third does well."""
+    lr = trial.training.lr
+    if lr == 1.0 and not trial.bn and trial.seed > 0:
         return None
-    mean = (WITH if each.bn else WITHOUT)[training.lr]
-    return mean + (training.seed - 1) * (0.003 if each.bn else 0.001)
+    mean = (WITH if trial.bn else WITHOUT)[lr]
+    return mean + (trial.seed - 1) * (0.003 if trial.bn else 0.001)
 
 
 def test_one_axis(made_up: MadeUp) -> None:
-    study = made_up(GRID, one_axis)
-    told = findings(study)
-    assert told[0] == (
-        "Networks with BN are within a point of their best at learning rate 0.01 to 0.1, "
-        "those without at 0.001."
+    found = findings(made_up(GRID, one_axis))
+    assert found[0] == (
+        "With BN, learning rates 0.01 and 0.1 come within one point of the best. Without BN, only "
+        "0.001 does."
     )
-    # At 1 only one pair is left, too few to count.
-    assert told[1] == (
-        "Where there are 3 pairs or more to compare, networks with BN are better at learning rate "
-        "0.01 to 0.1 and worse at 0.001; at none the 95 % interval includes 0."
+    # At 1 only one pair is left, too few for an interval.
+    gain = ttest_1samp([0.863, 0.865, 0.867], 0).confidence_interval(0.95)
+    assert found[1] == (
+        "BN helps at learning rates 0.01 and 0.1, most at learning rate 0.1: +86.50 points (95% "
+        f"interval {100 * gain.low:.2f} to {100 * gain.high:.2f}, 3 pairs)."
     )
-    best = next(i for i, line in enumerate(told) if line.startswith("Best"))
-    assert told[best : best + 2] == [
-        "Best with BN: 97.00 ± 0.30 % of the test digits right, at learning rate 0.01 (3 seeds).",
-        "Best without: 96.00 ± 0.10 % of the test digits right, at learning rate 0.001 (3 seeds).",
-    ]
+    assert found[2].startswith("BN hurts at learning rate 0.001: -1.00 points (95% interval ")
+    assert found[3] == (
+        "Best test accuracy: with BN 97.00 ± 0.30% at learning rate 0.01; without BN 96.00 ± 0.10% "
+        "at learning rate 0.001."
+    )
     # From best to best, seed by seed: 0.8, 1.0 and 1.2 points.
     interval = ttest_1samp([0.8, 1.0, 1.2], 0).confidence_interval(0.95)
-    assert told[best + 2] == (
-        "From the best without to the best with BN: +1.00 points "
-        f"(95 % interval {interval.low:.2f} to {interval.high:.2f}, 3 pairs)."
+    assert found[4] == (
+        "Difference of the best, with BN minus without: +1.00 points "
+        f"(95% interval {interval.low:.2f} to {interval.high:.2f}, 3 pairs)."
     )
-    gain = next(line for line in told if line.startswith("The largest gain"))
-    assert gain.startswith("The largest gain: +86.50 points")
-    assert gain.endswith("at learning rate 0.1.")
-    assert (
-        "With BN, 0 of 12 networks diverged; under 20 % right, or most diverged, at 0 of 4 "
-        "combinations."
-    ) in told
-    assert (
-        "Without, 2 of 12 networks diverged; under 20 % right, or most diverged, at 2 of 4 "
-        "combinations: learning rate 0.1; learning rate 1."
-    ) in told
+    assert found[5:] == [
+        "Without BN, 2 of 12 trials diverged.",
+        "Without BN, learning rates 0.1 and 1 fail (test accuracy below 20%, or most seeds "
+        "diverged).",
+    ]
 
 
-def test_a_point_where_one_diverged_is_never_the_best(made_up: MadeUp) -> None:
-    def lucky(each: Configuration, epoch: int) -> float | None:
-        """Two of three diverge at 1; the third is better than all others."""
-        if each.training.lr == 1.0 and each.training.seed == 2:
+def test_a_configuration_in_which_a_seed_diverged_is_never_the_best(made_up: MadeUp) -> None:
+    def lucky(trial: Trial, epoch: int) -> float | None:
+        """Two of three seeds diverge at 1; the third is better than all others."""
+        if trial.training.lr == 1.0 and trial.seed == 2:
             return 0.999
-        return None if each.training.lr == 1.0 else one_axis(each, epoch)
+        return None if trial.training.lr == 1.0 else one_axis(trial, epoch)
 
-    told = findings(made_up(GRID, lucky))
-    assert any(line.startswith("Best with BN: 97.00") for line in told)
-    assert not any("99.90" in line for line in told)
+    found = findings(made_up(GRID, lucky))
+    assert any(line.startswith("Best test accuracy: with BN 97.00") for line in found)
+    assert not any("99.90" in line for line in found)
 
 
-def test_without_axes_the_steps_are_told(made_up: MadeUp) -> None:
-    def over_steps(each: Configuration, epoch: int) -> float:
-        return {True: (0.8, 0.93, 0.97), False: (0.5, 0.92, 0.91)}[each.bn][epoch - 1]
+def test_without_axes_the_speed_is_reported(made_up: MadeUp) -> None:
+    def over_steps(trial: Trial, epoch: int) -> float:
+        return {True: (0.8, 0.93, 0.97), False: (0.5, 0.9, 0.92)}[trial.bn][epoch - 1]
 
-    told = findings(made_up({"seeds": 2, "options": {"hidden": "8"}}, over_steps))
-    assert told == [
-        "With BN: 97.00 ± 0.00 % of the test digits right (2 seeds).",
-        "Without: 91.00 ± 0.00 % of the test digits right (2 seeds).",
-        "With BN less without: +6.00 points (2 pairs: too few for an interval).",
-        "With BN 92.00 % are right after 200 steps; without, where it is the most there ever is, "
-        "after 200.",
-        "With BN, 0 of 2 networks diverged.",
-        "Without, 0 of 2 networks diverged.",
+    assert findings(made_up({"seeds": 2, "options": {"hidden": "8"}}, over_steps)) == [
+        "Test accuracy: with BN 97.00 ± 0.00%; without BN 92.00 ± 0.00%.",
+        "Difference: +5.00 points (2 pairs, an interval needs 3).",
+        "BN reaches 92.00% after 200 steps. Without it, that takes 300 steps and is the best it "
+        "gets.",
+        "No trial diverged.",
     ]
 
 
-def test_two_axes_are_told_value_by_value(made_up: MadeUp) -> None:
+def test_two_axes_have_a_finding_per_value(made_up: MadeUp) -> None:
     grid = GRID | {"axes": {"activation": ["relu", "tanh"], "lr": RATES}}
-    told = findings(made_up(grid, one_axis))
-    assert told[:3] == [
-        *(
-            f"At activation {name}, networks with BN are within a point of their best at learning "
-            "rate 0.01 to 0.1, those without at 0.001."
-            for name in ("relu", "tanh")
-        ),
-        "Where there are 3 pairs or more to compare, networks with BN are better at 4 of 6 "
-        "combinations and worse at 2; at 0 the 95 % interval includes 0.",
-    ]
+    found = findings(made_up(grid, one_axis))
+    for line, name in zip(found, ("relu", "tanh"), strict=False):
+        assert line == (
+            f"Activation {name}: with BN, learning rates 0.01 and 0.1 come within one point of the "
+            "best. Without BN, only 0.001 does."
+        )
+    assert found[2].startswith("BN helps in 4 of 6 combinations, most at ")
+    assert found[3].startswith("BN hurts in 2 of 6 combinations, most at ")
 
 
 def test_the_answer_is_short_and_comes_first(made_up: MadeUp) -> None:
     grid = GRID | {"axes": {"activation": ["relu", "tanh", "elu", "silu"], "lr": RATES}}
     study = made_up(grid, one_axis)
-    told = findings(study)
-    assert told[:1] == parted(study)[0]
-    assert told[0] == (
-        "Networks with BN learn at 16 of 16 combinations, networks without learn at 8 of 16 "
-        "combinations (the others are under 20 % right, or diverge)."
+    found = findings(study)
+    assert found[:1] == answer_and_details(study)[0]
+    assert found[0] == (
+        "With BN, 16 of 16 combinations learn; without BN, 8 do (the others fail: test accuracy "
+        "below 20%, or most seeds diverged)."
     )
-    assert sum("within a point" in line for line in told) == 4
-    assert len(set(told)) == len(told)
+    assert sum("within one point" in line for line in found) == 4
+    assert len(set(found)) == len(found)
 
 
-def test_of_a_sample_the_best_is_the_answer(made_up: MadeUp) -> None:
+def test_the_answer_of_a_sample_is_the_best(made_up: MadeUp) -> None:
     grid = {"sample": 9, "axes": {"lr": {"log": [0.001, 1]}, "batch_size": [8, 16]}}
-    study = made_up(grid, lambda each, _: 0.9 - abs(each.training.lr - 0.1) + 0.05 * each.bn)
-    told = findings(study)
-    assert [line.split(":")[0] for line in parted(study)[0]] == [
-        "Best with BN", "Best without", "From the best without to the best with BN",
+    study = made_up(grid, lambda trial, _: 0.9 - abs(trial.training.lr - 0.1) + 0.05 * trial.bn)
+    assert [line.split(":")[0] for line in answer_and_details(study)[0]] == [
+        "Best test accuracy", "Difference of the best, with BN minus without",
     ]  # fmt: skip
-    (near,) = [line for line in told if "within a point" in line]
-    assert near.startswith("Networks with BN are within a point of their best at ")
-    assert " of 9 combinations, those without at " in near
+    (near,) = [line for line in findings(study) if "within one point" in line]
+    assert near.startswith("With BN, ")
+    assert " of 9 combinations come" in near
 
 
-@pytest.mark.parametrize("chance", [0.1, None])
-def test_what_learns_nowhere_has_no_best(chance: float | None, made_up: MadeUp) -> None:
-    def hopeless(each: Configuration, epoch: int) -> float | None:
-        """Without normalization and with tanh, networks guess, or diverge."""
-        lost = not each.bn and each.network.activation == "tanh"
-        return chance if lost else one_axis(each, epoch)
+@pytest.mark.parametrize("accuracy", [0.1, None])
+def test_what_fails_everywhere_has_no_best(accuracy: float | None, made_up: MadeUp) -> None:
+    def hopeless(trial: Trial, epoch: int) -> float | None:
+        """Without BN and with tanh, models guess, or diverge."""
+        fails = not trial.bn and trial.model.activation == "tanh"
+        return accuracy if fails else one_axis(trial, epoch)
 
     grid = GRID | {"axes": {"activation": ["relu", "tanh"], "lr": RATES}}
-    told = findings(made_up(grid, hopeless))
-    assert told[1] == (
-        "At activation tanh, networks with BN are within a point of their best at learning rate "
-        "0.01 to 0.1, networks without learn nowhere."
+    assert findings(made_up(grid, hopeless))[1] == (
+        "Activation tanh: with BN, learning rates 0.01 and 0.1 come within one point of the best. "
+        "Without BN, all fail."
     )
 
 
-def test_gaps_in_what_is_near_the_best_are_told(made_up: MadeUp) -> None:
-    def gap(each: Configuration, _: int) -> float:
-        return 0.5 if each.training.lr == 0.01 else 0.9
+def test_gaps_between_values_are_reported(made_up: MadeUp) -> None:
+    def gap(trial: Trial, _: int) -> float:
+        return 0.5 if trial.training.lr == 0.01 else 0.9
 
-    told = findings(made_up(GRID, gap))
-    assert told[0] == (
-        "Networks with BN are within a point of their best at learning rate 0.001, 0.1 to 1, "
-        "those without at 0.001, 0.1 to 1."
+    rates = [*RATES, 10.0]
+    assert findings(made_up(GRID | {"axes": {"lr": rates}}, gap))[0] == (
+        "With BN, learning rates 0.001 and 0.1 to 10 come within one point of the best. Without "
+        "BN, 0.001 and 0.1 to 10 do."
     )
 
 
-def test_what_failed_and_what_is_missing_is_told(made_up: MadeUp) -> None:
-    def failing(each: Configuration, epoch: int) -> float | str | None:
-        return "MemoryError: too large" if each.training.lr == 0.1 else one_axis(each, epoch)
+def test_categories_are_listed_and_not_told_as_ranges() -> None:
+    names = ["relu", "tanh", "elu", "silu"]
+    assert values_text("activation", names, [True, True, True, False]) == (
+        "activations relu, tanh and elu"
+    )
+    assert values_text("bn_position", ["before", "after"], [True, True]) == (
+        "BN positions before and after"
+    )
+    assert values_text("lr", RATES, [True, True, True, False], named=False) == "0.001 to 0.1"
+    assert values_text("lr", RATES, [True] * 4) == "all learning rates"
+    assert values_text("hidden", [(8,), (8, 8), (8, 8, 8)], [True, False, False]) == (
+        "hidden layers 8"
+    )
+    assert values_text("lr", RATES, [False] * 4) == "no learning rate"
+
+
+def test_failed_and_missing_trials_are_reported(made_up: MadeUp) -> None:
+    def failing(trial: Trial, epoch: int) -> float | str | None:
+        return "MemoryError: too large" if trial.training.lr == 0.1 else one_axis(trial, epoch)
 
     study = made_up(GRID, failing)
-    assert "6 networks could not be trained (MemoryError: too large)." in findings(study)
+    assert "6 trials could not be trained (MemoryError: too large)." in findings(study)
     assert not any("rate 0.1 " in line and "Best" in line for line in findings(study))
-    missing = {name: each for name, each in study.results.items() if not name.startswith("lr-1.0")}
-    partly = Study(study.path, study.record, study.grid, study.configurations, missing)
-    assert "6 networks not trained yet." in findings(partly)
-    assert findings(Study(study.path, study.record, study.grid, study.configurations, {})) == [
-        "24 networks not trained yet."
+    kept = {name: each for name, each in study.outcomes.items() if not name.startswith("lr-1_")}
+    assert "6 trials are not trained yet." in findings(replace(study, outcomes=kept))
+    assert findings(replace(study, outcomes={})) == ["24 trials are not trained yet."]
+
+
+def test_a_study_of_one_kind_does_not_mention_the_other(made_up: MadeUp) -> None:
+    found = findings(made_up(GRID | {"options": {"bn": False}}, one_axis))
+    assert found[:2] == [
+        "Without BN, only learning rate 0.001 comes within one point of the best.",
+        "Best test accuracy: without BN 96.00 ± 0.10% at learning rate 0.001.",
     ]
+    assert not any("with bn" in line.lower() for line in found)
 
 
-def test_only_one_kind(made_up: MadeUp) -> None:
-    told = findings(made_up(GRID | {"options": {"bn": False}}, one_axis))
-    assert told[:2] == [
-        "Networks without are within a point of their best at learning rate 0.001.",
-        "Best without: 96.00 ± 0.10 % of the test digits right, at learning rate 0.001 (3 seeds).",
-    ]
-    assert not any("BN" in line for line in told)
-
-
-def test_the_file_has_question_sentences_and_how(made_up: MadeUp) -> None:
-    asked = GRID | {"question": "Which rates work?", "source": "Somebody (2015)."}
-    study = made_up(asked, one_axis)
+def test_the_file_has_the_question_the_findings_and_the_method(made_up: MadeUp) -> None:
+    about = GRID | {"question": "Which rates work?", "source": "An author (2015)."}
+    study = made_up(about, one_axis)
     write_findings(study)
     text = (study.path / "findings.md").read_text()
-    for part in ("# made-up", "Which rates work?", "Somebody (2015).", *findings(study)):
+    for part in ("# made-up", "Which rates work?", "An author (2015).", *findings(study)):
         assert part in text
-    for line in about(study):
+    for line in method(study):
         assert line in text
-    assert "24 networks, 3 seeds each" in text
+    assert "24 trials, 3 seeds each" in text
     assert "learning rate 0.001, 0.01, 0.1, 1." in text
     assert "paired t" in text
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_too_few_pairs_for_an_interval_are_said_to_be(made_up: MadeUp, seeds: int) -> None:
-    told = findings(made_up(GRID | {"seeds": seeds}, one_axis))
-    pairs = "1 pair" if seeds == 1 else "2 pairs"
-    assert any(f"({pairs}: too few for an interval)" in line for line in told)
-    assert not any("interval includes" in line for line in told)
+def test_too_few_pairs_for_an_interval(made_up: MadeUp, seeds: int) -> None:
+    found = findings(made_up(GRID | {"seeds": seeds}, one_axis))
+    assert any("an interval needs 3" in line for line in found) == (seeds == 2)
+    assert not any("95% interval" in line for line in found)

@@ -1,4 +1,4 @@
-"""How far a sweep is, as another process reads it and as people see it."""
+"""Progress of a sweep as another process reads it, and its status in words."""
 
 import subprocess
 import sys
@@ -11,6 +11,7 @@ import pytest
 from kerasbn.errors import InputError
 from kerasbn.sweeps.progress import (
     Progress,
+    duration,
     is_running,
     read_progress,
     running,
@@ -18,10 +19,9 @@ from kerasbn.sweeps.progress import (
     write_progress,
 )
 from kerasbn.sweeps.study import Study
-from kerasbn.sweeps.trials import Configuration, groups
-from kerasbn.sweeps.view import duration, line, lines
+from kerasbn.sweeps.trials import Trial, list_batches
 
-MadeUp = Callable[[Mapping[str, Any], Callable[[Configuration, int], float | str | None]], Study]
+MadeUp = Callable[[Mapping[str, Any], Callable[[Trial, int], float | str | None]], Study]
 RAW = {"seeds": 2, "axes": {"hidden": ["4", "8", "16"]}}
 ANOTHER = """
 import sys
@@ -31,15 +31,15 @@ print(is_running(Path(sys.argv[1])), read_progress(Path(sys.argv[1])))
 """
 
 
-def figures(each: Configuration, epoch: int) -> float | str | None:
-    if each.point["hidden"] == (16,):
+def figures(trial: Trial, epoch: int) -> float | str | None:
+    if trial.configuration["hidden"] == (16,):
         return "no memory"
-    return 0.7 + 0.02 * epoch + 0.05 * each.bn + 0.01 * each.training.seed
+    return 0.7 + 0.02 * epoch + 0.05 * trial.bn + 0.01 * trial.seed
 
 
-def test_another_process_sees_what_runs_and_only_while_it_does(made_up: MadeUp) -> None:
+def test_another_process_sees_the_progress_only_while_the_sweep_runs(made_up: MadeUp) -> None:
     study = made_up(RAW, figures)
-    progress = Progress(groups(list(study.configurations)), done={0}, shares={1: 0.25})
+    progress = Progress(list_batches(list(study.trials)), done={0}, shares={1: 0.25})
 
     def seen() -> str:
         return subprocess.run(
@@ -48,9 +48,9 @@ def test_another_process_sees_what_runs_and_only_while_it_does(made_up: MadeUp) 
 
     with running(study.path):
         write_progress(study.path, progress)
-        assert seen().startswith("True {'began':")
-        assert "'share': 0.25" in seen()
-        with pytest.raises(InputError, match="another process is at"), running(study.path):
+        assert seen().startswith("True ProgressRecord(started=")
+        assert "share=0.25" in seen()
+        with pytest.raises(InputError, match="another process is training"), running(study.path):
             pass
     assert seen() == "False None\n"
     assert not is_running(study.path)
@@ -58,42 +58,44 @@ def test_another_process_sees_what_runs_and_only_while_it_does(made_up: MadeUp) 
     assert not list(study.path.glob(".lock")) + list(study.path.glob("progress.json"))
 
 
-def test_a_folder_that_is_not_there_runs_nothing(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_running(tmp_path: Path) -> None:
     assert not is_running(tmp_path / "none")
     with pytest.raises(InputError, match="cannot be written"), running(tmp_path / "none"):
         pass
 
 
-def test_the_time_left_is_that_of_the_work_left(made_up: MadeUp) -> None:
-    listed = groups(list(made_up(RAW, figures).configurations))
+def test_the_time_left_is_that_of_the_remaining_work(made_up: MadeUp) -> None:
+    listed = list_batches(list(made_up(RAW, figures).trials))
     progress = Progress(listed)
-    assert progress.left() is None
-    costs = {group.number: group.cost for group in listed}
+    assert progress.seconds_left() is None
+    costs = {batch.number: batch.cost for batch in listed}
     first, second, *_ = costs
     progress.done, progress.shares = {first}, {second: 0.5}
-    progress.began -= 100
+    progress.started -= 100
     work = costs[first] + costs[second] / 2
-    assert progress.left() == pytest.approx(100 * (sum(costs.values()) - work) / work, rel=0.01)
+    assert progress.seconds_left() == pytest.approx(
+        100 * (sum(costs.values()) - work) / work, rel=0.01
+    )
 
 
-def test_where_it_stands_is_told_in_words(made_up: MadeUp) -> None:
+def test_the_status_is_shown_in_words(made_up: MadeUp) -> None:
     study = made_up(RAW, figures)
-    progress = Progress(groups(list(study.configurations)), shares={0: 0.5})
-    progress.began -= 60
+    progress = Progress(list_batches(list(study.trials)), shares={0: 0.5})
+    progress.started -= 60
     status = status_of(study, progress.record(), alive=True)
-    told = lines(status)
-    assert told.splitlines()[:3] == [
+    text = status.text()
+    assert text.splitlines()[:3] == [
         "made-up: running",
-        "done         8 of 12 networks",
+        "done         8 of 12 trials",
         "failed       4 (no memory)",
     ]
-    assert "(50%)" in told
+    assert "(50%)" in text
     # Epoch 3 of seeds 0 and 1: 0.81 and 0.82 with, 0.76 and 0.77 without.
-    assert "best with BN 81.50 ± 0.71 % at" in told
-    assert "best without 76.50 ± 0.71 % at" in told
-    assert "time left    about " in told
-    assert line(status).startswith("8/12 networks; 4 failed; best with BN 81.50 ± 0.71 % at")
-    assert status_of(study, None, alive=False)["state"] == "stopped"
+    assert "best with BN 81.50 ± 0.71% at" in text
+    assert "best without 76.50 ± 0.71% at" in text
+    assert "time left    about " in text
+    assert status.line().startswith("8/12 trials; 4 failed; best with BN 81.50 ± 0.71% at")
+    assert status_of(study, None, alive=False).state == "stopped"
 
 
 @pytest.mark.parametrize(
@@ -101,5 +103,5 @@ def test_where_it_stands_is_told_in_words(made_up: MadeUp) -> None:
     [(None, "not known yet"), (0, "about 1 s"), (89, "about 89 s"), (90, "about 2 min"),
      (5399, "about 90 min"), (5400, "about 1.5 h")],
 )  # fmt: skip
-def test_times_are_round(seconds: float | None, words: str) -> None:
+def test_durations_are_rounded(seconds: float | None, words: str) -> None:
     assert duration(seconds) == words

@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster of two nodes, both on this machine: what is lost does no harm."""
+"""A sweep on a Ray cluster of two nodes, both on this machine, survives losses."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kerasbn.errors import InputError
-from kerasbn.sweeps import ray_backend as cluster
+from kerasbn.sweeps import ray_backend
 
 # Ray waits a minute for a head that is gone; a test cannot.
 HURRY = {"RAY_gcs_rpc_server_reconnect_timeout_s": "3", "RAY_health_check_period_ms": "1000"}
@@ -134,14 +134,15 @@ def sweep(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen
 
 
 def trained(folder: Path) -> int:
-    """How many networks are there, whole."""
+    """The number of finished runs."""
     return len(list(folder.glob("saved_models/studies/grid/[!.]*/run.json")))
 
 
-def test_a_worker_and_a_node_are_lost_and_nothing_else(
+@pytest.mark.slow
+def test_a_lost_worker_and_a_lost_node_change_no_result(
     ray_cluster: Cluster, tmp_path: Path
 ) -> None:
-    """A worker killed and a node gone in mid-sweep: the same results, to the last bit."""
+    """A worker is killed and a node destroyed during a sweep: the results are bit-identical."""
     spread = tmp_path / "spread"
     process = sweep(spread, "--address", ray_cluster.address)
     try:
@@ -167,8 +168,9 @@ def test_a_worker_and_a_node_are_lost_and_nothing_else(
     assert trained(spread) == 24
 
 
-def test_a_cluster_that_goes_away_for_good(ray_cluster: Cluster, tmp_path: Path) -> None:
-    """What is finished stays, one line says how to go on, and going on is possible."""
+@pytest.mark.slow
+def test_a_cluster_that_goes_away_stops_the_sweep(ray_cluster: Cluster, tmp_path: Path) -> None:
+    """Finished runs are kept, and one line says how to continue."""
     folder = tmp_path / "lost"
     process = sweep(folder, "--address", ray_cluster.address, **HURRY)
     try:
@@ -182,8 +184,8 @@ def test_a_cluster_that_goes_away_for_good(ray_cluster: Cluster, tmp_path: Path)
     last = err.splitlines()[-1]
     kept = trained(folder)
     assert f"--address {ray_cluster.address}: " in last
-    assert f"{kept} of 24 networks are kept in saved_models/studies/grid" in last
-    assert "goes on" in last
+    assert f"{kept} of 24 trials are kept in saved_models/studies/grid" in last
+    assert "continues" in last
     assert "Traceback" not in err
     assert 0 < kept < 24
 
@@ -191,17 +193,17 @@ def test_a_cluster_that_goes_away_for_good(ray_cluster: Cluster, tmp_path: Path)
 @pytest.mark.parametrize(
     ("there", "found"), [({"keras": "3.14.0"}, "keras 3.14.0"), ({}, "keras none")]
 )
-def test_a_node_with_other_versions_is_named(there: dict[str, str], found: str) -> None:
+def test_a_node_with_other_versions_is_refused(there: dict[str, str], found: str) -> None:
     own = {"keras": "3.15.1"}
-    cluster.check_versions(own, {"10.0.0.1": own})
+    ray_backend.check_versions(own, {"10.0.0.1": own})
     with pytest.raises(InputError) as refused:
-        cluster.check_versions(own, {"10.0.0.1": own, "10.0.0.2": there})
+        ray_backend.check_versions(own, {"10.0.0.1": own, "10.0.0.2": there})
     assert str(refused.value).startswith(
         f"node 10.0.0.2: received {found}, expected keras 3.15.1, as here; install the same"
     )
 
 
-def test_without_ray_the_line_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_backend, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r'the package ray; install it: pip install "kerasbn\[ray'):
-        cluster.check_address("10.0.0.1:6379")
+        ray_backend.check_address("10.0.0.1:6379")

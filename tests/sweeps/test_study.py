@@ -1,4 +1,4 @@
-"""Studies on disk: the same whoever wrote them, and refused where they are damaged or another's."""
+"""Studies on disk: read as written, and refused if they are damaged or have another grid."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,42 +10,50 @@ import pytest
 
 from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError
-from kerasbn.sweeps.grid import parse
+from kerasbn.sweeps.grid import parse_grid
 from kerasbn.sweeps.study import (
     Study,
     find_study,
     open_study,
     read_study,
     with_runs,
-    write_histories,
-    write_table,
 )
-from kerasbn.sweeps.trials import Configuration
+from kerasbn.sweeps.trials import Trial
 
-MadeUp = Callable[[Mapping[str, Any], Callable[[Configuration, int], float | str | None]], Study]
+MadeUp = Callable[[Mapping[str, Any], Callable[[Trial, int], float | str | None]], Study]
+HISTORY = "trial,epoch,step,loss,accuracy,val_loss,val_accuracy\n"
+UNKNOWN_AXIS = json.dumps(
+    {
+        "name": "a",
+        "command": "",
+        "grid": {"axes": {"speed": [1]}},
+        "data": {"name": "mnist", "digest": "d", "train": 1, "test": 1},
+        "versions": {},
+    }
+)
 RAW = {"seeds": 2, "axes": {"lr": [0.1, 1.0], "activation": ["relu"]}}
 
 
-def figures(each: Configuration, epoch: int) -> float | str | None:
-    if each.training.seed and each.training.lr == 1.0:
-        return None if each.bn else "out of memory, with a comma"
-    return 0.5 + 0.1 * epoch + 0.01 * each.bn
+def figures(trial: Trial, epoch: int) -> float | str | None:
+    if trial.seed and trial.training.lr == 1.0:
+        return None if trial.bn else "out of memory, with a comma"
+    return 0.5 + 0.1 * epoch + 0.01 * trial.bn
 
 
 def test_a_study_is_read_as_it_was_written(made_up: MadeUp) -> None:
     study = made_up(RAW, figures)
     again = read_study(study.path)
     assert again == study
-    assert again.axes == ["lr"]  # an axis with one value is none
+    assert again.axes == ["lr"]  # an axis with one value does not count
     assert [len(again.with_status(s)) for s in ("finished", "diverged", "failed", "missing")] == [
         6, 1, 1, 0,
     ]  # fmt: skip
     (failed,) = again.with_status("failed")
-    assert again.results[failed.name].error == "out of memory, with a comma"
+    assert again.outcomes[failed.name].error == "out of memory, with a comma"
     (diverged,) = again.with_status("diverged")
-    assert again.results[diverged.name].figures == {}
+    assert again.outcomes[diverged.name].figures == {}
     before = (study.path / "results.csv").read_bytes()
-    write_table(study.path, study.configurations, study.results, study.grid.axes)
+    study.write_results()
     assert (study.path / "results.csv").read_bytes() == before
 
 
@@ -53,75 +61,76 @@ def test_a_study_is_found_by_name_and_by_folder(made_up: MadeUp) -> None:
     study = made_up(RAW, figures)
     root = study.path.parent
     assert find_study("made-up", root) == find_study(str(study.path), root) == study
-    with pytest.raises(InputError, match=r"nobody: received no study of this name.*\(made-up\)"):
-        find_study("nobody", root)
+    with pytest.raises(InputError, match=r"other: received no study of this name.*\(made-up\)"):
+        find_study("other", root)
 
 
-def test_what_there_is_stays_and_another_grid_or_other_digits_are_refused(
+def test_an_existing_study_is_kept_and_another_grid_or_dataset_is_refused(
     made_up: MadeUp, few_digits: Dataset
 ) -> None:
     study = made_up(RAW, figures)
     grid = study.grid
-    # Of runs that are gone altogether, and of failures, the table tells.
-    assert open_study(study.path, grid, few_digits).results == study.results
-    same = parse(RAW | {"question": "Put otherwise?"}, "made-up", "made-up")
+    # Without a run, the outcome in the table counts.
+    assert open_study(study.path, grid, few_digits).outcomes == study.outcomes
+    same = parse_grid(RAW | {"question": "In other words?"}, "made-up", "made-up")
     open_study(study.path, same, few_digits)
-    other = parse(RAW | {"seeds": 3}, "made-up", "made-up")
+    other = parse_grid(RAW | {"seeds": 3}, "made-up", "made-up")
     with pytest.raises(InputError, match=r"received a study of another grid.*--force"):
         open_study(study.path, other, few_digits)
-    digits = replace(few_digits, name="mnist", digest="another")
-    with pytest.raises(InputError, match=f"a study on {few_digits.name}, expected one on mnist"):
-        open_study(study.path, grid, digits)
+    data = replace(few_digits, name="mnist", digest="another")
+    with pytest.raises(InputError, match=f"a study on {few_digits.name}, expected mnist"):
+        open_study(study.path, grid, data)
     record = json.loads((study.path / "study.json").read_text())
     record["versions"]["keras"] = "1.0"
     (study.path / "study.json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match=r"begun with keras 1\.0, expected keras .* for all of it"):
+    with pytest.raises(InputError, match=r"started with keras 1\.0, expected keras .* throughout"):
         open_study(study.path, grid, few_digits)
-    begun = open_study(study.path, other, few_digits, force=True)
-    assert (begun.grid.seeds, dict(begun.results)) == (3, {})
+    new = open_study(study.path, other, few_digits, force=True)
+    assert (new.grid.seeds, dict(new.outcomes)) == (3, {})
 
 
-def test_a_damaged_run_is_missing_and_one_that_is_gone_is_told_by_the_tables(
+def test_a_damaged_run_is_missing_and_a_deleted_one_keeps_its_outcome(
     made_up: MadeUp,
 ) -> None:
     study = made_up(RAW, figures)
-    damaged = study.configurations[0].name
+    damaged = study.trials[0].name
     (study.path / damaged).mkdir()
     again = with_runs(study)
     assert [each.name for each in again.with_status("missing")] == [damaged]
-    assert again.results.keys() == study.results.keys() - {damaged}
-    assert (study.whole, again.whole) == (False, False)
+    assert again.outcomes.keys() == study.outcomes.keys() - {damaged}
+    assert (study.is_complete, again.is_complete) == (False, False)
     lines = (study.path / "history.csv").read_text().splitlines()
-    write_histories(again)
+    again.write_histories()
     left = (study.path / "history.csv").read_text().splitlines()
     assert [float(cell) for row in left[1:] for cell in row.split(",")[1:]] == [
         float(cell) for row in lines[1:] if damaged not in row for cell in row.split(",")[1:]
     ]
-    write_histories(with_runs(read_study(study.path)))
+    with_runs(read_study(study.path)).write_histories()
     assert (study.path / "history.csv").read_text().splitlines() == left
 
 
-def test_a_folder_that_is_no_study_is_left_alone(few_digits: Dataset, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_study_is_left_alone(few_digits: Dataset, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").touch()
-    with pytest.raises(InputError, match="a folder that is no study"):
-        open_study(tmp_path / "photos", parse(RAW, "a", "a"), few_digits)
+    with pytest.raises(InputError, match="a folder that is not a study"):
+        open_study(tmp_path / "photos", parse_grid(RAW, "a", "a"), few_digits)
     assert (tmp_path / "photos" / "cat.png").exists()
 
 
 @pytest.mark.parametrize(
     ("file", "content", "line"),
     [
-        ("study.json", "{", "a damaged record"),
+        ("study.json", "{", "text that is not JSON"),
         ("study.json", "[]", "a damaged record"),
-        ("study.json", '{"grid": {"axes": {"speed": [1]}}, "recipe": "a"}', "received 'speed'"),
-        ("results.csv", "run,status\na,finished\n", "a damaged table"),
-        ("results.csv", None, "a damaged table"),
-        ("history.csv", "run,epoch\na,one\n", "a damaged table"),
-        ("history.csv", "run,epoch\na,nan\n", "an epoch that is no number"),
+        ("study.json", '{"name": "a"}', "missing required field `command`"),
+        ("study.json", UNKNOWN_AXIS, "received 'speed'"),
+        ("results.csv", "trial,status\na,finished\n", "a damaged table"),
+        ("results.csv", None, "no such file"),
+        ("history.csv", f"{HISTORY}a,one,1,1,1,1,1\n", "'one' in column 'epoch'"),
+        ("history.csv", f"{HISTORY}a,nan,1,1,1,1,1\n", "'nan' in column 'epoch'"),
     ],
 )
-def test_a_damaged_study_is_told(
+def test_a_damaged_study_is_refused(
     made_up: MadeUp, file: str, content: str | None, line: str
 ) -> None:
     path = made_up(RAW, figures).path

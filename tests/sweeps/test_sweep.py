@@ -1,38 +1,115 @@
-"""A sweep while it runs, with somebody else in the place of those who train."""
+"""What is requested, the public function, and a running sweep with a fake backend."""
 
+import shlex
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import kerasbn
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import StoppedError
-from kerasbn.sweeps import sweep as module
-from kerasbn.sweeps.events import Advanced, Began, Event
-from kerasbn.sweeps.grid import parse
+from kerasbn.errors import InputError, StoppedError
+from kerasbn.sweeps import process_pool
+from kerasbn.sweeps.grid import parse_grid
 from kerasbn.sweeps.progress import read_progress
-from kerasbn.sweeps.trials import Group
+from kerasbn.sweeps.study import open_study
+from kerasbn.sweeps.sweep import requested_study, sweep, sweep_request
+from kerasbn.sweeps.trials import Advanced, Began, Event, TrialBatch
 
 
-def test_whoever_looks_sees_all_that_are_at_work_from_the_beginning(
+def test_a_recipe_with_changes_gives_a_grid_and_the_command_that_reproduces_it() -> None:
+    changes = {"seeds": 2, "steps": 7, "lr": [0.1, 1.0], "activation": "tanh"}
+    request = sweep_request("depth", changes, "mine")
+    assert request.path == Path("saved_models/studies/mine")
+    assert request.grid.axes["lr"] == (0.1, 1.0)
+    assert request.grid.options["activation"] == "tanh"
+    assert (request.grid.seeds, request.grid.options["steps"]) == (2, 7)
+    assert shlex.split(request.command) == [
+        "kerasbn", "sweep", "depth", "--seeds", "2", "--steps", "7",
+        "--set", "lr=0.1 1", "--set", "activation=tanh", "--run", "mine",
+    ]  # fmt: skip
+
+
+def test_the_command_does_not_hold_the_folder_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[axes]\nlr = [0.1, 0.2]\n")
+    request = sweep_request(file, {})
+    assert (request.path.name, request.command) == ("mine", "kerasbn sweep mine.toml")
+
+
+def test_an_existing_study_is_continued_as_it_is(few_digits: Dataset, tmp_path: Path) -> None:
+    grid = sweep_request("depth", {"seeds": 2}).grid
+    open_study(tmp_path / "mine", grid, few_digits, command="kerasbn sweep depth")
+    for given in ("mine", str(tmp_path / "mine")):
+        request = sweep_request(given, {}, root=tmp_path)
+        assert (request.path, request.is_complete) == (tmp_path / "mine", False)
+        assert request.grid == grid
+    with pytest.raises(InputError, match="changes to an existing study, expected none"):
+        sweep_request("mine", {"lr": 1}, root=tmp_path)
+    with pytest.raises(InputError, match="changes to an existing study"):
+        sweep_request("mine", {}, "other", root=tmp_path)
+    again = open_study(tmp_path / "mine", grid, few_digits)
+    assert again.record.command == "kerasbn sweep depth"
+    assert requested_study("mine.toml", root=tmp_path).path == tmp_path / "mine"
+    assert requested_study("other.toml", "mine", root=tmp_path).path == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("grid", "arguments", "line"),
+    [
+        (3, {}, "grid=3: received 3, expected the name of a recipe or study"),
+        ({}, {}, "grid: received an empty grid"),
+        ("depth", {"lr": "high"}, "lr='high': received 'high', expected a finite number"),
+        ("depth", {"learning_rate": 1}, "did you mean 'lr'"),
+        ("depth", {"seeds": "2"}, "seeds: received '2', expected a whole number"),
+        ("depth", {"data": [1]}, "received a list, expected a kerasbn.Dataset"),
+        ("depth", {"workers": 0}, "workers=0: received 0, expected a whole number above 0"),
+        ("depth", {"workers": 1, "address": "auto"}, "expected either workers or address"),
+    ],
+)
+def test_invalid_arguments_are_named(grid: Any, arguments: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError) as refused:
+        sweep(grid, **arguments)
+    assert line in str(refused.value)
+
+
+@pytest.mark.slow
+def test_the_public_function_returns_a_study(
+    few_digits: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grid = {"axes": {"lr": [0.01, 1.0]}, "options": {"hidden": [8]}}
+    study = kerasbn.sweep(grid, few_digits, run="rates", epochs=1, workers=1, root=tmp_path)
+    assert repr(study).startswith("<Study rates: 4 trials (4 finished). With BN, ")
+    assert study.is_complete
+    assert list(study.results["lr"]) == [0.01, 0.01, 1.0, 1.0]
+    assert list(study.results["bn"]) == [True, False, True, False]
+    assert all(0 < accuracy < 1 for accuracy in study.results["val_accuracy"])
+    assert list(study.figures()) == ["accuracy"]
+    assert any(line.startswith("Best test accuracy: ") for line in study.findings())
+    assert capfd.readouterr() == ("", "")
+    before = {path: path.stat().st_mtime_ns for path in study.path.glob("*/run.json")}
+    assert kerasbn.sweep(grid, few_digits, run="rates", epochs=1, root=tmp_path) == study
+    assert {path: path.stat().st_mtime_ns for path in study.path.glob("*/run.json")} == before
+
+
+def test_the_progress_of_all_batches_is_visible_from_the_start(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
 
-    def trainer(missing: Sequence[Group], *_: Any, **__: Any) -> Generator[Event, None, None]:
-        yield from (Began(group.number) for group in missing)
+    def backend(missing: Sequence[TrialBatch], *_: Any, **__: Any) -> Generator[Event, None, None]:
+        yield from (Began(batch.number) for batch in missing)
         seen.append(read_progress(tmp_path / "mine"))
         yield Advanced(missing[0].number, 0.5)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "in_processes", trainer)
-    grid = parse({"axes": {"batch_size": [8, 16, 32]}}, "mine", "mine")
-    with pytest.raises(StoppedError, match=r"0 of 6 networks are kept in .*same command goes on"):
-        module.sweep(grid, few_digits, root=tmp_path, quiet=True)
+    monkeypatch.setattr(process_pool, "train_in_processes", backend)
+    grid = parse_grid({"axes": {"batch_size": [8, 16, 32]}}, "mine", "mine").record()
+    with pytest.raises(StoppedError, match=r"0 of 6 trials are kept in .*the same command cont"):
+        sweep(grid, few_digits, run="mine", root=tmp_path)
     (progress,) = seen
-    assert [each["share"] for each in progress["running"]] == [0.0] * 3
+    assert [each.share for each in progress.running] == [0.0] * 3
     assert read_progress(tmp_path / "mine") is None
-    # With --force it would begin anew once more.
-    with pytest.raises(StoppedError, match="the same command without --force goes on"):
-        module.sweep(grid, few_digits, root=tmp_path, quiet=True, force=True)
+    with pytest.raises(StoppedError, match="the same command without --force continues"):
+        sweep(grid, few_digits, run="mine", root=tmp_path, force=True)

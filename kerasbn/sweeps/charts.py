@@ -1,0 +1,236 @@
+"""The charts of a study; the number of axes decides which."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from kerasbn.experiments.curves import DATA_NAMES, label
+from kerasbn.plotting import (
+    COLOR,
+    DPI,
+    MARKERS,
+    NOTE_COLOR,
+    STRETCHED,
+    End,
+    accuracy_axis,
+    label_ends,
+    save_figure,
+)
+from kerasbn.sweeps.study import Study
+from kerasbn.sweeps.summaries import SeedResults, Summary, curves_of, describe, summarize
+from kerasbn.training.settings import SETTINGS, short_text
+from kerasbn.wording import listed, percent, plural
+
+KINDS = {True: "with_bn", False: "without_bn"}
+LOG_FROM = 10.0  # an axis is logarithmic if its values differ by this factor
+MAX_CELLS = 240  # of a readable heat map
+MAX_PANELS = 6
+MAX_WIDTH = 1500  # pixels
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of a study.
+
+    Attributes:
+        name: The name of its file, without a suffix.
+        title: Its heading.
+        caption: What it shows and how to read it.
+        figure: The chart.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+def draw_charts(study: Study) -> list[Chart]:
+    """Return the charts of a study, the most important first; none if nothing is trained.
+
+    Without axes: accuracy over training. One axis: accuracy over its values. Two: a panel for each
+    value of the shorter axis, and a heat map. More: a heat map and parallel coordinates.
+    """
+    from kerasbn.sweeps.heat_map import draw_heat_map
+    from kerasbn.sweeps.parallel_coordinates import draw_parallel_coordinates
+
+    if not study.outcomes:
+        return []
+    if not study.axes:
+        return [_accuracy_over_training(study)]
+    summaries = summarize(study)
+    longest = max(study.axes, key=lambda axis: len({s.configuration[axis] for s in summaries}))
+    others = [axis for axis in study.axes if axis != longest]
+    panels = {describe(each.configuration, others) for each in summaries}
+    is_sample = study.grid.sample is not None
+    charts = []
+    if len(others) <= 1 and not is_sample and len(panels) <= MAX_PANELS:
+        charts.append(_accuracy_over_axis(study, summaries, longest, others))
+    if others and not is_sample and len(summaries) <= MAX_CELLS:
+        names = listed([SETTINGS[axis].label for axis in (longest, *others)])
+        caption = (
+            f"Mean test accuracy in percent by {names}: with BN, without BN, and the difference in "
+            "points (* if its 95% interval excludes 0). Hatched: no trial finished."
+        )
+        figure = draw_heat_map(summaries, longest, others, _title(study), _note(study))
+        charts.append(Chart("heat-map", "All combinations as a heat map", caption, figure))
+    if len(study.axes) > 2 or not charts:
+        caption = (
+            "A line leads from its value on each axis to its mean test accuracy; the darker, the "
+            f"worse. Cross: some trials diverged; below 0%: all did. {STRETCHED}"
+        )
+        figure = draw_parallel_coordinates(summaries, study.axes, _title(study), _note(study))
+        charts.append(Chart("parallel", "All combinations as lines", caption, figure))
+    return charts
+
+
+def save_charts(study: Study) -> None:
+    """Write the charts of a study into its folder, as PNG."""
+    for chart in draw_charts(study):
+        dpi = min(DPI, int(MAX_WIDTH / chart.figure.get_figwidth()))
+        save_figure(chart.figure, study.path / f"{chart.name}.png", dpi)
+
+
+def _accuracy_over_training(study: Study) -> Chart:
+    figure, (axes,) = _panels(study, 1)
+    ends: list[End] = []
+    for bn, kind in KINDS.items():
+        curves, color = curves_of(study, bn), COLOR[kind]
+        for accuracies in curves.finished.values():
+            axes.plot(curves.steps, accuracies, color=color, lw=0.8, alpha=0.4)
+        for steps, accuracies in curves.diverged.values():
+            axes.plot(steps, accuracies, color=color, lw=0.8, alpha=0.4)
+            axes.plot(steps[-1:], accuracies[-1:], color=color, marker="x", ms=9, mew=2)
+        if not curves.finished:
+            continue
+        mean = np.array(curves.mean)
+        axes.plot(curves.steps, mean, color=color, lw=2.2, label=label(bn))
+        if curves.sd:
+            low, high = mean - curves.sd, mean + curves.sd
+            axes.fill_between(curves.steps, low, high, color=color, alpha=0.2, lw=0)
+        final = float(mean[-1])
+        ends.append(End(curves.steps[-1], final, percent(final), color))
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    _add_legend(figure, study)
+    label_ends(axes, ends)
+    caption = (
+        "Test accuracy over training. Line: mean over seeds; band: one standard deviation to each "
+        f"side; thin lines: each seed. {STRETCHED}"
+    )
+    return Chart("accuracy", "Test accuracy over training", caption, figure)
+
+
+def _accuracy_over_axis(
+    study: Study, summaries: Sequence[Summary], axis: str, others: list[str]
+) -> Chart:
+    """Draw accuracy over the values of an axis, in a panel for each value of the other axis."""
+    rows: dict[str, list[Summary]] = {}
+    for each in summaries:
+        rows.setdefault(describe(each.configuration, others), []).append(each)
+    figure, panels = _panels(study, len(rows))
+    for panel, (heading, some) in zip(panels, rows.items(), strict=True):
+        _draw_panel(panel, some, axis)
+        if others:
+            panel.set_title(heading, fontsize=12)
+    _add_legend(figure, study)
+    name = SETTINGS[axis].label
+    for_each = f", for each {SETTINGS[others[0]].label}" if others else ""
+    caption = (
+        f"Test accuracy by {name}{for_each}. Line: mean over the seeds that finished; band: one "
+        "standard deviation to each side, within their range; dots: each seed; crosses at the "
+        f"bottom: diverged seeds. {STRETCHED}"
+    )
+    return Chart("accuracy", f"Test accuracy by {name}", caption, figure)
+
+
+def _draw_panel(axes: Axes, summaries: Sequence[Summary], axis: str) -> None:
+    values = [each.configuration[axis] for each in summaries]
+    places = [float(i) for i in range(len(values))]
+    if SETTINGS[axis].is_number:
+        places = [float(value) for value in values if isinstance(value, int | float)]
+        if min(places) > 0 and max(places) / min(places) >= LOG_FROM:
+            axes.set_xscale("log")
+    axes.set_xticks(places, [short_text(value) for value in values])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.07)
+    axes.set_xlabel(SETTINGS[axis].label)
+    by_place = sorted(zip(places, summaries, strict=True), key=lambda pair: pair[0])
+    for bn in KINDS:
+        _draw_kind(axes, [(place, r) for place, each in by_place if (r := each.of(bn))], bn)
+
+
+def _draw_kind(axes: Axes, points: Sequence[tuple[float, SeedResults]], bn: bool) -> None:
+    color, i = COLOR[KINDS[bn]], 0 if bn else 1
+    finished = [(place, results) for place, results in points if results.accuracies]
+    places = [place for place, _ in finished]
+    means = [results.spread.mean or 0.0 for _, results in finished]
+    axes.plot(places, means, color=color, marker=MARKERS[i], ms=5, lw=2, label=label(bn))
+    low, high = ([results.band[end] for _, results in finished] for end in (0, 1))
+    axes.fill_between(places, low, high, color=color, alpha=0.2, lw=0)
+    at_bottom = axes.get_xaxis_transform()
+    height = 0.02 + 0.045 * i  # the crosses of the two kinds do not overlap
+    for place, results in points:
+        accuracies = list(results.accuracies.values())
+        axes.plot([place] * len(accuracies), accuracies, ".", color=color, ms=4, alpha=0.5)
+        if results.diverged:
+            axes.plot(
+                place, height, "x", color=color, ms=9, mew=2, clip_on=False, transform=at_bottom
+            )
+            axes.annotate(
+                f"{len(results.diverged)} of {results.trained}", (place, height),
+                xycoords=at_bottom, xytext=(7, 0), textcoords="offset points", color=color,
+                va="center", fontsize=8,
+            )  # fmt: skip
+
+
+def _panels(study: Study, count: int) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure with so many panels, whose vertical axes are accuracies."""
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    size = (8.4 if count == 1 else 1.2 + 4.4 * columns, 1.6 + 4.0 * rows)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure.suptitle(_title(study), fontsize=14, fontweight="bold")
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    for axes in panels[:count]:
+        accuracy_axis(axes)
+        axes.grid(True, color="#dddddd", lw=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("test accuracy")
+    return figure, panels[:count]
+
+
+def _add_legend(figure: Figure, study: Study) -> None:
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    kinds = [bn for bn in KINDS if label(bn) in lines]
+    legend = figure.legend(
+        [lines[label(bn)] for bn in kinds],
+        [_legend_text(study, bn) for bn in kinds],
+        loc="outside lower center", ncols=2, frameon=False, fontsize=11,
+        title=_note(study), title_fontsize=10,
+    )  # fmt: skip
+    legend.get_title().set_color(NOTE_COLOR)
+
+
+def _legend_text(study: Study, bn: bool) -> str:
+    statuses = [study.status(trial) for trial in study.trials if trial.bn == bn]
+    diverged, finished = statuses.count("diverged"), statuses.count("finished")
+    note = f" ({diverged} of {diverged + finished} diverged)" if diverged else ""
+    return f"{label(bn)}{note}"
+
+
+def _title(study: Study) -> str:
+    name = study.record.data.name
+    return f"{study.grid.name} on {DATA_NAMES.get(name, name)}, {plural(study.grid.seeds, 'seed')}"
+
+
+def _note(study: Study) -> str:
+    missing = len(study.with_status("missing"))
+    note = f"{plural(missing, 'trial')} not trained yet." if missing else ""
+    return f"{study.record.data.note} {note}".strip()
