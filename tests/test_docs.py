@@ -51,22 +51,19 @@ def default_of(option: click.Option) -> str:
     return f"`{option.default}`"
 
 
-def examples() -> str:
-    """The examples in the help of every command, as a block of shell code."""
-    lines = []
-    for name in COMMANDS:
-        text = (command_of(name).help or "").partition("Example:")[2]
-        lines += [line.strip() for line in text.splitlines() if line.strip()]
-    return "\n".join(["```sh", *lines, "```"])
+def examples_of(name: str) -> list[str]:
+    """The examples in the help of a command."""
+    text = (command_of(name).help or "").partition("Example:")[2]
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def commands_table() -> str:
-    """The commands with their help, as a table in Markdown."""
-    rows = [f"| `kerasbn {name}` | {sentence} |" for name, sentence in COMMANDS.items()]
-    return "\n".join(["| command | what it does |", "| --- | --- |", *rows])
+    """The commands with their help and first example, as a table in Markdown."""
+    rows = [f"| {sentence} | `{examples_of(name)[0]}` |" for name, sentence in COMMANDS.items()]
+    return "\n".join(["| what it does | example |", "| --- | --- |", *rows])
 
 
-GENERATED = {"commands": commands_table, "examples": examples, "options": options_table}
+GENERATED = {"commands": commands_table, "options": options_table}
 
 
 def generated(name: str) -> str:
@@ -79,8 +76,10 @@ def blocks() -> list[str]:
 
 
 def commands_shown() -> list[list[str]]:
-    """Every kerasbn command line in the README's shell blocks."""
+    """Every kerasbn command line in the shell blocks and tables of the README, and in help."""
     lines = [line for block in blocks() for line in block.splitlines()]
+    lines += re.findall(r"\| `(kerasbn [^`]*)` \|", README.read_text())
+    lines += [line for name in COMMANDS for line in examples_of(name)]
     parts = [part.strip() for line in lines for part in re.split(r"&&|\|", line.split("#")[0])]
     return [shlex.split(part)[1:] for part in parts if part.startswith("kerasbn")]
 
