@@ -9,11 +9,12 @@ from kerasbn.reports.charts import figure_blocks
 from kerasbn.reports.document import Block, Code, Formula, Paragraph, Section
 from kerasbn.reports.reproduce import compare_command, labels_of, reproduce_command
 from kerasbn.runs import Run
-from kerasbn.wording import number, plural
+from kerasbn.training.settings import option_text
+from kerasbn.wording import plural
 
 FORMULA = "y = γ · (x − mean) / √(variance + ε) + β"  # noqa: RUF001 - the letters of the paper
 SYMBOLS = "mean and variance: of the batch in training, moving averages at inference"
-INSIDE = "Inside the models"
+INSIDE = "Inside the model"
 
 
 def batch_normalization(member: Member) -> Section:
@@ -35,9 +36,9 @@ def batch_normalization(member: Member) -> Section:
         "layer.",
         f"{SYMBOLS}; ε = {model.bn_epsilon:g}",
         "At inference, mean and variance are moving averages (momentum "
-        f"{number(model.bn_momentum)}), so a prediction does not depend on the batch. The BN layer "
-        "is then y = s·x + t with a fixed s and t for each unit. That is why it can be folded into "
-        "the neighboring layer.",
+        f"{option_text(model.bn_momentum)}), so a prediction does not depend on the batch. The BN "
+        "layer is then y = s·x + t with a fixed s and t for each unit. That is why it can be "
+        "folded into the neighboring layer.",
     )
 
 
