@@ -91,12 +91,13 @@ def command(
 
 def _show(result: "Comparison", as_json: bool) -> None:
     from kerasbn.experiments.comparison import PICTURE
+    from kerasbn.probes.results import print_findings
     from kerasbn.records import to_plain
 
     findings = result.findings()
     if as_json:
         record = {"folder": str(result.path), **to_plain(result.record())}
-        click.echo(json.dumps(record | ({"findings": findings} if findings else {})))
+        click.echo(json.dumps(record | ({"findings": to_plain(findings)} if findings else {})))
     result.check_ending()
     if as_json:
         return
@@ -108,5 +109,6 @@ def _show(result: "Comparison", as_json: bool) -> None:
     if len(result.seeds) == 1:
         click.echo(f"runs: {', '.join(map(str, folders))}")
     click.echo(f"curves: {result.path / PICTURE}")
-    for line in findings:
-        click.echo(line)
+    if findings and len(result.seeds) > 1:
+        click.echo(f"Probes of the pair with seed {result.seeds[0]}:")
+    print_findings(findings)

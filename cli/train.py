@@ -57,7 +57,7 @@ def command(
     )
     from kerasbn.experiments.curves import check_ending, summary
     from kerasbn.experiments.train import member, train
-    from kerasbn.probes.findings import findings_of
+    from kerasbn.probes.results import findings_of, print_findings
     from kerasbn.records import to_plain
 
     (kept,) = train(
@@ -71,11 +71,10 @@ def command(
     )
     findings = findings_of([kept])
     if as_json:
-        told = {"findings": findings} if probe else {}
+        told = {"findings": to_plain(findings)} if probe else {}
         click.echo(json.dumps({"run": str(kept.path), **to_plain(kept.record), **told}))
     else:
         if kept.status == "finished":
             click.echo(summary(kept))
-        for line in findings:
-            click.echo(line)
+        print_findings(findings)
     check_ending(kept)

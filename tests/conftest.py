@@ -249,10 +249,10 @@ def swept(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def looked_into(
+def probed_pair(
     few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, "Comparison"]:
-    """A comparison with probes that has seen enough to answer, and the folder its runs are in."""
+    """A comparison with probes, trained long enough to predict well, and the folder of its runs."""
     from kerasbn.experiments.compare import compare
 
     root = tmp_path_factory.mktemp("looked") / "saved_models"

@@ -55,13 +55,7 @@ ALLOWED = {
         "kerasbn.training",
     },
     "kerasbn.inference": GROUND
-    | {
-        "kerasbn.data",
-        "kerasbn.folding",
-        "kerasbn.keras_internals",
-        "kerasbn.runs",
-        "kerasbn.saved_models",
-    },
+    | {"kerasbn.data", "kerasbn.folding", "kerasbn.runs", "kerasbn.saved_models"},
     "kerasbn.onnx_export": GROUND
     | {"kerasbn.folding", "kerasbn.inference", "kerasbn.runs", "kerasbn.saved_models"},
 }

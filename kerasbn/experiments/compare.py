@@ -21,7 +21,7 @@ from kerasbn.experiments.train import Member as TrainingJob
 from kerasbn.experiments.train import train
 from kerasbn.files import new_folder
 from kerasbn.plotting import save_figure
-from kerasbn.probes.charts import save_pictures
+from kerasbn.probes.results import save_pictures
 from kerasbn.training.settings import (
     ModelSettings,
     TrainingSettings,

@@ -27,6 +27,8 @@ from kerasbn.wording import interval, listed, percent_sd, plural, points, seeds
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from kerasbn.probes.topics.topic import Finding
+
 RECORD, TABLE, PICTURE = "compare.json", "compare.csv", "compare.png"
 KINDS = ("with_bn", "without_bn")
 
@@ -221,9 +223,9 @@ class Comparison:
         """Return how the figures of several seeds were computed; "" for one pair."""
         return METHOD if len(self.seeds) > 1 else ""
 
-    def findings(self) -> list[str]:
+    def findings(self) -> "list[Finding]":
         """Return what the probes of the first pair found; nothing if it was not probed."""
-        from kerasbn.probes.findings import findings_of
+        from kerasbn.probes.results import findings_of
 
         return findings_of(self.probed_runs) if self.probed_runs else []
 

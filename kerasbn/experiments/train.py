@@ -19,10 +19,10 @@ from kerasbn.errors import expected
 from kerasbn.experiments.curves import curve_of, draw_curves, label, title_of
 from kerasbn.experiments.provenance import data_of, versions
 from kerasbn.plotting import save_figure
-from kerasbn.probes.batch_composition import Answered, batch_mates
-from kerasbn.probes.charts import save_pictures
-from kerasbn.probes.readings import write_probes
+from kerasbn.probes.batch_composition import predict_in_batches
+from kerasbn.probes.readings import BatchResult, write_probes
 from kerasbn.probes.recording import Probe, probe_steps, stops_for
+from kerasbn.probes.results import save_pictures
 from kerasbn.records import write_json
 from kerasbn.training.callbacks import Measure, StopOnInterrupt, View
 from kerasbn.training.devices import choose_device
@@ -177,9 +177,7 @@ def train(
             record = _finish(folder.path, networks[each.key], measure.weights.get(each.key), record)
             for probe in (probe for probe in probes if probe.key == each.key):
                 answered = answers[each.key].result() if each.key in answers else []
-                write_probes(
-                    folder.path, probe.readings(), probe.about(), [a._asdict() for a in answered]
-                )
+                write_probes(folder.path, probe.readings(), probe.record(tuple(answered)))
             if pictures:
                 run = runs.Run(folder.path, record)
                 figure = draw_curves([curve_of(run)], title_of(run), digits.note)
@@ -225,13 +223,13 @@ def _answers_in_batches(
     weights: Mapping[str, list[Any]],
     probed: Sequence[str],
     digits: Dataset,
-) -> dict[str, Future[list[Answered]]]:
+) -> dict[str, Future[list[BatchResult]]]:
     """How the probed networks answer in batches, if they were trained so far; beside what else."""
     if not probed:
         return {}
     pool = stack.enter_context(ThreadPoolExecutor(len(probed)))
     return {
-        key: pool.submit(batch_mates, networks[key], weights[key], digits.test)
+        key: pool.submit(predict_in_batches, networks[key], weights[key], digits.test)
         for key in probed
         if key in weights
     }

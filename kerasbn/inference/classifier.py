@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.errors import CheckFailedError, expected
-from kerasbn.inference.metadata import check_intact
+from kerasbn.inference.checksum import check_whole
 from kerasbn.inference.session import Port, Session
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Answer:
     """What the network says of one picture.
 
     Attributes:
@@ -93,7 +93,7 @@ class Classifier:
         for option, number in (("--scale", scale), ("--offset", offset)):
             if not np.isfinite(number):
                 raise expected(f"{option} {number}", number, "a finite number")
-        check_intact(Path(path))
+        check_whole(Path(path))
         self.session = Session(path, device)
         self.input = image_input(self.session)
         self.batch_size = self.input.batch or batch_size
@@ -140,7 +140,7 @@ class Classifier:
             picture, wanted.height or height, wanted.width or width, wanted.channels, "hwc"
         )
 
-    def classify(self, images: Array) -> list[Prediction]:
+    def classify(self, images: Array) -> list[Answer]:
         """The answer for each picture.
 
         Args:
@@ -191,10 +191,10 @@ class Classifier:
         with np.errstate(over="ignore"):  # the answers tell
             return np.ascontiguousarray(values, dtype=self.input.kind)
 
-    def _answer(self, row: Array) -> Prediction:
+    def _answer(self, row: Array) -> Answer:
         index = int(row.argmax())
         label = self.labels[index] if index < len(self.labels) else str(index)
-        return Prediction(label, index, float(row[index]), row)
+        return Answer(label, index, float(row[index]), row)
 
 
 def as_probabilities(outputs: Array) -> Array:
@@ -227,7 +227,7 @@ def image_input(session: Session) -> ImageInput:
         )
     port = session.inputs[0]
     found = (
-        _image_input(port) if port.dtype in (np.uint8, np.float16, np.float32, np.float64) else None
+        _image_input(port) if port.kind in (np.uint8, np.float16, np.float32, np.float64) else None
     )
     if found is None:
         shape = ", ".join("any" if axis is None else str(axis) for axis in port.shape)
@@ -242,11 +242,11 @@ def image_input(session: Session) -> ImageInput:
 def _image_input(port: Port) -> ImageInput | None:
     batch, *axes = port.shape if port.shape else (None,)
     if len(axes) == 2 and 1 not in axes:
-        return ImageInput(axes[0], axes[1], 1, "hw", port.dtype, batch)
+        return ImageInput(axes[0], axes[1], 1, "hw", port.kind, batch)
     if len(axes) != 3:
         return None
     if axes[2] in (1, 3):
-        return ImageInput(axes[0], axes[1], cast(Channels, axes[2]), "hwc", port.dtype, batch)
+        return ImageInput(axes[0], axes[1], cast(Channels, axes[2]), "hwc", port.kind, batch)
     if axes[0] in (1, 3):
-        return ImageInput(axes[1], axes[2], cast(Channels, axes[0]), "chw", port.dtype, batch)
+        return ImageInput(axes[1], axes[2], cast(Channels, axes[0]), "chw", port.kind, batch)
     return None

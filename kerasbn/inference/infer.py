@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.errors import CheckFailedError, InputError, expected
-from kerasbn.inference.classifier import Classifier, Prediction
+from kerasbn.inference.classifier import Answer, Classifier
 
 if TYPE_CHECKING:
     from kerasbn.data.datasets import Dataset
@@ -38,7 +38,7 @@ class Shown:
     data: str
     images: Images
     labels: NDArray[Any]
-    answers: list[Prediction]
+    answers: list[Answer]
     accuracy: float | None
     tested: int
     note: str
@@ -88,7 +88,7 @@ class Answered:
     """
 
     names: list[str] = field(default_factory=list)
-    answers: list[Prediction] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _why_no_accuracy(digits: "Dataset", data: dict[str, Any]) -> str:
     return ""
 
 
-def caption(answer: Prediction, label: str) -> str:
+def caption(answer: Answer, label: str) -> str:
     """The answer with its probability, and what it should have been if it is wrong."""
     wrong = "" if answer.label == label else f" (is {label})"
     return f"{answer.label} {percent(answer.probability)}{wrong}"
@@ -212,7 +212,7 @@ def percent(probability: float) -> str:
     return f"{floor(probability * 10_000) / 10_000:.2%}"
 
 
-def _row(name: str, answer: Prediction) -> dict[str, Any]:
+def _row(name: str, answer: Answer) -> dict[str, Any]:
     return {
         "image": name, "answer": answer.label, "probability": answer.probability,
         "probabilities": [float(value) for value in answer.probabilities],

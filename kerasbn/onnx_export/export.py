@@ -16,11 +16,12 @@ from kerasbn.errors import CheckFailedError, InputError, expected, quoted
 from kerasbn.files import atomic_write
 from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.keras.randomize import random_inputs
-from kerasbn.inference.metadata import CHECKSUM, PLACEHOLDER, Metadata, digest, with_checksum
+from kerasbn.inference.checksum import KEY, PLACEHOLDER, with_checksum
+from kerasbn.inference.metadata import Metadata, digest
 from kerasbn.inference.onnx_graph import write_graph
-from kerasbn.inference.parity import Parity, measure_parity, with_softmax
+from kerasbn.inference.parity import Difference, compare, with_softmax
 from kerasbn.inference.remaining import KINDS, Residual, residuals
-from kerasbn.inference.session import Session, runtime_message
+from kerasbn.inference.session import Session, what_it_says
 from kerasbn.onnx_export.canonical import canonical
 from kerasbn.onnx_export.convert import OPSET, convert, scaling_paths
 from kerasbn.onnx_export.paths import check_path
@@ -54,7 +55,7 @@ class Exported:
     plan: list[dict[str, Any]]
     operations: dict[str, int]
     residuals: tuple[Residual, ...]
-    difference: Parity
+    difference: Difference
     bytes: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Exported:
             f"  nodes: {nodes}\n"
             f"  left unfolded: {' and '.join(left) or 'nothing'}\n"
             f"  against Keras: largest difference {difference.absolute:.1e}, relative "
-            f"{difference.relative:.1e}; {difference.changed} of {difference.predictions:,} "
+            f"{difference.relative:.1e}; {difference.changed} of {difference.decisions:,} "
             "decisions changed"
         )
 
@@ -186,7 +187,7 @@ def export(
         scalings=scaling_paths(network),
         probabilities=probabilities,
     )
-    onnx.helper.set_model_props(proto, metadata.properties() | {CHECKSUM: PLACEHOLDER})
+    onnx.helper.set_model_props(proto, metadata.properties() | {KEY: PLACEHOLDER})
     _check_size(model, proto.ByteSize())
     with atomic_write(path) as temporary:
         temporary.write_bytes(with_checksum(proto.SerializeToString(deterministic=True)))
@@ -211,7 +212,7 @@ def _check_size(model: keras.Model, size: int) -> None:
         )  # fmt: skip
 
 
-def _check(path: Path, model: keras.Model) -> Parity:
+def _check(path: Path, model: keras.Model) -> Difference:
     """How far the file's answers are from the model's, after onnx's own check."""
     try:
         onnx.checker.check_model(path, full_check=True)
@@ -223,7 +224,7 @@ def _check(path: Path, model: keras.Model) -> Parity:
     try:
         session = Session(path)
     except InputError as error:
-        reason = runtime_message(error.__cause__ or error)
+        reason = what_it_says(error.__cause__ or error)
         raise InputError(
             f"model '{model.name}': onnxruntime cannot compute it ({reason}); "
             "try the network in float32"
@@ -232,7 +233,7 @@ def _check(path: Path, model: keras.Model) -> Parity:
         array.astype(tensor.dtype)
         for array, tensor in zip(random_inputs(model), model.inputs, strict=True)
     ]
-    difference = measure_parity(session, model, inputs)
+    difference = compare(session, model, inputs)
     if not difference.is_close:
         raise CheckFailedError(
             f"model '{model.name}': as ONNX it would answer otherwise than in Keras, by "

@@ -1,119 +1,98 @@
-"""How the answer for one digit depends on the other digits of its batch.
+"""Test predictions by batch composition: how they depend on the other examples of a batch.
 
-With moving statistics it does not; with the statistics of the batch it does, and the more the
-smaller or the more one-sided the batch is. At a batch of one every normalized value is 0.
+With moving statistics they do not. With batch statistics they do, and the more so the smaller or
+the more one-sided the batches are. In a batch of one, every normalized value is 0.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kerasbn.data.datasets import Split
+from kerasbn.probes.readings import BatchResult
 
 SIZES = (1, 2, 8, 64)
-USUAL = "usual"  # the order whose answers are the measure
-SLICE = 2000  # digits answered at a time, about, which bounds the memory
+REFERENCE = "reference"  # a shuffled order whose predictions the others are compared with
+SLICE = 2000  # examples per call, about, which bounds the memory
 
 
-class Answered(NamedTuple):
-    """How a network answers digits that come in certain batches.
-
-    Attributes:
-        statistics: ``moving`` or ``batch``: what it normalizes with, if it does.
-        batch_size: digits in a batch.
-        order: ``shuffled``, or ``sorted`` by class, so that most batches hold one class.
-        accuracy: the share of right answers.
-        changed: the share of digits that get another answer in this order than when shuffled (if
-            shuffled: than when shuffled otherwise).
-        largest: the largest difference of any logit between the two.
-    """
-
-    statistics: str
-    batch_size: int
-    order: str
-    accuracy: float
-    changed: float
-    largest: float
-
-
-def batch_mates(
-    network: keras.Model,
+def predict_in_batches(
+    model: keras.Model,
     weights: Sequence[np.ndarray],
-    digits: Split,
+    test: Split,
     sizes: Sequence[int] = SIZES,
-) -> list[Answered]:
-    """Answer all digits in batches of several sizes and orders, with moving and batch statistics.
+) -> list[BatchResult]:
+    """Predict all examples in batches of several sizes and orders, with both kinds of statistics.
 
     Args:
-        network: from images to logits; it stays as it is.
-        weights: what it answers with, as `get_weights` gives them.
-        digits: what to answer, each once in each arrangement.
-        sizes: of the batches; those larger than there are digits are left out.
+        model: From images to logits; it stays unchanged.
+        weights: Weights to predict with, as `get_weights` orders them.
+        test: The examples, each predicted once per size and order.
+        sizes: Batch sizes; those larger than the number of examples are left out.
     """
-    network = keras.models.clone_model(network)  # this may be a thread beside others
-    network.set_weights(weights)
+    model = keras.models.clone_model(model)  # Keras layers are not thread-safe
+    model.set_weights(weights)
     rng = np.random.default_rng(0)
-    # Answers in the first order are what those in the others are compared with.
-    orders = {order: rng.permutation(len(digits)) for order in (USUAL, "shuffled")}
-    orders["sorted"] = np.argsort(digits.labels, kind="stable")
-    arranged = {order: digits.images[rows] for order, rows in orders.items()}
+    orders = {order: rng.permutation(len(test)) for order in (REFERENCE, "shuffled")}
+    orders["sorted"] = np.argsort(test.labels, kind="stable")
+    arranged = {order: test.images[rows] for order, rows in orders.items()}
     found = []
-    # Without a normalization there is nothing that could take the batch's statistics.
-    normalized = any(isinstance(x, keras.layers.BatchNormalization) for x in network.layers)
-    for statistics in ("moving", "batch") if normalized else ("moving",):
-        answer = _answers(network, training=statistics == "batch")
-        for size in sizes:
-            if size > len(digits):
-                continue
+    # Without BN there is nothing to use batch statistics.
+    has_bn = any(isinstance(x, keras.layers.BatchNormalization) for x in model.layers)
+    for statistics in ("moving", "batch") if has_bn else ("moving",):
+        predict = _predictor(model, training=statistics == "batch")
+        for size in (size for size in sizes if size <= len(test)):
             logits = {}
             for order, rows in orders.items():
-                logits[order] = np.empty((len(digits), network.output.shape[-1]), np.float32)
-                logits[order][rows] = answer(arranged[order], size)
-            usual = logits.pop(USUAL)
-            decisions = usual.argmax(1)
+                logits[order] = np.empty((len(test), model.output.shape[-1]), np.float32)
+                logits[order][rows] = predict(arranged[order], size)
+            reference = logits.pop(REFERENCE)
+            classes = reference.argmax(1)
             for order, others in logits.items():
-                right = (decisions if order == "shuffled" else others.argmax(1)) == digits.labels
+                predicted = classes if order == "shuffled" else others.argmax(1)
                 found.append(
-                    Answered(
-                        statistics, size, order, float(right.mean()),
-                        float((others.argmax(1) != decisions).mean()),
-                        float(np.abs(others - usual).max()),
+                    BatchResult(
+                        statistics,
+                        size,
+                        order,
+                        accuracy=float((predicted == test.labels).mean()),
+                        changed=float((others.argmax(1) != classes).mean()),
+                        largest=float(np.abs(others - reference).max()),
                     )
-                )  # fmt: skip
+                )
     return found
 
 
-def _answers(network: keras.Model, *, training: bool) -> Callable[[np.ndarray, int], np.ndarray]:
-    """A function from images and a batch size to their logits, answered in batches as they come."""
+def _predictor(model: keras.Model, *, training: bool) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Return a function from images and a batch size to logits, in batches in the given order."""
     variables = [
         [variable.value for variable in kind]
-        for kind in (network.trainable_variables, network.non_trainable_variables)
+        for kind in (model.trainable_variables, model.non_trainable_variables)
     ]
 
     def in_batches(batches: tf.Tensor) -> tf.Tensor:
         return tf.vectorized_map(
-            lambda batch: network.stateless_call(*variables, batch, training=training)[0],
+            lambda batch: model.stateless_call(*variables, batch, training=training)[0],
             batches,
             fallback_to_while_loop=False,
         )
 
-    image = network.input
-    shape = [None, None, *image.shape[1:]]
-    signature = [tf.TensorSpec(shape, image.dtype)]
+    image = model.input
+    signature = [tf.TensorSpec([None, None, *image.shape[1:]], image.dtype)]
     compiled = tf.function(in_batches, input_signature=signature, autograph=False)
 
-    def answer(images: np.ndarray, size: int) -> np.ndarray:
+    def predict(images: np.ndarray, size: int) -> np.ndarray:
         logits = []
-        for start in range(0, len(images), max(1, SLICE // size) * size):
-            part = images[start : start + max(1, SLICE // size) * size]
-            # The last batch is filled up with the first digits, whose second answer does not count.
+        count = max(1, SLICE // size) * size
+        for start in range(0, len(images), count):
+            part = images[start : start + count]
+            # The first examples fill up the last batch; their second prediction is dropped.
             if missing := -len(part) % size:
                 part = np.concatenate([part, images[:missing]])
             batches = part.reshape(-1, size, *images.shape[1:])
-            logits.append(compiled(batches).numpy().reshape(-1, network.output.shape[-1]))
+            logits.append(compiled(batches).numpy().reshape(-1, model.output.shape[-1]))
         return np.concatenate(logits)[: len(images)]
 
-    return answer
+    return predict

@@ -1,163 +1,200 @@
-"""What probes recorded of a run: written, read, and put into sentences. Loads no TensorFlow.
+"""The probes of a run as files: their schema, and how they are written and read.
 
-    saved_models/NAME/probes.csv    step,layer,quantity,which,value: a row for every reading
-                      probes.json   what they were taken with, and the answers in batches
+    saved_models/NAME/probes.csv    step,layer,quantity,which,value: one row per reading
+                      probes.json   how the probes were taken, and predictions by batch composition
 
-The quantities are defined in `kerasbn.probes.activations` and `kerasbn.probes.landscape`.
+The topics in `kerasbn.probes.topics` define the quantities. Loads neither TensorFlow nor Keras.
 """
 
-import csv
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.errors import expected
-from kerasbn.records import write_json
+from kerasbn.records import read_csv, read_json, write_csv, write_json
 from kerasbn.runs import Run
 
 TABLE, RECORD = "probes.csv", "probes.json"
-COLUMNS = ("step", "layer", "quantity", "which", "value")
-NETWORK = "network"  # in place of a layer's name
+MODEL = "model"  # in place of a layer's name where a quantity belongs to the whole model
 
 Floats = NDArray[np.float64]
-Key = tuple[str, str, str]
+
+
+class Reading(NamedTuple):
+    """One value of one quantity.
+
+    Attributes:
+        step: Number of training steps before it.
+        layer: Name of the Keras layer, or `MODEL`.
+        quantity: Name of the quantity, such as ``kernel_gradient``.
+        which: Tells several values of one quantity apart, such as a percentile; may be empty.
+        value: NaN or infinite once the model has diverged.
+    """
+
+    step: int
+    layer: str
+    quantity: str
+    which: str
+    value: float
+
+
+@dataclass(frozen=True)
+class LayerNames:
+    """Names of a Dense layer and of the BN layer that follows it, if any."""
+
+    dense: str
+    bn: str | None = None
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """Predictions for the test set in batches of one composition.
+
+    Attributes:
+        statistics: What BN layers normalize with: ``moving`` or ``batch``.
+        batch_size: Number of examples per batch.
+        order: ``shuffled``, or ``sorted`` by class, so that most batches hold a single class.
+        accuracy: Test accuracy.
+        changed: Share of predictions that differ from those in another, shuffled order.
+        largest: Largest absolute difference of any logit between the two orders.
+    """
+
+    statistics: str
+    batch_size: int
+    order: str
+    accuracy: float
+    changed: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """The content of probes.json.
+
+    Attributes:
+        examples: Number of training examples that each probe runs through the model.
+        batches: Number of batches that the loss landscape is measured on.
+        batch_size: Size of those batches.
+        step_sizes: Distances along the gradient, as multiples of the gradient.
+        layers: The layers from first to last; the last one computes the logits.
+        batch_composition: Test predictions of the trained model by batch composition.
+    """
+
+    examples: int
+    batches: int
+    batch_size: int
+    step_sizes: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
+    layers: Annotated[tuple[LayerNames, ...], msgspec.Meta(min_length=1)]
+    batch_composition: tuple[BatchResult, ...] = ()
 
 
 @dataclass(frozen=True)
 class Series:
-    """One quantity over the training: the steps it was read at, and its values (NaN: none)."""
+    """One quantity over the training: the steps of its readings and their values."""
 
     steps: Floats
     values: Floats
 
-    def finite(self) -> tuple[Floats, Floats]:
-        """The steps and values where there is one."""
-        there = np.isfinite(self.values)
-        return self.steps[there], self.values[there]
+    @property
+    def finite(self) -> Floats:
+        """The finite values."""
+        return self.values[np.isfinite(self.values)]
 
     def median(self) -> float:
-        """The median of the finite values; NaN if there is none."""
-        values = self.finite()[1]
-        return float(np.median(values)) if len(values) else float("nan")
+        """Return the median of the finite values, or NaN."""
+        return float(np.median(self.finite)) if len(self.finite) else float("nan")
 
     def first(self) -> float:
-        """The first finite value; NaN if there is none."""
-        values = self.finite()[1]
-        return float(values[0]) if len(values) else float("nan")
+        """Return the first finite value, or NaN."""
+        return float(self.finite[0]) if len(self.finite) else float("nan")
 
     def last(self) -> float:
-        """The last finite value; NaN if there is none."""
-        values = self.finite()[1]
-        return float(values[-1]) if len(values) else float("nan")
+        """Return the last finite value, or NaN."""
+        return float(self.finite[-1]) if len(self.finite) else float("nan")
 
 
 @dataclass(frozen=True)
-class Probes:
-    """What probes recorded of a run.
+class ProbedRun:
+    """A run with its probes.
 
     Attributes:
-        run: the run.
-        about: what they were taken with: `digits`, `batches`, `batch_size`, `step_sizes`, `layers`
-            and `batch_mates`.
-        readings: the series by layer, quantity and which of several.
+        name: Name of the run.
+        record: How the probes were taken.
+        readings: The series by layer, quantity and which.
     """
 
-    run: Run
-    about: Mapping[str, Any]
-    readings: Mapping[Key, Series]
+    name: str
+    record: ProbeRecord
+    readings: Mapping[tuple[str, str, str], Series]
 
     @property
     def bn(self) -> bool:
-        """Whether the network has normalizations."""
-        return bool(self.normalizations)
+        """Whether the model has BN layers."""
+        return bool(self.bn_layers)
 
     @cached_property
     def layers(self) -> list[str]:
-        """The names of the Dense layers, from the first to the logits."""
-        return [str(layer["dense"]) for layer in self.about["layers"]]
+        """Names of the Dense layers; the last one computes the logits."""
+        return [layer.dense for layer in self.record.layers]
 
     @cached_property
-    def normalizations(self) -> list[str]:
-        """The names of the normalizations, from the first on."""
-        return [
-            str(each["normalization"]) for each in self.about["layers"] if each["normalization"]
-        ]
+    def bn_layers(self) -> list[str]:
+        """Names of the BN layers."""
+        return [layer.bn for layer in self.record.layers if layer.bn]
 
     @property
-    def step_sizes(self) -> list[float]:
-        """How far along the gradient the loss was looked at, as multiples of the gradient."""
-        return [float(size) for size in self.about["step_sizes"]]
+    def diverged(self) -> bool:
+        """Whether some reading is NaN or infinite."""
+        return any(len(each.finite) < len(each.values) for each in self.readings.values())
 
     def series(self, layer: str, quantity: str, which: object = "") -> Series:
-        """One quantity over the training; empty where it was not read."""
+        """Return one quantity over the training; empty if it was not recorded."""
         return self.readings.get((layer, quantity, str(which)), Series(np.empty(0), np.empty(0)))
 
-    def over(self, layers: Iterable[str], quantity: str) -> Series:
-        """One quantity of several layers, one after the other."""
+    def pooled(self, layers: Iterable[str], quantity: str) -> Series:
+        """Return the readings of one quantity in several layers as a single series."""
         found = [self.series(layer, quantity) for layer in layers]
         return Series(
             np.concatenate([np.empty(0), *(each.steps for each in found)]),
             np.concatenate([np.empty(0), *(each.values for each in found)]),
         )
 
-    def answered(self, statistics: str, batch_size: int, order: str) -> Mapping[str, Any] | None:
-        """How the test digits were answered in such batches; None where they were not."""
-        wanted = {"statistics": statistics, "batch_size": batch_size, "order": order}
-        for row in self.about.get("batch_mates", []):
-            if wanted.items() <= row.items():
-                return dict(row)
-        return None
 
-
-def write_probes(
-    folder: Path,
-    readings: Iterable[Sequence[object]],
-    about: Mapping[str, Any],
-    batch_mates: Iterable[Mapping[str, Any]],
-) -> None:
-    """Write what was recorded into a run's folder."""
-    with (folder / TABLE).open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.writer(lines)
-        writer.writerow(COLUMNS)
-        writer.writerows(readings)
-    write_json(folder / RECORD, {**about, "batch_mates": list(batch_mates)})
+def write_probes(folder: Path, readings: Iterable[Reading], record: ProbeRecord) -> None:
+    """Write the probes of a run into its folder."""
+    write_csv(folder / TABLE, Reading._fields, readings)
+    write_json(folder / RECORD, record)
 
 
 def has_probes(run: Run) -> bool:
-    """Whether a run was probed."""
+    """Return whether a run has probes."""
     return (run.path / TABLE).is_file()
 
 
-def read_probes(run: Run) -> Probes:
-    """What probes recorded of a run.
+def read_probes(run: Run) -> ProbedRun:
+    """Read the probes of a run.
 
     Raises:
-        InputError: if it was not probed, or what was recorded is damaged.
+        InputError: If the run has none, or a file is missing or damaged.
     """
     if not has_probes(run):
-        raise expected(run.path, f"a run without {TABLE}", "one that was probed", "add --probe")
-    collected: dict[Key, tuple[list[float], list[float]]] = {}
-    try:
-        with (run.path / TABLE).open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                key = (row["layer"], row["quantity"], row["which"])
-                steps, values = collected.setdefault(key, ([], []))
-                steps.append(float(row["step"]))
-                values.append(float(row["value"]))
-        about = json.loads((run.path / RECORD).read_text(encoding="utf-8"))
-        found = Probes(
-            run, about, {key: Series(*map(np.array, pair)) for key, pair in collected.items()}
-        )
-        if not found.layers or not found.step_sizes:
-            raise ValueError("no layers")
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise expected(
-            run.path / TABLE, f"damaged probes ({error})", "what --probe wrote", "train again"
-        ) from error
-    return found
+            run.path, f"a run without {TABLE}", "a run with probes", "train again with --probe"
+        )
+    what, advice = "the probes of a run", "train again with --probe"
+    columns = {"step": int, "layer": str, "quantity": str, "which": str, "value": float}
+    table = read_csv(run.path / TABLE, columns, what, advice, finite=False)
+    record = read_json(run.path / RECORD, ProbeRecord, what, advice)
+    collected: dict[tuple[str, str, str], tuple[list[float], list[float]]] = {}
+    for step, *key, value in zip(*table.values(), strict=True):
+        steps, values = collected.setdefault((key[0], key[1], key[2]), ([], []))
+        steps.append(step)
+        values.append(value)
+    series = {key: Series(*map(np.asarray, pair)) for key, pair in collected.items()}
+    return ProbedRun(run.name, record, series)

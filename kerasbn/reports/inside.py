@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 
 from kerasbn.experiments.comparison import Comparison, Member
-from kerasbn.probes.charts import pictures
 from kerasbn.probes.readings import has_probes
+from kerasbn.probes.results import pictures
 from kerasbn.reports.charts import figure_blocks
 from kerasbn.reports.document import Block, Code, Formula, Paragraph, Section
 from kerasbn.reports.reproduce import compare_command, labels_of, reproduce_command
 from kerasbn.runs import Run
-from kerasbn.training.settings import option_text
-from kerasbn.wording import plural
+from kerasbn.wording import number, plural
 
 FORMULA = "y = γ · (x − mean) / √(variance + ε) + β"  # noqa: RUF001 - the letters of the paper
 SYMBOLS = "mean and variance: of the batch in training, moving averages at inference"
-INSIDE = "Inside the model"
+INSIDE = "Inside the models"
 
 
 def batch_normalization(member: Member) -> Section:
@@ -36,9 +35,9 @@ def batch_normalization(member: Member) -> Section:
         "layer.",
         f"{SYMBOLS}; ε = {model.bn_epsilon:g}",
         "At inference, mean and variance are moving averages (momentum "
-        f"{option_text(model.bn_momentum)}), so a prediction does not depend on the batch. The BN "
-        "layer is then y = s·x + t with a fixed s and t for each unit. That is why it can be "
-        "folded into the neighboring layer.",
+        f"{number(model.bn_momentum)}), so a prediction does not depend on the batch. The BN layer "
+        "is then y = s·x + t with a fixed s and t for each unit. That is why it can be folded into "
+        "the neighboring layer.",
     )
 
 

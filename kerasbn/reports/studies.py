@@ -18,9 +18,7 @@ from kerasbn.reports.document import (
     Table,
 )
 from kerasbn.reports.inside import batch_normalization_in_general
-from kerasbn.reports.reproduce import data_folder_note, with_data_folder
 from kerasbn.reports.results import difference_text, spread_text
-from kerasbn.reports.sources import data_of
 from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.findings import answer_and_details, method
 from kerasbn.sweeps.study import Study
@@ -101,10 +99,8 @@ def _settings(study: Study) -> Section:
 
 def _reproduce(study: Study) -> Section:
     """Return the command of the sweep, and the grid as a file that the command can read."""
-    command, data = study.record.command, data_of(study)
-    blocks: list[Block] = []
-    if command:
-        blocks += [Code([with_data_folder(str(command), data)]), *data_folder_note(data)]
+    command = study.record.command
+    blocks: list[Block] = [Code([str(command)])] if command else []
     blocks += [Paragraph("The grid as a TOML file:"), Code(_toml(study.record.grid))]
     return Section("reproduce", "Reproduce", blocks)
 

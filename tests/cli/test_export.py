@@ -83,12 +83,12 @@ def test_verify_passes_and_writes_its_result_beside_the_run(exported: tuple[Path
     assert (code, err) == (0, "")
     verdicts = [line.split(";")[0].strip() for line in out.splitlines()]
     assert verdicts == [
-        "model.onnx: passed", "intact:      passed", "folded:      passed", "parity:      passed",
-        "determinism: passed",
+        "model.onnx: passed", "whole: passed", "folded: passed", "faithful: passed",
+        "deterministic: passed",
     ]  # fmt: skip
     written = json.loads((folder / "saved_models/first/verify.json").read_text())
     assert written["passed"]
-    assert written["parity"]["figures"]["samples"] == 256
+    assert written["faithful"]["figures"]["samples"] == 256
 
 
 def test_unfolded_keeps_them_and_says_so(exported: tuple[Path, str]) -> None:

@@ -253,7 +253,7 @@ def test_answers_that_are_no_numbers_are_not_given(here: Path, run: Any) -> None
         (["--model", "empty.onnx"], "received an empty file"),
         (["--model", "text.onnx"], "a file that onnxruntime cannot read"),
         (["--model", "cut.onnx"], "a file that onnxruntime cannot read"),
-        (["--model", "flipped.onnx"], "altered or damaged (its checksum does not match)"),
+        (["--model", "flipped.onnx"], "altered or damaged (its checksum does not hold)"),
         (["--model", "table.onnx"], "received the input 'x' [any, 5], expected a picture"),
         (["--model", "other.onnx"], "a file that names no data set"),
         (["--count", "0"], "--count 0: received 0"),
@@ -305,13 +305,13 @@ def test_without_a_model_it_says_how_to_make_one(
 @pytest.mark.usefixtures("here")
 def test_every_flipped_bit_is_found() -> None:
     from kerasbn.errors import InputError
+    from kerasbn.inference.checksum import KEY, PLACEHOLDER
     from kerasbn.inference.classifier import Classifier
-    from kerasbn.inference.metadata import CHECKSUM, PLACEHOLDER
 
     whole = Path("model.onnx").read_bytes()
     dice = np.random.default_rng(0)
-    own = whole.rindex(CHECKSUM.encode())  # a flip in the checksum's own bytes changes no answer
-    after = own + len(CHECKSUM) + 2 + len(PLACEHOLDER)
+    own = whole.rindex(KEY.encode())  # a flip in the checksum's own bytes changes no answer
+    after = own + len(KEY) + 2 + len(PLACEHOLDER)
     for at in [*dice.integers(0, own - 4, 60), *range(after, len(whole), 7)]:
         flipped = bytearray(whole)
         flipped[at] ^= 1 << int(dice.integers(0, 8))

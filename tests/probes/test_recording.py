@@ -1,4 +1,4 @@
-"""What probes record is what their definitions say, and the training does not notice them."""
+"""Probes record what their definitions say, and training is bit-equal with and without them."""
 
 import os
 import signal
@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset, Split
 from kerasbn.experiments.train import Member, member, train
-from kerasbn.probes import activations as anatomy
-from kerasbn.probes.activations import OpenNetwork
-from kerasbn.probes.landscape import STEP_SIZES, Surroundings
-from kerasbn.probes.readings import NETWORK, Probes, read_probes
-from kerasbn.probes.recording import probe_steps, probing_digits, stops_for
+from kerasbn.probes.activations import ActivationProbe
+from kerasbn.probes.landscape import STEP_SIZES, LossLandscape
+from kerasbn.probes.readings import MODEL, ProbedRun, read_probes
+from kerasbn.probes.recording import probe_examples, probe_steps, stops_for
+from kerasbn.probes.topics.activations import dead_share, saturated_share, typical_unit
+from kerasbn.probes.topics.gradients import drift, gradient_per_example
+from kerasbn.probes.topics.statistics import moving_against_batch, outside_share
+from kerasbn.probes.topics.topic import layer_sd, moments
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import ACTIVATIONS, ModelSettings, TrainingSettings
 
@@ -28,14 +31,14 @@ SMALL = ModelSettings(hidden=(12, 9))
 SHORT = TrainingSettings(epochs=2, seed=3)
 
 
-def worn(**options: Any) -> keras.Model:
-    """A small network none of whose weights is what it began with."""
-    network = mlp(hidden=(12, 9), **options)
+def randomized(**options: Any) -> keras.Model:
+    """A small model with randomized weights and statistics."""
+    model = mlp(hidden=(12, 9), **options)
     rng = np.random.default_rng(5)
-    for weight in network.weights:
+    for weight in model.weights:
         low, high = (0.5, 2) if "variance" in weight.path else (-0.7, 0.9)
         weight.assign(rng.uniform(low, high, weight.shape) * (1 if weight.ndim == 1 else 0.3))
-    return network
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +47,22 @@ def split(few_digits: Dataset) -> Split:
 
 
 def gradients_by_hand(
-    network: keras.Model, weights: list[np.ndarray], split: Split
+    model: keras.Model, weights: list[np.ndarray], split: Split
 ) -> tuple[float, list[np.ndarray]]:
-    """The loss and its gradients for one batch in training mode, through the network itself."""
-    before = network.get_weights()
-    network.set_weights(weights)
+    """Return the loss and its gradients for one training batch, from the model itself."""
+    before = model.get_weights()
+    model.set_weights(weights)
     with tf.GradientTape() as tape:
-        logits = network(split.images, training=True)
+        logits = model(split.images, training=True)
         every = tf.nn.sparse_softmax_cross_entropy_with_logits(split.labels.astype(int), logits)
         loss = tf.reduce_mean(every)
-    found = tape.gradient(loss, [each.value for each in network.trainable_variables])
-    network.set_weights(before)
+    found = tape.gradient(loss, [each.value for each in model.trainable_variables])
+    model.set_weights(before)
     return float(loss), [each.numpy() for each in found]
 
 
 @given(st.integers(1, 10**7))
-def test_the_steps_looked_at_are_dense_at_first_and_then_regular(total: int) -> None:
+def test_probe_steps_are_dense_at_first_and_then_regular(total: int) -> None:
     steps = probe_steps(total)
     assert (steps[0], steps[-1]) == (0, total)
     assert list(steps) == sorted(set(steps))
@@ -69,27 +72,27 @@ def test_the_steps_looked_at_are_dense_at_first_and_then_regular(total: int) -> 
     assert {step + 1 for step in steps} <= set(stops_for(steps))
 
 
-def test_the_probing_digits_are_the_training_sets_and_always_the_same(
+def test_the_probe_examples_are_the_training_sets_and_always_the_same(
     sample_digits: Dataset, few_digits: Dataset
 ) -> None:
-    first, again = probing_digits(sample_digits.train), probing_digits(sample_digits.train)
+    first, again = probe_examples(sample_digits.train), probe_examples(sample_digits.train)
     np.testing.assert_array_equal(first.images, again.images)
     known = {image.tobytes() for image in sample_digits.train.images}
     assert len(first) == 1000
     assert {image.tobytes() for image in first.images} <= known
-    assert len(probing_digits(few_digits.train)) == 640
+    assert len(probe_examples(few_digits.train)) == 640
 
 
 @pytest.mark.parametrize("options", [{}, {"bn": False}, {"bn_position": "after"}])
-def test_gradients_are_those_of_the_network_itself(options: Any, split: Split) -> None:
-    network = worn(**options)
-    seen = OpenNetwork(network, split).look(network.get_weights())
-    _, by_hand = gradients_by_hand(network, network.get_weights(), split)
-    names = [variable.path for variable in network.trainable_variables]
+def test_gradients_are_those_of_the_model(options: Any, split: Split) -> None:
+    model = randomized(**options)
+    seen = ActivationProbe(model, split).snapshot(model.get_weights())
+    _, by_hand = gradients_by_hand(model, model.get_weights(), split)
+    names = [variable.path for variable in model.trainable_variables]
     for name, its in zip(("dense_1", "dense_2", "logits"), seen, strict=True):
         kernel = by_hand[names.index(f"{name}/kernel")]
         assert its.kernel_gradient == pytest.approx(np.linalg.norm(kernel), rel=1e-4)
-        # What is added to every digit's pre-activation gets the sum of their gradients.
+        # The gradient of an added bias or beta is the sum over the examples.
         added = f"{name}/bias" if f"{name}/bias" in names else name.replace("dense", "bn") + "/beta"
         total = by_hand[names.index(added)]
         np.testing.assert_allclose(its.gradient.sum(0), total, rtol=1e-3, atol=1e-5)
@@ -100,34 +103,34 @@ def test_gradients_are_those_of_the_network_itself(options: Any, split: Split) -
     errors = share - np.eye(10)[split.labels]
     np.testing.assert_allclose(seen[-1].gradient, errors / 100, rtol=1e-3, atol=1e-7)
     rms = np.sqrt((np.linalg.norm(errors, axis=1) ** 2).mean())
-    assert anatomy.gradient_per_digit(seen[-1]) == pytest.approx(rms, rel=1e-4)
+    assert gradient_per_example(seen[-1].gradient) == pytest.approx(rms, rel=1e-4)
 
 
 @pytest.mark.parametrize("position", ["before", "after"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_what_is_seen_is_what_each_layer_gives(
+def test_snapshots_hold_the_outputs_of_each_layer(
     activation: str, position: str, split: Split
 ) -> None:
-    network = worn(activation=activation, bn_position=position)
+    model = randomized(activation=activation, bn_position=position)
     x = split.images.reshape(100, -1) / np.float32(255)
     for its, k in zip(
-        OpenNetwork(network, split).look(network.get_weights()), (1, 2, 3), strict=True
+        ActivationProbe(model, split).snapshot(model.get_weights()), (1, 2, 3), strict=True
     ):
         name = f"dense_{k}" if k < 3 else "logits"
-        summed = network.get_layer(name)(x).numpy()
+        summed = model.get_layer(name)(x).numpy()
         if k == 3:
             np.testing.assert_allclose(its.preactivation, summed, rtol=1e-3, atol=1e-3)
             break
         act = keras.activations.get(activation)
-        norm = network.get_layer(f"bn_{k}")
+        norm = model.get_layer(f"bn_{k}")
         if position == "before" or activation == "linear":
             entering, preactivation = summed, normalized(norm, summed)
             output = np.asarray(act(preactivation))
         else:
             entering, preactivation = np.asarray(act(summed)), summed
             output = normalized(norm, entering)
-        assert its.entering is not None
-        np.testing.assert_allclose(its.entering, entering, rtol=1e-3, atol=1e-4)
+        assert its.bn is not None
+        np.testing.assert_allclose(its.bn.inputs, entering, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(its.preactivation, preactivation, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(its.output, output, rtol=1e-3, atol=1e-3)
         x = its.output
@@ -139,34 +142,34 @@ def normalized(norm: Any, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
-def test_gamma_and_beta_can_undo_the_normalization(activation: str, split: Split) -> None:
-    """With gamma = sqrt(var + eps) and beta = mean it is the network without normalization."""
-    plain = worn(bn=False, activation=activation)
+def test_gamma_and_beta_can_undo_bn(activation: str, split: Split) -> None:
+    """With gamma = sqrt(var + eps) and beta = mean, the model computes what it does without BN."""
+    plain = randomized(bn=False, activation=activation)
     with_bn = mlp(hidden=(12, 9), activation=activation, bias_before_bn=True)
     for layer in plain.layers:
         if layer.weights:
             with_bn.get_layer(layer.name).set_weights(layer.get_weights())
-    wanted = OpenNetwork(plain, split).look(plain.get_weights())
-    opened = OpenNetwork(with_bn, split)
-    other = opened.look(with_bn.get_weights())
+    wanted = ActivationProbe(plain, split).snapshot(plain.get_weights())
+    opened = ActivationProbe(with_bn, split)
+    other = opened.snapshot(with_bn.get_weights())
     assert np.abs(other[-1].preactivation - wanted[-1].preactivation).max() > 0.1
     for k, its in enumerate(wanted[:-1], start=1):
         norm = with_bn.get_layer(f"bn_{k}")
         norm.gamma.assign(np.sqrt(its.preactivation.var(0) + norm.epsilon))
         norm.beta.assign(its.preactivation.mean(0))
-    for mine, theirs in zip(opened.look(with_bn.get_weights()), wanted, strict=True):
+    for mine, theirs in zip(opened.snapshot(with_bn.get_weights()), wanted, strict=True):
         np.testing.assert_allclose(mine.output, theirs.output, rtol=1e-4, atol=1e-5)
 
 
-def test_the_landscape_is_the_loss_of_the_network_itself(split: Split) -> None:
-    network = worn()
-    weights = network.get_weights()
-    around = Surroundings(network, OpenNetwork(network, split).blocks, split, batch_size=32)
+def test_the_landscape_is_the_loss_of_the_model(split: Split) -> None:
+    model = randomized()
+    weights = model.get_weights()
+    around = LossLandscape(model, ActivationProbe(model, split).blocks, split, batch_size=32)
     assert (around.batches, around.batch_size) == (3, 32)
     batches = [Split(split.images[i : i + 32], split.labels[i : i + 32]) for i in (0, 32, 64)]
 
     def by_hand(at: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
-        each = [gradients_by_hand(network, at, batch) for batch in batches]
+        each = [gradients_by_hand(model, at, batch) for batch in batches]
         parts = zip(*(gradient for _, gradient in each), strict=True)
         return float(np.mean([loss for loss, _ in each])), [np.mean(p, axis=0) for p in parts]
 
@@ -178,11 +181,13 @@ def test_the_landscape_is_the_loss_of_the_network_itself(split: Split) -> None:
     for mine, theirs in zip(its_gradient, gradient, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
     slopes = []
-    for size, its_loss, change in zip(STEP_SIZES, found.losses, found.changes, strict=True):
-        moved = dict(zip([v.path for v in network.trainable_variables], gradient, strict=True))
+    for size, its_loss, change in zip(
+        STEP_SIZES, found.losses.values(), found.changes.values(), strict=True
+    ):
+        moved = dict(zip([v.path for v in model.trainable_variables], gradient, strict=True))
         there = [
             weight - size * moved.get(variable.path, 0)
-            for weight, variable in zip(weights, network.weights, strict=True)
+            for weight, variable in zip(weights, model.weights, strict=True)
         ]
         loss, after = by_hand(there)
         apart = np.sqrt(sum(((g - h) ** 2).sum() for g, h in zip(gradient, after, strict=True)))
@@ -195,19 +200,19 @@ def test_the_landscape_is_the_loss_of_the_network_itself(split: Split) -> None:
 def test_the_covariate_shift_is_the_gradient_after_only_earlier_layers_stepped(
     split: Split,
 ) -> None:
-    network = worn()
+    model = randomized()
     batch = Split(split.images[:64], split.labels[:64])
-    around = Surroundings(network, OpenNetwork(network, split).blocks, batch, batch_size=64)
-    before = network.get_weights()
+    around = LossLandscape(model, ActivationProbe(model, split).blocks, batch, batch_size=64)
+    before = model.get_weights()
     rng = np.random.default_rng(2)
     after = [w + rng.normal(0, 0.05, w.shape).astype(np.float32) for w in before]
     _, gradient = around.along_the_gradient(before)
     shifts = around.covariate_shift(before, gradient, after)
     for name, shift in zip(("dense_2", "logits"), shifts, strict=True):
-        first = [v.path for v in network.weights].index(f"{name}/kernel")
+        first = [v.path for v in model.weights].index(f"{name}/kernel")
         mixed = [*after[:first], *before[first:]]
-        place = [v.path for v in network.trainable_variables].index(f"{name}/kernel")
-        g, h = (gradients_by_hand(network, w, batch)[1][place] for w in (before, mixed))
+        place = [v.path for v in model.trainable_variables].index(f"{name}/kernel")
+        g, h = (gradients_by_hand(model, w, batch)[1][place] for w in (before, mixed))
         assert shift.distance == pytest.approx(np.linalg.norm(g - h), rel=1e-3)
         assert shift.relative == pytest.approx(np.linalg.norm(g - h) / np.linalg.norm(g), rel=1e-3)
         cosine = (g * h).sum() / np.linalg.norm(g) / np.linalg.norm(h)
@@ -219,38 +224,38 @@ def test_the_covariate_shift_is_the_gradient_after_only_earlier_layers_stepped(
 def test_shares_and_distances() -> None:
     rng = np.random.default_rng(1)
     gauss = rng.normal(3, 2, (20_000, 4)).astype(np.float32)
-    assert anatomy.outside_share(gauss, 1e-5) == pytest.approx(0.317, abs=0.01)
-    mean, variance = anatomy.moments(gauss)
-    assert anatomy.moving_against_batch(gauss, mean, variance, 1e-5) == pytest.approx((0, 1))
-    off = anatomy.moving_against_batch(gauss, mean + 4, variance * 9, 0)
+    assert outside_share(gauss, 1e-5) == pytest.approx(0.317, abs=0.01)
+    mean, variance = moments(gauss)
+    assert moving_against_batch(gauss, mean, variance, 1e-5) == pytest.approx((0, 1))
+    off = moving_against_batch(gauss, mean + 4, variance * 9, 0)
     assert off == pytest.approx((2, 3), rel=0.05)
-    assert anatomy.spread(variance) == pytest.approx(2, rel=0.02)
+    assert layer_sd(variance) == pytest.approx(2, rel=0.02)
     moved = (mean + 1, variance * 4)
-    assert anatomy.drift((mean, variance), moved) == pytest.approx((0.5, 1), rel=0.02)
+    assert drift((mean, variance), moved) == pytest.approx((0.5, 1), rel=0.02)
     output = np.array([[0, 0, 1], [0, 2, 0]], np.float32)
-    assert anatomy.dead_share(output) == pytest.approx(1 / 3)
+    assert dead_share(output) == pytest.approx(1 / 3)
     sigmoids = np.array([[0.04, 0.06, 0.94, 0.96]])
-    assert anatomy.saturated_share(sigmoids, 0, 1) == 0.5
-    assert anatomy.saturated_share(2 * sigmoids - 1, -1, 1) == 0.5
+    assert saturated_share(sigmoids, 0, 1) == 0.5
+    assert saturated_share(2 * sigmoids - 1, -1, 1) == 0.5
     travels = np.array([[0, 0, 0], [5, 1, 2], [0, 0, 0], [np.nan, 0, 0]])
-    assert anatomy.typical_unit(travels) == 2
+    assert typical_unit(travels) == 2
 
 
 def probed(
     digits: Dataset, training: TrainingSettings, root: Path, *members: Member, **options: Any
-) -> list[Probes]:
+) -> list[ProbedRun]:
     kept = train(members, digits, training, quiet=True, root=root, pictures=False, **options)
     return [read_probes(run) for run in kept]
 
 
-def test_the_training_is_the_same_to_the_bit(few_digits: Dataset, tmp_path: Path) -> None:
+def test_training_is_bit_equal_with_probes(few_digits: Dataset, tmp_path: Path) -> None:
     members = [member(SMALL), member(replace(SMALL, bn=False))]
     plain = train(members, few_digits, SHORT, quiet=True, root=tmp_path)
-    looked_into = train(
+    watched = train(
         [replace(each, probe=True) for each in members],
         few_digits, SHORT, quiet=True, root=tmp_path,
     )  # fmt: skip
-    for one, other in zip(plain, looked_into, strict=True):
+    for one, other in zip(plain, watched, strict=True):
         assert one.history == other.history
         mine, theirs = (keras.models.load_model(run.model_path) for run in (one, other))
         for weight, same in zip(mine.weights, theirs.weights, strict=True):
@@ -259,58 +264,56 @@ def test_the_training_is_the_same_to_the_bit(few_digits: Dataset, tmp_path: Path
 
 
 @pytest.mark.parametrize("bn", [True, False])
-def test_readings_are_of_the_step_they_name(bn: bool, few_digits: Dataset, tmp_path: Path) -> None:
-    """Training for fewer steps gives the weights that a longer one had on its way."""
+def test_readings_belong_to_their_step(bn: bool, few_digits: Dataset, tmp_path: Path) -> None:
+    """Training for fewer steps gives the weights that a longer training had then."""
     settings = replace(SMALL, bn=bn)
     (long,) = probed(few_digits, SHORT, tmp_path, member(settings, probe=True))
     (run,) = train(
         [member(settings)], few_digits, replace(SHORT, steps=8), quiet=True, root=tmp_path
     )
-    network = keras.models.load_model(run.model_path)
-    seen = OpenNetwork(network, probing_digits(few_digits.train)).look(network.get_weights())
+    model = keras.models.load_model(run.model_path)
+    seen = ActivationProbe(model, probe_examples(few_digits.train)).snapshot(model.get_weights())
     for layer, its in zip(long.layers, seen, strict=True):
         series = long.series(layer, "kernel_gradient")
         at = series.values[series.steps == 8]
         assert at == pytest.approx([its.kernel_gradient], rel=1e-4)
     assert long.bn is bn
-    for norm in long.normalizations:
-        gamma = network.get_layer(norm).gamma.numpy()
+    for norm in long.bn_layers:
+        gamma = model.get_layer(norm).gamma.numpy()
         series = long.series(norm, "gamma", 100)
         assert series.values[series.steps == 8] == pytest.approx([gamma.max()], rel=1e-6)
     steps = list(probe_steps(40))
-    assert long.series(NETWORK, "loss").steps.tolist() == steps
-    # The step after the last look is never made.
+    assert long.series(MODEL, "loss").steps.tolist() == steps
+    # The step after the last probe is never taken.
     assert long.series("logits", "shift_cosine").steps.tolist() == steps[:-1]
 
 
 def test_one_step_is_enough(few_digits: Dataset, tmp_path: Path) -> None:
     (found,) = probed(few_digits, replace(SHORT, steps=1), tmp_path, member(SMALL, probe=True))
-    assert found.series(NETWORK, "loss").steps.tolist() == [0, 1]
+    assert found.series(MODEL, "loss").steps.tolist() == [0, 1]
     assert found.series("dense_2", "shift_relative").steps.tolist() == [0]
 
 
-def test_one_member_of_an_ensemble_is_looked_into(few_digits: Dataset, tmp_path: Path) -> None:
+def test_one_member_of_an_ensemble_can_be_probed(few_digits: Dataset, tmp_path: Path) -> None:
     members = [
         Member(f"bn-{seed}", SMALL, None, replace(SHORT, seed=seed), seed == 4) for seed in (3, 4)
     ]
     together = train(members, few_digits, SHORT, quiet=True, root=tmp_path, pictures=False)
     assert [(run.path / "probes.csv").exists() for run in together] == [False, True]
     (alone,) = probed(few_digits, replace(SHORT, seed=4), tmp_path, member(SMALL, probe=True))
-    mine = read_probes(together[1]).series(NETWORK, "loss")
+    mine = read_probes(together[1]).series(MODEL, "loss")
     # In float32, after 40 steps; the other member's losses differ in the first digit.
-    np.testing.assert_allclose(mine.values, alone.series(NETWORK, "loss").values, rtol=1e-2)
+    np.testing.assert_allclose(mine.values, alone.series(MODEL, "loss").values, rtol=1e-2)
 
 
-def test_a_network_that_diverges_is_looked_at_until_then(
-    few_digits: Dataset, tmp_path: Path
-) -> None:
+def test_a_diverging_model_is_probed_until_then(few_digits: Dataset, tmp_path: Path) -> None:
     wild = replace(SMALL, bn=False, init="normal:1", activation="linear")
     training = TrainingSettings(optimizer="sgd", lr=0.3, epochs=2)
     kept = train(
         [member(wild, probe=True)], few_digits, training, quiet=True, root=tmp_path
     )  # with its pictures
     assert kept[0].status == "diverged"
-    loss = read_probes(kept[0]).series(NETWORK, "loss")
+    loss = read_probes(kept[0]).series(MODEL, "loss")
     assert np.isfinite(loss.values[:-1]).all()
     assert not np.isfinite(loss.values[-1])
     assert loss.steps[-1] >= (kept[0].record.diverged_at_step or 0) - 1
@@ -318,7 +321,7 @@ def test_a_network_that_diverges_is_looked_at_until_then(
 
 
 class PressCtrlC(keras.callbacks.Callback):
-    """After the first epoch."""
+    """Presses Ctrl-C after the first epoch."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if epoch == 0:
@@ -330,8 +333,8 @@ def test_ctrl_c_keeps_the_probes_so_far(few_digits: Dataset, tmp_path: Path) -> 
     (found,) = probed(
         few_digits, long, tmp_path, member(SMALL, probe=True), callbacks=[PressCtrlC()]
     )
-    assert found.run.status == "interrupted"
-    steps = found.series(NETWORK, "loss").steps.tolist()
+    assert runs.read_run(tmp_path / found.name).status == "interrupted"
+    steps = found.series(MODEL, "loss").steps.tolist()
     assert steps[:5] == [0, 1, 3, 10, 30]
     assert 30 <= steps[-1] < 100
 
@@ -340,7 +343,7 @@ def test_tensorboard_shows_scalars_and_histograms(few_digits: Dataset, tmp_path:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (found,) = probed(few_digits, SHORT, tmp_path, member(SMALL, probe=True), tensorboard=True)
-    folder = found.run.path / "tensorboard" / "probes"
+    folder = tmp_path / found.name / "tensorboard" / "probes"
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()  # 0: keep all
     told = events.Tensors("dense_1/kernel_gradient")
     series = found.series("dense_1", "kernel_gradient")
@@ -353,6 +356,6 @@ def test_tensorboard_shows_scalars_and_histograms(few_digits: Dataset, tmp_path:
     assert {"dense_1/preactivations", "logits/gradients"} <= set(events.Tags()["tensors"])
 
 
-def test_runs_are_as_ever_beside_the_probes(few_digits: Dataset, tmp_path: Path) -> None:
-    (found,) = probed(few_digits, SHORT, tmp_path, member(SMALL, probe=True))
-    assert runs.read_run(found.run.path).record == found.run.record
+def test_a_probed_run_is_read_as_any_other(few_digits: Dataset, tmp_path: Path) -> None:
+    (run,) = train([member(SMALL, probe=True)], few_digits, SHORT, quiet=True, root=tmp_path)
+    assert runs.read_run(run.path).record == run.record

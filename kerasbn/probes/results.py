@@ -1,0 +1,81 @@
+"""What the probes of one run, or of two to compare, show: findings in words, and pictures.
+
+Loads neither TensorFlow nor Keras.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.text import Text
+
+from kerasbn.plotting import save_figure
+from kerasbn.probes.readings import ProbedRun, has_probes, read_probes
+from kerasbn.probes.topics import TOPICS
+from kerasbn.probes.topics.topic import Finding
+from kerasbn.runs import Run
+
+DPI = 120  # 1,692 pixels for three panels side by side
+
+
+class Picture(NamedTuple):
+    """A figure, with a caption that says what it shows and what can be seen in it."""
+
+    figure: Figure
+    caption: str
+
+
+def findings(runs: Sequence[ProbedRun]) -> list[Finding]:
+    """Return what the probes of one or two runs show, one finding per topic."""
+    found = [topic().describe(runs) for topic in TOPICS]
+    return [each for each in found if each is not None]
+
+
+def findings_of(runs: Sequence[Run]) -> list[Finding]:
+    """Return what the probes of one or two runs show; nothing if a run has no probes.
+
+    Raises:
+        InputError: If the probes are damaged.
+    """
+    return findings([read_probes(run) for run in runs]) if all(map(has_probes, runs)) else []
+
+
+def print_findings(found: Sequence[Finding], console: Console | None = None) -> None:
+    """Print titles and claims, one paragraph each; in a terminal wrapped between words."""
+    console = console or Console(highlight=False, markup=False)
+    for each in found:
+        text = Text.assemble((f"{each.title}:", "bold"), " ", each.claim)
+        console.print(text, soft_wrap=not console.is_terminal)
+
+
+def pictures(runs: Sequence[Run]) -> dict[str, Picture]:
+    """Return the pictures of the probes of one or two runs, by name of the topic.
+
+    Topics that were not recorded, such as gamma and beta without BN, are left out.
+
+    Raises:
+        InputError: If a run has no probes, or they are damaged.
+    """
+    probed = [read_probes(run) for run in runs]
+    drawn = {}
+    # Titles have fixed places: looking for what they might cover takes a sixth of the drawing.
+    with rc_context({"axes.titley": 1.0}):
+        for topic in (topic() for topic in TOPICS):
+            if (figure := topic.draw(probed)) is not None:
+                told = topic.describe(probed)
+                words = [topic.caption, *((told.claim, told.details) if told else ())]
+                drawn[topic.name] = Picture(figure, " ".join(filter(None, words)))
+    return drawn
+
+
+def save_pictures(runs: Sequence[Run], folder: Path) -> None:
+    """Save the pictures of the probes of one or two runs as ``probes-NAME.png``.
+
+    Raises:
+        InputError: As `pictures`, or if a file cannot be written.
+    """
+    for name, picture in pictures(runs).items():
+        save_figure(picture.figure, folder / f"probes-{name}.png", dpi=DPI)

@@ -1,0 +1,193 @@
+"""Topics on activations: the spread of pre-activations, a typical unit, dead or saturated units."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from kerasbn.probes.readings import ProbedRun, Reading
+from kerasbn.probes.topics import panels as p
+from kerasbn.probes.topics.topic import (
+    Finding,
+    Snapshot,
+    Topic,
+    Value,
+    amount,
+    at_the_end,
+    by_run,
+    extent,
+    label,
+    layer_sd,
+    moments,
+)
+
+PERCENTILES = (15, 50, 85)  # as in Figure 1(b, c) of Ioffe and Szegedy (2015)
+RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}  # of activations that saturate
+NEAR_END = 0.05  # of the range: a sigmoid is saturated this close to 0 or 1
+
+
+class PreActivations(Topic):
+    """Mean and standard deviation of the pre-activations of each layer."""
+
+    name = "preactivations"
+    title = "Pre-activations"
+    caption = "Standard deviation of the pre-activations over the examples, by layer."
+
+    def measure(self, now: Snapshot) -> Iterable[Value]:
+        for layer in now.layers:
+            mean, variance = moments(layer.preactivation)
+            yield layer.name, "preactivation_mean", "", float(mean.mean())
+            yield layer.name, "preactivation_sd", "", layer_sd(variance)
+
+    def draw(self, runs: Sequence[ProbedRun]) -> Figure:
+        title, ylabel = "How widely do pre-activations vary?", "standard deviation"
+        figure, panels = p.compare_layers(title, runs, "preactivation_sd", ylabel)
+        p.log_scale(*panels)
+        return figure
+
+    def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
+        lasts = [
+            extent(run.series(layer, "preactivation_sd").last() for layer in run.layers[:-1])
+            for run in runs
+        ]
+        if not any(lasts):
+            return None
+        what = "their standard deviation in the hidden layers is"
+        return self.finding(f"{at_the_end(runs)}, {what} {by_run(runs, lasts)}")
+
+
+class TypicalUnit(Topic):
+    """Percentiles of the pre-activations of a typical unit of each layer."""
+
+    name = "typical-unit"
+    title = "Typical unit"
+    caption = (
+        "The 15th, 50th and 85th percentile over the examples, as in Figure 1 of Ioffe and Szegedy "
+        "(2015). Typical is the unit whose median traveled the median distance."
+    )
+
+    def __init__(self) -> None:
+        self._layers: list[str] = []
+        self._steps: list[int] = []
+        self._percentiles: list[list[np.ndarray]] = []  # by probe and layer: [percentiles, units]
+
+    def measure(self, now: Snapshot) -> Iterable[Value]:
+        self._layers = [layer.name for layer in now.layers]
+        self._steps.append(now.step)
+        self._percentiles.append(
+            [np.percentile(layer.preactivation, PERCENTILES, axis=0) for layer in now.layers]
+        )
+        return ()
+
+    def finish(self) -> Iterable[Reading]:
+        for i, layer in enumerate(self._layers):
+            unit = typical_unit(np.stack([layers[i][1] for layers in self._percentiles]))
+            yield Reading(0, layer, "typical_unit", "", unit)
+            for step, layers in zip(self._steps, self._percentiles, strict=True):
+                for percentile, value in zip(PERCENTILES, layers[i][:, unit], strict=True):
+                    yield Reading(step, layer, "percentile", str(percentile), float(value))
+
+    def draw(self, runs: Sequence[ProbedRun]) -> Figure | None:
+        if any(len(run.layers) < 2 for run in runs):
+            return None
+        units = [run.series(run.layers[-2], "typical_unit").first() for run in runs]
+        titles = [
+            f"{label(run, runs)}: unit {unit:.0f} of {run.layers[-2]}"
+            for run, unit in zip(runs, units, strict=True)
+        ]
+        figure, panels = p.new_figure("Pre-activations of a typical unit", titles)
+        for panel, run in zip(panels, runs, strict=True):
+            color = p.style(run, runs)["color"]
+            low, median, high = (run.series(run.layers[-2], "percentile", x) for x in PERCENTILES)
+            panel.fill_between(low.steps, low.values, high.values, color=color, alpha=0.2, lw=0)
+            for series, width in ((low, 1.0), (median, 2.4), (high, 1.0)):
+                panel.plot(series.steps, series.values, color=color, lw=width)
+        p.share_range(panels)
+        panels[0].set_ylabel("median, and 15th to 85th percentile (band)")
+        return figure
+
+    def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
+        told = [
+            extent(run.series(run.layers[-2], "percentile", 50).values) if run.layers[1:] else ""
+            for run in runs
+        ]
+        if not any(told):
+            return None
+        what = "over the training, its median pre-activation is"
+        return self.finding(f"{what} {by_run(runs, told)}", "It is in the last hidden layer.")
+
+
+def typical_unit(medians: np.ndarray) -> int:
+    """Return the unit whose median traveled the median distance: half of the units moved less.
+
+    Args:
+        medians: Median pre-activation, `[probes, units]`. Probes with a value that is not finite
+            are ignored.
+    """
+    finite = medians[np.isfinite(medians).all(1)]
+    traveled = np.abs(np.diff(finite, axis=0)).sum(0)
+    return int(np.argsort(traveled, kind="stable")[(len(traveled) - 1) // 2])
+
+
+class Inactive(Topic):
+    """The share of dead ReLU units, or of saturated outputs of a sigmoid or tanh."""
+
+    name = "activations"
+    title = "Activations"
+    caption = "Activations that pass on no gradient, or little of it, by layer."
+    # Quantity, title, what it is a share of, and which of those count.
+    kinds = (
+        ("dead", "Dead units", "ReLU units", "are 0 for every example"),
+        ("saturated", "Saturation", "activations", "are within 5% of an end of their range"),
+    )
+
+    def measure(self, now: Snapshot) -> Iterable[Value]:
+        for layer in now.layers:
+            if layer.activation == "relu":
+                yield layer.name, "dead", "", dead_share(layer.activated)
+            elif layer.activation in RANGES:
+                share = saturated_share(layer.activated, *RANGES[layer.activation])
+                yield layer.name, "saturated", "", share
+
+    def draw(self, runs: Sequence[ProbedRun]) -> Figure | None:
+        for quantity, title, noun, words in self.kinds:
+            if any(len(run.pooled(run.layers, quantity).steps) for run in runs):
+                figure, panels = p.compare_layers(
+                    title, runs, quantity, f"share of {noun} that {words}", logits=False
+                )
+                p.share_range(panels)
+                for panel in panels:
+                    top = max(panel.get_ylim()[1], 0.02)
+                    panel.set_ylim(-0.02 * top, top)
+                    panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+                return figure
+        return None
+
+    def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
+        for quantity, title, noun, words in self.kinds:
+            shares = []
+            for run in runs:
+                lasts = [run.series(layer, quantity).last() for layer in run.layers[:-1]]
+                shares.append(
+                    amount(float(np.mean([x for x in lasts if np.isfinite(x)] or np.nan)))
+                )
+            if any(shares):
+                told = f"{at_the_end(runs)}, {by_run(runs, shares, f'of the {noun}')} {words}"
+                return self.finding(told, title=title)
+        return None
+
+
+def dead_share(output: np.ndarray) -> float:
+    """Return the share of ReLU units that are 0 for every example, and so get no gradient."""
+    return float((output == 0).all(0).mean())
+
+
+def saturated_share(output: np.ndarray, low: float, high: float) -> float:
+    """Return the share of outputs (over examples and units) within 5% of an end of low..high.
+
+    For a sigmoid that is below 0.05 or above 0.95, for a tanh beyond -0.9 or 0.9; since tanh(x) =
+    2 sigmoid(2x) - 1 both mean the same, and there the slope is less than a fifth of its maximum.
+    """
+    margin = NEAR_END * (high - low)
+    return float(((output < low + margin) | (output > high - margin)).mean())

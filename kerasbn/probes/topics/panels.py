@@ -1,0 +1,164 @@
+"""Drawing of probes: rows of panels over the training steps, with a line per layer or per run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, SymmetricalLogLocator
+
+from kerasbn.plotting import COLOR
+from kerasbn.probes.readings import ProbedRun, Series
+from kerasbn.probes.topics.topic import label
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def new_figure(
+    title: str, titles: Sequence[str], *, over_steps: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a row of panels that have these titles.
+
+    Margins are given in inches: measuring a layout takes longer than drawing it.
+    """
+    width, height, count = 4.7 * max(len(titles), 2), 4.7, len(titles)
+    lines = 1 + max(each.count("\n") for each in titles)
+    figure = Figure(figsize=(width, height), facecolor="white")
+    figure.suptitle(title, fontsize=15, fontweight="bold", y=0.98)
+    figure.subplots_adjust(
+        left=0.8 / width,
+        right=1 - 0.45 / width,
+        top=1 - (0.6 + 0.2 * lines) / height,
+        bottom=0.6 / height,
+        wspace=0.7 / (width / count - 0.7),
+    )
+    panels = list(np.ravel(np.asarray(figure.subplots(1, count))))
+    for panel, heading in zip(panels, titles, strict=True):
+        panel.set_title(heading, fontsize=11)
+        panel.grid(True, color="#dddddd", lw=0.7)
+        panel.spines[["top", "right"]].set_visible(False)
+        if over_steps:
+            panel.set_xscale("symlog", linthresh=1, linscale=0.4)
+            panel.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+            panel.set_xlabel("training step")
+    return figure, panels
+
+
+def compare_layers(
+    title: str,
+    runs: Sequence[ProbedRun],
+    quantity: str,
+    ylabel: str,
+    *,
+    logits: bool = True,
+    more: Sequence[str] = (),
+) -> tuple[Figure, list[Axes]]:
+    """Draw a quantity in a panel per run, with a line per layer; `more` titles further panels."""
+    figure, panels = new_figure(title, [*(label(run, runs) for run in runs), *more])
+    for panel, run in zip(panels, runs, strict=False):
+        draw_layers(panel, run, run.layers if logits else run.layers[:-1], quantity)
+    panels[0].set_ylabel(ylabel)
+    return figure, panels
+
+
+def draw_bn_layers(
+    title: str, runs: Sequence[ProbedRun], titles: Mapping[str, str], which: object = ""
+) -> tuple[Figure, list[Axes], ProbedRun] | None:
+    """Draw quantities of the first run with BN in a panel each; None if no run has BN."""
+    having = [run for run in runs if run.bn]
+    if not having:
+        return None
+    title = f"{title}, {having[0].name}" if len(having) > 1 else title
+    figure, panels = new_figure(title, list(titles.values()))
+    for panel, quantity in zip(panels, titles, strict=True):
+        draw_layers(panel, having[0], having[0].bn_layers, quantity, which)
+    return figure, panels, having[0]
+
+
+def draw_layers(
+    panel: Axes, run: ProbedRun, layers: Sequence[str], quantity: str, which: object = ""
+) -> None:
+    """Draw a line per layer, with a legend if it is the first panel."""
+    for name, color in zip(layers, layer_colors(len(layers)), strict=True):
+        draw_line(panel, run.series(name, quantity, which), color=color, label=name)
+    if panel is panel.figure.axes[0]:
+        panel.legend(frameon=False, fontsize=8, ncols=1 + len(layers) // 5)
+
+
+def layer_colors(count: int) -> list[Any]:
+    """Return a color per layer, from dark to light."""
+    return [colormaps["viridis"](i / max(count - 1, 1) * 0.9) for i in range(count)]
+
+
+def style(run: ProbedRun, runs: Sequence[ProbedRun]) -> dict[str, Any]:
+    """Return label, color and line style of a run; the color says whether it has BN."""
+    first = next(each for each in runs if each.bn == run.bn)
+    name, color = label(run, runs).removeprefix("in "), COLOR["with_bn" if run.bn else "without_bn"]
+    return {"label": name, "color": color, "ls": "-" if run is first else "--"}
+
+
+def draw_line(panel: Axes, series: Series, **line: Any) -> None:  # noqa: ANN401 - line properties
+    """Draw one quantity over the steps."""
+    line = {"lw": 1.8, "marker": "o", "ms": 2.5, **line}
+    panel.plot(series.steps, series.values, **line)
+
+
+def draw_range(
+    panel: Axes,
+    group: Sequence[Series],
+    line: dict[str, Any],
+    *,
+    median: bool = True,
+    positive: bool = True,
+) -> None:
+    """Draw the range of several series as a band and their median, if wanted, as a line.
+
+    With `positive`, values that a logarithmic scale cannot show are left out.
+    """
+    steps = np.unique(np.concatenate([np.empty(0), *(series.steps for series in group)]))
+    table = np.full((len(group), len(steps)), np.nan)
+    for row, series in zip(table, group, strict=True):
+        row[np.searchsorted(steps, series.steps)] = series.values
+    table[~np.isfinite(table) | (positive & (table <= 0))] = np.nan
+    there = ~np.isnan(table).all(0)
+    if not group:
+        return
+    steps, table = steps[there], table[:, there]
+    low, high = np.nanmin(table, 0), np.nanmax(table, 0)
+    panel.fill_between(steps, low, high, color=line["color"], alpha=0.22, lw=0)
+    if median:
+        draw_line(panel, Series(steps, np.nanmedian(table, 0)), **line)
+
+
+def share_range(panels: Sequence[Axes]) -> None:
+    """Give all panels the same range of values."""
+    limits = [panel.get_ylim() for panel in panels]
+    for panel in panels:
+        panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def log_scale(*panels: Axes) -> None:
+    """Give all panels the same logarithmic range, of a decade at least, with a few ticks."""
+    for panel in panels:
+        panel.set_yscale("log", nonpositive="mask")
+    share_range(panels)
+    for panel in panels:
+        low, high = panel.get_ylim()
+        if high < 10 * low:
+            low, high = low / 2, high * 2
+            panel.set_ylim(low, high)
+        subs = (1.0, 3.0) if high < 1e3 * low else (1.0,)
+        panel.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
+        panel.yaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+
+
+def _tick(value: float) -> str:
+    if 1e-3 <= value < 1e5:
+        return f"{value:,g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}·10{str(int(exponent)).translate(SUPERSCRIPT)}".removeprefix("1·")
