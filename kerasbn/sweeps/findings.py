@@ -5,7 +5,7 @@ from functools import partial
 
 from kerasbn.experiments.comparison import difference_text
 from kerasbn.experiments.curves import DATA_NAMES
-from kerasbn.experiments.statistics import METHOD, Spread
+from kerasbn.experiments.statistics import METHOD
 from kerasbn.files import atomic_write
 from kerasbn.sweeps.grid import Range
 from kerasbn.sweeps.study import FINDINGS, Study
@@ -13,7 +13,6 @@ from kerasbn.sweeps.summaries import (
     LEARNED,
     Summary,
     best,
-    configuration_key,
     describe,
     difference,
     mean_of,
@@ -85,11 +84,6 @@ def write_findings(study: Study) -> None:
         path.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
 
 
-def spread_text(spread: Spread) -> str:
-    """Return mean and standard deviation of an accuracy: ``97.26 ± 0.16%``."""
-    return percent_sd(spread.mean, spread.sd)
-
-
 def _best(study: Study, summaries: Sequence[Summary]) -> list[str]:
     """Say the best accuracy of each kind, and their difference."""
     tops = {bn: best(summaries, bn) for bn, _ in KINDS}
@@ -99,7 +93,7 @@ def _best(study: Study, summaries: Sequence[Summary]) -> list[str]:
         results = top.of(bn) if top else None
         if top and results:
             place = f" at {describe(top.configuration, study.axes)}" if study.axes else ""
-            parts.append(f"{words} {spread_text(results.spread)}{place}")
+            parts.append(f"{words} {percent_sd(results.spread.mean, results.spread.sd)}{place}")
     if not parts:
         return []
     lines = [sentence(f"{'best test' if study.axes else 'test'} accuracy: {'; '.join(parts)}")]
@@ -121,15 +115,15 @@ def _near_best(study: Study, summaries: Sequence[Summary]) -> list[str]:
     others = [each for each in study.axes if each != axis]
     by_others: dict[str, list[Summary]] = {}
     for each in summaries:
-        by_others.setdefault(configuration_key(each.configuration, others), []).append(each)
+        by_others.setdefault(describe(each.configuration, others), []).append(each)
     if len(by_others) > MAX_LINES:
         return _near_best_overall(summaries)
     lines = []
-    for some in by_others.values():
+    for place, some in by_others.items():
         values = [each.configuration[axis] for each in some]
         text = _near_text(some, partial(values_text, axis, values))
         if text and others:
-            text = f"{describe(some[0].configuration, others)}: {text[0].lower()}{text[1:]}"
+            text = f"{place}: {text[0].lower()}{text[1:]}"
         lines += [sentence(text)] if text else []
     return lines
 
@@ -241,9 +235,10 @@ def _speed(study: Study) -> list[str]:
     speed = speed_of(study) if not study.axes else None
     if speed is None:
         return []
+    accuracy, with_bn, without_bn = speed
     return [
-        f"BN reaches {percent(speed.accuracy)} after {speed.steps_with_bn:,} steps. "
-        f"Without it, that takes {speed.steps_without_bn:,} steps and is the best it gets."
+        f"BN reaches {percent(accuracy)} after {with_bn:,} steps. Without it, that takes "
+        f"{without_bn:,} steps and is the best it gets."
     ]
 
 

@@ -21,7 +21,8 @@ Names, types, ranges and labels of the settings come from `kerasbn.training.sett
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -246,15 +247,20 @@ def _table(subject: str, raw: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _field(subject: str, key: str) -> str:
-    try:
+    with _prefixed(subject):
         return find_setting(key).name
-    except InputError as error:
-        raise InputError(f"{subject}: {error}") from error
 
 
 def _value(subject: str, key: str, raw: object) -> Value:
-    try:
+    with _prefixed(subject):
         return SETTINGS[key].check(raw)
+
+
+@contextmanager
+def _prefixed(subject: str) -> Iterator[None]:
+    """Prefix the message of an `InputError` with its subject."""
+    try:
+        yield
     except InputError as error:
         raise InputError(f"{subject}: {error}") from error
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kerasbn.experiments.curves import label
 from kerasbn.plotting import COLOR, NOTE_COLOR
-from kerasbn.sweeps.summaries import SeedResults, Summary, configuration_key
+from kerasbn.sweeps.summaries import SeedResults, Summary
 from kerasbn.sweeps.trials import Configuration
 from kerasbn.training.settings import SETTINGS, short_text
 
@@ -38,18 +38,16 @@ def draw_heat_map(
         title: The title.
         note: A sentence below the figure.
     """
-    column_keys = {configuration_key(s.configuration, [column]): s for s in summaries}
-    row_keys = {configuration_key(s.configuration, rows): s for s in summaries}
-    column_names = [short_text(s.configuration[column]) for s in column_keys.values()]
-    row_names = [_row_name(s.configuration, rows) for s in row_keys.values()]
+    columns = list(dict.fromkeys(each.configuration[column] for each in summaries))
+    row_names = list(dict.fromkeys(_row_name(each.configuration, rows) for each in summaries))
     places = [
         (
-            list(row_keys).index(configuration_key(s.configuration, rows)),
-            list(column_keys).index(configuration_key(s.configuration, [column])),
+            row_names.index(_row_name(each.configuration, rows)),
+            columns.index(each.configuration[column]),
         )
-        for s in summaries
+        for each in summaries
     ]
-    shape = (len(row_names), len(column_names))
+    shape = (len(row_names), len(columns))
     kinds = [bn for bn in (True, False) if any(each.of(bn) for each in summaries)]
     panels = len(kinds) + (len(kinds) == 2)
     width = panels * (max(0.72 * shape[1], 2.2) + 0.9) + 0.085 * max(map(len, row_names)) + 0.3
@@ -74,7 +72,7 @@ def draw_heat_map(
         if any("*" in text for _, text in cells.values()):
             note = f"{note} *: the 95% interval excludes 0.".strip()
     for panel in axes:
-        panel.set_xticks(range(shape[1]), column_names)
+        panel.set_xticks(range(shape[1]), [short_text(value) for value in columns])
         panel.set_xlabel(SETTINGS[column].label)
     axes[0].set_yticks(range(shape[0]), row_names)
     if note:

@@ -29,15 +29,7 @@ from typing import Any
 import numpy as np
 
 from kerasbn.data.datasets import Dataset, Split
-from kerasbn.sweeps.trials import (
-    Advanced,
-    Began,
-    Event,
-    Failed,
-    Trained,
-    TrialBatch,
-    error_line,
-)
+from kerasbn.sweeps.trials import Event, TrialBatch, error_line
 
 ATTEMPTS = 3  # to train a batch whose worker dies
 REPORT_SHARE = 0.02  # of a batch: smaller advances are not reported
@@ -88,7 +80,8 @@ def train_in_processes(
                     if attempt < ATTEMPTS:
                         waiting.appendleft((batch, attempt + 1))
                     else:
-                        yield Failed(batch.number, f"its process ended {attempt} times ({death})")
+                        line = f"its process ended {attempt} times ({death})"
+                        yield Event(batch.number, error=line)
         finally:
             for worker in pool:
                 worker.process.kill()
@@ -115,7 +108,7 @@ class _Worker:
         self.task = (batch, attempt)
         with suppress(OSError):  # it died: `receive` will return None
             self.connection.send(batch)
-        return Began(batch.number)
+        return Event(batch.number)
 
     def receive(self) -> Event | None:
         """Return the next event of the process; None if it died."""
@@ -123,7 +116,7 @@ class _Worker:
             event: Event = self.connection.recv()
         except (EOFError, OSError):
             return None
-        if isinstance(event, Trained | Failed):
+        if event.is_last:
             self.task = None
         return event
 
@@ -192,13 +185,13 @@ def _work(connection: Connection, threads: int, device: str, scratch: Path, verb
                 nonlocal reported
                 if share - reported >= REPORT_SHARE:
                     reported = share
-                    connection.send(Advanced(number, share))
+                    connection.send(Event(number, share))
 
             try:
                 files = train_batch(batch, data, device=device, scratch=scratch, report=report)
-                connection.send(Trained(batch.number, files))
+                connection.send(Event(batch.number, 1.0, files))
             except Exception as error:  # noqa: BLE001 - the sweep goes on without this batch
-                connection.send(Failed(batch.number, error_line(error)))
+                connection.send(Event(batch.number, error=error_line(error)))
     except EOFError:
         os._exit(0)
     except BaseException:  # noqa: BLE001 - nothing above this thread would show it

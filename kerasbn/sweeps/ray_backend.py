@@ -19,16 +19,7 @@ from typing import Any
 
 from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError, KerasbnError, expected
-from kerasbn.sweeps.trials import (
-    BackendLostError,
-    Began,
-    Event,
-    Failed,
-    Files,
-    Trained,
-    TrialBatch,
-    error_line,
-)
+from kerasbn.sweeps.trials import BackendLostError, Event, Files, TrialBatch, error_line
 
 REACH_SECONDS = 3.0  # for a TCP connection to the head
 CONNECT_SECONDS = 20.0  # for Ray to connect
@@ -224,18 +215,17 @@ def _events(
         while waiting and len(running) < room:
             batch = waiting.pop()
             running[train.remote(batch, shared, device, threads, own)] = batch
-            yield Began(batch.number)
+            yield Event(batch.number)
         ready, _ = ray.wait(list(running), timeout=1.0) if running else ([], [])
         if not running:
             time.sleep(1.0)
         for reference in ready:
             batch = running.pop(reference)
             try:
-                yield Trained(batch.number, ray.get(reference))
-            except ray.exceptions.RayTaskError as error:
-                yield Failed(batch.number, error_line(error.cause or error))
+                yield Event(batch.number, 1.0, ray.get(reference))
             except ray.exceptions.RayError as error:
-                yield Failed(batch.number, error_line(error))
+                cause = getattr(error, "cause", None) or error
+                yield Event(batch.number, error=error_line(cause))
 
 
 def _train(

@@ -8,7 +8,7 @@ import numpy as np
 from kerasbn.experiments.statistics import Difference, Spread, paired_difference, spread
 from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.trials import Configuration, Trial
-from kerasbn.training.settings import SETTINGS, option_text, short_text
+from kerasbn.training.settings import SETTINGS, Value, short_text
 
 FIGURE = "val_accuracy"  # test accuracy: what a sweep compares
 LEARNED = 0.2  # a lower test accuracy is hardly better than guessing one of ten classes
@@ -104,21 +104,6 @@ class Curves:
         return [float(each) for each in np.std(list(self.finished.values()), axis=0, ddof=1)]
 
 
-@dataclass(frozen=True)
-class Speed:
-    """How many steps it takes to reach the best mean accuracy without BN.
-
-    Attributes:
-        accuracy: The best mean without BN.
-        steps_with_bn: The first step at which the mean with BN is as high.
-        steps_without_bn: The step of the best mean without BN.
-    """
-
-    accuracy: float
-    steps_with_bn: int
-    steps_without_bn: int
-
-
 def difference(first: SeedResults | None, second: SeedResults | None) -> Difference:
     """Return the difference, first minus second, over the seeds that finished both."""
     a, b = (each.accuracies if each else {} for each in (first, second))
@@ -128,9 +113,9 @@ def difference(first: SeedResults | None, second: SeedResults | None) -> Differe
 
 def summarize(study: Study) -> list[Summary]:
     """Return a summary of each configuration, in the order of the grid."""
-    by_key: dict[str, dict[bool, list[Trial]]] = {}
+    by_key: dict[tuple[Value, ...], dict[bool, list[Trial]]] = {}
     for trial in study.trials:
-        key = configuration_key(trial.configuration, list(trial.configuration))
+        key = tuple(trial.configuration.values())
         by_key.setdefault(key, {}).setdefault(trial.bn, []).append(trial)
     summaries = []
     for kinds in by_key.values():
@@ -158,11 +143,6 @@ def describe(configuration: Configuration, axes: Sequence[str]) -> str:
     return ", ".join(f"{SETTINGS[axis].label} {short_text(configuration[axis])}" for axis in axes)
 
 
-def configuration_key(configuration: Configuration, axes: Sequence[str]) -> str:
-    """Return a text that is equal for configurations with equal values on these axes."""
-    return "|".join(option_text(configuration[axis]) for axis in axes)
-
-
 def curves_of(study: Study, bn: bool) -> Curves:
     """Return the test accuracy over training of all trials with BN, or without.
 
@@ -182,17 +162,22 @@ def curves_of(study: Study, bn: bool) -> Curves:
     return Curves(steps, finished, diverged)
 
 
-def speed_of(study: Study) -> Speed | None:
-    """Return how fast BN reaches the best mean without BN; None if it does not."""
+def speed_of(study: Study) -> tuple[float, int, int] | None:
+    """Return how fast BN reaches the best mean accuracy without BN.
+
+    Returns:
+        The best mean without BN, the first step at which the mean with BN is as high, and the step
+        at which it is reached without. None if BN does not reach it.
+    """
     with_bn, without_bn = curves_of(study, True), curves_of(study, False)
     if not with_bn.finished or not without_bn.finished:
         return None
     highest = int(np.argmax(without_bn.mean))
     accuracy = without_bn.mean[highest]
-    reached = [
-        step for step, mean in zip(with_bn.steps, with_bn.mean, strict=True) if mean >= accuracy
-    ]
-    return Speed(accuracy, int(reached[0]), int(without_bn.steps[highest])) if reached else None
+    for step, mean in zip(with_bn.steps, with_bn.mean, strict=True):
+        if mean >= accuracy:
+            return accuracy, int(step), int(without_bn.steps[highest])
+    return None
 
 
 def _seed_results(study: Study, trials: Sequence[Trial]) -> SeedResults:

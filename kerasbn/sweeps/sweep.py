@@ -35,13 +35,9 @@ from kerasbn.sweeps.study import (
     with_runs,
 )
 from kerasbn.sweeps.trials import (
-    Advanced,
     BackendLostError,
-    Began,
     Event,
-    Failed,
     Files,
-    Trained,
     TrialBatch,
     check_trials,
     list_batches,
@@ -340,25 +336,23 @@ class _RunningSweep:
 
     def take(self, event: Event) -> None:
         """Record and show an event."""
-        if isinstance(event, Began):
-            self._progress.shares[event.batch] = 0.0
-        elif isinstance(event, Advanced):
-            self._progress.shares[event.batch] = event.share
-        elif isinstance(event, Trained):
+        if event.files is not None:
             self._keep(event.files)
-        else:
+        elif event.error:
             for trial in self._batches[event.batch].trials:
                 self._outcomes[trial.name] = Outcome("failed", {}, {}, error=event.error)
-        ended = isinstance(event, Trained | Failed)
-        if ended:
+        if event.is_last:
             self._progress.shares.pop(event.batch, None)
             self._progress.done.add(event.batch)
             if time.monotonic() > self._next_table:
                 self.write()
-        if not isinstance(event, Advanced) or time.monotonic() - self._shown_at > UPDATE_SECONDS:
+        else:
+            self._progress.shares[event.batch] = event.share
+        is_due = time.monotonic() - self._shown_at > UPDATE_SECONDS
+        if event.is_last or not event.share or is_due:
             write_progress(self.study.path, self._progress)
             status = status_of(self.study, self._progress.record(), alive=True)
-            self.view.show(status, ended=ended)
+            self.view.show(status, ended=event.is_last)
             self._shown_at = time.monotonic()
 
     def write(self) -> None:

@@ -94,37 +94,25 @@ class TrialBatch:
 
 
 @dataclass(frozen=True)
-class Began:
-    """Event: a worker started a batch, or started it again."""
+class Event:
+    """What happened to a batch: it started or went on, was trained, or failed.
+
+    Attributes:
+        batch: The number of the batch.
+        share: The share that is done, 0 to 1.
+        files: The files of its runs if it was trained.
+        error: Why it could not be trained, in one line.
+    """
 
     batch: int
+    share: float = 0.0
+    files: Files | None = None
+    error: str = ""
 
-
-@dataclass(frozen=True)
-class Advanced:
-    """Event: a share, 0 to 1, of a batch is done."""
-
-    batch: int
-    share: float
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Event: a batch is trained; `files` holds its runs."""
-
-    batch: int
-    files: Files
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Event: a batch could not be trained, and why, in one line."""
-
-    batch: int
-    error: str
-
-
-Event = Began | Advanced | Trained | Failed
+    @property
+    def is_last(self) -> bool:
+        """Whether the batch was trained or failed."""
+        return self.files is not None or bool(self.error)
 
 
 class BackendLostError(CheckFailedError):

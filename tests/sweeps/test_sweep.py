@@ -15,7 +15,7 @@ from kerasbn.sweeps.grid import parse_grid
 from kerasbn.sweeps.progress import read_progress
 from kerasbn.sweeps.study import open_study
 from kerasbn.sweeps.sweep import requested_study, sweep, sweep_request
-from kerasbn.sweeps.trials import Advanced, Began, Event, TrialBatch
+from kerasbn.sweeps.trials import Event, TrialBatch
 
 
 def test_a_recipe_with_changes_gives_a_grid_and_the_command_that_reproduces_it() -> None:
@@ -99,9 +99,9 @@ def test_the_progress_of_all_batches_is_visible_from_the_start(
     seen: list[Any] = []
 
     def backend(missing: Sequence[TrialBatch], *_: Any, **__: Any) -> Generator[Event, None, None]:
-        yield from (Began(batch.number) for batch in missing)
+        yield from (Event(batch.number) for batch in missing)
         seen.append(read_progress(tmp_path / "mine"))
-        yield Advanced(missing[0].number, 0.5)
+        yield Event(missing[0].number, 0.5)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(process_pool, "train_in_processes", backend)
