@@ -1,6 +1,9 @@
 """`kerasbn sweep`."""
 
 import json
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -130,10 +133,6 @@ def _show(study: "Study", as_json: bool) -> None:
 
 def _bullet(text: str) -> str:
     """Return a list item, wrapped between words where the output is a terminal."""
-    import shutil
-    import sys
-    import textwrap
-
     if not sys.stdout.isatty():
         return f"- {text}"
     width = shutil.get_terminal_size().columns

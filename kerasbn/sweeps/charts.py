@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
@@ -107,11 +106,10 @@ def _accuracy_over_training(study: Study) -> Chart:
             axes.plot(steps[-1:], accuracies[-1:], color=color, marker="x", ms=9, mew=2)
         if not curves.finished:
             continue
-        mean = np.array(curves.mean)
+        mean, sd = curves.mean, curves.sd
         axes.plot(curves.steps, mean, color=color, lw=2.2, label=label(bn))
-        if curves.sd:
-            low, high = mean - curves.sd, mean + curves.sd
-            axes.fill_between(curves.steps, low, high, color=color, alpha=0.2, lw=0)
+        if sd is not None:
+            axes.fill_between(curves.steps, mean - sd, mean + sd, color=color, alpha=0.2, lw=0)
         final = float(mean[-1])
         ends.append(End(curves.steps[-1], final, percent(final), color))
     axes.set_xlabel("step")

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from kerasbn.errors import InputError, expected
 from kerasbn.records import read_json, write_json
-from kerasbn.sweeps.study import Study
+from kerasbn.sweeps.study import STATUSES, Study
 from kerasbn.sweeps.summaries import best, describe, summarize
 from kerasbn.sweeps.trials import TrialBatch
 from kerasbn.wording import percent_sd
@@ -41,13 +41,7 @@ class RunningBatch:
 
 @dataclass(frozen=True)
 class ProgressRecord:
-    """What progress.json holds.
-
-    Attributes:
-        started: When the sweep started, as of `time.time`.
-        running: The batches that are being trained.
-        seconds_left: The estimated time left; None if not known yet.
-    """
+    """What progress.json holds; `started` is a `time.time`, `seconds_left` an estimate."""
 
     started: float
     running: list[RunningBatch]
@@ -101,18 +95,9 @@ class Best:
 
 @dataclass(frozen=True)
 class Status:
-    """The status of a study.
+    """The status of a study: ``running``, ``finished`` or ``stopped``, and its trials by status.
 
-    Attributes:
-        study: Its name.
-        state: ``running``, ``finished`` or ``stopped``.
-        trials: The number of its trials.
-        done: How many finished or diverged.
-        finished, diverged, failed, missing: How many have this status.
-        running: The batches that are being trained.
-        seconds_left: The estimated time left; None if not known.
-        best: The best configuration for each of `KINDS`.
-        errors: The errors of failed trials.
+    `done` trials finished or diverged; `best` has the best configuration for each of `KINDS`.
     """
 
     study: str
@@ -283,10 +268,7 @@ def status_of(study: Study, progress: ProgressRecord | None, *, alive: bool) -> 
         progress: Its progress if it runs.
         alive: Whether a process is training it.
     """
-    counts = {
-        status: len(study.with_status(status))
-        for status in ("finished", "diverged", "failed", "missing")
-    }
+    counts = {status: len(study.with_status(status)) for status in STATUSES}
     summaries, tops = summarize(study), {}
     for kind in KINDS:
         bn = kind == "with_bn"

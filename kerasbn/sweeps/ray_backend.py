@@ -10,8 +10,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Generator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from threading import Thread
@@ -141,15 +140,7 @@ def _unreachable(address: str, why: str) -> InputError:
     )  # fmt: skip
 
 
-def _run_connected(
-    connection: Connection,
-    address: str,
-    batches: list[TrialBatch],
-    data: Dataset,
-    device: str,
-    threads: int,
-    patience: float,
-) -> None:
+def _run_connected(connection: Connection, address: str, *work: Any) -> None:  # noqa: ANN401
     """Run the connected process; it dies with the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -168,7 +159,7 @@ def _run_connected(
             connection.send(_unreachable(address, error_line(error)))
             return
         connection.send(CONNECTED)
-        for event in _events(ray, address, batches, data, device, threads, patience):
+        for event in _events(ray, address, *work):
             connection.send(event)
         connection.send(None)
     except KerasbnError as error:
@@ -246,21 +237,9 @@ def _check_nodes(ray: Any) -> None:  # noqa: ANN401 - as above
     """Raise `InputError` if a node with CPUs has other versions than this machine."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # Ray pickles a nested function whole, so a node without kerasbn can run it.
-    def installed(packages: tuple[str, ...]) -> dict[str, str]:
-        from importlib import metadata
-
-        found = {}
-        for name in packages:
-            try:
-                found[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                found[name] = "none"
-        return found
-
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     asked = {
-        ray.remote(num_cpus=0, max_retries=0)(installed)
+        ray.remote(num_cpus=0, max_retries=0)(_versions_function())
         .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
         .remote(PACKAGES): node["NodeManagerAddress"]
         for node in nodes
@@ -275,10 +254,24 @@ def _check_nodes(ray: Any) -> None:  # noqa: ANN401 - as above
 
 
 def _own_versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return _versions_function()(PACKAGES)
+
+
+def _versions_function() -> Callable[[tuple[str, ...]], dict[str, str]]:
+    """Return a function that returns the versions of packages.
+
+    Ray pickles a nested function whole, so that a node without kerasbn can run it.
+    """
+
+    def installed(packages: tuple[str, ...]) -> dict[str, str]:
+        from importlib import metadata
+
+        found = {}
+        for name in packages:
+            try:
+                found[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                found[name] = "none"
+        return found
+
+    return installed

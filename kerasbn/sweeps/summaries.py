@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerasbn.experiments.statistics import Difference, Spread, paired_difference, spread
 from kerasbn.sweeps.study import Study
@@ -92,16 +93,15 @@ class Curves:
     diverged: Mapping[int, tuple[Sequence[float], Sequence[float]]]
 
     @property
-    def mean(self) -> list[float]:
+    def mean(self) -> NDArray[np.float64]:
         """The mean over seeds at each step."""
-        return [float(each) for each in np.mean(list(self.finished.values()), axis=0)]
+        return np.asarray(np.mean(list(self.finished.values()), axis=0), np.float64)
 
     @property
-    def sd(self) -> list[float] | None:
+    def sd(self) -> NDArray[np.float64] | None:
         """The standard deviation over seeds at each step; None for one seed."""
-        if len(self.finished) < 2:
-            return None
-        return [float(each) for each in np.std(list(self.finished.values()), axis=0, ddof=1)]
+        one = len(self.finished) < 2
+        return None if one else np.std(list(self.finished.values()), axis=0, ddof=1)
 
 
 def difference(first: SeedResults | None, second: SeedResults | None) -> Difference:
@@ -176,7 +176,7 @@ def speed_of(study: Study) -> tuple[float, int, int] | None:
     accuracy = without_bn.mean[highest]
     for step, mean in zip(with_bn.steps, with_bn.mean, strict=True):
         if mean >= accuracy:
-            return accuracy, int(step), int(without_bn.steps[highest])
+            return float(accuracy), int(step), int(without_bn.steps[highest])
     return None
 
 

@@ -252,6 +252,21 @@ def test_invalid_input_is_one_line_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["empty.toml"]
 
 
+@pytest.mark.parametrize("columns", [80, 40])
+def test_findings_wrap_between_words(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kerasbn.cli.sweep import _bullet
+
+    text = (
+        "With BN, learning rates 0.0003 to 0.03 come within one point of the best. Without BN, 0.1."
+    )
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    lines = _bullet(text).splitlines()
+    assert all(len(line) <= columns for line in lines)
+    assert " ".join(line[2:] for line in lines) == text
+    assert {line[:2] for line in lines[1:]} == {"  "}
+
+
 def test_an_unreachable_cluster_is_reported_soon(tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
