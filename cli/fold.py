@@ -38,12 +38,13 @@ def command(
     Example:
       kerasbn fold classifier.keras -o folded.keras
     """
+    from kerasbn.files import check_new_file
     from kerasbn.keras_internals import quiet_tensorflow
     from kerasbn.runs import find_model
-    from kerasbn.saved_models import check_place, load_model, save_model
+    from kerasbn.saved_models import load_model, save_model
 
     if out is not None:
-        check_place(out)
+        check_new_file(out, ".keras")
     file = find_model(model)
     quiet_tensorflow(verbose)
     from kerasbn.folding.fold import fold_with_plan

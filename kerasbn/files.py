@@ -43,6 +43,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_new_file(path: Path, suffix: str) -> None:
+    """Raise `InputError` unless `path` can become a file ending in `suffix`."""
+    if path.is_dir():
+        raise expected(path, "a folder", f"a file ending in {suffix}")
+    if path.suffix != suffix:
+        found = f"a file ending in '{path.suffix}'" if path.suffix else "a file without an ending"
+        raise expected(path, found, f"one ending in {suffix}")
+    if not path.parent.is_dir():
+        raise expected(path, "a folder that does not exist", "an existing one", "make it first")
+
+
 class NewFolder:
     """A folder being written.
 

@@ -96,3 +96,60 @@ def operation_of(tensor: Any) -> Any:  # noqa: ANN401 - a KerasTensor and an Ope
 def takes_argument(layer: Any, name: str) -> bool:  # noqa: ANN401 - a layer
     """Return whether Keras passes `training` or `mask` on to the `call` of a layer."""
     return bool(getattr(layer, f"_call_has_{name}_arg"))
+
+
+# tf2onnx.
+
+
+def convert_function(function: Any, opset: int) -> Any:  # noqa: ANN401 - a ConcreteFunction and a ModelProto
+    """Convert a TensorFlow function to an ONNX model with the optimizers of tf2onnx that help.
+
+    Its own entry point, `tf2onnx.convert.from_function`, copies the whole graph before each of its
+    optimizers, merges equal nodes in the order of a set, which changes from process to process, and
+    makes a dozen nodes of an Einsum. Constants are as they were in the function's variables; arrays
+    that it captured are inputs.
+    """
+    import tensorflow as tf
+    from tf2onnx import optimizer, tf_loader, tfonnx  # takes seconds, and only this needs it
+
+    steps = {
+        "transpose": optimizer.TransposeOptimizer,
+        "upsample": optimizer.UpsampleOptimizer,
+        "constants": optimizer.ConstFoldOptimizer,
+        "loops": optimizer.LoopOptimizer,
+        "identity": optimizer.IdentityOptimizer,
+        "pairs": optimizer.BackToBackOptimizer,
+    }
+    inputs, outputs = (
+        [tensor.name for tensor in tensors if tensor.dtype != tf.resource]
+        for tensors in (function.inputs, function.outputs)
+    )
+    with tf.device("/cpu:0"):
+        frozen = tf_loader.from_function(function, inputs, outputs)
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(frozen, name="")
+            converted = tfonnx.process_tf_graph(
+                graph,
+                continue_on_error=True,
+                opset=opset,
+                input_names=inputs,
+                output_names=outputs,
+                custom_op_handlers={"Erfc": (_erfc, [])},
+            )
+            converted = optimizer.optimize_graph(converted, False, steps)
+        return converted.make_model("model")
+
+
+def _erfc(ctx: Any, node: Any, name: str, args: Any, **_: Any) -> None:  # noqa: ANN401, ARG001
+    """Convert erfc(x) to 1 - erf(x): tf2onnx does not know it, and the exact GELU needs it."""
+    import numpy as np
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    kind = ctx.get_dtype(node.output[0])
+    one = ctx.make_const(f"{name}/one", np.array(1, tensor_dtype_to_np_dtype(kind))).output[0]
+    shape, outputs, source = ctx.get_shape(node.output[0]), node.output, node.input[0]
+    ctx.remove_node(node.name)
+    erf = ctx.make_node("Erf", [source], name=f"{name}/erf", shapes=[shape], dtypes=[kind])
+    ctx.make_node(
+        "Sub", [one, erf.output[0]], name=name, outputs=outputs, shapes=[shape], dtypes=[kind]
+    )

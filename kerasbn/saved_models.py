@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasbn.errors import InputError, expected, quoted
-from kerasbn.files import atomic_write
+from kerasbn.files import atomic_write, check_new_file
 
 if TYPE_CHECKING:
     import keras
@@ -49,23 +49,13 @@ def save_model(model: "keras.Model", path: Path) -> None:
     Raises:
         InputError: if it cannot be written there, or holds what Keras cannot save.
     """
-    check_place(path)
+    check_new_file(path, ".keras")
     with atomic_write(path) as temporary:
         try:
             model.save(temporary)
         except (TypeError, ValueError, NotImplementedError) as error:
             said = f"{path}: Keras cannot save this network ({quoted(error)})"
             raise InputError(said) from error
-
-
-def check_place(path: Path) -> None:
-    """Raise `InputError` unless `path` can become a `.keras` file; quick, for before the work."""
-    if path.is_dir():
-        raise expected(path, "a folder", "a file ending in .keras")
-    if path.suffix != ".keras":
-        raise expected(path, f"a file ending in '{path.suffix}'", "one ending in .keras")
-    if not path.parent.is_dir():
-        raise expected(path, "a folder that does not exist", "an existing one", "make it first")
 
 
 def _check_kind(path: Path) -> None:

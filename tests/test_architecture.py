@@ -57,9 +57,17 @@ ALLOWED = {
     "kerasbn.inference": GROUND
     | {"kerasbn.data", "kerasbn.folding", "kerasbn.runs", "kerasbn.saved_models"},
     "kerasbn.onnx_export": GROUND
-    | {"kerasbn.folding", "kerasbn.inference", "kerasbn.runs", "kerasbn.saved_models"},
+    | {
+        "kerasbn.folding",
+        "kerasbn.inference",
+        "kerasbn.keras_internals",
+        "kerasbn.runs",
+        "kerasbn.saved_models",
+    },
 }
-HEAVY = ("tensorflow", "keras", "tf2onnx", "matplotlib", "onnx", "onnxruntime", "numpy")
+HEAVY = (
+    "tensorflow", "keras", "tf2onnx", "matplotlib", "onnx", "onnx_ir", "onnxruntime", "numpy",
+)  # fmt: skip
 
 
 def modules_of(package: str) -> list[Path]:
@@ -134,6 +142,11 @@ for arguments in [[], *[[name] for name in COMMANDS]]:
     assert "Example" in out.getvalue(), arguments
 """
     assert loaded_by(code) == set()
+
+
+def test_inference_loads_neither_keras_nor_onnx() -> None:
+    code = "import kerasbn.inference.infer, kerasbn.inference.classifier"
+    assert loaded_by(code) <= {"numpy", "onnxruntime"}
 
 
 def test_keras_loads_no_scikit_learn_for_a_command() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from kerasbn.data.datasets import Dataset, load_dataset
 from kerasbn.errors import expected
+from kerasbn.files import check_new_file
 from kerasbn.runs import Run, find_model, run_of
-from kerasbn.saved_models import check_place
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def asked_for(
     if source is None and out is None:
         out = file.with_name(f"{file.stem}-recalibrated.keras")
     if out is not None:
-        check_place(out)
+        check_new_file(out, ".keras")
         if out.exists() and not force:
             raise expected(out, "a file that exists", "a new one", "add --force to replace it")
     if data is not None and not data.exists():

@@ -1,19 +1,18 @@
 """How far the answers of an ONNX file are from its Keras network's, with float64 as the judge."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 from kerasbn.errors import expected
 from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.keras.verification import predict
 from kerasbn.folding.plan import Plan
-from kerasbn.inference.onnx_graph import Graph, write_graph
 from kerasbn.inference.session import Session
 
 Array = NDArray[Any]
@@ -116,37 +115,22 @@ def in_float64(model: keras.Model) -> keras.Model:
     return rewrite(model, Plan(()), "float64")
 
 
-def own_error(graph: Graph, model: keras.Model, inputs: list[Array]) -> float | None:
+def own_error(file: ir.Model, model: keras.Model, inputs: list[Array]) -> float | None:
     """How far the file's network is from `model` if both compute in float64.
 
     What is left then is the error of folding and of storing the weights, without onnxruntime's
     rounding. None where onnxruntime has an operation in float32 only.
     """
-    single, double = TensorProto.FLOAT, TensorProto.DOUBLE
-    wide = [
-        replace(node, attributes=node.attributes | {"to": double})
-        if node.attributes.get("to") == single
-        else replace(node)
-        for node in graph.nodes
-    ]
-    constants = {
-        name: value.astype(np.float64) if value.dtype == np.float32 else value
-        for name, value in graph.constants.items()
-    }
-    ports = [
-        [replace(port, type=double if port.type == single else port.type) for port in side]
-        for side in (graph.inputs, graph.outputs)
-    ]
-    proto = write_graph(Graph(wide, constants, ports[0], ports[1], graph.opset), "float64")
+    wide = in_double(file)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            ir.to_proto(wide).SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         feeds = {
-            port.tensor: array.astype(np.float64) if array.dtype == np.float32 else array
-            for port, array in zip(graph.inputs, inputs, strict=True)
+            port.name: array.astype(np.float64) if array.dtype == np.float32 else array
+            for port, array in zip(wide.graph.inputs, inputs, strict=True)
         }
         given = session.run(None, feeds)
     except Exception:  # noqa: BLE001 - onnxruntime's errors have no public class
@@ -154,6 +138,25 @@ def own_error(graph: Graph, model: keras.Model, inputs: list[Array]) -> float | 
     truth = predict(in_float64(model), inputs)
     scales = [max(_largest(value), np.finfo(np.float64).tiny) for value in truth]
     return _worst(given, truth, scales)
+
+
+def in_double(file: ir.Model) -> ir.Model:
+    """Return a copy of an ONNX model with every float32 in its graph made a float64."""
+    copy = file.clone()
+    single, double = ir.DataType.FLOAT, ir.DataType.DOUBLE
+    for value in copy.graph.initializers.values():
+        if value.const_value is not None and value.const_value.dtype == single:
+            value.const_value = ir.tensor(
+                value.const_value.numpy().astype(np.float64), name=value.name
+            )
+            value.dtype = double
+    for value in (*copy.graph.inputs, *copy.graph.outputs):
+        if value.dtype == single:
+            value.dtype = double
+    for node in copy.graph:
+        if node.attributes.get_int("to", 0) == single:
+            node.attributes["to"] = ir.AttrInt64("to", double)
+    return copy
 
 
 def _worst(given: list[Array], truth: list[Array], scales: list[float]) -> float:

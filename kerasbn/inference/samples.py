@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from kerasbn.errors import expected
-from kerasbn.inference.onnx_graph import Graph
 from kerasbn.inference.session import Port, Session
 
 Array = NDArray[Any]
@@ -22,13 +22,13 @@ _FREE = 16
 
 
 def samples_for(
-    session: Session, graph: Graph, given: Path | str | Sequence[Array] | None, most: int
+    session: Session, model: ir.Model, given: Path | str | Sequence[Array] | None, most: int
 ) -> Arrays:
     """Up to `most` samples for each input, in the file's order.
 
     Args:
         session: the network in the file.
-        graph: the same as a graph.
+        model: the same as a graph.
         given: arrays in the file's order, or an .npz file with one for each input by its name;
             None for random ones.
         most: how many samples to give; the first ones if there are more.
@@ -39,7 +39,7 @@ def samples_for(
     if not session.inputs:
         raise expected(session.path, "a network without inputs", "one that answers to something")
     if given is None:
-        return random_samples(session, graph, most)
+        return random_samples(session, model, most)
     if isinstance(given, str | Path):
         arrays = _read(Path(given), session)
         subject = str(given)
@@ -113,7 +113,7 @@ def _fit(subject: str, array: Array, port: Port) -> Array:
     )  # fmt: skip
 
 
-def random_samples(session: Session, graph: Graph, count: int, seed: int = 0) -> Arrays:
+def random_samples(session: Session, model: ir.Model, count: int, seed: int = 0) -> Arrays:
     """Up to `count` samples, fewer where they are very large, for the inputs in order.
 
     Pixels for bytes, numbers within every table's range for integers, else standard normals.
@@ -122,12 +122,9 @@ def random_samples(session: Session, graph: Graph, count: int, seed: int = 0) ->
         InputError: if an input takes no numbers.
     """
     random = np.random.default_rng(seed)
-    tables = [
-        len(graph.constants[node.inputs[0]])
-        for node in graph.nodes
-        if node.op == "Gather" and node.inputs[0] in graph.constants
-        and graph.constants[node.inputs[0]].ndim == 2
-    ]  # fmt: skip
+    read = [node.inputs[0] for node in model.graph if node.op_type == "Gather"]
+    weights = [v.const_value for v in read if v is not None and v.const_value is not None]
+    tables = [len(weight.numpy()) for weight in weights if len(weight.shape) == 2]
     axes = [[size or _FREE for size in port.shape[1:]] for port in session.inputs]
     count = min(count, max(16, _MOST_ELEMENTS // max(map(prod, axes))))
     made = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from kerasbn.errors import CheckFailedError, InputError, expected, quoted
@@ -14,8 +15,7 @@ from kerasbn.files import atomic_write
 from kerasbn.inference.checksum import check_whole, is_altered
 from kerasbn.inference.determinism import LARGEST_BATCH, Determinism, measure
 from kerasbn.inference.metadata import Metadata, read_metadata
-from kerasbn.inference.onnx_graph import Graph, read_graph
-from kerasbn.inference.remaining import KINDS, residuals
+from kerasbn.inference.remaining import KINDS, remaining_nodes
 from kerasbn.inference.samples import samples_for
 from kerasbn.inference.session import Session
 from kerasbn.records import to_plain
@@ -109,7 +109,7 @@ def verify(
     session = open_session(path)
     try:
         model = onnx.load(path)
-        graph = read_graph(model)
+        graph = ir.from_proto(model)
     except Exception as error:  # a damaged file makes onnx raise many kinds
         raise expected(
             path, f"a file that onnx cannot read ({quoted(error)})", "a whole ONNX network"
@@ -151,12 +151,12 @@ def _whole(path: Path) -> Verdict:
     return Verdict("whole", PASSED, "every byte is as kerasbn wrote it")
 
 
-def _folded(graph: Graph, metadata: Metadata | None) -> Verdict:
-    found = residuals(graph, metadata.scalings if metadata else None)
-    counts = Counter(residual.kind for residual in found)
+def _folded(graph: ir.Model, metadata: Metadata | None) -> Verdict:
+    found = remaining_nodes(graph, metadata.scalings if metadata else None)
+    counts = Counter(each.kind for each in found)
     figures = {f"{kind}s": [" + ".join(r.nodes) for r in found if r.kind == kind] for kind in KINDS}
     said = [f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)} left" for kind in KINDS]
-    names = figures["normalizations"]
+    names = figures["BN layers"]
     if names:
         said[0] += f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
     return Verdict("folded", FAILED if names else PASSED, ", ".join(said), figures)
@@ -164,7 +164,7 @@ def _folded(graph: Graph, metadata: Metadata | None) -> Verdict:
 
 def _faithful(
     session: Session,
-    graph: Graph,
+    graph: ir.Model,
     network: Any,  # noqa: ANN401 - a keras.Model
     why_not: str,
     samples: Arrays,

@@ -1,53 +1,27 @@
-"""The canonical form: the one graph a network has as ONNX, whatever the converter's mood.
+"""The canonical form: one order and one set of names for the nodes of a model.
 
-Inputs and outputs are named as the Keras model's; nodes after their layers, tensors and constants
-after their nodes; one Gemm or Conv with its bias per linear layer; nothing that changes nothing.
-Order and names follow from the graph alone, so the same network gives the same bytes.
+Nodes are named after their layers, values and constants after their nodes. Order and names follow
+from the graph alone, so that equal models give equal bytes.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterator
 
-import onnx
+import onnx_ir as ir
+from onnx.helper import find_min_ir_version_for, make_opsetid
+from onnx_ir.passes import common
 
-from kerasbn.inference.onnx_graph import Graph, Node, infer_shapes
-from kerasbn.inference.subgraphs import rename_inside, rename_outside
-from kerasbn.onnx_export import fuse, layout, products, simplify
-from kerasbn.onnx_export.trace import layer_of
+# The key of a node's metadata that holds the path of its layer, until the canonical form.
+LAYER = "kerasbn.layer"
 
-PASSES: tuple[Callable[[Graph], bool], ...] = (
-    simplify.drop_idle,
-    simplify.merge_casts,
-    simplify.merge_transposes,
-    simplify.fold_constants,
-    simplify.merge_equal,
-    simplify.drop_unused,
-    fuse.flatten,
-    products.einsum,
-    fuse.gemm,
-    products.bias_ahead_of_split,
-    products.bias_behind_product,
-    layout.unsqueeze_behind_transpose,
-    layout.squeeze_ahead_of_transpose,
-    layout.slice_of_transposed_convolution,
-    layout.squeeze_ahead_of_convolution,
-    layout.drop_squeeze_of_unsqueeze,
-    layout.reduction_ahead_of_transpose,
-    products.drop_zero_state,
-    fuse.kernel_ahead_of_layout,
-    fuse.bias,
-    fuse.clip,
-)
-
-# What Keras calls the operation that changes a tensor's type.
+# What Keras calls the operation that changes the type of a tensor.
 _CAST = re.compile(r"(cast(_\d+)?)?")
 
-# Operations that are no part of the layer before them.
+# Operations that do not belong to the layer before them: they may be what is left of a BN layer.
 _OWN = ("Cast", "Mul", "Div", "Add", "Sub", "BatchNormalization")
 
-# The names constants have by the operation that reads them and the place they have there.
+# Names of constants by the operation that reads them and the position of the input.
 _ROLES = {
     ("Gemm", 1): "weight", ("Gemm", 2): "bias", ("MatMul", 1): "weight",
     ("Conv", 1): "weight", ("Conv", 2): "bias",
@@ -61,143 +35,178 @@ _ROLES = {
 }  # fmt: skip
 
 
-def canonical(graph: Graph, layers: set[str]) -> Graph:
-    """Bring a converted graph into canonical form, in place, and return it.
+class CanonicalForm(ir.passes.InPlacePass):
+    """Bring nodes into the order, and nodes and values under the names, that the graph implies.
 
-    Args:
-        graph: what `convert` gave.
-        layers: the names of the model's layers, after which nodes are named.
+    Expects the names of inputs and outputs to be final, and the layer of each node in its metadata
+    under `LAYER`.
     """
-    simplify.order(graph)
-    settle(graph)
-    if simplify.settle_shapes(graph):
-        infer_shapes(graph)
-        settle(graph)
-    simplify.order(graph)
-    rename(graph, layers)
-    infer_shapes(graph)
-    return graph
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Order, name, and drop what is left of the converter."""
+        graph = model.graph
+        sort(graph)
+        name_nodes(graph)
+        name_values(graph)
+        for node in graph:
+            for key, subgraph in subgraphs(node).items():
+                name_subgraph(subgraph, f"{node.name}/{key}")
+        for node in graph.all_nodes():
+            attributes = sorted(node.attributes.items())
+            node.attributes.clear()
+            node.attributes.update(attributes)
+            for value in filter(None, (*node.inputs, *node.outputs)):
+                value.metadata_props.clear()  # onnxscript notes here what a constant was made of
+        common.ClearMetadataAndDocStringPass()(model)
+        common.RemoveUnusedOpsetsPass()(model)
+        model.producer_name, model.producer_version = "kerasbn", None
+        # The lowest IR version that has these operations, so that older runtimes open the file.
+        opsets = [make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
+        model.ir_version = find_min_ir_version_for(opsets, ignore_unknown=True)
+        return ir.passes.PassResult(model, modified=True)
 
 
-def settle(graph: Graph) -> None:
-    """Apply all passes until none changes anything."""
-    while any([step(graph) for step in PASSES]):  # noqa: C419 - every pass has its turn
-        infer_shapes(graph)
+def subgraphs(node: ir.Node) -> dict[str, ir.Graph]:
+    """Return the graphs that a node holds by attribute, such as the `body` of a Loop."""
+    attributes = sorted(node.attributes.items())
+    return {k: a.as_graph() for k, a in attributes if a.type == ir.AttributeType.GRAPH}
 
 
-def rename(graph: Graph, layers: set[str]) -> None:
-    """Name every node after its layer, and every tensor and constant after its node."""
-    give_outputs_their_own(graph)
-    names = node_names(graph, layers)
-    tensors = {port.tensor: port.name for port in graph.inputs}
-    tensors |= {port.tensor: port.name for port in graph.outputs}
-    taken = set(tensors.values())
-    for node, name in names.items():
-        for at, output in enumerate(node.outputs):
-            if output and output not in tensors:
-                tensors[output] = _free(name if at == 0 else f"{name}:{at}", taken)
-        for at, read in enumerate(node.reads()):
-            if read in graph.constants and read not in tensors:
-                role = "bias" if is_bias(graph, node) else _ROLES.get((node.op, at))
-                role = role or f"constant_{at}"
-                tensors[read] = _free(f"{name}.{role}", taken)
-    for node, name in names.items():
-        node.name = name
-        node.inputs = [tensors.get(read, read) for read in node.inputs]
-        node.outputs = [tensors.get(made, made) for made in node.outputs]
-        for key, value in node.attributes.items():
-            if isinstance(value, onnx.GraphProto):
-                rename_outside(value, tensors)
-                rename_inside(value, f"{name}/{key}")
-    graph.constants = {
-        tensors[name]: graph.constants[name] for name in tensors if name in graph.constants
-    }
-    graph.inputs = [replace(port, tensor=port.name) for port in graph.inputs]
-    graph.outputs = [replace(port, tensor=port.name) for port in graph.outputs]
-    graph.__post_init__()
+def reads(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield every value that a node needs: its inputs, and what its subgraphs take from outside."""
+    yield from (value for value in node.inputs if value is not None)
+    for graph in subgraphs(node).values():
+        inside = {graph, *graph.subgraphs()}
+        for inner in graph.all_nodes():
+            yield from (v for v in inner.inputs if v is not None and v.graph not in inside)
 
 
-def is_bias(graph: Graph, node: Node) -> bool:
-    """Whether a node adds a constant to a product that has no bias of its own."""
-    made = graph.producer(node.inputs[0]) if node.op == "Add" else None
-    return made is not None and made.op in ("MatMul", "Einsum")
+def sort(graph: ir.Graph) -> None:
+    """Order nodes depth first from the outputs, and those of subgraphs first of all.
+
+    Every node comes after those it reads from, and its inputs are made in the order it has them.
+    `Graph.sort` of onnx_ir keeps the given order where it can, and a converter's is by chance.
+    """
+    for node in graph:
+        for subgraph in subgraphs(node).values():
+            sort(subgraph)
+    done: dict[ir.Node, None] = {}
+    stack = [made for value in reversed(graph.outputs) if (made := value.producer())]
+    while stack:
+        producers = (value.producer() for value in reads(stack[-1]))
+        before = [n for n in producers if n and n.graph is graph and n not in done]
+        if before:
+            stack.extend(reversed(before))
+        else:
+            done.setdefault(stack.pop())
+    graph.remove(list(graph))
+    graph.extend(done)
 
 
-def give_outputs_their_own(graph: Graph) -> None:
-    """Let every output be a tensor of its own, by an Identity where two would share one."""
-    own = {port.tensor for port in graph.inputs} | set(graph.constants)
-    outputs = []
-    for port in graph.outputs:
-        if port.tensor in own:
-            made = Node("Identity", [port.tensor], [f"{port.name} of its own"], {}, f"/{port.name}")
-            graph.nodes.append(made)
-            port = replace(port, tensor=made.output)
-        own.add(port.tensor)
-        outputs.append(port)
-    graph.outputs = outputs
-    graph.__post_init__()
+def name_nodes(graph: ir.Graph) -> None:
+    """Name each node after its layer, with the operation where a layer has several nodes.
 
-
-def node_names(graph: Graph, layers: set[str]) -> dict[Node, str]:
-    """A name for each node: its layer's, with the operation where a layer has several nodes.
-
-    A Cast that belongs to no layer is called after what it casts and to which type, such as
+    A Cast that belongs to no layer is named after what it casts and to which type, such as
     `image_to_float`; an Identity, after the output it makes.
     """
-    paths = _paths(graph, layers)
-    given = {node: _purpose(graph, node, paths) for node in graph.nodes}
-    count = Counter(paths[node] for node in graph.nodes if not given[node])
+    paths = _paths(graph)
+    given = {node: _purpose(node, paths) for node in graph}
+    count = Counter(paths[node] for node in graph if not given[node])
     taken: set[str] = set()
-    names = {}
     for node, path in paths.items():
-        name = path if path and count[path] == 1 else f"{path}/{node.op}" if path else node.op
-        names[node] = _free(given[node] or name, taken)
-    return names
+        name = path if path and count[path] == 1 else f"{path}/{node.op_type}" if path else ""
+        node.name = _free(given[node] or name or node.op_type, taken)
 
 
-def _purpose(graph: Graph, node: Node, paths: dict[Node, str]) -> str:
-    """What a node is for that belongs to no layer; empty for all others."""
-    if node.op == "Identity":
-        return next((port.name for port in graph.outputs if port.tensor == node.output), "")
-    if node.op != "Cast" or not _CAST.fullmatch(paths[node].rpartition("/")[2]):
-        return ""
-    made = graph.producer(node.inputs[0])
-    ports = [port.name for port in graph.inputs if port.tensor == node.inputs[0]]
-    source = paths[made] if made is not None else next(iter(ports), "")
-    kind = onnx.TensorProto.DataType.Name(node.attributes["to"]).lower()
-    return f"{source}_to_{kind}" if source else ""
+def _paths(graph: ir.Graph) -> dict[ir.Node, str]:
+    """Return the path of the layer that each node belongs to.
 
-
-def _paths(graph: Graph, layers: set[str]) -> dict[Node, str]:
-    """The layer each node belongs to, as a path.
-
-    It is told by the node's name, or else by those of the tensors at it. What a converter puts
-    between layers, such as a change of layout, belongs to the layer it comes from, or goes to; not
-    so what may be a normalization, which is to be seen.
+    What a converter puts between layers, such as a change of layout, belongs to the layer it comes
+    from, or goes to.
     """
-    paths = {node: _path(node, layers) for node in graph.nodes}
-    for node in graph.nodes:
-        before = (graph.producer(name) for name in node.reads())
-        if not paths[node] and node.op not in _OWN:
+    paths = {node: node.metadata_props.get(LAYER, "") for node in graph}
+    for node in graph:
+        before = (value.producer() for value in reads(node))
+        if not paths[node] and node.op_type not in _OWN:
             path = next((paths[made] for made in before if made and paths[made]), "")
-            both = node.attributes.get("direction") in (b"bidirectional", "bidirectional")
+            both = node.attributes.get_string("direction", "") == "bidirectional"
             paths[node] = path.rpartition("/")[0] if both and "/" in path else path
-    for node in reversed(graph.nodes):
-        after = (reader for made in node.outputs for reader in graph.readers(made))
-        if not paths[node] and node.op not in _OWN:
-            paths[node] = next((paths[reader] for reader in after if paths[reader]), "")
+    position = {node: at for at, node in enumerate(graph)}
+    for node in reversed(graph):
+        readers = {reader for made in node.outputs for reader in made.consumers()} & paths.keys()
+        after = (paths[reader] for reader in sorted(readers, key=position.__getitem__))
+        if not paths[node] and node.op_type not in _OWN:
+            paths[node] = next(filter(None, after), "")
     return paths
 
 
-def _path(node: Node, layers: set[str]) -> str:
-    known = (layer_of(name, layers)[0] for name in (node.name, *node.outputs, *node.inputs[1:]))
-    return next(filter(None, known), "")
+def _purpose(node: ir.Node, paths: dict[ir.Node, str]) -> str:
+    """Return what a node that belongs to no layer is for; "" for all others."""
+    if node.op_type == "Identity":
+        return str(node.outputs[0].name) if node.outputs[0].is_graph_output() else ""
+    if node.op_type != "Cast" or not _CAST.fullmatch(paths[node].rpartition("/")[2]):
+        return ""
+    (value,) = reads(node)
+    made = value.producer()
+    source = paths[made] if made else str(value.name) if value.is_graph_input() else ""
+    kind = ir.DataType(node.attributes["to"].as_int()).name.lower()
+    return f"{source}_to_{kind}" if source else ""
+
+
+def name_values(graph: ir.Graph) -> None:
+    """Name values and constants after their nodes; order constants by their first use."""
+    constants = set(graph.initializers.values())
+    graph.initializers.clear()
+    ports = [*graph.inputs, *graph.outputs]
+    taken = {str(value.name) for value in ports}
+    for node in graph:
+        for at, value in enumerate(node.outputs):
+            if value not in ports:
+                value.name = _free(f"{node.name}:{at}" if at else str(node.name), taken)
+                value.shape = value.type = None  # inferred by whoever reads the file
+        for at, value in enumerate(reads(node)):
+            if value in constants and value.const_value is not None:
+                constants.remove(value)
+                role = "bias" if _is_bias(node) else _ROLES.get((node.op_type, at))
+                value.name = _free(f"{node.name}.{role or f'constant_{at}'}", taken)
+                value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
+                graph.register_initializer(value)
+
+
+def _is_bias(node: ir.Node) -> bool:
+    """Return whether a node adds a constant to a product that has no bias of its own."""
+    made = node.inputs[0].producer() if node.op_type == "Add" and node.inputs[0] else None
+    return made is not None and made.op_type in ("MatMul", "Einsum")
+
+
+def name_subgraph(graph: ir.Graph, prefix: str) -> None:
+    """Name what a subgraph makes after `prefix` and its position."""
+    graph.name = prefix
+    values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    for at, value in enumerate(values):
+        value.name = f"{prefix}/{at}"
+    for value in values:
+        if value in graph.inputs or value in graph.outputs:
+            if value.shape is not None:  # free axes are named after a converter's counter
+                value.shape = ir.Shape([n if isinstance(n, int) else None for n in value.shape])
+        else:
+            value.shape = value.type = None
+    for at, node in enumerate(graph):
+        node.name = f"{prefix}/{node.op_type}_{at}"
+        for key, inner in subgraphs(node).items():
+            name_subgraph(inner, f"{node.name}/{key}")
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name, with a number if it is taken; taken from now on."""
+    """Return the name, with a number appended if it is taken; it is taken from now on."""
+    name = free_name(name, taken)
+    taken.add(name)
+    return name
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return the name, with a number appended if it is taken."""
     wanted, count = name, 2
     while name in taken:
         name, count = f"{wanted}_{count}", count + 1
-    taken.add(name)
     return name

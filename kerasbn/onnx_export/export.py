@@ -1,4 +1,4 @@
-"""A Keras network to an ONNX file: fold, convert, canonical form, check, and only then a file."""
+"""Export a Keras model as an ONNX file: fold, convert, simplify, check, and only then write."""
 
 import json
 from collections import Counter
@@ -11,25 +11,26 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
+import onnx_ir as ir
 
-from kerasbn.errors import CheckFailedError, InputError, expected, quoted
-from kerasbn.files import atomic_write
+from kerasbn.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
+from kerasbn.files import atomic_write, check_new_file
 from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.keras.randomize import random_inputs
+from kerasbn.folding.keras.rewrite import rewrite
+from kerasbn.folding.plan import Plan
 from kerasbn.inference.checksum import KEY, PLACEHOLDER, with_checksum
 from kerasbn.inference.metadata import Metadata, digest
-from kerasbn.inference.onnx_graph import write_graph
 from kerasbn.inference.parity import Difference, compare, with_softmax
-from kerasbn.inference.remaining import KINDS, Residual, residuals
+from kerasbn.inference.remaining import Remaining, count_remaining, remaining_nodes
 from kerasbn.inference.session import Session, what_it_says
-from kerasbn.onnx_export.canonical import canonical
-from kerasbn.onnx_export.convert import OPSET, convert, scaling_paths
-from kerasbn.onnx_export.paths import check_path
-from kerasbn.onnx_export.trace import all_layer_names
+from kerasbn.onnx_export.canonical import CanonicalForm
+from kerasbn.onnx_export.convert import OPSET, OPSETS, convert, scaling_paths
+from kerasbn.onnx_export.passes import simplify
 from kerasbn.runs import find_model, run_of
 from kerasbn.saved_models import load_model
 
-# Protocol buffers end here; ONNX has a form in several files for more, which this does not write.
+# The limit of protocol buffers. ONNX can spread larger models over files, which this does not.
 _LARGEST_FILE = 2**31 - 1
 
 DATASETS = ("mnist", "mnist-sample")
@@ -38,92 +39,46 @@ DIGIT_LABELS = tuple("0123456789")
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how well it answers.
+    """The result of an export.
 
     Attributes:
-        path: the ONNX file.
-        source: the Keras file it is from, if it is from one.
-        plan: the fold plan as JSON data, a decision each; empty with ``fold=False``.
-        operations: how many nodes of each kind the graph has.
-        residuals: the normalizations and scalings left in it.
-        difference: how far onnxruntime's answers are from the Keras network's.
-        bytes: the size of the file.
+        path: The ONNX file.
+        source: The Keras file that was exported; None for a model in memory.
+        plan: The fold plan as JSON data, one decision per layer; empty with ``fold=False``.
+        operations: The number of nodes of each operation in the file.
+        remaining: The BN layers and scalings that are still steps of their own in the file.
+        difference: How far the predictions of the file are from those of the Keras model.
+        bytes: The size of the file.
     """
 
     path: Path
     source: Path | None
     plan: list[dict[str, Any]]
     operations: dict[str, int]
-    residuals: tuple[Residual, ...]
+    remaining: tuple[Remaining, ...]
     difference: Difference
     bytes: int
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON data."""
+        """Return the result as JSON data."""
         paths = {"path": str(self.path), "source": str(self.source) if self.source else None}
         return asdict(self) | paths
 
     def summary(self) -> str:
-        """All of it as a few lines to read."""
-        nodes = ", ".join(f"{count} {kind}" for kind, count in self.operations.items())
-        # What normalizes by the batch, or within a layer of one's own, is no step by constants.
-        counts = Counter(residual.kind for residual in self.residuals)
-        counts |= Counter(
-            "normalization" if each["kind"] == "BN layer" else "scaling"
-            for each in self.plan
-            if each["decision"] == "keep"
-        )
-        left = [
-            f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in KINDS if counts[kind]
-        ]
+        """Return the result in four lines."""
         source = f" from {self.source}" if self.source else ""
+        nodes = ", ".join(f"{count} {kind}" for kind, count in self.operations.items())
         difference = self.difference
         return (
             f"{self.path}: {self.bytes:,} bytes{source}\n"
             f"  nodes: {nodes}\n"
-            f"  left unfolded: {' and '.join(left) or 'nothing'}\n"
-            f"  against Keras: largest difference {difference.absolute:.1e}, relative "
+            f"  remaining: {count_remaining(self.remaining)}\n"
+            f"  difference from Keras: at most {difference.absolute:.1e}, relative "
             f"{difference.relative:.1e}; {difference.changed} of {difference.decisions:,} "
-            "decisions changed"
+            "predictions changed"
         )
 
-
-def export_file(
-    source: Path,
-    path: Path | str,
-    *,
-    fold: bool = True,
-    clip: bool = True,
-    opset: int = OPSET,
-    probabilities: bool = False,
-) -> Exported:
-    """Export the network in a .keras or .h5 file; a run's with all that its record says of it.
-
-    Beside a run's network the plan is written too, as plan.json.
-
-    Raises:
-        InputError: as `export`, or if the file holds no network.
-        CheckFailedError: as `export`.
-    """
-    model = load_model(source)
-    run = run_of(source)
-    data = asdict(run.record.data) if run else {}
-    labels = DIGIT_LABELS if data.get("name") in DATASETS else ()
-    exported = export(
-        model,
-        path,
-        fold=fold,
-        clip=clip,
-        opset=opset,
-        probabilities=probabilities,
-        labels=labels,
-        data=data,
-        run=run.name if run else "",
-    )
-    if run and fold:
-        with atomic_write(run.path / "plan.json") as temporary:
-            temporary.write_text(json.dumps(exported.plan, indent=2) + "\n", encoding="utf-8")
-    return replace(exported, source=source)
+    __repr__ = summary
 
 
 def export(
@@ -138,56 +93,106 @@ def export(
     data: dict[str, Any] | None = None,
     run: str = "",
 ) -> Exported:
-    """Write a Keras network as an ONNX file that answers as the network does at inference.
+    """Write a Keras model as an ONNX file that makes the same predictions.
 
-    The inputs and outputs have the Keras model's names, the batch axis is `batch` and free, nodes
-    are named after their layers. The file is checked by onnx and by a run in onnxruntime against
-    the Keras model before it takes its place. Equal networks give equal bytes.
+    Inputs and outputs have the names of the Keras model's, the batch axis is called `batch` and is
+    free, and nodes are named after their layers. onnx checks the file, and onnxruntime runs it
+    against the Keras model, before it is written under its name. Equal models give equal bytes. The
+    model itself stays as it is.
 
     Args:
-        model: a network with fixed inputs; or a run, or a .keras or .h5 file, None for the newest
-            run: then `labels`, `data` and `run` are what its record says.
-        path: the ONNX file, replaced if it exists.
-        fold: whether normalizations and scalings are folded into the layers beside them.
-        clip: whether, folding, a relu may become a clip between constants.
-        opset: the version of ONNX's operations.
-        probabilities: whether a softmax follows the one output.
-        labels: the names of the classes, for the file's metadata.
-        data: what it was trained on, for the metadata: a run's record has it as `data`.
-        run: the name of the run it is from, for the metadata.
+        model: A model with fixed inputs; or the name of a run, a .keras or an .h5 file, or None
+            for the newest run. For a run, `labels`, `data` and `run` come from its record, and the
+            plan is also written as plan.json beside it.
+        path: The ONNX file. An existing file is replaced.
+        fold: Whether to fold BN layers and scalings into their neighboring layers.
+        clip: Whether folding may turn a ReLU into a clip between constants.
+        opset: The version of the ONNX operations, 13 to 18.
+        probabilities: Whether to append a softmax to the single output.
+        labels: The names of the classes, for the file's metadata.
+        data: The training data, for the metadata, as the `data` of a run's record.
+        run: The name of the run that the model is from, for the metadata.
+
+    Returns:
+        What was written: nodes, remaining BN layers, and the difference from Keras.
 
     Raises:
-        InputError: if the network, or one of its layers, cannot be written as ONNX, or the file
-            cannot be written.
-        CheckFailedError: if the file would not answer as the network.
+        InputError: If an argument cannot be used, the model or one of its layers cannot be written
+            as ONNX, or the file cannot be written.
+        CheckFailedError: If the file would make other predictions than the model.
+
+    Examples:
+        >>> import keras, kerasbn
+        >>> model = keras.Sequential([
+        ...     keras.Input((4,)),
+        ...     keras.layers.Dense(3),
+        ...     keras.layers.BatchNormalization(),
+        ... ])
+        >>> exported = kerasbn.export(model, "model.onnx")
+        >>> exported.operations
+        {'Gemm': 1}
     """
+    _check_arguments(model, path, opset, fold=fold, clip=clip, probabilities=probabilities)
     path = Path(path)
-    check_path(path)
-    if not isinstance(model, keras.Model):
-        source = find_model(None if model is None else str(model))
-        return export_file(
-            source, path, fold=fold, clip=clip, opset=opset, probabilities=probabilities
-        )
+    check_new_file(path, ".onnx")
+    if isinstance(model, keras.Model):
+        metadata = Metadata(labels=tuple(labels), data=data or {}, run=run)
+        return _export(model, path, metadata, fold, clip, opset, probabilities)
+    source = find_model(None if model is None else str(model))
+    origin = run_of(source)
+    data = asdict(origin.record.data) if origin else {}
+    digits = DIGIT_LABELS if data.get("name") in DATASETS else ()
+    metadata = Metadata(labels=digits, data=data, run=origin.name if origin else "")
+    exported = _export(load_model(source), path, metadata, fold, clip, opset, probabilities)
+    if origin and fold:
+        with atomic_write(origin.path / "plan.json") as temporary:
+            temporary.write_text(json.dumps(exported.plan, indent=2) + "\n", encoding="utf-8")
+    return replace(exported, source=source)
+
+
+def _check_arguments(model: object, path: object, opset: object, **flags: object) -> None:
+    """Raise `ArgumentError` for a wrong type or an unknown choice."""
+    if not isinstance(model, keras.Model | Path | str | None):
+        wanted = "a Keras model, the name of a run, or a .keras or .h5 file"
+        raise ArgumentError("model", model, wanted, received=f"a {type(model).__name__}")
+    if not isinstance(path, Path | str):
+        raise ArgumentError("path", path, "a path ending in .onnx")
+    if isinstance(opset, bool) or not isinstance(opset, int) or opset not in OPSETS:
+        raise ArgumentError("opset", opset, f"{OPSETS[0]} to {OPSETS[-1]}")
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ArgumentError(name, value, "True or False")
+
+
+def _export(
+    model: keras.Model,
+    path: Path,
+    metadata: Metadata,
+    fold: bool,
+    clip: bool,
+    opset: int,
+    probabilities: bool,
+) -> Exported:
+    """Export a model in memory."""
     _check_size(model, sum(prod(v.shape) * np.dtype(v.dtype).itemsize for v in model.variables))
-    name = digest(model)
-    folded, plan = (model, [])
+    metadata = replace(metadata, digest=digest(model), probabilities=probabilities)
+    plan: list[dict[str, Any]] = []
     if fold:
-        result = fold_with_plan(model, clip=clip)
-        folded, plan = result.model, result.plan.to_json()
-    network = with_softmax(folded) if probabilities else folded
-    original = with_softmax(model) if probabilities else model
-    graph = canonical(convert(network, opset), all_layer_names(network))
-    proto = write_graph(graph, model.name)
-    metadata = Metadata(
-        digest=name,
-        plan=plan,
-        labels=tuple(labels),
-        data=data or {},
-        run=run,
-        scalings=scaling_paths(network),
-        probabilities=probabilities,
-    )
-    onnx.helper.set_model_props(proto, metadata.properties() | {KEY: PLACEHOLDER})
+        folded = fold_with_plan(model, clip=clip)
+        clone, plan = folded.model, folded.plan.to_json()
+    else:
+        clone = rewrite(model, Plan(()))
+    original = model
+    if probabilities:  # appended to copies, since it would add a node to the model's graph
+        clone, original = with_softmax(clone), with_softmax(rewrite(model, Plan(())))
+    scalings = scaling_paths(clone)
+    graph = convert(clone, opset)
+    simplify(graph)
+    CanonicalForm()(graph)
+    graph.graph.name = model.name
+    metadata = replace(metadata, plan=plan, scalings=scalings)
+    graph.metadata_props.update(metadata.properties() | {KEY: PLACEHOLDER})
+    proto = ir.to_proto(graph)
     _check_size(model, proto.ByteSize())
     with atomic_write(path) as temporary:
         temporary.write_bytes(with_checksum(proto.SerializeToString(deterministic=True)))
@@ -196,38 +201,37 @@ def export(
         path,
         None,
         plan,
-        operations(proto),
-        residuals(graph, metadata.scalings),
+        dict(Counter(node.op_type for node in graph.graph)),
+        remaining_nodes(graph, scalings),
         difference,
         path.stat().st_size,
     )
 
 
 def _check_size(model: keras.Model, size: int) -> None:
-    """Refuse what no ONNX file holds: by the weights before the work, by the file after it."""
+    """Refuse what is too large for an ONNX file: by the weights first, by the file at the end."""
     if size > _LARGEST_FILE:
         raise expected(
             f"model '{model.name}'", f"{size:,} bytes of weights", "less than 2 GiB",
-            "ONNX files of one piece hold no more",
+            "a single ONNX file holds no more",
         )  # fmt: skip
 
 
 def _check(path: Path, model: keras.Model) -> Difference:
-    """How far the file's answers are from the model's, after onnx's own check."""
+    """Check a file with onnx, and return how far its predictions are from the model's."""
+    advice = "try the model in float32"
     try:
         onnx.checker.check_model(path, full_check=True)
     except Exception as error:
         raise InputError(
-            f"model '{model.name}': gives no valid ONNX file ({quoted(error)}); "
-            "try the network in float32"
+            f"model '{model.name}': gives no valid ONNX file ({quoted(error)}); {advice}"
         ) from error
     try:
         session = Session(path)
     except InputError as error:
         reason = what_it_says(error.__cause__ or error)
         raise InputError(
-            f"model '{model.name}': onnxruntime cannot compute it ({reason}); "
-            "try the network in float32"
+            f"model '{model.name}': onnxruntime cannot compute it ({reason}); {advice}"
         ) from error
     inputs = [
         array.astype(tensor.dtype)
@@ -236,16 +240,8 @@ def _check(path: Path, model: keras.Model) -> Difference:
     difference = compare(session, model, inputs)
     if not difference.is_close:
         raise CheckFailedError(
-            f"model '{model.name}': as ONNX it would answer otherwise than in Keras, by "
+            f"model '{model.name}': as ONNX it would make other predictions than in Keras, off by "
             f"{difference.from_float64:.1e} of its largest output where {difference.allowed:.1e} "
             "is allowed; nothing was written. Try --no-fold, and report it"
         )
     return difference
-
-
-def operations(proto: onnx.ModelProto) -> dict[str, int]:
-    """How many nodes of each kind a graph has, in the order of their first."""
-    counts: dict[str, int] = {}
-    for node in proto.graph.node:
-        counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    return counts

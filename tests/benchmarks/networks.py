@@ -262,8 +262,7 @@ def figures(
     import onnx
 
     from kerasbn.folding.keras.verification import difference
-    from kerasbn.inference.onnx_graph import read_graph
-    from kerasbn.inference.remaining import residuals
+    from kerasbn.inference.remaining import remaining_nodes
     from kerasbn.inference.session import Session
 
     path.unlink(missing_ok=True)
@@ -271,7 +270,7 @@ def figures(
         took = by_rival(tool, plain, path) if tool in RIVALS else timed(OURS[tool], model, path)
         if tool == "kerasbn":
             took["fold"] = timed(fold_alone, model)["seconds"]
-        left = [r for r in residuals(read_graph(onnx.load(path))) if r.kind == "normalization"]
+        left = [each for each in remaining_nodes(onnx.load(path)) if each.kind == "BN layer"]
         gap = difference(Session(path).run(inputs), truth)
     except Exception as error:  # noqa: BLE001 - a rival that fails is a result
         said = " ".join(str(error).split())

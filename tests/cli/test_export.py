@@ -44,7 +44,7 @@ def test_export_tells_what_it_wrote(exported: tuple[Path, str]) -> None:
     size = (folder / "model.onnx").stat().st_size
     assert lines[0] == f"model.onnx: {size:,} bytes from {source}"
     assert lines[1] == "  nodes: 1 Cast, 1 Flatten, 3 Gemm, 2 Relu"
-    assert lines[2] == "  left unfolded: nothing"
+    assert lines[2] == "  remaining: nothing"
 
 
 def test_the_plan_is_written_beside_the_run(exported: tuple[Path, str]) -> None:
@@ -95,8 +95,8 @@ def test_unfolded_keeps_them_and_says_so(exported: tuple[Path, str]) -> None:
     folder, _ = exported
     code, out, _ = kerasbn(folder, "export", "plain.onnx", "--no-fold", "--json")
     assert code == 0
-    kinds = [residual["kind"] for residual in json.loads(out)["residuals"]]
-    assert sorted(kinds) == ["normalization", "normalization", "scaling"]
+    kinds = [each["kind"] for each in json.loads(out)["remaining"]]
+    assert sorted(kinds) == ["BN layer", "BN layer", "scaling"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_unfolded_keeps_them_and_says_so(exported: tuple[Path, str]) -> None:
         (["export", "new.onnx", "--model", "nobody"], "received no run of this name"),
         (["export", "new.onnx", "--model", "text.keras"], "text.keras: received"),
         (["export", "new.onnx", "--model", "cut.keras"], "cut.keras: received"),
-        (["export", "new.onnx", "--opset", "99"], "--opset 99: received 99"),
+        (["export", "new.onnx", "--opset", "99"], "--opset 99: received '99', expected 13 to 18"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

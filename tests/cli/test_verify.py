@@ -15,7 +15,6 @@ from sample_runs import run_record
 from kerasbn import export
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.inference.checksum import KEY
-from kerasbn.onnx_export.export import export_file
 from kerasbn.records import write_json
 from kerasbn.runs import DataRecord
 
@@ -46,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.mkdir(parents=True)
     network().save(run / "model.keras")
     write_json(run / "run.json", RECORD)
-    export_file(run / "model.keras", folder / "model.onnx")
+    export(run / "model.keras", folder / "model.onnx")
     return folder
 
 

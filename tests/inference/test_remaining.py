@@ -1,89 +1,83 @@
-"""What counts as a normalization that is left: told on graphs of a few nodes."""
+"""What counts as a remaining BN layer or scaling, on graphs of a few nodes.
 
-from typing import Any
+Graphs are written in ONNX's textual form, with nodes named in brackets (``__`` for a
+slash). Each has the input ``x``,
+of shape [N, 4], and the constants ``w``, ``s``, ``t`` (per channel), ``c`` (one number) and
+``table``.
+"""
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
 
-from kerasbn.inference.onnx_graph import Graph, Node, Port, infer_shapes
-from kerasbn.inference.remaining import Residual, residuals
+from kerasbn.inference.remaining import Remaining, count_remaining, remaining_nodes
 
-F = np.float32
+CONSTANTS = {
+    "w": np.ones((4, 4)), "s": np.arange(4), "t": np.arange(4), "c": np.array(0.5),
+    "table": np.ones((3, 4)),
+}  # fmt: skip
 
 
-def graph(*nodes: Node, **constants: Any) -> Graph:
-    """A graph from `x`, [batch, 4], to the last node's output."""
-    arrays = {name: np.asarray(value, F) for name, value in constants.items()}
-    arrays |= {"w": np.ones((4, 4), F), "s": np.arange(4, dtype=F), "t": np.arange(4, dtype=F)}
-    made = Graph(
-        list(nodes), arrays, [Port("x", "x", TensorProto.FLOAT, ("batch", 4))],
-        [Port("y", nodes[-1].output, TensorProto.FLOAT, None)], 18,
-    )  # fmt: skip
-    infer_shapes(made)
+def model(text: str, y: str = "y") -> onnx.ModelProto:
+    header = '<ir_version: 10, opset_import: ["" : 18]>'
+    made = onnx.parser.parse_model(f"{header} g (float[N, 4] x) => (float[N, 4] {y}) {{ {text} }}")
+    for node in made.graph.node:
+        node.name = node.name.replace("__", "/")
+    for name, value in CONSTANTS.items():
+        tensor = onnx.numpy_helper.from_array(value.astype(np.float32), name)
+        made.graph.initializer.append(tensor)
     return made
 
 
-def node(op: str, *inputs: str, name: str = "", **attributes: Any) -> Node:
-    return Node(op, list(inputs), [f"{name or op} out"], attributes, name or op)
-
-
-DENSE = node("MatMul", "x", "w", name="dense")
+DENSE = "[dense] a = MatMul(x, w)"
 
 
 @pytest.mark.parametrize("op", ["Mul", "Div", "Sub", "Add"])
-def test_an_affine_step_per_channel_is_one(op: str) -> None:
-    own_bias = node("Add", "dense out", "t", name="bias")
-    made = graph(DENSE, own_bias, node(op, "bias out", "s", name="norm"))
-    assert residuals(made) == (Residual("normalization", ("norm",)),)
+def test_an_affine_node_with_constants_per_channel_is_a_bn_layer(op: str) -> None:
+    found = remaining_nodes(model(f"{DENSE} [bias] b = Add(a, t) [norm] y = {op}(b, s)"))
+    assert found == (Remaining("BN layer", ("norm",)),)
 
 
 def test_several_in_a_row_are_one() -> None:
-    made = graph(
-        DENSE, node("Mul", "dense out", "s", name="bn/Mul"),
-        node("Identity", "bn/Mul out", name="between"),
-        node("Add", "between out", "t", name="bn/Add"),
-    )  # fmt: skip
-    assert residuals(made) == (Residual("normalization", ("bn/Mul", "bn/Add")),)
+    text = f"{DENSE} [bn__Mul] b = Mul(a, s) [between] d = Identity(b) [bn__Add] y = Add(d, t)"
+    assert remaining_nodes(model(text)) == (Remaining("BN layer", ("bn/Mul", "bn/Add")),)
 
 
-def test_a_linear_layers_own_bias_is_none() -> None:
-    assert residuals(graph(DENSE, node("Add", "dense out", "t"))) == ()
-    with_bias = node("Gemm", "x", "w", "t", name="dense")
-    assert len(residuals(graph(with_bias, node("Add", "dense out", "t")))) == 1
+def test_the_bias_of_a_linear_layer_is_none() -> None:
+    assert remaining_nodes(model(f"{DENSE} [bias] y = Add(a, t)")) == ()
+    with_bias = "[dense] a = Gemm(x, w, t) [norm] y = Add(a, t)"
+    assert len(remaining_nodes(model(with_bias))) == 1
 
 
-def test_a_batch_normalization_node_is_one_wherever_it_stands() -> None:
-    made = graph(node("BatchNormalization", "x", "s", "s", "s", "s", name="bn"))
-    assert residuals(made) == (Residual("normalization", ("bn",)),)
+def test_a_batch_normalization_node_is_a_bn_layer_anywhere() -> None:
+    found = remaining_nodes(model("[bn] y = BatchNormalization(x, s, s, s, s)"))
+    assert found == (Remaining("BN layer", ("bn",)),)
 
 
-def test_before_the_first_weights_it_is_a_scaling_even_by_one_number() -> None:
-    made = graph(node("Mul", "x", "c", name="early"), node("MatMul", "early out", "w"), c=0.5)
-    assert residuals(made) == (Residual("scaling", ("early",)),)
-    late = graph(DENSE, node("Mul", "dense out", "c", name="late"), c=0.5)
-    assert residuals(late) == ()
+def test_ahead_of_the_first_weights_it_is_a_scaling_even_with_one_number() -> None:
+    early = model("[early] a = Mul(x, c) [dense] y = MatMul(a, w)")
+    assert remaining_nodes(early) == (Remaining("scaling", ("early",)),)
+    assert remaining_nodes(model(f"{DENSE} [late] y = Mul(a, c)")) == ()
 
 
-def test_the_metadata_overrules_the_place() -> None:
-    made = graph(node("Mul", "x", "s", name="bn/Mul"), node("MatMul", "bn/Mul out", "w"))
-    assert residuals(made)[0].kind == "scaling"
-    assert residuals(made, scalings=["rescale"])[0].kind == "normalization"
-    assert residuals(made, scalings=["bn"])[0].kind == "scaling"
+def test_given_scalings_decide_instead_of_the_position() -> None:
+    made = model("[bn__Mul] a = Mul(x, s) [dense] y = MatMul(a, w)")
+    assert remaining_nodes(made)[0].kind == "scaling"
+    assert remaining_nodes(made, scalings=["rescale"])[0].kind == "BN layer"
+    assert remaining_nodes(made, scalings=["bn"])[0].kind == "scaling"
 
 
-def test_what_is_no_affine_step_by_a_constant_is_none() -> None:
-    reciprocal = node("Div", "s", "dense out")
-    two_tensors = node("Mul", "dense out", "dense out")
-    table = node("Add", "dense out", "table")
-    for last in (reciprocal, two_tensors, table):
-        assert residuals(graph(DENSE, last, table=np.ones((3, 4)))) == ()
+@pytest.mark.parametrize("last", ["Div(s, a)", "Mul(a, a)", "Add(a, table)"])
+def test_a_node_that_is_not_affine_per_channel_is_none(last: str) -> None:
+    assert remaining_nodes(model(f"{DENSE} [last] y = {last}")) == ()
 
 
 def test_a_layer_with_statistics_or_an_activation_owns_its_factors() -> None:
-    made = graph(
-        DENSE, node("ReduceMean", "dense out", name="ln/Mean"),
-        node("Sub", "dense out", "ln/Mean out", name="ln/Sub"),
-        node("Mul", "ln/Sub out", "s", name="ln/Mul"),
-    )  # fmt: skip
-    assert residuals(made) == ()
+    text = f"{DENSE} [ln__Mean] m = ReduceMean(a) [ln__Sub] d = Sub(a, m) [ln__Mul] y = Mul(d, s)"
+    assert remaining_nodes(model(text)) == ()
+
+
+def test_counts_in_words() -> None:
+    layer, scaling = Remaining("BN layer", ("a",)), Remaining("scaling", ("b",))
+    assert count_remaining([]) == "nothing"
+    assert count_remaining([layer, layer, scaling]) == "2 BN layers and 1 scaling"

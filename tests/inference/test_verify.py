@@ -82,7 +82,7 @@ def test_a_normalization_left_in_fails_folded_by_its_name(
     export(network, folder / "unfolded.onnx", fold=False)
     found = verify(folder / "unfolded.onnx", network)
     assert verdicts(found) == ALL_PASSED | {"folded": FAILED}
-    assert found.folded.figures["normalizations"] == ["bn_1/Mul + bn_1/Add", "bn_2/Mul + bn_2/Add"]
+    assert found.folded.figures["BN layers"] == ["bn_1/Mul + bn_1/Add", "bn_2/Mul + bn_2/Add"]
     assert found.folded.figures["scalings"] == ["rescale/Mul + rescale/Add"]
     assert "bn_1/Mul" in found.folded.reason
 
@@ -101,7 +101,7 @@ def test_a_batch_normalization_node_fails_folded(good: Path) -> None:
 
     found = verify(edited(good, "with_node.onnx", insert))
     assert verdicts(found)["folded"] == FAILED
-    assert found.folded.figures["normalizations"] == ["late"]
+    assert found.folded.figures["BN layers"] == ["late"]
 
 
 @pytest.mark.parametrize("layer", ["dense_1", "dense_2", "logits"])

@@ -12,8 +12,7 @@ from onnx import numpy_helper
 from kerasbn import export
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.folding.keras.verification import difference, predict
-from kerasbn.inference.onnx_graph import read_graph
-from kerasbn.inference.remaining import residuals
+from kerasbn.inference.remaining import remaining_nodes
 from kerasbn.inference.session import Session
 
 L = keras.layers
@@ -50,7 +49,7 @@ def exported(model: keras.Model, path: Path) -> dict[str, tuple[str, list[np.nda
     """Export a network, see that nothing is left of its normalization, and give `bounds`."""
     found = export(model, path)
     assert [decision["clips"] for decision in found.plan] == [("act",)]
-    assert not residuals(read_graph(onnx.load(path)))
+    assert not remaining_nodes(onnx.load(path))
     arrays = [np.random.default_rng(0).normal(size=(9, 5, 4, 3)).astype(np.float32)]
     assert difference(Session(path).run(arrays), predict(model, arrays)) < 1e-6
     return bounds(path)
@@ -114,4 +113,4 @@ def test_without_clips_the_normalization_stays(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     (decision,) = export(clipped(RELU(name="act"), [1, -1]), path, clip=False).plan
     assert decision["decision"] == "keep"
-    assert len(residuals(read_graph(onnx.load(path)))) == 1
+    assert len(remaining_nodes(onnx.load(path))) == 1

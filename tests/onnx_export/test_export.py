@@ -10,11 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 
 from kerasbn import export
 from kerasbn.errors import CheckFailedError, InputError
+from kerasbn.folding.keras.verification import predict
 
 ALLOWED = {"float16": 5e-3, "float32": 2e-6, "float64": 1e-6}
 
@@ -25,15 +27,6 @@ def answers(path: Path, arrays: list[Any]) -> list[np.ndarray[Any, Any]]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [port.name for port in session.get_inputs()]
     return list(session.run(None, dict(zip(names, arrays, strict=True))))
-
-
-def keras_answers(model: keras.Model, arrays: list[Any]) -> list[np.ndarray[Any, Any]]:
-    packed = (
-        arrays[0]
-        if isinstance(model, keras.Sequential)
-        else keras.tree.pack_sequence_as(model.input, arrays)
-    )
-    return [np.asarray(out) for out in keras.tree.flatten(model(packed, training=False))]
 
 
 @pytest.fixture(scope="module", params=["folded", "unfolded"])
@@ -48,7 +41,7 @@ def exported(
 def test_answers_as_keras_does(exported: Path, network: keras.Model, make_inputs: Any) -> None:
     for count in (1, 5):
         inputs = make_inputs(network, count, seed=count)
-        wanted = keras_answers(network, inputs)
+        wanted = predict(network, inputs)
         for got, want in zip(answers(exported, inputs), wanted, strict=True):
             assert got.shape == want.shape
             assert got.dtype == want.dtype
@@ -225,13 +218,13 @@ def test_older_opsets(opset: int, make_network: Make, make_inputs: Any, tmp_path
         export(network, tmp_path / "model.onnx", opset=opset)
         assert onnx.load(tmp_path / "model.onnx").opset_import[0].version == opset
         inputs = make_inputs(network, 3)
-        got, want = answers(tmp_path / "model.onnx", inputs)[0], keras_answers(network, inputs)[0]
+        got, want = answers(tmp_path / "model.onnx", inputs)[0], predict(network, inputs)[0]
         assert np.abs(got - want).max() <= 2e-6 * np.abs(want).max()
 
 
 @pytest.mark.parametrize("opset", [7, 12, 19, 99])
 def test_opsets_that_cannot_be_written(opset: int, make_network: Make, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"--opset {opset}: received {opset}, expected 13 to 18"):
+    with pytest.raises(InputError, match=f"opset={opset}: received {opset}, expected 13 to 18"):
         export(make_network("mnist"), tmp_path / "model.onnx", opset=opset)
 
 
@@ -267,16 +260,83 @@ def test_a_transposed_convolution_of_sequences_is_one_node_with_its_bias(
     exported = export(model, tmp_path / "model.onnx")
     assert exported.operations == {"Transpose": 2, "ConvTranspose": 1, "Relu": 1}
     sequences = random.normal(size=(3, 5, 3)).astype(np.float32)
-    (got,), (want,) = answers(exported.path, [sequences]), keras_answers(model, [sequences])
+    (got,), (want,) = answers(exported.path, [sequences]), predict(model, [sequences])
     assert np.abs(got - want).max() <= 2e-6 * np.abs(want).max()
 
 
-def test_the_summary_counts_what_is_kept_though_it_is_no_step_by_constants(tmp_path: Path) -> None:
+def test_a_bn_layer_with_batch_statistics_remains(tmp_path: Path) -> None:
     x = keras.Input((4,))
     live = keras.layers.BatchNormalization(name="live")
     model = keras.Model(x, live(keras.layers.Dense(3)(x), training=True))
     exported = export(model, tmp_path / "live.onnx")
-    assert "left unfolded: 1 normalization\n" in exported.summary()
+    assert "remaining: 1 BN layer\n" in exported.summary()
+    assert repr(exported) == exported.summary()
+
+
+@keras.saving.register_keras_serializable("tests")
+class Block(keras.layers.Layer):
+    """A custom layer that holds a convolution and a BN layer."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.convolution = keras.layers.Conv2D(3, 3, name="convolution")
+        self.bn = keras.layers.BatchNormalization(name="bn")
+
+    def call(self, x: Any) -> Any:
+        return self.bn(self.convolution(x))
+
+
+def test_export_and_verify_count_what_is_in_the_file(tmp_path: Path) -> None:
+    from kerasbn import verify
+
+    x = keras.Input((8, 8, 3), name="x")
+    y = Block(name="block")(keras.applications.imagenet_utils.preprocess_input(x, mode="tf"))
+    exported = export(keras.Model(x, y), tmp_path / "model.onnx", fold=False)
+    folded = verify(exported.path).folded
+    assert folded.figures == {
+        "BN layers": [" + ".join(r.nodes) for r in exported.remaining if r.kind == "BN layer"],
+        "scalings": [" + ".join(r.nodes) for r in exported.remaining if r.kind == "scaling"],
+    }
+
+
+def test_export_leaves_the_model_as_it_is(make_network: Make, tmp_path: Path) -> None:
+    model = make_network("mnist")
+    layers = [layer.name for layer in model.layers]
+    before = [(vars(layer).keys(), len(layer._outbound_nodes)) for layer in model.layers]
+    weights = [np.array(weight) for weight in model.weights]
+    for fold in (True, False):
+        export(model, tmp_path / "model.onnx", fold=fold, probabilities=True)
+    assert [layer.name for layer in model.layers] == layers
+    assert [(vars(layer).keys(), len(layer._outbound_nodes)) for layer in model.layers] == before
+    for weight, old in zip(model.weights, weights, strict=True):
+        np.testing.assert_array_equal(np.array(weight), old)
+
+
+def test_a_dense_on_sequences_of_any_length_is_one_product(tmp_path: Path) -> None:
+    x = keras.Input((None, 8), name="x")
+    model = keras.Model(x, keras.layers.Dense(3, name="dense")(x))
+    exported = export(model, tmp_path / "model.onnx")
+    assert exported.operations == {"MatMul": 1, "Add": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"model": 3}, "model=3: received a int, expected a Keras model, "),
+        ({"path": 3}, "path=3: received 3, expected a path ending in .onnx"),
+        ({"opset": "18"}, "opset='18': received '18', expected 13 to 18"),
+        ({"opset": True}, "opset=True: "),
+        ({"fold": "no"}, "fold='no': received 'no', expected True or False"),
+        ({"probabilities": 1}, "probabilities=1: "),
+    ],
+)
+def test_wrong_arguments_are_named(
+    arguments: dict[str, Any], line: str, make_network: Make, tmp_path: Path
+) -> None:
+    given = {"model": make_network("nested"), "path": tmp_path / "model.onnx"} | arguments
+    with pytest.raises(InputError) as caught:
+        export(**given)
+    assert str(caught.value).startswith(line)
 
 
 def test_a_layer_that_remembers_is_refused_since_a_file_does_not(tmp_path: Path) -> None:
@@ -323,15 +383,16 @@ def test_a_file_that_would_answer_otherwise_is_not_written(
     from kerasbn.onnx_export.convert import convert
 
     def wrong(*args: Any) -> Any:
-        graph = convert(*args)
-        name = max(graph.constants, key=lambda name: graph.constants[name].size)
-        graph.constants[name] = graph.constants[name] * np.float32(1.00002)
-        return graph
+        model: Any = convert(*args)
+        weights = {value: value.const_value.numpy() for value in model.graph.initializers.values()}
+        largest = max(weights, key=lambda value: weights[value].size)
+        largest.const_value = ir.tensor(weights[largest] * np.float32(1.00002))
+        return model
 
     monkeypatch.setattr("kerasbn.onnx_export.export.convert", wrong)
     path = tmp_path / "model.onnx"
     path.write_text("what stood here before")
-    with pytest.raises(CheckFailedError, match="would answer otherwise"):
+    with pytest.raises(CheckFailedError, match="would make other predictions"):
         export(make_network("mnist"), path)
     assert path.read_text() == "what stood here before"
     assert list(tmp_path.iterdir()) == [path]
