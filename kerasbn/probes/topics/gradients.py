@@ -80,7 +80,8 @@ class Gradients(Topic):
         for i, (run, ratio) in enumerate(told):
             name = label(run, runs)
             clause, grows = _clause(ratio, noun, brief=i > 0), growth[name]
-            end = f", and the first layer's {grows}" if grows else ""
+            subject = ", and the first layer's" if "equal" in clause else " and"
+            end = f"{subject} {grows}" if grows else ""
             sentences.append(wording.sentence(f"{name}, {clause}{end}"))
         kinds = ["vanishing"] if any(ratio < VANISHING for ratio in ratios) else []
         kinds += (

@@ -28,11 +28,11 @@ def new_figure(
     figure = Figure(figsize=(width, height), facecolor="white")
     figure.suptitle(title, fontsize=15, fontweight="bold", y=0.98)
     figure.subplots_adjust(
-        left=0.8 / width,
+        left=0.9 / width,
         right=1 - 0.45 / width,
         top=1 - (0.6 + 0.2 * lines) / height,
         bottom=0.6 / height,
-        wspace=0.7 / (width / count - 0.7),
+        wspace=0.8 / (width / count - 0.8),
     )
     panels = list(np.ravel(np.asarray(figure.subplots(1, count))))
     for panel, heading in zip(panels, titles, strict=True):
@@ -61,6 +61,9 @@ def compare_layers(
     figure, panels = new_figure(title, [*(label(run, runs) for run in runs), *more])
     for panel, run in zip(panels, runs, strict=False):
         draw_layers(panel, run, run.layers if logits else run.layers[:-1], quantity)
+    last = max(run.pooled(run.layers, quantity).steps.max(initial=1) for run in runs)
+    for panel in panels[: len(runs)]:
+        panel.set_xlim(-0.3, 1.3 * last)
     panels[0].set_ylabel(ylabel)
     return figure, panels
 
