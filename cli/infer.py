@@ -8,32 +8,30 @@ import click
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGES]...")
-@click.option(
-    "--model", metavar="MODEL.onnx", help="The exported network.  [default: ./model.onnx]"
-)
-@click.option("--count", default=8, show_default=True, help="How many digits to show.")
-@click.option("--batch-size", default=256, show_default=True, help="Pictures answered at a time.")
+@click.option("--model", metavar="MODEL.onnx", help="Exported model.  [default: ./model.onnx]")
+@click.option("--count", default=8, show_default=True, help="Number of sample images.")
+@click.option("--batch-size", default=256, show_default=True, help="Batch size.")
 @click.option(
     "--device",
     type=click.Choice(["cpu", "gpu"]),
     default="cpu",
     show_default=True,
-    help="What computes the answers.",
+    help="Device to run on.",
 )
-@click.option("--data-dir", metavar="FOLDER", help="The folder with MNIST's four files.")
-@click.option("--raw", is_flag=True, help="Bring pictures of digits to 28x28 and do no more.")
-@click.option("--scale", default=1.0, show_default=True, help="Multiply pixels, 0 to 255, by this.")
-@click.option("--offset", default=0.0, show_default=True, help="Then add this.")
+@click.option("--data-dir", metavar="FOLDER", help="Folder with the four MNIST files.")
+@click.option("--raw", is_flag=True, help="Only resize images of digits to 28x28.")
+@click.option("--scale", default=1.0, show_default=True, help="Factor for pixels, 0 to 255.")
+@click.option("--offset", default=0.0, show_default=True, help="Added after scaling.")
 @click.option(
-    "--labels", type=click.Path(path_type=Path), help="A file with a class's name a line."
+    "--labels", type=click.Path(path_type=Path), help="Text file with one class name per line."
 )
 @click.option(
     "--save-inputs",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write what the network saw as pictures.",
+    help="Save the preprocessed inputs as images.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the predictions as JSON.")
 def command(
     images: tuple[str, ...],
     model: str | None,
@@ -48,13 +46,13 @@ def command(
     save_inputs: Path | None,
     as_json: bool,
 ) -> None:
-    """Answer pictures with an exported network; without any, digits it was not trained on.
+    """Classify images with an exported model. Without images, show sample predictions.
 
-    IMAGES are PNG or JPEG files, folders, patterns such as 'digits/*.png', or - for standard input.
-    Photographs of digits are brought into MNIST's form: grey, light ink on dark paper, fitted into
-    20x20 pixels and centred by mass in 28x28. Pictures for other classifiers are resized.
+    IMAGES are image files, folders, patterns such as 'digits/*.png', or - for standard input. For
+    models trained on MNIST, photographs of digits are converted to MNIST's format: white on black,
+    scaled to 20x20 pixels and centered by mass in 28x28. For other models, images are resized.
 
-    The exit code is 1 if some of several pictures could not be answered.
+    The exit code is 1 if some of several images could not be classified.
 
     \b
     Example:
@@ -62,7 +60,7 @@ def command(
       kerasbn infer seven.png photos/
     """
     from kerasbn.inference.classifier import Classifier
-    from kerasbn.inference.infer import answer_pictures, model_path, read_labels, show_digits
+    from kerasbn.inference.infer import model_path, predict_files, predict_samples, read_labels
 
     classifier = Classifier(
         model_path(model),
@@ -73,15 +71,11 @@ def command(
         labels=read_labels(labels),
     )
     if images:
-        answered = answer_pictures(classifier, images, raw=raw, save_inputs=save_inputs)
-        if as_json:
-            click.echo(json.dumps(answered.as_dict()))
-        else:
-            for line in answered.lines():
-                click.echo(line)
-        for problem in answered.failed.values():
+        found = predict_files(classifier, images, raw=raw, save_inputs=save_inputs)
+        click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
+        for problem in found.failed.values():
             click.echo(problem, err=True)
-        answered.check()
+        found.raise_if_failed()
         return
-    shown = show_digits(classifier, count, data_dir)
-    click.echo(json.dumps(shown.as_dict()) if as_json else shown.text())
+    samples = predict_samples(classifier, count, data_dir)
+    click.echo(json.dumps(samples.as_dict()) if as_json else samples.text())

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "Check": "kerasbn.inference.verify",
     "Classifier": "kerasbn.inference.classifier",
     "Comparison": "kerasbn.experiments.comparison",
     "Dataset": "kerasbn.data.datasets",
@@ -14,8 +15,10 @@ _HOMES = {
     "Kept": "kerasbn.folding.plan",
     "KerasbnError": "kerasbn.errors",
     "ModelSettings": "kerasbn.training.settings",
+    "Prediction": "kerasbn.inference.classifier",
     "Study": "kerasbn.sweeps.study",
     "TrainingSettings": "kerasbn.training.settings",
+    "Verification": "kerasbn.inference.verify",
     "compare": "kerasbn.experiments.compare",
     "export": "kerasbn.onnx_export.export",
     "find_run": "kerasbn.runs",
@@ -30,9 +33,19 @@ _HOMES = {
     "verify": "kerasbn.inference.verify",
 }
 
-_NEED_TENSORFLOW = ("compare", "export", "fold", "fold_plan", "mlp", "recalibrate", "train")
+_NEED_TENSORFLOW = (
+    "compare",
+    "export",
+    "fold",
+    "fold_plan",
+    "mlp",
+    "recalibrate",
+    "train",
+    "verify",
+)
 
 __all__ = [
+    "Check",
     "Classifier",
     "Comparison",
     "Dataset",
@@ -40,8 +53,10 @@ __all__ = [
     "Kept",
     "KerasbnError",
     "ModelSettings",
+    "Prediction",
     "Study",
     "TrainingSettings",
+    "Verification",
     "__version__",
     "compare",
     "export",
@@ -65,8 +80,8 @@ if TYPE_CHECKING:
     from kerasbn.experiments.train import train
     from kerasbn.folding.fold import fold, fold_plan
     from kerasbn.folding.plan import Fold, Kept
-    from kerasbn.inference.classifier import Classifier
-    from kerasbn.inference.verify import verify
+    from kerasbn.inference.classifier import Classifier, Prediction
+    from kerasbn.inference.verify import Check, Verification, verify
     from kerasbn.onnx_export.export import export
     from kerasbn.reports.report import report
     from kerasbn.runs import find_run

@@ -55,7 +55,13 @@ ALLOWED = {
         "kerasbn.training",
     },
     "kerasbn.inference": GROUND
-    | {"kerasbn.data", "kerasbn.folding", "kerasbn.runs", "kerasbn.saved_models"},
+    | {
+        "kerasbn.data",
+        "kerasbn.folding",
+        "kerasbn.keras_internals",
+        "kerasbn.runs",
+        "kerasbn.saved_models",
+    },
     "kerasbn.onnx_export": GROUND
     | {
         "kerasbn.folding",

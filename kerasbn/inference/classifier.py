@@ -1,15 +1,16 @@
-"""Pictures in, labels out: what `kerasbn infer` does, without Keras."""
+"""Classify images with an ONNX model, without Keras."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import floor, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbn.errors import CheckFailedError, expected
-from kerasbn.inference.checksum import check_whole
+from kerasbn.errors import ArgumentError, CheckFailedError, expected
+from kerasbn.inference.metadata import check_intact
 from kerasbn.inference.session import Port, Session
 
 if TYPE_CHECKING:
@@ -18,64 +19,77 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Channels = Literal[1, 3]
 
-DIGITS = ("mnist", "mnist-sample")
+MNIST_DATASETS = ("mnist", "mnist-sample")
 BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the network says of one picture.
+class Prediction:
+    """The predicted class of one image.
 
     Attributes:
-        label: the class's name, or its number as text where classes have no names.
-        index: the class's number.
-        probability: of this class, 0 to 1.
-        probabilities: of every class.
+        label: The name of the class; its index as text if the classes have no names.
+        index: The index of the class.
+        probability: The probability of this class, 0 to 1.
+        probabilities: The probability of every class, shape (classes,).
     """
 
     label: str
     index: int
     probability: float
-    probabilities: Array
+    probabilities: Array = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return the label and its probability, rounded down so that 100% means certain."""
+        return f"{self.label} {floor(self.probability * 10_000) / 10_000:.2%}"
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The one input of a classifier of pictures.
+    """The one input of an image classifier.
 
     Attributes:
-        height, width: in pixels; None where any size will do.
-        channels: 3 for colour, 1 for grey.
-        layout: where the channels stand: nowhere (`hw`), last (`hwc`) or first (`chw`).
-        kind: the NumPy type of the values.
-        batch: how many pictures the file takes at a time; None for any number.
+        height: In pixels; None for any.
+        width: In pixels; None for any.
+        channels: 3 for color, 1 for grayscale.
+        layout: The position of the channels: none ("hw"), last ("hwc") or first ("chw").
+        dtype: The NumPy type of the values.
+        batch: The fixed batch size of the model; None for any.
     """
 
     height: int | None
     width: int | None
     channels: Channels
     layout: Literal["hw", "hwc", "chw"]
-    kind: Any
+    dtype: Any
     batch: int | None
 
 
 class Classifier:
-    """A classifier of pictures in an ONNX file, answered by onnxruntime.
-
-    >>> classifier = Classifier("model.onnx")
-    >>> [answer.label for answer in classifier.classify(images)]  # uint8 [n, 28, 28]
+    """Image classifier in an ONNX file, run by onnxruntime.
 
     Args:
-        path: the ONNX file.
-        device: `cpu`, or `gpu`.
-        batch_size: how many pictures are answered at a time.
-        scale: what pixels, 0 to 255, are multiplied by before the network sees them.
-        offset: what is added then.
-        labels: the names of the classes; None for those in the file's metadata.
+        path: The ONNX file.
+        device: "cpu" or "gpu".
+        batch_size: The number of images per batch.
+        scale: Factor applied to pixels, which are 0 to 255, before the model.
+        offset: Number added after scaling.
+        labels: The class names; None for those in the file.
 
     Raises:
-        InputError: if the file cannot be read, its input is no picture, or its output is not one
-            number per class; or if `labels` are not as many as the classes.
+        InputError: If the file cannot be read, the model takes no images, its output is not one
+            number per class, or `labels` are not one per class.
+
+    Examples:
+        >>> import kerasbn
+        >>> model = kerasbn.mlp(hidden=(8,))
+        >>> exported = kerasbn.export(model, "model.onnx", labels=list("0123456789"))
+        >>> classifier = kerasbn.Classifier("model.onnx")
+        >>> classifier
+        Classifier('model.onnx', input=(any, 28, 28) uint8, 10 labels)
+        >>> images = kerasbn.load_dataset("mnist-sample").test.images[:2]
+        >>> [prediction.label for prediction in classifier.classify(images)]
+        ['...', '...']
     """
 
     def __init__(
@@ -88,165 +102,180 @@ class Classifier:
         offset: float = 0.0,
         labels: Sequence[str] | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise expected(f"--batch-size {batch_size}", batch_size, "a whole number above 0")
-        for option, number in (("--scale", scale), ("--offset", offset)):
-            if not np.isfinite(number):
-                raise expected(f"{option} {number}", number, "a finite number")
-        check_whole(Path(path))
+        _check_arguments(batch_size, scale, offset, labels)
         self.session = Session(path, device)
+        check_intact(self.session.path)
         self.input = image_input(self.session)
         self.batch_size = self.input.batch or batch_size
         self.scale, self.offset = scale, offset
-        if np.issubdtype(self.input.kind, np.integer) and (scale, offset) != (1.0, 0.0):
-            raise expected(
-                "--scale and --offset", f"a network that takes {np.dtype(self.input.kind)} pixels",
-                "one that takes fractions", "leave them out",
+        if np.issubdtype(self.input.dtype, np.integer) and (scale, offset) != (1.0, 0.0):
+            name, value = ("scale", scale) if scale != 1.0 else ("offset", offset)
+            raise ArgumentError(
+                name, value, "a model with a floating-point input", "leave it out",
+                received=f"a model that takes {np.dtype(self.input.dtype)} pixels",
             )  # fmt: skip
         metadata = self.session.metadata
         self.labels = tuple(metadata.labels if labels is None and metadata else labels or ())
-        classes = self.session.outputs[0].shape[-1] if self.session.outputs[0].shape else None
+        shape = self.session.outputs[0].shape
+        classes = shape[-1] if shape else None
         if self.labels and classes is not None and classes > 1 and len(self.labels) != classes:
             raise expected(
-                f"{path}, labels", f"{len(self.labels)} labels", f"{classes}, one for each class"
+                f"{path}, labels", f"{len(self.labels)} labels", f"{classes}, one per class"
             )
 
+    def __repr__(self) -> str:
+        """Return the file, the input of the model and the number of labels."""
+        port = self.session.inputs[0]
+        image = f"{port.shape_text()} {np.dtype(port.dtype)}"
+        labels = f"{len(self.labels)} labels" if self.labels else "no labels"
+        return f"Classifier({str(self.session.path)!r}, input={image}, {labels})"
+
     @property
-    def reads_digits(self) -> bool:
-        """Whether it was trained on MNIST, so that pictures are to be brought into MNIST's form."""
+    def is_for_mnist(self) -> bool:
+        """Whether the model was trained on MNIST, so that images are converted to its format."""
         metadata = self.session.metadata
-        return metadata is not None and metadata.data.get("name") in DIGITS
+        return metadata is not None and metadata.data.get("name") in MNIST_DATASETS
 
     def prepare(self, picture: "Picture", *, raw: bool = False) -> Array:
-        """A picture as the network is to see it: uint8, of the input's size, channels last.
+        """Return a picture as the model's input: uint8, (height, width, channels).
 
-        For a network trained on MNIST the digit is brought into MNIST's form; for any other, the
+        For a model trained on MNIST, a digit is converted to MNIST's format. For other models, the
         picture is resized.
 
         Args:
-            picture: what `kerasbn.data.images.read_picture` gave.
-            raw: whether a digit too is only turned grey and resized.
+            picture: The result of `kerasbn.data.images.read_picture`.
+            raw: Whether to only convert a digit to grayscale and resize it.
 
         Raises:
-            InputError: if there is no digit in the picture.
+            InputError: If there is no digit in the picture.
         """
         from kerasbn.data.images import as_digit, as_input
 
         wanted = self.input
-        if self.reads_digits and (wanted.height, wanted.width) == (28, 28):
+        if self.is_for_mnist and (wanted.height, wanted.width) == (28, 28):
             return as_digit(picture, raw)[..., None]
         height, width = picture.pixels.shape[:2]
         return as_input(
             picture, wanted.height or height, wanted.width or width, wanted.channels, "hwc"
         )
 
-    def classify(self, images: Array) -> list[Answer]:
-        """The answer for each picture.
+    def classify(self, images: Array) -> list[Prediction]:
+        """Return a prediction for each image.
 
         Args:
-            images: uint8 [n, height, width] or [n, height, width, channels], 0 to 255.
+            images: uint8, (n, height, width) or (n, height, width, channels), 0 to 255.
 
         Raises:
-            InputError: if they are not of the network's size.
-            CheckFailedError: if an answer is not a finite number.
+            InputError: If they do not have the size that the model takes.
+            CheckFailedError: If an output is not finite.
         """
-        rows = self.probabilities(images)
-        return [self._answer(row) for row in rows]
+        return [self._prediction(row) for row in self.probabilities(images)]
 
     def probabilities(self, images: Array) -> Array:
-        """The probability of each class for each picture, float64 [n, classes]."""
+        """Return the class probabilities of each image: float64, (n, classes)."""
         return np.concatenate([as_probabilities(rows) for rows in self._outputs(images)])
 
     def accuracy(self, images: Array, labels: Array) -> float:
-        """The part of the pictures that are answered by the number in `labels`."""
-        answers = np.concatenate([rows.argmax(-1) for rows in self._outputs(images)])
-        return float((answers == labels).mean())
+        """Return the share of images whose predicted class is that in `labels`."""
+        predicted = np.concatenate([rows.argmax(-1) for rows in self._outputs(images)])
+        return float((predicted == labels).mean())
 
     def _outputs(self, images: Array) -> Iterator[Array]:
+        if not isinstance(images, np.ndarray) or images.ndim not in (3, 4) or not len(images):
+            found = f"shape {images.shape}" if isinstance(images, np.ndarray) else type(images)
+            raise expected("images", found, "an array (n, height, width[, channels]) with n > 0")
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
             count = len(batch)
             if self.input.batch and count < self.input.batch:
                 batch = np.concatenate([batch, batch[:1].repeat(self.input.batch - count, axis=0)])
-            rows = self.session.run([self._arranged(batch)])[0][:count].reshape(count, -1)
-            if not (rows < np.inf).all():  # minus infinity may be the logarithm of no chance
+            rows = self.session.run([self._as_model_input(batch)])[0][:count].reshape(count, -1)
+            if not (rows < np.inf).all():  # minus infinity may be the logarithm of zero
                 raise CheckFailedError(
-                    f"{self.session.path}: the network answers with numbers that are not finite; "
-                    "did it diverge in training, or does it want another --scale?"
+                    f"{self.session.path}: the model gives numbers that are not finite; did it "
+                    "diverge in training, or does it need another --scale?"
                 )
             yield rows
 
-    def _arranged(self, images: Array) -> Array:
-        """Pictures as the input takes them: layout, type and scale."""
+    def _as_model_input(self, images: Array) -> Array:
+        """Return images in the layout, type and scale of the input."""
         if images.ndim == 3:
             images = images[..., None]
-        arranged = {
-            "hw": lambda x: x[..., 0],
-            "hwc": lambda x: x,
-            "chw": lambda x: x.transpose(0, 3, 1, 2),
-        }
-        values = arranged[self.input.layout](images)
+        layout = self.input.layout
+        values = images[..., 0] if layout == "hw" else images
+        if layout == "chw":
+            values = images.transpose(0, 3, 1, 2)
         if (self.scale, self.offset) != (1.0, 0.0):
             values = values.astype(np.float64) * self.scale + self.offset
-        with np.errstate(over="ignore"):  # the answers tell
-            return np.ascontiguousarray(values, dtype=self.input.kind)
+        with np.errstate(over="ignore"):  # the outputs are checked
+            return np.ascontiguousarray(values, dtype=self.input.dtype)
 
-    def _answer(self, row: Array) -> Answer:
+    def _prediction(self, row: Array) -> Prediction:
         index = int(row.argmax())
         label = self.labels[index] if index < len(self.labels) else str(index)
-        return Answer(label, index, float(row[index]), row)
+        return Prediction(label, index, float(row[index]), row)
 
 
 def as_probabilities(outputs: Array) -> Array:
-    """Outputs [n, classes] as probabilities: as they are if they are, otherwise by softmax.
+    """Return outputs (n, classes) as probabilities: unchanged if they are, otherwise by softmax.
 
-    One column alone is the probability, or the logit, of the second of two classes.
+    A single column is the probability, or the logit, of the second of two classes.
     """
     outputs = outputs.astype(np.float64)
-    inside = bool(((outputs >= 0) & (outputs <= 1)).all())
+    within = bool(((outputs >= 0) & (outputs <= 1)).all())
     if outputs.shape[1] == 1:
-        yes = outputs if inside else 1 / (1 + np.exp(-outputs))
-        return np.hstack([1 - yes, yes])
-    if inside and bool(np.allclose(outputs.sum(axis=1), 1, atol=1e-2)):
+        second = outputs if within else 1 / (1 + np.exp(-outputs))
+        return np.hstack([1 - second, second])
+    if within and bool(np.allclose(outputs.sum(axis=1), 1, atol=1e-2)):
         return outputs
-    grown: Array = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    grown /= grown.sum(axis=1, keepdims=True)
-    return grown
+    exponentials: Array = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    return exponentials
 
 
 def image_input(session: Session) -> ImageInput:
-    """What kind of pictures a file takes, told from the shape of its one input.
+    """Return what images a model takes, from the shape of its one input.
 
     Raises:
-        InputError: if it has several inputs, or the one is no picture.
+        InputError: If it has several inputs, or its input is no image.
     """
     if len(session.inputs) != 1:
         names = ", ".join(port.name for port in session.inputs)
-        raise expected(
-            session.path, f"a network with {len(session.inputs)} inputs ({names})", "one, a picture"
-        )
+        found = f"a model with {len(session.inputs)} inputs ({names})"
+        raise expected(session.path, found, "one input, an image")
     port = session.inputs[0]
-    found = (
-        _image_input(port) if port.kind in (np.uint8, np.float16, np.float32, np.float64) else None
-    )
-    if found is None:
-        shape = ", ".join("any" if axis is None else str(axis) for axis in port.shape)
+    image = _image_input(port)
+    if image is None:
         raise expected(
-            session.path, f"the input '{port.name}' [{shape}]",
-            "a picture: [batch, height, width], with or without an axis of 1 or 3 channels",
-            "kerasbn infer answers for classifiers of pictures only",
+            session.path, f"the input '{port.name}' {port.shape_text()}",
+            "an image: (batch, height, width), with or without an axis of 1 or 3 channels",
+            "kerasbn infer is for image classifiers only",
         )  # fmt: skip
-    return found
+    return image
 
 
 def _image_input(port: Port) -> ImageInput | None:
     batch, *axes = port.shape if port.shape else (None,)
-    if len(axes) == 2 and 1 not in axes:
-        return ImageInput(axes[0], axes[1], 1, "hw", port.kind, batch)
-    if len(axes) != 3:
+    if port.dtype not in (np.uint8, np.float16, np.float32, np.float64):
         return None
-    if axes[2] in (1, 3):
-        return ImageInput(axes[0], axes[1], cast(Channels, axes[2]), "hwc", port.kind, batch)
-    if axes[0] in (1, 3):
-        return ImageInput(axes[1], axes[2], cast(Channels, axes[0]), "chw", port.kind, batch)
+    if len(axes) == 2 and 1 not in axes:
+        return ImageInput(axes[0], axes[1], 1, "hw", port.dtype, batch)
+    if len(axes) == 3 and axes[2] in (1, 3):
+        return ImageInput(axes[0], axes[1], cast(Channels, axes[2]), "hwc", port.dtype, batch)
+    if len(axes) == 3 and axes[0] in (1, 3):
+        return ImageInput(axes[1], axes[2], cast(Channels, axes[0]), "chw", port.dtype, batch)
     return None
+
+
+def _check_arguments(batch_size: object, scale: object, offset: object, labels: object) -> None:
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise ArgumentError("batch_size", batch_size, "a whole number above 0")
+    for name, value in (("scale", scale), ("offset", offset)):
+        if not isinstance(value, int | float) or not isfinite(value):
+            raise ArgumentError(name, value, "a finite number")
+    if labels is not None and (
+        isinstance(labels, str)
+        or not isinstance(labels, Sequence)
+        or not all(isinstance(label, str) for label in labels)
+    ):
+        raise ArgumentError("labels", labels, "a list of class names")

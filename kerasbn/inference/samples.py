@@ -1,4 +1,4 @@
-"""Samples to ask an ONNX file for: those a user gives, or random ones of the right kind."""
+"""Inputs to verify an ONNX file with: arrays of the user, or random ones of the right type."""
 
 from collections.abc import Sequence
 from math import prod
@@ -6,61 +6,91 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
+import onnx
 from numpy.typing import NDArray
 
-from kerasbn.errors import expected
+from kerasbn.errors import ArgumentError, expected
 from kerasbn.inference.session import Port, Session
 
 Array = NDArray[Any]
 Arrays = list[Array]
 
-# Numbers in all samples of an input, about, at most.
+# An input has at most about so many elements in all its samples together.
 _MOST_ELEMENTS = 1 << 26
-# The length of an axis that is free.
+# The length of a free axis in random samples.
 _FREE = 16
 
 
 def samples_for(
-    session: Session, model: ir.Model, given: Path | str | Sequence[Array] | None, most: int
+    session: Session, proto: onnx.ModelProto, given: Path | str | Sequence[Array] | None, most: int
 ) -> Arrays:
-    """Up to `most` samples for each input, in the file's order.
+    """Return up to `most` samples for each input, in the order of the file.
 
     Args:
-        session: the network in the file.
-        model: the same as a graph.
-        given: arrays in the file's order, or an .npz file with one for each input by its name;
-            None for random ones.
-        most: how many samples to give; the first ones if there are more.
+        session: The ONNX file.
+        proto: The same file as a message.
+        given: Arrays in the order of the file, or an .npz file with one array per input, by name;
+            None for random samples.
+        most: The number of samples to keep; the first ones if there are more.
 
     Raises:
-        InputError: if the file cannot be read, or its arrays do not fit the network.
+        InputError: If the file cannot be read, or its arrays do not fit the model.
     """
     if not session.inputs:
-        raise expected(session.path, "a network without inputs", "one that answers to something")
+        raise expected(session.path, "a model without inputs", "one with at least one input")
     if given is None:
-        return random_samples(session, model, most)
+        return random_samples(session, proto, most)
     if isinstance(given, str | Path):
-        arrays = _read(Path(given), session)
-        subject = str(given)
-    else:
+        arrays, subject = _read(Path(given), session), str(given)
+    elif isinstance(given, Sequence):
         arrays, subject = [np.asarray(array) for array in given], "inputs"
+    else:
+        raise ArgumentError(
+            "inputs", type(given), "a list with an array per input, or the path of an .npz file"
+        )
     if len(arrays) != len(session.inputs):
-        raise expected(
-            subject, f"{len(arrays)} arrays",
-            f"{len(session.inputs)}, for {', '.join(port.name for port in session.inputs)}",
-        )  # fmt: skip
-    fitting = [_fit(subject, a, p) for a, p in zip(arrays, session.inputs, strict=True)]
+        names = ", ".join(port.name for port in session.inputs)
+        raise expected(subject, f"{len(arrays)} arrays", f"{len(session.inputs)}, for {names}")
+    fitting = [_fit(subject, a, port) for a, port in zip(arrays, session.inputs, strict=True)]
     counts = [len(array) for array in fitting]
     if len(set(counts)) > 1:
         raise expected(
-            subject, f"arrays of {', '.join(map(str, counts))} samples", "as many for each input"
+            subject, f"arrays of {', '.join(map(str, counts))} samples", "equally many per input"
         )
     return [array[:most] for array in fitting]
 
 
+def random_samples(session: Session, proto: onnx.ModelProto, count: int, seed: int = 0) -> Arrays:
+    """Return up to `count` random samples for each input; fewer if they are very large.
+
+    Floats are standard normal, bytes are pixels, other integers are valid indices of every
+    embedding.
+
+    Raises:
+        InputError: If an input takes no numbers.
+    """
+    random = np.random.default_rng(seed)
+    weights = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
+    constants = [node for node in proto.graph.node if node.op_type == "Constant"]
+    weights |= {node.output[0]: node.attribute[0].t.dims for node in constants}
+    indexed = [weights.get(n.input[0], ()) for n in proto.graph.node if n.op_type == "Gather"]
+    lengths = [shape[0] for shape in indexed if len(shape) == 2]
+    sizes = [[size or _FREE for size in port.shape[1:]] for port in session.inputs]
+    count = min(count, max(16, _MOST_ELEMENTS // max(map(prod, sizes))))
+    samples = []
+    for port, axes in zip(session.inputs, sizes, strict=True):
+        if port.dtype is None:
+            raise expected(session.path, f"an input '{port.name}' without a number type", "numbers")
+        if port.dtype == np.bool_ or np.issubdtype(port.dtype, np.integer):
+            top = min(lengths, default=256 if port.dtype == np.uint8 else 2)
+            samples.append(random.integers(0, top, (count, *axes)).astype(port.dtype))
+        else:
+            samples.append(random.standard_normal((count, *axes), np.float32).astype(port.dtype))
+    return samples
+
+
 def _read(path: Path, session: Session) -> Arrays:
-    """The arrays in an .npz file, one for each of the network's inputs."""
+    """Return the arrays in an .npz file, one per input."""
     names = [port.name for port in session.inputs]
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -71,12 +101,10 @@ def _read(path: Path, session: Session) -> Arrays:
         raise expected(
             path, f"a file that cannot be read ({reason})", "an .npz file of arrays"
         ) from error
-    except (
-        Exception
-    ) as error:  # an array alone, pickled objects, a damaged archive: all other kinds
+    except Exception as error:  # a single array, pickled objects, a damaged archive: many types
         raise expected(
-            path, "a file that is no .npz of arrays of numbers",
-            f"one with an array for each input ({', '.join(names)})", "write it with numpy.savez",
+            path, "a file that is no .npz of numeric arrays",
+            f"one array per input ({', '.join(names)})", "write it with numpy.savez",
         ) from error  # fmt: skip
     missing = [name for name in names if name not in held]
     if missing:
@@ -88,53 +116,26 @@ def _read(path: Path, session: Session) -> Arrays:
 
 
 def _fit(subject: str, array: Array, port: Port) -> Array:
-    """A given array in the type of an input.
+    """Return an array converted to the type of an input.
 
     Raises:
-        InputError: if its shape is another, or its numbers are not of that type.
+        InputError: If its shape differs, or its numbers cannot be converted exactly.
     """
-    fits = len(array.shape) == len(port.shape) and all(
+    fits = array.ndim == len(port.shape) and all(
         wanted in (None, size) for size, wanted in zip(array.shape[1:], port.shape[1:], strict=True)
     )
     if not fits or not len(array):
-        axes = ", ".join("any" if axis is None else str(axis) for axis in port.shape)
         raise expected(
-            f"{subject}, array '{port.name}'", f"the shape {array.shape}", f"({axes}), not empty"
-        )
-    if array.dtype.kind in "biuf" and port.kind is not None:
+            f"{subject}, array '{port.name}'", f"the shape {array.shape}",
+            f"{port.shape_text()}, not empty",
+        )  # fmt: skip
+    if array.dtype.kind in "biuf" and port.dtype is not None:
         with np.errstate(all="ignore"):
-            typed: Array = array.astype(port.kind)
-        if np.can_cast(array.dtype, port.kind, "same_kind") or np.array_equal(typed, array):
+            typed: Array = array.astype(port.dtype)
+        if np.can_cast(array.dtype, port.dtype, "same_kind") or np.array_equal(typed, array):
             return typed
-    kind = np.dtype(port.kind).name if port.kind is not None else "no numbers"
+    dtype = np.dtype(port.dtype).name if port.dtype is not None else "no numbers"
     raise expected(
-        f"{subject}, array '{port.name}'", f"numbers of type {array.dtype}", f"{kind}",
-        f"numbers that {kind} does not hold exactly are not rounded",
+        f"{subject}, array '{port.name}'", f"numbers of type {array.dtype}", dtype,
+        f"numbers that {dtype} cannot hold exactly are not rounded",
     )  # fmt: skip
-
-
-def random_samples(session: Session, model: ir.Model, count: int, seed: int = 0) -> Arrays:
-    """Up to `count` samples, fewer where they are very large, for the inputs in order.
-
-    Pixels for bytes, numbers within every table's range for integers, else standard normals.
-
-    Raises:
-        InputError: if an input takes no numbers.
-    """
-    random = np.random.default_rng(seed)
-    read = [node.inputs[0] for node in model.graph if node.op_type == "Gather"]
-    weights = [v.const_value for v in read if v is not None and v.const_value is not None]
-    tables = [len(weight.numpy()) for weight in weights if len(weight.shape) == 2]
-    axes = [[size or _FREE for size in port.shape[1:]] for port in session.inputs]
-    count = min(count, max(16, _MOST_ELEMENTS // max(map(prod, axes))))
-    made = []
-    for port, sizes in zip(session.inputs, axes, strict=True):
-        shape = (count, *sizes)
-        if port.kind is None:
-            raise expected(session.path, f"an input '{port.name}' of no number type", "numbers")
-        if port.kind == np.bool_ or np.issubdtype(port.kind, np.integer):
-            top = min(tables, default=256 if port.kind == np.uint8 else 2)
-            made.append(random.integers(0, top, shape).astype(port.kind))
-        else:
-            made.append(random.standard_normal(shape, np.float32).astype(port.kind))
-    return made

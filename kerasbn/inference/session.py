@@ -1,8 +1,8 @@
-"""A network in an ONNX file, by onnxruntime: arrays in, answers out. Keras is not loaded here."""
+"""Run an ONNX model with onnxruntime. Keras is not loaded."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from kerasbn.errors import InputError, expected, quoted
-from kerasbn.inference.metadata import Metadata, read_metadata
+from kerasbn.errors import ArgumentError, InputError, expected, quoted
+from kerasbn.inference.metadata import Metadata, check_intact, read_metadata
 
 Array = NDArray[Any]
 
-# onnxruntime's names for the element types an input can have.
-_KINDS = {
+# onnxruntime's names of the element types.
+_DTYPES = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
     "tensor(uint8)": np.uint8, "tensor(int8)": np.int8, "tensor(uint16)": np.uint16,
     "tensor(int16)": np.int16, "tensor(uint32)": np.uint32, "tensor(int32)": np.int32,
@@ -31,109 +31,124 @@ _GPU_PROVIDERS = (
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output: its name, NumPy type (None if it has none) and shape, free axes None."""
+    """An input or output of a model.
+
+    Attributes:
+        name: Its name.
+        dtype: Its NumPy type; None if it holds no numbers.
+        shape: Its shape; None for a free axis.
+    """
 
     name: str
-    kind: Any
+    dtype: Any
     shape: tuple[int | None, ...]
+
+    def shape_text(self) -> str:
+        """Return the shape for a message: ``(any, 28, 28)``."""
+        return f"({', '.join('any' if size is None else str(size) for size in self.shape)})"
 
 
 class Session:
-    """A network ready to answer.
+    """An ONNX model loaded by onnxruntime.
 
     Args:
-        path: the ONNX file.
-        device: `cpu`, or `gpu` for a graphics processor, which needs onnxruntime-gpu or the like.
-        threads: how many threads compute one operation; 0 leaves it to onnxruntime.
+        path: The ONNX file.
+        device: "cpu", or "gpu", which needs a build of onnxruntime with GPU support.
+        threads: The number of threads per operation; 0 lets onnxruntime choose.
 
     Raises:
-        InputError: if there is no such file, it is no ONNX file or damaged, or there is no such
+        InputError: If there is no such file, it is no ONNX model or damaged, or there is no such
             device.
     """
 
     def __init__(self, path: Path | str, device: str = "cpu", threads: int = 0) -> None:
-        self.path = Path(path)
+        self.path = as_path("path", path)
+        providers = _providers(device)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what matters of the log is said by the errors raised here
+        options.log_severity_level = 4  # errors are raised below
         options.intra_op_num_threads = threads
         _check_file(self.path)
-        with _in_words(self.path):
-            # Its fallback would print to standard output, and try the same again.
+        try:
+            # The fallback would print to standard output and try the same again.
             self._session = onnxruntime.InferenceSession(
-                str(self.path), options, providers=_providers(device), enable_fallback=0
+                str(self.path), options, providers=providers, enable_fallback=0
             )
             self.inputs = [_port(port) for port in self._session.get_inputs()]
             self.outputs = [_port(port) for port in self._session.get_outputs()]
             properties = self._session.get_modelmeta().custom_metadata_map
+        except Exception as error:  # onnxruntime's errors have no common class
+            check_intact(self.path)  # says so if the file is damaged
+            raise expected(
+                self.path, f"a file that onnxruntime cannot read ({runtime_message(error)})",
+                "an intact ONNX model", "kerasbn export writes one",
+            ) from error  # fmt: skip
         self.metadata: Metadata | None = read_metadata(properties)
 
     def run(self, arrays: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
-        """The outputs, in the file's order, for inputs by name or in the file's order.
+        """Return the outputs in the file's order for inputs by name or in the file's order.
 
         Raises:
-            InputError: if they do not fit the network.
+            InputError: If the arrays do not fit the model.
         """
-        named = arrays if isinstance(arrays, Mapping) else self._by_name(arrays)
+        if not isinstance(arrays, Mapping):
+            names = [port.name for port in self.inputs]
+            if len(arrays) != len(names):
+                raise expected(
+                    self.path, f"{len(arrays)} arrays", f"{len(names)} ({', '.join(names)})"
+                )
+            arrays = dict(zip(names, arrays, strict=True))
         try:
-            return list(self._session.run(None, dict(named)))
+            return list(self._session.run(None, dict(arrays)))
         except Exception as error:
             raise InputError(
-                f"{self.path}: the network cannot compute this ({what_it_says(error)})"
+                f"{self.path}: the model cannot process these inputs ({runtime_message(error)})"
             ) from error
 
-    def _by_name(self, arrays: Sequence[Array]) -> dict[str, Array]:
-        if len(arrays) != len(self.inputs):
-            raise expected(
-                self.path, f"{len(arrays)} arrays",
-                f"{len(self.inputs)} ({', '.join(port.name for port in self.inputs)})",
-            )  # fmt: skip
-        return {port.name: array for port, array in zip(self.inputs, arrays, strict=True)}
+
+def as_path(name: str, value: object) -> Path:
+    """Return the value of an argument as a path.
+
+    Raises:
+        ArgumentError: If it is neither a string nor a path.
+    """
+    if not isinstance(value, str | PathLike):
+        raise ArgumentError(name, value, "the path of a file")
+    return Path(value)
 
 
-@contextmanager
-def _in_words(path: Path) -> Iterator[None]:
-    """Turn what onnxruntime raises over a damaged file, errors of many kinds, into one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise expected(
-            path,
-            f"a file that onnxruntime cannot read ({what_it_says(error)})",
-            "a whole ONNX network",
-            "kerasbn export OUT.onnx makes one",
-        ) from error
+def runtime_message(error: BaseException) -> str:
+    """Return the message of an onnxruntime error in one line, without its source locations."""
+    message = quoted(error, longest=None)
+    return message.rpartition(" : ")[2][:200] if "[ONNXRuntimeError]" in message else message[:200]
 
 
 def _check_file(path: Path) -> None:
-    advice = "kerasbn export OUT.onnx makes one"
+    problem = ""
     if path.is_dir():
-        raise expected(path, "a folder", "an ONNX file", advice)
-    if not path.exists():
-        raise expected(path, "no such file", "an ONNX file", advice)
-    if path.stat().st_size == 0:
-        raise expected(path, "an empty file", "an ONNX file", advice)
+        problem = "a folder"
+    elif not path.exists():
+        problem = "no such file"
+    elif path.stat().st_size == 0:
+        problem = "an empty file"
+    if problem:
+        raise expected(path, problem, "an ONNX file", "kerasbn export writes one")
 
 
 def _providers(device: str) -> list[str]:
     if device == "cpu":
         return ["CPUExecutionProvider"]
-    found = [name for name in _GPU_PROVIDERS if name in onnxruntime.get_available_providers()]
+    if device != "gpu":
+        raise ArgumentError("device", device, "cpu or gpu")
+    available = onnxruntime.get_available_providers()
+    found = [name for name in _GPU_PROVIDERS if name in available]
     if not found:
-        raise expected(
-            f"--device {device}", "an onnxruntime without a graphics processor",
-            "one that has it", "install onnxruntime-gpu, or leave the option out",
+        raise ArgumentError(
+            "device", device, "one with GPU support", "install onnxruntime-gpu, or use cpu",
+            received="an onnxruntime without GPU support",
         )  # fmt: skip
     return [found[0], "CPUExecutionProvider"]
 
 
 def _port(port: Any) -> Port:  # noqa: ANN401 - onnxruntime's NodeArg
     shape = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in port.shape or ())
-    return Port(port.name, _KINDS.get(port.type), shape)
-
-
-def what_it_says(error: BaseException) -> str:
-    """What onnxruntime says, on one line and without its own source lines."""
-    said = quoted(error, longest=None)
-    return said.rpartition(" : ")[2][:200] if "[ONNXRuntimeError]" in said else said[:200]
+    return Port(port.name, _DTYPES.get(port.type), shape)

@@ -1,259 +1,283 @@
-"""Is an ONNX file whole, folded, faithful and deterministic? Measured, with a verdict for each."""
+"""Verify an ONNX file: is it intact, folded, equal to its Keras model, and deterministic?"""
 
-import json
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from shutil import get_terminal_size
+from textwrap import fill
+from typing import Any, Literal
 
 import onnx
-import onnx_ir as ir
 from numpy.typing import NDArray
 
-from kerasbn.errors import CheckFailedError, InputError, expected, quoted
-from kerasbn.files import atomic_write
-from kerasbn.inference.checksum import check_whole, is_altered
-from kerasbn.inference.determinism import LARGEST_BATCH, Determinism, measure
-from kerasbn.inference.metadata import Metadata, read_metadata
-from kerasbn.inference.remaining import KINDS, remaining_nodes
+from kerasbn.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
+from kerasbn.inference.determinism import (
+    LARGEST_BATCH,
+    Determinism,
+    first_node_that_differs,
+    measure_determinism,
+)
+from kerasbn.inference.metadata import Metadata, is_altered
+from kerasbn.inference.remaining import count_remaining, remaining_nodes
 from kerasbn.inference.samples import samples_for
-from kerasbn.inference.session import Session
-from kerasbn.records import to_plain
-from kerasbn.runs import Run, find_model, find_run
+from kerasbn.inference.session import Session, as_path
+from kerasbn.records import to_plain, write_json
+from kerasbn.runs import Run, find_model, find_run, run_of
+from kerasbn.wording import listed, plural
 
 Array = NDArray[Any]
 Arrays = list[Array]
+Status = Literal["passed", "failed", "not checked"]
 
-# Numbers in the samples that are compared with Keras, about; fewer samples where each is large.
+RECORD = "verify.json"
+PASSED: Status = "passed"
+FAILED: Status = "failed"
+NOT_CHECKED: Status = "not checked"
+
+# The samples compared with Keras have about so many elements; fewer samples if each is large.
 _ELEMENTS = 600_000
-
-PASSED, FAILED, NOT_CHECKED = "passed", "failed", "not checked"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One question about a file, answered.
+class Check:
+    """Result of one check of `verify`.
 
     Attributes:
-        name: `whole`, `folded`, `faithful` or `deterministic`.
-        verdict: `passed`, `failed` or `not checked`.
-        reason: what was found, as a sentence with its figures.
-        figures: the same as data.
+        name: "intact", "folded", "parity" or "determinism".
+        status: "passed", "failed" or "not checked".
+        reason: What was found, as a sentence with figures.
+        figures: The same as data.
     """
 
     name: str
-    verdict: str
+    status: Status
     reason: str
-    figures: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
-    """The verdicts on a file."""
+    """Result of `verify`; prints as a table of the four checks.
+
+    Attributes:
+        path: The ONNX file.
+        intact: Whether the file is byte for byte as exported.
+        folded: Whether no BN nodes remain.
+        parity: Whether the outputs match the Keras model.
+        determinism: Whether equal inputs give equal outputs.
+        run: The folder of the run that the Keras model belongs to, if it belongs to one.
+    """
 
     path: Path
-    whole: Verdict
-    folded: Verdict
-    faithful: Verdict
-    deterministic: Verdict
+    intact: Check
+    folded: Check
+    parity: Check
+    determinism: Check
     run: Path | None = None
 
     @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """All four, in the order they are told."""
-        return self.whole, self.folded, self.faithful, self.deterministic
+    def checks(self) -> tuple[Check, ...]:
+        """The four checks."""
+        return self.intact, self.folded, self.parity, self.determinism
 
     @property
     def passed(self) -> bool:
-        """Whether none failed."""
-        return all(verdict.verdict != FAILED for verdict in self.verdicts)
+        """Whether no check failed."""
+        return all(check.status != FAILED for check in self.checks)
 
-    def check(self) -> None:
-        """Raise `CheckFailedError` if a verdict is `failed`, naming which."""
-        failed = [verdict.name for verdict in self.verdicts if verdict.verdict == FAILED]
+    def raise_if_failed(self) -> None:
+        """Raise `CheckFailedError` if a check failed; the message names which."""
+        failed = [check.name for check in self.checks if check.status == FAILED]
         if failed:
-            raise CheckFailedError(f"{self.path}: is not {' and not '.join(failed)}")
+            raise CheckFailedError(f"{self.path}: failed {listed(failed)}")
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON data."""
-        checks = {verdict.name: to_plain(asdict(verdict)) for verdict in self.verdicts}
+        """Return the result as JSON data, the checks by name."""
+        checks: dict[str, Any] = {check.name: to_plain(check) for check in self.checks}
         return {"path": str(self.path), "passed": self.passed, **checks}
 
-    def summary(self) -> str:
-        """All of it as a few lines to read."""
-        lines = [f"  {v.name}: {v.verdict}; {v.reason}" for v in self.verdicts]
+    def __repr__(self) -> str:
+        """Return the result as text that fits the width of the terminal."""
+        width = max(get_terminal_size().columns, 40)
+        lines = [
+            fill(
+                f"{check.status}; {check.reason}",
+                width,
+                initial_indent=f"  {check.name + ':':13}",
+                subsequent_indent=" " * 15,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for check in self.checks
+        ]
         return "\n".join([f"{self.path}: {PASSED if self.passed else FAILED}", *lines])
+
+    def write_beside_run(self) -> None:
+        """Write the result as ``verify.json`` into the folder of the run, if there is one."""
+        if self.run is not None:
+            write_json(self.run / RECORD, self.as_dict())
 
 
 def verify(
     path: Path | str,
-    against: Any = None,  # noqa: ANN401 - a keras.Model, which is not loaded for its name
+    against: Any = None,  # noqa: ANN401 - a keras.Model, a path or a name
     *,
-    inputs: Path | str | Arrays | None = None,
+    inputs: Path | str | Sequence[Array] | None = None,
     strict: bool = False,
 ) -> Verification:
-    """Measure whether an ONNX file is whole, folded, faithful and deterministic.
+    """Check that an ONNX file is intact, fully folded, matches the Keras model, is deterministic.
 
     Args:
-        path: the ONNX file.
-        against: the Keras network it should answer as: a model, a .keras or .h5 file, or a run;
-            None for the run its metadata names.
-        inputs: samples to ask for: arrays, or an .npz file with one for each input by its name;
-            random ones of the right kind if there are none.
-        strict: whether answers that are not bit-equal fail, though only by rounding.
+        path: The ONNX file.
+        against: The Keras model it was exported from: a model, a .keras or .h5 file, or a run. By
+            default the run that the file names.
+        inputs: Samples to compare: one array per input, or an .npz file with an array for each
+            input by name. By default random ones.
+        strict: Whether outputs that are not bit-equal fail, even if they differ only by rounding.
+
+    Returns:
+        The four checks. A check fails without raising an error; see `Verification.passed`.
 
     Raises:
-        InputError: if the file, the network or the inputs cannot be used.
+        InputError: If the file, the model or the inputs cannot be used.
+
+    Examples:
+        >>> import kerasbn
+        >>> model = kerasbn.mlp(hidden=(8,))
+        >>> exported = kerasbn.export(model, "model.onnx")
+        >>> kerasbn.verify("model.onnx", model)
+        model.onnx: passed
+          intact:      passed; ...
+          folded:      passed; remaining: nothing
+          parity:      passed; ...
+          determinism: passed; ...
     """
-    path = Path(path)
-    session = open_session(path)
+    path = as_path("path", path)
+    if not isinstance(strict, bool):
+        raise ArgumentError("strict", strict, "True or False")
+    session = Session(path)
     try:
-        model = onnx.load(path)
-        graph = ir.from_proto(model)
-    except Exception as error:  # a damaged file makes onnx raise many kinds
+        proto = onnx.load(path)
+    except Exception as error:  # a damaged file makes onnx raise many types
         raise expected(
-            path, f"a file that onnx cannot read ({quoted(error)})", "a whole ONNX network"
+            path, f"a file that onnx cannot read ({quoted(error)})", "an intact ONNX model"
         ) from error
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    metadata = read_metadata(properties)
-    arrays = samples_for(session, graph, inputs, LARGEST_BATCH)
-    keras_network, why_not, run = _network(against, metadata)
+    samples = samples_for(session, proto, inputs, LARGEST_BATCH)
+    model, reason, run = _find_model(against, session.metadata)
     return Verification(
         path,
-        _whole(path),
-        _folded(graph, metadata),
-        _faithful(session, graph, keras_network, why_not, arrays, metadata),
-        _deterministic(path, model, arrays, strict=strict),
+        _check_intact(path),
+        _check_folded(proto, session.metadata),
+        Check("parity", NOT_CHECKED, reason)
+        if model is None
+        else _check_parity(session, proto, model, samples),
+        _check_determinism(path, proto, samples, strict=strict),
         run.path if run else None,
     )
 
 
-def open_session(path: Path) -> Session:
-    """The network in a file; what cannot be read is told to be damaged where its checksum says so.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    try:
-        return Session(path)
-    except InputError:
-        check_whole(path)
-        raise
-
-
-def _whole(path: Path) -> Verdict:
+def _check_intact(path: Path) -> Check:
     altered = is_altered(path)
     if altered is None:
-        return Verdict("whole", NOT_CHECKED, "it holds no checksum for a file of its size")
+        return Check("intact", NOT_CHECKED, "the file has no checksum for its size")
     if altered:
-        said = "the file was altered since kerasbn wrote it: its checksum does not hold"
-        return Verdict("whole", FAILED, said)
-    return Verdict("whole", PASSED, "every byte is as kerasbn wrote it")
+        reason = "the file was altered after export: its checksum does not match"
+        return Check("intact", FAILED, reason)
+    return Check("intact", PASSED, "the checksum matches")
 
 
-def _folded(graph: ir.Model, metadata: Metadata | None) -> Verdict:
-    found = remaining_nodes(graph, metadata.scalings if metadata else None)
-    counts = Counter(each.kind for each in found)
-    figures = {f"{kind}s": [" + ".join(r.nodes) for r in found if r.kind == kind] for kind in KINDS}
-    said = [f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)} left" for kind in KINDS]
-    names = figures["BN layers"]
-    if names:
-        said[0] += f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-    return Verdict("folded", FAILED if names else PASSED, ", ".join(said), figures)
+def _check_folded(proto: onnx.ModelProto, metadata: Metadata | None) -> Check:
+    found = remaining_nodes(proto, metadata.scalings if metadata else None)
+    bn = [" + ".join(each.nodes) for each in found if each.kind == "BN layer"]
+    scalings = [" + ".join(each.nodes) for each in found if each.kind == "scaling"]
+    reason = f"remaining: {count_remaining(found)}"
+    if bn:
+        reason += f" ({', '.join(bn[:5])}{', ...' if len(bn) > 5 else ''})"
+    figures = {"bn_nodes": bn, "scalings": scalings}
+    return Check("folded", FAILED if bn else PASSED, reason, figures)
 
 
-def _faithful(
+def _check_parity(
     session: Session,
-    graph: ir.Model,
-    network: Any,  # noqa: ANN401 - a keras.Model
-    why_not: str,
+    proto: onnx.ModelProto,
+    model: Any,  # noqa: ANN401 - a keras.Model
     samples: Arrays,
-    metadata: Metadata | None,
-) -> Verdict:
-    if network is None:
-        return Verdict("faithful", NOT_CHECKED, why_not)
-    from kerasbn.inference.parity import compare, own_error, with_softmax
+) -> Check:
+    from kerasbn.inference.parity import error_in_float64, measure_parity, with_softmax
 
-    if metadata and metadata.probabilities:
-        network = with_softmax(network)
-    # Keras in float64 takes its time: 256 digits, but a few photographs.
+    if session.metadata and session.metadata.probabilities:
+        model = with_softmax(model)
+    # Keras in float64 is slow: 256 digits, but only a few photographs.
     count = max(4, min(LARGEST_BATCH, _ELEMENTS // max(samples[0][0].size, 1)))
     samples = [array[:count] for array in samples]
-    difference = compare(session, network, samples)
-    own = own_error(graph, network, samples)
-    figures = asdict(difference) | {"file_in_float64": own, "samples": len(samples[0])}
-    said = (
-        f"largest difference from Keras {difference.absolute:.1e}, relative "
-        f"{difference.relative:.1e}, {difference.changed} of {difference.decisions:,} decisions "
-        f"changed; from the unfolded network in float64 {difference.from_float64:.1e}, of "
-        f"{difference.allowed:.1e} allowed (Keras itself {difference.keras_from_float64:.1e}"
-        + (f"; folding and storing the weights {own:.1e})" if own is not None else ")")
+    found = measure_parity(session, model, samples)
+    folding = error_in_float64(proto, model, samples)
+    figures = asdict(found) | {"file_in_float64": folding, "samples": len(samples[0])}
+    reason = (
+        f"{found.changed} of {found.predictions:,} predictions differ; largest difference from "
+        f"Keras {found.absolute:.1e} (relative {found.relative:.1e}), from the float64 model "
+        f"{found.from_float64:.1e} (allowed {found.allowed:.1e}, Keras itself "
+        f"{found.keras_from_float64:.1e}"
     )
-    return Verdict("faithful", PASSED if difference.is_close else FAILED, said, figures)
+    reason += ")" if folding is None else f", folding and storing weights {folding:.1e})"
+    return Check("parity", PASSED if found.is_close else FAILED, reason, figures)
 
 
-def _deterministic(path: Path, model: onnx.ModelProto, samples: Arrays, *, strict: bool) -> Verdict:
-    found = measure(path, samples)
+def _check_determinism(
+    path: Path, proto: onnx.ModelProto, samples: Arrays, *, strict: bool
+) -> Check:
+    found = measure_determinism(path, samples)
     figures = asdict(found) | {"bit_equal": found.bit_equal}
+    status = PASSED if found.bit_equal or (found.passed and not strict) else FAILED
+    reason = f"{_cause(found, path, proto, samples)}; {found.conditions()}"
+    return Check("determinism", status, reason, figures)
+
+
+def _cause(found: Determinism, path: Path, proto: onnx.ModelProto, samples: Arrays) -> str:
     if found.bit_equal:
-        return Verdict("deterministic", PASSED, f"bit-equal over {found.tried}", figures)
-    passed = found.passed and not strict
-    said = _cause_in_words(found, path, samples, model)
-    return Verdict(
-        "deterministic", PASSED if passed else FAILED, f"{said}; tried: {found.tried}", figures
-    )
-
-
-def _cause_in_words(found: Determinism, path: Path, samples: Arrays, model: onnx.ModelProto) -> str:
+        return "outputs are bit-equal"
     if found.cause == "batch statistics":
-        from kerasbn.inference.culprit import first_that_differs
-
-        node = first_that_differs(path, model, samples)
-        return f"the answer depends on what else is in the batch, from node '{node}' on"
+        node = first_node_that_differs(path, samples)
+        return f"the output depends on the other examples in the batch, from node '{node}' on"
     if found.cause == "randomness":
-        random = [n.name or n.op_type for n in model.graph.node if n.op_type.startswith("Random")]
-        return f"a repeated run answers otherwise (random: {', '.join(random) or 'unknown'})"
+        random = [n.name or n.op_type for n in proto.graph.node if n.op_type.startswith("Random")]
+        return f"a repeated run gives other outputs (random nodes: {listed(random) or 'unknown'})"
     worst = max(found.deviations, key=lambda deviation: deviation.relative)
     changed = max(deviation.changed for deviation in found.deviations)
     return (
-        f"not bit-equal: rounding of {worst.relative:.1e} with {worst.circumstance}, "
-        f"{changed} decisions changed, {found.allowed:.0e} allowed"
+        f"outputs are not bit-equal: rounding of {worst.relative:.1e} ({worst.condition}), "
+        f"{found.allowed:.0e} allowed, {plural(changed, 'prediction')} changed"
     )
 
 
-def _network(against: Any, metadata: Metadata | None) -> tuple[Any, str, Run | None]:  # noqa: ANN401
-    """The Keras network to compare with, or why there is none; and the run it is from."""
+def _find_model(
+    against: Any,  # noqa: ANN401 - a keras.Model, a path or a name
+    metadata: Metadata | None,
+) -> tuple[Any, str, Run | None]:
+    """Return the Keras model to compare with, or why there is none, and its run."""
     if against is not None and not isinstance(against, str | Path):
+        import keras
+
+        if not isinstance(against, keras.Model):
+            raise ArgumentError(
+                "against", type(against), "a Keras model, a .keras or .h5 file, or a run"
+            )
         return against, "", None
     from kerasbn.saved_models import load_model
 
     if against is not None:
         file = find_model(str(against))
-        return load_model(file), "", _run_at(file)
+        return load_model(file), "", run_of(file)
     if metadata is None or not metadata.run:
-        return None, "the file names no run; give one with --against", None
+        return None, "the file names no run; give the Keras model with --against", None
+    name = metadata.run
     try:
-        run = find_run(metadata.run)
-        network = load_model(run.model_path)
+        run = find_run(name)
+        model = load_model(run.model_path)
     except InputError:
-        return None, f"the run '{metadata.run}' is not here; give it with --against", None
+        return None, f"run '{name}' was not found; give the Keras model with --against", None
     from kerasbn.inference.metadata import digest
 
-    if digest(network) != metadata.digest:
-        return None, f"the run '{metadata.run}' has another network by now; see --against", None
-    return network, "", run
-
-
-def _run_at(file: Path) -> Run | None:
-    try:
-        return find_run(str(file.parent))
-    except InputError:
-        return None
-
-
-def write_beside(found: Verification) -> None:
-    """Write the result as verify.json beside the run it was compared with, if it was with one."""
-    if found.run is None:
-        return
-    with atomic_write(found.run / "verify.json") as temporary:
-        temporary.write_text(json.dumps(found.as_dict(), indent=2) + "\n", encoding="utf-8")
+    if digest(model) != metadata.digest:
+        return None, f"run '{name}' now holds another model; give one with --against", None
+    return model, "", run

@@ -19,11 +19,10 @@ from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.keras.randomize import random_inputs
 from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.plan import Plan
-from kerasbn.inference.checksum import KEY, PLACEHOLDER, with_checksum
-from kerasbn.inference.metadata import Metadata, digest
-from kerasbn.inference.parity import Difference, compare, with_softmax
+from kerasbn.inference.metadata import CHECKSUM, PLACEHOLDER, Metadata, digest, with_checksum
+from kerasbn.inference.parity import Parity, measure_parity, with_softmax
 from kerasbn.inference.remaining import Remaining, count_remaining, remaining_nodes
-from kerasbn.inference.session import Session, what_it_says
+from kerasbn.inference.session import Session, runtime_message
 from kerasbn.onnx_export.canonical import CanonicalForm
 from kerasbn.onnx_export.convert import OPSET, OPSETS, convert, scaling_paths
 from kerasbn.onnx_export.passes import simplify
@@ -56,7 +55,7 @@ class Exported:
     plan: list[dict[str, Any]]
     operations: dict[str, int]
     remaining: tuple[Remaining, ...]
-    difference: Difference
+    difference: Parity
     bytes: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,7 +73,7 @@ class Exported:
             f"  nodes: {nodes}\n"
             f"  remaining: {count_remaining(self.remaining)}\n"
             f"  difference from Keras: at most {difference.absolute:.1e}, relative "
-            f"{difference.relative:.1e}; {difference.changed} of {difference.decisions:,} "
+            f"{difference.relative:.1e}; {difference.changed} of {difference.predictions:,} "
             "predictions changed"
         )
 
@@ -191,7 +190,7 @@ def _export(
     CanonicalForm()(graph)
     graph.graph.name = model.name
     metadata = replace(metadata, plan=plan, scalings=scalings)
-    graph.metadata_props.update(metadata.properties() | {KEY: PLACEHOLDER})
+    graph.metadata_props.update(metadata.properties() | {CHECKSUM: PLACEHOLDER})
     proto = ir.to_proto(graph)
     _check_size(model, proto.ByteSize())
     with atomic_write(path) as temporary:
@@ -217,7 +216,7 @@ def _check_size(model: keras.Model, size: int) -> None:
         )  # fmt: skip
 
 
-def _check(path: Path, model: keras.Model) -> Difference:
+def _check(path: Path, model: keras.Model) -> Parity:
     """Check a file with onnx, and return how far its predictions are from the model's."""
     advice = "try the model in float32"
     try:
@@ -229,7 +228,7 @@ def _check(path: Path, model: keras.Model) -> Difference:
     try:
         session = Session(path)
     except InputError as error:
-        reason = what_it_says(error.__cause__ or error)
+        reason = runtime_message(error.__cause__ or error)
         raise InputError(
             f"model '{model.name}': onnxruntime cannot compute it ({reason}); {advice}"
         ) from error
@@ -237,7 +236,7 @@ def _check(path: Path, model: keras.Model) -> Difference:
         array.astype(tensor.dtype)
         for array, tensor in zip(random_inputs(model), model.inputs, strict=True)
     ]
-    difference = compare(session, model, inputs)
+    difference = measure_parity(session, model, inputs)
     if not difference.is_close:
         raise CheckFailedError(
             f"model '{model.name}': as ONNX it would make other predictions than in Keras, off by "

@@ -17,10 +17,10 @@ from kerasbn.wording import listed, plural
 
 PLAN, VERIFICATION = "plan.json", "verify.json"  # written by export and verify
 QUESTIONS = {
-    "whole": "Is the file intact?",
+    "intact": "Is the file intact?",
     "folded": "Is it fully folded?",
-    "faithful": "Does it match the Keras model?",
-    "deterministic": "Are its predictions deterministic?",
+    "parity": "Does it match the Keras model?",
+    "determinism": "Are its predictions deterministic?",
 }
 KINDS = {"BN layer": "BN layer", "scaling": "scaling layer"}  # kind and noun
 
@@ -39,14 +39,14 @@ class DecisionRecord:
 
 
 @dataclass(frozen=True)
-class VerdictRecord:
+class CheckRecord:
     """A check in verify.json."""
 
-    verdict: Literal["passed", "failed", "not checked"]
+    status: Literal["passed", "failed", "not checked"]
     reason: str
 
 
-VerificationRecord = dict[str, VerdictRecord | str | bool | None]
+VerificationRecord = dict[str, CheckRecord | str | bool | None]
 
 
 def deployment(members: Sequence[Member]) -> Section | None:
@@ -111,9 +111,9 @@ def _verification_blocks(run: Run) -> list[Block]:
     path, what = run.path / VERIFICATION, "what kerasbn verify wrote"
     record = read_json(path, VerificationRecord, what, "verify again")
     results = [
-        CheckResult(QUESTIONS.get(name, printable(name)), each.verdict, printable(each.reason))
+        CheckResult(QUESTIONS.get(name, printable(name)), each.status, printable(each.reason))
         for name, each in record.items()
-        if isinstance(each, VerdictRecord)
+        if isinstance(each, CheckRecord)
     ]
     if not results:
         raise expected(path, "a damaged record (no checks)", what, "verify again")

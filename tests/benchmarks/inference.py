@@ -104,7 +104,7 @@ def in_turns(paths: list[Path], rounds: int, batch: int, threads: int) -> list[l
     ]
     shape = [batch, *(size or 1 for size in port.shape[1:])]
     image = np.random.default_rng(0).integers(0, 255, shape)
-    image = image.astype(port.kind)
+    image = image.astype(port.dtype)
     times: list[list[float]] = [[] for _ in paths]
     for at in range(rounds + UNCOUNTED):
         turn = at % len(paths)  # whoever comes first is another each time

@@ -1,4 +1,4 @@
-"""`kerasbn infer` as a user types it, on networks exported once."""
+"""`kerasbn infer` on the command line, with models exported once."""
 
 import ast
 import json
@@ -33,17 +33,17 @@ for name in ("mnist", "mnist-sample"):
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a network for the full MNIST and one for the sample."""
-    folder = tmp_path_factory.mktemp("networks")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model for the full MNIST and one for the sample."""
+    folder = tmp_path_factory.mktemp("models")
     subprocess.run([sys.executable, "-c", EXPORT, str(folder)], check=True)
     return folder
 
 
 @pytest.fixture
-def here(networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder with a model.onnx, and no MNIST anywhere."""
-    (tmp_path / "model.onnx").write_bytes((networks / "mnist-sample.onnx").read_bytes())
+    (tmp_path / "model.onnx").write_bytes((models / "mnist-sample.onnx").read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERASBN_DATA", str(tmp_path / "nothing"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -79,16 +79,16 @@ def one_line(err: str) -> bool:
 
 
 @pytest.mark.usefixtures("here")
-def test_shows_digits_and_the_accuracy(run: Any) -> None:
+def test_shows_images_and_the_accuracy(run: Any) -> None:
     code, out, err = run("infer", "--count", "3")
     assert (code, err) == (0, "")
     assert "▀" in out
-    assert out.splitlines()[-1].startswith("accuracy ")
-    assert out.splitlines()[-1].endswith("on 1,000 test digits of mnist-sample")
+    assert out.splitlines()[-1].startswith("test accuracy ")
+    assert out.splitlines()[-1].endswith("% (mnist-sample, 1,000 images)")
 
 
 @pytest.mark.usefixtures("here")
-def test_accuracy_is_that_of_the_test_digits(run: Any) -> None:
+def test_accuracy_is_that_of_the_test_set(run: Any) -> None:
     from kerasbn.data.datasets import load_dataset
     from kerasbn.inference.session import Session
 
@@ -98,7 +98,7 @@ def test_accuracy_is_that_of_the_test_digits(run: Any) -> None:
     logits = Session("model.onnx").run([test.images])[0]
     assert found["accuracy"] == (logits.argmax(1) == test.labels).mean()
     assert found["tested"] == 1000
-    assert [row["answer"] for row in found["images"]] == [str(n) for n in logits[:5].argmax(1)]
+    assert [row["prediction"] for row in found["images"]] == [str(n) for n in logits[:5].argmax(1)]
     assert [row["true"] for row in found["images"]] == [str(n) for n in test.labels[:5]]
     wanted = np.exp(logits[:5] - logits[:5].max(1, keepdims=True))
     wanted /= wanted.sum(1, keepdims=True)
@@ -106,18 +106,18 @@ def test_accuracy_is_that_of_the_test_digits(run: Any) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_a_network_that_has_seen_the_digits_reports_no_accuracy(networks: Path, run: Any) -> None:
-    code, out, _ = run("infer", "--model", str(networks / "mnist.onnx"))
+def test_no_accuracy_on_images_of_the_training_set(models: Path, run: Any) -> None:
+    code, out, _ = run("infer", "--model", str(models / "mnist.onnx"))
     assert code == 0
     assert "▀" in out
     assert "No accuracy" in out
-    assert "full MNIST, which holds them all" in out
-    assert "accuracy 0" not in out
-    found = json.loads(run("infer", "--json", "--model", str(networks / "mnist.onnx"))[1])
+    assert "part of the full MNIST" in " ".join(out.split())
+    assert "test accuracy" not in out
+    found = json.loads(run("infer", "--json", "--model", str(models / "mnist.onnx"))[1])
     assert found["accuracy"] is None
 
 
-def test_pictures_folders_patterns_and_standard_input(here: Path, run: Any) -> None:
+def test_files_folders_patterns_and_standard_input(here: Path, run: Any) -> None:
     folder = here / "digits"
     folder.mkdir()
     Image.fromarray(seven()).save(folder / "a.png")
@@ -135,18 +135,18 @@ def test_pictures_folders_patterns_and_standard_input(here: Path, run: Any) -> N
 
 
 @pytest.mark.usefixtures("here")
-def test_what_the_network_saw_can_be_written(run: Any) -> None:
+def test_preprocessed_inputs_are_saved(run: Any) -> None:
     from kerasbn.data.images import as_digit, read_picture
 
     Image.fromarray(seven()).save("a.png")
     for flags in ([], ["--raw"]):
         assert run("infer", "a.png", "--save-inputs", "seen", *flags)[0] == 0
-        with Image.open("seen/1-a.png") as seen:
+        with Image.open("seen/image-001-a.png") as seen:
             wanted = as_digit(read_picture("a.png"), bool(flags))
             assert np.array_equal(np.asarray(seen), wanted)
 
 
-def test_in_a_folder_the_good_are_answered_and_the_bad_are_named(here: Path, run: Any) -> None:
+def test_unreadable_files_of_a_folder_are_named(here: Path, run: Any) -> None:
     folder = here / "digits"
     folder.mkdir()
     Image.fromarray(seven()).save(folder / "a.png")
@@ -156,7 +156,7 @@ def test_in_a_folder_the_good_are_answered_and_the_bad_are_named(here: Path, run
     assert code == 1
     assert [line.split()[0] for line in out.splitlines()] == ["digits/a.png", "digits/c.png"]
     assert "digits/b.png: received a file that is no picture" in err
-    assert err.splitlines()[-1] == "kerasbn: 1 of 3 pictures could not be answered"
+    assert err.splitlines()[-1] == "kerasbn: 1 of 3 images could not be classified"
     found = json.loads(run("infer", "digits", "--json")[1])
     assert list(found["failed"]) == ["digits/b.png"]
 
@@ -180,7 +180,7 @@ def test_pictures_of_every_kind(run: Any) -> None:
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", ["empty.png", "text.png", "huge.png", "dot.png", "absent.png"])
-def test_what_is_no_picture(name: str, run: Any) -> None:
+def test_unusable_images(name: str, run: Any) -> None:
     Path("empty.png").touch()
     Path("text.png").write_text("hello")
     if name == "huge.png":
@@ -212,38 +212,38 @@ def classifier(path: Path, shape: list[Any], kind: int = TensorProto.FLOAT) -> N
 @pytest.mark.parametrize(
     "shape", [["n", 8, 6, 3], ["n", 3, 8, 6], [1, 8, 6, 3], ["n", "h", "w", 3]]
 )
-def test_other_classifiers_get_the_resized_picture(shape: Any, here: Path, run: Any) -> None:
+def test_other_classifiers_get_resized_images(shape: Any, here: Path, run: Any) -> None:
     classifier(here / "other.onnx", shape)
     Path("labels.txt").write_text("red\ngreen\nblue\n")
-    colours = {}
+    colors = {}
     for at, name in enumerate(("red", "green", "blue")):
         pixels = np.full((20, 30, 3), 10, np.uint8)
         pixels[..., at] = 12
         Image.fromarray(pixels).save(f"{name}.png")
-        colours[name] = pixels
+        colors[name] = pixels
     code, out, err = run(
         "infer", "red.png", "green.png", "blue.png", "--model", "other.onnx", "--labels",
         "labels.txt", "--json",
     )  # fmt: skip
     assert code == 0, err
     rows = json.loads(out)["images"]
-    assert [row["answer"] for row in rows] == ["red", "green", "blue"]
+    assert [row["prediction"] for row in rows] == ["red", "green", "blue"]
     assert rows[0]["probability"] == pytest.approx(np.exp(12) / (np.exp(12) + 2 * np.exp(10)))
     code, out, _ = run(
         "infer", "red.png", "--model", "other.onnx", "--scale", "0.5", "--offset", "1", "--json"
     )
     row = json.loads(out)["images"][0]
-    assert row["answer"] == "0"
+    assert row["prediction"] == "0"
     assert row["probability"] == pytest.approx(np.exp(1) / (np.exp(1) + 2))
 
 
-def test_answers_that_are_no_numbers_are_not_given(here: Path, run: Any) -> None:
+def test_outputs_that_are_not_finite(here: Path, run: Any) -> None:
     classifier(here / "other.onnx", ["n", 8, 6, 3], TensorProto.FLOAT16)
     Image.new("RGB", (6, 8), "white").save("a.png")
     code, out, err = run("infer", "a.png", "--model", "other.onnx", "--scale", "1e9")
     assert (code, out) == (1, "")
     assert one_line(err)
-    assert "other.onnx: the network answers with numbers that are not finite" in err
+    assert "other.onnx: the model gives numbers that are not finite" in err
 
 
 @pytest.mark.parametrize(
@@ -253,17 +253,17 @@ def test_answers_that_are_no_numbers_are_not_given(here: Path, run: Any) -> None
         (["--model", "empty.onnx"], "received an empty file"),
         (["--model", "text.onnx"], "a file that onnxruntime cannot read"),
         (["--model", "cut.onnx"], "a file that onnxruntime cannot read"),
-        (["--model", "flipped.onnx"], "altered or damaged (its checksum does not hold)"),
-        (["--model", "table.onnx"], "received the input 'x' [any, 5], expected a picture"),
-        (["--model", "other.onnx"], "a file that names no data set"),
-        (["--count", "0"], "--count 0: received 0"),
-        (["--batch-size", "0"], "--batch-size 0: received 0"),
+        (["--model", "flipped.onnx"], "altered or damaged (its checksum does not match)"),
+        (["--model", "table.onnx"], "received the input 'x' (any, 5), expected an image"),
+        (["--model", "other.onnx"], "a file that names no dataset"),
+        (["--count", "0"], "--count 0: received '0'"),
+        (["--batch-size", "0"], "--batch-size 0: received '0'"),
         (["a.png", "--labels", "text.onnx"], "received 1 labels, expected 10"),
         (["a.png", "--labels", "absent"], "--labels absent: received a file that cannot be read"),
-        (["a.png", "--scale", "2"], "--scale and --offset: received a network that takes uint8"),
-        (["a.png", "--offset", "nan"], "--offset nan: received nan, expected a finite number"),
-        (["a.png", "--device", "gpu"], "without a graphics processor"),
-        (["a.png", "--save-inputs", "absent/seen"], "a folder that cannot be made"),
+        (["a.png", "--scale", "2"], "--scale 2.0: received a model that takes uint8"),
+        (["a.png", "--offset", "nan"], "--offset nan: received 'nan', expected a finite number"),
+        (["a.png", "--device", "gpu"], "without GPU support"),
+        (["a.png", "--save-inputs", "absent/seen"], "a folder that cannot be created"),
         (["absent*.png"], "absent*.png: received no pictures"),
     ],
 )
@@ -305,13 +305,13 @@ def test_without_a_model_it_says_how_to_make_one(
 @pytest.mark.usefixtures("here")
 def test_every_flipped_bit_is_found() -> None:
     from kerasbn.errors import InputError
-    from kerasbn.inference.checksum import KEY, PLACEHOLDER
     from kerasbn.inference.classifier import Classifier
+    from kerasbn.inference.metadata import CHECKSUM, PLACEHOLDER
 
     whole = Path("model.onnx").read_bytes()
     dice = np.random.default_rng(0)
-    own = whole.rindex(KEY.encode())  # a flip in the checksum's own bytes changes no answer
-    after = own + len(KEY) + 2 + len(PLACEHOLDER)
+    own = whole.rindex(CHECKSUM.encode())  # a flip in the checksum's own bytes changes no answer
+    after = own + len(CHECKSUM) + 2 + len(PLACEHOLDER)
     for at in [*dice.integers(0, own - 4, 60), *range(after, len(whole), 7)]:
         flipped = bytearray(whole)
         flipped[at] ^= 1 << int(dice.integers(0, 8))

@@ -1,4 +1,4 @@
-"""Each negative control fails by the right name, and by that alone."""
+"""Each defect fails exactly the check that is meant for it."""
 
 import json
 from collections.abc import Callable
@@ -13,18 +13,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kerasbn import export, verify
 from kerasbn.errors import InputError
-from kerasbn.inference.checksum import KEY
+from kerasbn.inference.metadata import CHECKSUM
 from kerasbn.inference.verify import FAILED, NOT_CHECKED, PASSED
 
 Make = Callable[..., keras.Model]
 
 
-ALL_PASSED = dict.fromkeys(("whole", "folded", "faithful", "deterministic"), PASSED)
-EDITED = ALL_PASSED | {"whole": NOT_CHECKED}
+ALL_PASSED = dict.fromkeys(("intact", "folded", "parity", "determinism"), PASSED)
+EDITED = ALL_PASSED | {"intact": NOT_CHECKED}
 
 
-def verdicts(found: Any) -> dict[str, str]:
-    return {verdict.name: verdict.verdict for verdict in found.verdicts}
+def statuses(found: Any) -> dict[str, str]:
+    return {check.name: check.status for check in found.checks}
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +33,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network(make_network: Make) -> keras.Model:
+def model(make_network: Make) -> keras.Model:
     return make_network("mnist")
 
 
 @pytest.fixture(scope="module")
-def good(folder: Path, network: keras.Model) -> Path:
-    export(network, folder / "good.onnx")
+def good(folder: Path, model: keras.Model) -> Path:
+    export(model, folder / "good.onnx")
     return folder / "good.onnx"
 
 
 def edited(path: Path, name: str, edit: Callable[[onnx.ModelProto], None]) -> Path:
-    """The file changed as another program would, which keeps no checksum."""
+    """Change a file like another program, which keeps no checksum."""
     model = onnx.load(path)
     edit(model)
-    kept = [entry for entry in model.metadata_props if entry.key != KEY]
+    kept = [entry for entry in model.metadata_props if entry.key != CHECKSUM]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     onnx.checker.check_model(model)
@@ -55,39 +55,37 @@ def edited(path: Path, name: str, edit: Callable[[onnx.ModelProto], None]) -> Pa
     return path.with_name(name)
 
 
-def test_a_good_file_passes_all(good: Path, network: keras.Model) -> None:
-    found = verify(good, network)
-    assert verdicts(found) == ALL_PASSED
+def test_good_file_passes_all_checks(good: Path, model: keras.Model) -> None:
+    found = verify(good, model)
+    assert statuses(found) == ALL_PASSED
     assert found.passed
-    assert found.deterministic.figures["batch_sizes"] == tuple(range(1, 257))
-    names = [d["circumstance"] for d in found.deterministic.figures["deviations"]]
+    assert found.determinism.figures["batch_sizes"] == tuple(range(1, 257))
+    names = [d["condition"] for d in found.determinism.figures["deviations"]]
     assert names == [
-        "batch sizes", "another order", "a repeated run", "a fresh session", "2 threads",
-        "another process", "other batch-mates",
+        "batch sizes", "reversed order", "repeated run", "new session", "2 threads", "new process",
+        "batch composition",
     ]  # fmt: skip
-    assert 0 < found.faithful.figures["file_in_float64"] < 3e-7
+    assert 0 < found.parity.figures["file_in_float64"] < 3e-7
     json.dumps(found.as_dict())
 
 
-def test_without_a_network_faithful_is_not_checked(good: Path) -> None:
+def test_without_a_model_parity_is_not_checked(good: Path) -> None:
     found = verify(good)
-    assert verdicts(found)["faithful"] == NOT_CHECKED
-    assert "--against" in found.faithful.reason
+    assert statuses(found)["parity"] == NOT_CHECKED
+    assert "--against" in found.parity.reason
     assert found.passed
 
 
-def test_a_normalization_left_in_fails_folded_by_its_name(
-    folder: Path, network: keras.Model
-) -> None:
-    export(network, folder / "unfolded.onnx", fold=False)
-    found = verify(folder / "unfolded.onnx", network)
-    assert verdicts(found) == ALL_PASSED | {"folded": FAILED}
-    assert found.folded.figures["BN layers"] == ["bn_1/Mul + bn_1/Add", "bn_2/Mul + bn_2/Add"]
+def test_unfolded_bn_fails_folded_and_is_named(folder: Path, model: keras.Model) -> None:
+    export(model, folder / "unfolded.onnx", fold=False)
+    found = verify(folder / "unfolded.onnx", model)
+    assert statuses(found) == ALL_PASSED | {"folded": FAILED}
+    assert found.folded.figures["bn_nodes"] == ["bn_1/Mul + bn_1/Add", "bn_2/Mul + bn_2/Add"]
     assert found.folded.figures["scalings"] == ["rescale/Mul + rescale/Add"]
     assert "bn_1/Mul" in found.folded.reason
 
 
-def test_a_batch_normalization_node_fails_folded(good: Path) -> None:
+def test_batch_normalization_node_fails_folded(good: Path) -> None:
     def insert(model: onnx.ModelProto) -> None:
         ones = np.full(32, 0.9, np.float32)
         for name in ("s", "b", "m", "v"):
@@ -100,16 +98,14 @@ def test_a_batch_normalization_node_fails_folded(good: Path) -> None:
         model.graph.node.insert(list(model.graph.node).index(relu), node)
 
     found = verify(edited(good, "with_node.onnx", insert))
-    assert verdicts(found)["folded"] == FAILED
-    assert found.folded.figures["BN layers"] == ["late"]
+    assert statuses(found)["folded"] == FAILED
+    assert found.folded.figures["bn_nodes"] == ["late"]
 
 
 @pytest.mark.parametrize("layer", ["dense_1", "dense_2", "logits"])
-def test_a_weight_nudged_by_a_thousandth_fails_faithful(
-    layer: str, good: Path, network: keras.Model
-) -> None:
+def test_changed_weight_fails_parity(layer: str, good: Path, model: keras.Model) -> None:
     images = np.random.default_rng(0).integers(0, 256, (99, 28, 28)).astype(np.uint8)
-    before = keras.Model(network.inputs, network.get_layer(layer).input)(images)
+    before = keras.Model(model.inputs, model.get_layer(layer).input)(images)
     awake = int(np.asarray(before).mean(axis=0).argmax())
 
     def nudge(model: onnx.ModelProto) -> None:
@@ -118,50 +114,48 @@ def test_a_weight_nudged_by_a_thousandth_fails_faithful(
         weight[awake, np.abs(weight[awake]).argmax()] += np.float32(1e-3)
         tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
 
-    found = verify(edited(good, f"nudged_{layer}.onnx", nudge), network)
-    assert verdicts(found) == EDITED | {"faithful": FAILED}
+    found = verify(edited(good, f"nudged_{layer}.onnx", nudge), model)
+    assert statuses(found) == EDITED | {"parity": FAILED}
 
 
-def test_a_fold_with_a_wrong_epsilon_fails_faithful(
-    folder: Path, network: keras.Model, make_network: Make
-) -> None:
+def test_wrong_epsilon_fails_parity(folder: Path, model: keras.Model, make_network: Make) -> None:
     wrong = make_network("mnist")
     wrong.get_layer("bn_2").epsilon *= 1.5
     export(wrong, folder / "epsilon.onnx")
-    found = verify(folder / "epsilon.onnx", network)
-    assert verdicts(found) == ALL_PASSED | {"faithful": FAILED}
+    found = verify(folder / "epsilon.onnx", model)
+    assert statuses(found) == ALL_PASSED | {"parity": FAILED}
 
 
 @keras.saving.register_keras_serializable("tests")
-class BatchCentred(keras.layers.Layer):
+class BatchCentered(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         return x - keras.ops.mean(x, axis=0, keepdims=True)
 
 
-def test_batch_statistics_fail_deterministic_and_the_node_is_named(folder: Path) -> None:
+def test_batch_statistics_fail_determinism_and_the_node_is_named(folder: Path) -> None:
     x = keras.Input((6,), name="x")
     y = keras.layers.Dense(5, name="before")(x)
-    y = keras.layers.Dense(3, name="after")(BatchCentred(name="centred")(y))
-    network = keras.Model(x, y)
-    export(network, folder / "batch.onnx", fold=False)
-    found = verify(folder / "batch.onnx", network)
-    assert verdicts(found)["deterministic"] == FAILED
-    assert found.deterministic.figures["cause"] == "batch statistics"
-    assert "from node 'centred/" in found.deterministic.reason
-    assert verdicts(found)["faithful"] == PASSED
+    y = keras.layers.Dense(3, name="after")(BatchCentered(name="centered")(y))
+    model = keras.Model(x, y)
+    export(model, folder / "batch.onnx", fold=False)
+    found = verify(folder / "batch.onnx", model)
+    assert statuses(found)["determinism"] == FAILED
+    assert found.determinism.figures["cause"] == "batch statistics"
+    assert "from node 'centered/" in found.determinism.reason
+    assert statuses(found)["parity"] == PASSED
 
 
-def test_a_normalization_that_trains_while_it_predicts_fails_deterministic(folder: Path) -> None:
+def test_bn_called_with_training_fails_determinism(folder: Path) -> None:
     x = keras.Input((6,), name="x")
     y = keras.layers.Dense(4, name="d")(x)
-    network = keras.Model(x, keras.layers.BatchNormalization(name="live")(y, training=True))
-    export(network, folder / "live.onnx")
+    model = keras.Model(x, keras.layers.BatchNormalization(name="live")(y, training=True))
+    export(model, folder / "live.onnx")
     found = verify(folder / "live.onnx")
-    assert verdicts(found)["deterministic"] == FAILED
-    assert "live" in found.deterministic.reason
+    assert statuses(found)["determinism"] == FAILED
+    assert "live" in found.determinism.reason
 
 
-def test_randomness_fails_deterministic(good: Path) -> None:
+def test_randomness_fails_determinism(good: Path) -> None:
     def shake(model: onnx.ModelProto) -> None:
         noise = helper.make_node("RandomNormalLike", ["dense_2"], ["noise"], name="shaker")
         add = helper.make_node("Add", ["dense_2", "noise"], ["shaken"], name="add")
@@ -172,8 +166,8 @@ def test_randomness_fails_deterministic(good: Path) -> None:
         model.graph.node.insert(at, noise)
 
     found = verify(edited(good, "shaken.onnx", shake))
-    assert verdicts(found)["deterministic"] == FAILED
-    assert "shaker" in found.deterministic.reason
+    assert statuses(found)["determinism"] == FAILED
+    assert "shaker" in found.determinism.reason
 
 
 def test_rounding_passes_unless_strict(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,22 +178,22 @@ def test_rounding_passes_unless_strict(good: Path, monkeypatch: pytest.MonkeyPat
         module, "_one_by_one", lambda *a: [x * np.float32(1 + 5e-7) for x in one_by_one(*a)]
     )
     found = verify(good)
-    assert found.deterministic.verdict == PASSED
-    assert found.deterministic.reason.startswith("not bit-equal")
-    assert found.deterministic.figures["cause"] == "rounding"
-    assert verify(good, strict=True).deterministic.verdict == FAILED
+    assert found.determinism.status == PASSED
+    assert found.determinism.reason.startswith("outputs are not bit-equal")
+    assert found.determinism.figures["cause"] == "rounding"
+    assert verify(good, strict=True).determinism.status == FAILED
     monkeypatch.setattr(
         module, "_one_by_one", lambda *a: [x * np.float32(1 + 5e-5) for x in one_by_one(*a)]
     )
-    assert verify(good).deterministic.verdict == FAILED
+    assert verify(good).determinism.status == FAILED
 
 
-def test_given_samples_are_used(good: Path, network: keras.Model, folder: Path) -> None:
+def test_given_samples_are_used(good: Path, model: keras.Model, folder: Path) -> None:
     digits = np.random.default_rng(0).integers(0, 256, (9, 28, 28)).astype(np.uint8)
     np.savez(folder / "digits.npz", image=digits)
-    found = verify(good, network, inputs=folder / "digits.npz")
-    assert found.faithful.figures["decisions"] == 9
-    assert found.deterministic.figures["batch_sizes"] == tuple(range(1, 10))
+    found = verify(good, model, inputs=folder / "digits.npz")
+    assert found.parity.figures["predictions"] == 9
+    assert found.determinism.figures["batch_sizes"] == tuple(range(1, 10))
 
 
 @pytest.mark.parametrize(
@@ -211,19 +205,19 @@ def test_given_samples_are_used(good: Path, network: keras.Model, folder: Path) 
         lambda path: None,
     ],
 )
-def test_samples_that_are_none(write: Any, good: Path, tmp_path: Path) -> None:
+def test_unusable_samples(write: Any, good: Path, tmp_path: Path) -> None:
     write(tmp_path / "samples.npz")
     with pytest.raises(InputError, match=r"samples\.npz.*: received .*, expected") as caught:
         verify(good, inputs=tmp_path / "samples.npz")
     assert "\n" not in str(caught.value)
 
 
-def test_another_network_is_no_judge(good: Path, make_network: Make) -> None:
+def test_model_with_other_inputs_is_refused(good: Path, make_network: Make) -> None:
     with pytest.raises(InputError, match="expected those of model"):
         verify(good, make_network("nested"))
 
 
-def test_a_fixed_batch_is_verified_too(folder: Path) -> None:
+def test_fixed_batch_size(folder: Path) -> None:
     w = numpy_helper.from_array(np.eye(4, 3, dtype=np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("Gemm", ["x", "w"], ["y"], name="dense")], "g",
@@ -236,4 +230,4 @@ def test_a_fixed_batch_is_verified_too(folder: Path) -> None:
     )
     found = verify(folder / "fixed.onnx")
     assert found.passed
-    assert found.deterministic.figures["batch_sizes"] == (2,)
+    assert found.determinism.figures["batch_sizes"] == (2,)

@@ -12,8 +12,7 @@ from kerasbn import runs
 from kerasbn.errors import InputError
 from kerasbn.experiments.comparison import Comparison, Member, member_of
 from kerasbn.folding.fold import fold_plan
-from kerasbn.inference.verify import Verdict as Measured
-from kerasbn.inference.verify import Verification
+from kerasbn.inference.verify import Check, Status, Verification
 from kerasbn.reports.deployment import deployment
 from kerasbn.reports.document import CheckResult, Code, Paragraph, Section, Table
 from kerasbn.training.models import mlp
@@ -47,8 +46,8 @@ def commands(section: Section) -> list[str]:
     return [line for each in section.blocks if isinstance(each, Code) for line in each.lines]
 
 
-def verification(**verdicts: str) -> dict[str, Any]:
-    found = [Measured(name, verdict, f"why {name}") for name, verdict in verdicts.items()]
+def verification(**verdicts: Status) -> dict[str, Any]:
+    found = [Check(name, verdict, f"why {name}") for name, verdict in verdicts.items()]
     return {"path": "m.onnx", "passed": True, **{each.name: asdict(each) for each in found}}
 
 
@@ -89,20 +88,20 @@ def test_every_check_has_its_verdict(member: Member) -> None:
     put(
         member,
         "verify.json",
-        verification(folded="passed", faithful="failed", deterministic="not checked"),
+        verification(folded="passed", parity="failed", determinism="not checked"),
     )
     found = [each for each in section_of(member).blocks if isinstance(each, CheckResult)]
     assert [(each.verdict, each.reason) for each in found] == [
-        ("passed", "why folded"), ("failed", "why faithful"), ("not checked", "why deterministic"),
+        ("passed", "why folded"), ("failed", "why parity"), ("not checked", "why determinism"),
     ]  # fmt: skip
     assert found[1].question == "Does it match the Keras model?"
 
 
 def test_the_page_understands_what_verify_writes(member: Member) -> None:
     verdicts = {
-        name: Measured(name, "passed", "fine")
+        name: Check(name, "passed", "fine")
         for name, kind in Verification.__annotations__.items()
-        if kind in (Measured, "Verdict")
+        if kind in (Check, "Check")
     }
     put(member, "verify.json", Verification(path=Path("m.onnx"), run=None, **verdicts).as_dict())
     found = [each for each in section_of(member).blocks if isinstance(each, CheckResult)]
@@ -117,8 +116,8 @@ def test_the_page_understands_what_verify_writes(member: Member) -> None:
       '[{"decision": "fold", "layer": "a", "kind": "b", "into": 3}]',
       '[{"decision": "?", "layer": "a", "kind": "b", "into": []}]')]
     + [("verify.json", text) for text in
-       ("", "[]", "{}", '{"folded": {}}', '{"folded": {"verdict": "x", "reason": "y"}}',
-        '{"folded": {"verdict": [], "reason": {}}}')],
+       ("", "[]", "{}", '{"folded": {}}', '{"folded": {"status": "x", "reason": "y"}}',
+        '{"folded": {"status": [], "reason": {}}}')],
 )  # fmt: skip
 def test_a_damaged_file_is_one_line(member: Member, name: str, text: str) -> None:
     assert member.run is not None

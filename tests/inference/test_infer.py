@@ -1,17 +1,17 @@
 import numpy as np
 
-from kerasbn.inference.drawing import WIDTH, draw, side_by_side
+from kerasbn.inference.infer import DRAWING_WIDTH, draw, side_by_side
 
 
-def test_each_sign_stands_for_two_halves() -> None:
+def test_a_sign_shows_its_two_halves() -> None:
     image = np.zeros((28, 28), np.uint8)
     image[0:2, 0:2] = 255  # the upper half of the first sign
     image[2:4, 2:4] = 255  # the lower half of the second
     image[0:4, 4:6] = 255  # both of the third
     lines = draw(image)
-    assert lines[0] == "▀▄█".ljust(WIDTH)
-    assert lines[1:] == [" " * WIDTH] * 6
-    assert draw(image, ascii_only=True)[0] == "'.#".ljust(WIDTH)
+    assert lines[0] == "▀▄█".ljust(DRAWING_WIDTH)
+    assert lines[1:] == [" " * DRAWING_WIDTH] * 6
+    assert draw(image, ascii_only=True)[0] == "'.#".ljust(DRAWING_WIDTH)
 
 
 def test_rows_fit_the_terminal() -> None:
