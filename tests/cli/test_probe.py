@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 QUICK = ["--dataset", "mnist-sample", "--steps", "30", "--hidden", "12,9"]
 TITLES = [
     "Internal covariate shift", "Loss landscape", "Pre-activations", "Typical unit", "Dead units",

@@ -106,6 +106,7 @@ def test_gradients_are_those_of_the_model(options: Any, split: Split) -> None:
     assert gradient_per_example(seen[-1].gradient) == pytest.approx(rms, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", ["before", "after"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_snapshots_hold_the_outputs_of_each_layer(
@@ -141,6 +142,7 @@ def normalized(norm: Any, x: np.ndarray) -> np.ndarray:
     return np.asarray(gamma * (x - x.mean(0)) / np.sqrt(x.var(0) + norm.epsilon) + beta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
 def test_gamma_and_beta_can_undo_bn(activation: str, split: Split) -> None:
     """With gamma = sqrt(var + eps) and beta = mean, the model computes what it does without BN."""
@@ -294,6 +296,7 @@ def test_one_step_is_enough(few_digits: Dataset, tmp_path: Path) -> None:
     assert found.series("dense_2", "shift_relative").steps.tolist() == [0]
 
 
+@pytest.mark.slow
 def test_one_member_of_an_ensemble_can_be_probed(few_digits: Dataset, tmp_path: Path) -> None:
     members = [
         Member(f"bn-{seed}", SMALL, None, replace(SHORT, seed=seed), seed == 4) for seed in (3, 4)
@@ -306,6 +309,7 @@ def test_one_member_of_an_ensemble_can_be_probed(few_digits: Dataset, tmp_path: 
     np.testing.assert_allclose(mine.values, alone.series(MODEL, "loss").values, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_diverging_model_is_probed_until_then(few_digits: Dataset, tmp_path: Path) -> None:
     wild = replace(SMALL, bn=False, init="normal:1", activation="linear")
     training = TrainingSettings(optimizer="sgd", lr=0.3, epochs=2)
@@ -328,6 +332,7 @@ class PressCtrlC(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_probes_so_far(few_digits: Dataset, tmp_path: Path) -> None:
     long = replace(SHORT, epochs=30)
     (found,) = probed(
@@ -339,6 +344,7 @@ def test_ctrl_c_keeps_the_probes_so_far(few_digits: Dataset, tmp_path: Path) -> 
     assert 30 <= steps[-1] < 100
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_scalars_and_histograms(few_digits: Dataset, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
