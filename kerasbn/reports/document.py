@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from kerasbn import wording
 from kerasbn.reports.svg import Drawing, css_variable, dark_variant
@@ -17,36 +16,41 @@ from kerasbn.reports.svg import Drawing, css_variable, dark_variant
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+class Block:
+    """Something in a section. The template shows each kind, the name of the class, in its way."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the class."""
+        return type(self).__name__
+
+
 @dataclass(frozen=True)
-class Paragraph:
+class Paragraph(Block):
     """A paragraph; `tone` is empty, ``note`` (small) or ``warning``."""
 
-    kind: ClassVar = "paragraph"
     text: str
     tone: str = ""
 
 
 @dataclass(frozen=True)
-class Subheading:
+class Subheading(Block):
     """A heading within a section."""
 
-    kind: ClassVar = "subheading"
     text: str
 
 
 @dataclass(frozen=True)
-class BulletList:
+class BulletList(Block):
     """Short sentences, one per line."""
 
-    kind: ClassVar = "bullets"
     sentences: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Formula:
+class Formula(Block):
     """A formula on its own line, with an explanation of its symbols."""
 
-    kind: ClassVar = "formula"
     text: str
     symbols: str
 
@@ -62,10 +66,9 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Tiles:
+class Tiles(Block):
     """Headline figures side by side."""
 
-    kind: ClassVar = "tiles"
     tiles: Sequence[Tile]
 
 
@@ -78,7 +81,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Block):
     """A table whose first column names the rows.
 
     Attributes:
@@ -88,7 +91,6 @@ class Table:
         collapsed: Whether a click opens the table. For long ones.
     """
 
-    kind: ClassVar = "table"
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     title: str = ""
@@ -96,10 +98,9 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Legend:
+class Legend(Block):
     """Name and color of each curve in the charts that follow."""
 
-    kind: ClassVar = "legend"
     entries: Sequence[tuple[str, str]]
 
 
@@ -118,35 +119,26 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Charts:
+class Charts(Block):
     """Charts side by side, as many as fit."""
 
-    kind: ClassVar = "charts"
     charts: Sequence[Chart]
 
 
 @dataclass(frozen=True)
-class Code:
+class Code(Block):
     """Lines of a terminal or a file."""
 
-    kind: ClassVar = "code"
     lines: Sequence[str]
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class CheckResult(Block):
     """A question about an exported file: ``passed``, ``failed`` or ``not checked``, and why."""
 
-    kind: ClassVar = "check"
     question: str
     verdict: str
     reason: str
-
-
-Block = (
-    Paragraph | Subheading | BulletList | Formula | Tiles | Table | Legend | Charts | Code
-    | CheckResult
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

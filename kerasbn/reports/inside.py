@@ -9,52 +9,57 @@ from kerasbn.reports.charts import figure_blocks
 from kerasbn.reports.document import Block, Code, Formula, Paragraph, Section
 from kerasbn.reports.reproduce import compare_command, labels_of, reproduce_command
 from kerasbn.runs import Run
-from kerasbn.wording import number, plural
+from kerasbn.training.settings import option_text
+from kerasbn.wording import plural
 
 FORMULA = "y = γ · (x − mean) / √(variance + ε) + β"  # noqa: RUF001 - the letters of the paper
 SYMBOLS = "mean and variance: of the batch in training, moving averages at inference"
-INSIDE = "Inside the models"
+INSIDE = "Inside the model"
 
 
-def batch_normalization(member: Member) -> Section:
-    """Explain BN with the settings of one model."""
-    model, training = member.model, member.training
-    layers, units = len(model.hidden), sum(model.hidden)
-    activation = f"its {model.activation} activation"
-    if model.activation == "linear":
-        activation = "its Dense layer"
-    position = "after" if model.activation == "linear" else model.bn_position
-    where = f"Each of the {layers} hidden layers" if layers > 1 else "The hidden layer"
-    return _explanation(
-        f"{where} has a BN layer {position} {activation}. In training, it normalizes each "
-        f"unit over the {training.batch_size:,} images of a batch: it subtracts their mean and "
-        "divides by their standard deviation. Then it scales by γ and shifts by β, which are "  # noqa: RUF001
-        f"trained like weights ({2 * units:,} parameters for {plural(units, 'unit')}). The output "
-        "does not depend on the scale of the weights before it, except through ε. Neither a poor "
-        "initialization nor a large step can make activations explode or vanish from layer to "
-        "layer.",
-        f"{SYMBOLS}; ε = {model.bn_epsilon:g}",
-        "At inference, mean and variance are moving averages (momentum "
-        f"{number(model.bn_momentum)}), so a prediction does not depend on the batch. The BN layer "
-        "is then y = s·x + t with a fixed s and t for each unit. That is why it can be folded into "
-        "the neighboring layer.",
+def batch_normalization(member: Member | None = None, *, paired: bool = False) -> Section:
+    """Explain BN.
+
+    Args:
+        member: A model with BN, whose settings become part of the explanation.
+        paired: Whether each model was trained with and without BN.
+    """
+    training = (
+        "In training, a BN layer normalizes each unit over the batch: it subtracts the mean and "
+        "divides by the standard deviation. Then it scales by γ and shifts by β, which are "  # noqa: RUF001
+        "trained like weights. The output does not depend on the scale of the weights before it, "
+        "except through ε. Neither a poor initialization nor a large step can make activations "
+        "explode or vanish from layer to layer."
     )
-
-
-def batch_normalization_in_general(*, paired: bool) -> Section:
-    """Explain BN for models with different settings; `paired`: each is trained with and without."""
-    counterpart = (
-        "The model without BN is the same except for these layers: it starts from the same "
-        "weights and sees the same batches in the same order."
+    inference = (
+        "At inference, mean and variance are moving averages, so a prediction does not depend on "
+        "the batch. The BN layer is then y = s·x + t with a fixed s and t for each unit. That is "
+        "why it can be folded into the neighboring layer."
     )
-    return _explanation(
-        "A model with BN has a BN layer in each hidden layer. In training, the BN layer normalizes "
-        "each unit over the batch: it subtracts the mean and divides by the standard deviation. "
-        "Then it scales by γ and shifts by β, which are trained. At inference, mean and variance "  # noqa: RUF001
-        "are moving averages, and the BN layer is y = s·x + t with a fixed s and t for each unit.",
-        SYMBOLS,
-        counterpart if paired else "",
-    )
+    blocks: list[Block] = [Paragraph(training), Formula(FORMULA, SYMBOLS), Paragraph(inference)]
+    if member is not None:
+        model, units = member.model, sum(member.model.hidden)
+        position = "after its Dense layer"
+        if model.activation != "linear":
+            position = f"{model.bn_position} its {model.activation} activation"
+        settings = {
+            "batch size": member.training.batch_size,
+            "momentum of the moving averages": model.bn_momentum,
+            "ε": model.bn_epsilon,
+        }
+        values = [f"{name} {option_text(value)}" for name, value in settings.items()]
+        blocks.append(
+            Paragraph(
+                f"Here each hidden layer has a BN layer {position}, with {2 * units:,} trained "
+                f"parameters for {plural(units, 'unit')} ({', '.join(values)})."
+            )
+        )
+    if paired:
+        words = "starts from the same weights and sees the same batches in the same order"
+        blocks.append(
+            Paragraph(f"The model without BN is the same except for these layers: it {words}.")
+        )
+    return Section("bn", "How batch normalization works", blocks)
 
 
 def inside_comparison(comparison: Comparison, prefix: str) -> Section:
@@ -81,13 +86,6 @@ def inside_runs(members: Sequence[Member], prefix: str) -> Section:
         which = "this model" if len(members) == 1 else labels[0]
         return _not_probed(which, reproduce_command(members[0], probe=True))
     return Section("inside", INSIDE, blocks)
-
-
-def _explanation(training: str, symbols: str, inference: str) -> Section:
-    blocks: list[Block] = [Paragraph(training), Formula(FORMULA, symbols)]
-    if inference:
-        blocks.append(Paragraph(inference))
-    return Section("bn", "How batch normalization works", blocks)
 
 
 def _probe_blocks(probed: Sequence[Run], prefix: str) -> list[Block]:

@@ -37,6 +37,7 @@ from kerasbn.reports.svg import escape_label
 from kerasbn.runs import Run
 from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.study import Study
+from kerasbn.wording import listed, plural
 
 PAGE = ".html"
 
@@ -110,7 +111,7 @@ def _comparison_article(comparison: Comparison, prefix: str) -> Article:
     sections = [
         comparison_results(comparison),
         comparison_charts(comparison, prefix) if has_metrics else None,
-        batch_normalization(comparison.first),
+        batch_normalization(comparison.first, paired=True),
         inside_comparison(comparison, prefix),
         deployment(comparison.members),
         comparison_settings(comparison),
@@ -165,7 +166,9 @@ def _curves_figure(subjects: Sequence[Subject]) -> Figure:
     ]
     drawn += member_curves(members, colored=not compared)
     data = data_of(subjects[0])
-    title = f"{len(drawn)} models on {curves.DATA_NAMES.get(data.name, data.name)}"
+    counts = {"comparison": len(compared), "run": len(members)}
+    subjects_text = listed([plural(count, noun) for noun, count in counts.items() if count])
+    title = f"{subjects_text} on {curves.DATA_NAMES.get(data.name, data.name)}"
     if len(drawn) == 1:
         title = curves.title_of(members[0])
     return draw_curves(drawn, title, data.note)

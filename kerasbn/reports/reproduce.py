@@ -9,6 +9,7 @@ from kerasbn.experiments.comparison import Comparison, Member
 from kerasbn.experiments.curves import DATA_NAMES
 from kerasbn.probes.readings import has_probes
 from kerasbn.reports.document import Block, Cell, Code, Paragraph, Section, Table
+from kerasbn.runs import DataRecord
 from kerasbn.training.settings import (
     MODEL_SETTINGS,
     SETTINGS,
@@ -127,23 +128,29 @@ def _command(start: list[str], member: Member, probe: bool) -> str:
     arguments = ["kerasbn", *start, *(["--probe"] if probe else [])]
     # --bn, --no-bn or compare say it already.
     arguments += command_options(replace(member.model, bn=True), training)
-    folder = ["--data-dir", MNIST_FOLDER] if member.data.name == "mnist" else []
-    return shlex.join([*arguments, "--dataset", member.data.name, *folder])
+    return with_data_folder(shlex.join([*arguments, "--dataset", member.data.name]), member.data)
+
+
+def with_data_folder(command: str, data: DataRecord) -> str:
+    """Return a command that names the folder of the dataset, if the dataset is in one."""
+    in_folder = data.name == "mnist" and "--data-dir" not in command
+    return f"{command} --data-dir {MNIST_FOLDER}" if in_folder else command
+
+
+def data_folder_note(data: DataRecord) -> list[Block]:
+    """Return what to do about the folder in a command."""
+    note = (
+        f"--data-dir is the folder with the four MNIST files: replace {MNIST_FOLDER} by yours. To "
+        "download them into the default folder, run kerasbn data fetch and leave --data-dir out."
+    )
+    return [Paragraph(note)] if data.name == "mnist" else []
 
 
 def _reproduce(
     commands: Sequence[str], members: Sequence[Member], more: Sequence[Block]
 ) -> Section:
     data = members[0].data
-    blocks: list[Block] = [Code(commands), *more]
-    if data.name == "mnist":
-        blocks.append(
-            Paragraph(
-                f"--data-dir is the folder with the four MNIST files: replace {MNIST_FOLDER} by "
-                "yours. To download them into the default folder, run kerasbn data fetch and leave "
-                "--data-dir out."
-            )
-        )
+    blocks: list[Block] = [Code(commands), *more, *data_folder_note(data)]
     versions = sorted({text for each in members if (text := _rows(each).get("Versions"))})
     with_versions = f" ({'; '.join(versions)})" if versions else ""
     blocks.append(
@@ -230,7 +237,7 @@ def _rows(member: Member) -> dict[str, str]:
 def _cell_text(value: Value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return option_text(value)
+    return option_text(value).replace(",", ", ")
 
 
 def _capital(label: str) -> str:

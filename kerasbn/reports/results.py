@@ -20,6 +20,7 @@ from kerasbn.reports.document import (
     percent_cell,
 )
 from kerasbn.reports.reproduce import compare_command, differences, labels_of
+from kerasbn.training.settings import option_text
 
 METRIC_TITLES = {name: PANELS[name] for name in ("val_accuracy", "val_loss", "accuracy", "loss")}
 ENOUGH_SEEDS = 8
@@ -109,7 +110,7 @@ def runs_answer(chosen: Sequence[Member]) -> str:
     if len(chosen) == 1:
         epochs = wording.plural(len(chosen[0].history["epoch"]), "epoch")
         return f"Test accuracy: {wording.percent(accuracies[best])} after {epochs}."
-    return f"Best test accuracy: {wording.percent(accuracies[best])} ({best})."
+    return f"Best test accuracy: {wording.percent(accuracies[best])}, by {best}."
 
 
 def runs_results(chosen: Sequence[Member]) -> Section:
@@ -209,7 +210,7 @@ def _divergence(comparison: Comparison) -> str:
     ]
     if not parts:
         return ""
-    lr = wording.number(comparison.first.training.lr)
+    lr = option_text(comparison.first.training.lr)
     return f"Diverged at learning rate {lr}, left out of all means: {wording.listed(parts)}."
 
 

@@ -17,8 +17,10 @@ from kerasbn.reports.document import (
     Section,
     Table,
 )
-from kerasbn.reports.inside import batch_normalization_in_general
+from kerasbn.reports.inside import batch_normalization
+from kerasbn.reports.reproduce import data_folder_note, with_data_folder
 from kerasbn.reports.results import difference_text, spread_text
+from kerasbn.reports.sources import data_of
 from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.findings import answer_and_details, method
 from kerasbn.sweeps.study import Study
@@ -42,7 +44,7 @@ def study_article(study: Study, prefix: str) -> Article:
     if figures:
         sections.append(Section("figures", "Figures", figures))
     if True in study.grid.kinds:
-        sections.append(batch_normalization_in_general(paired=False in study.grid.kinds))
+        sections.append(batch_normalization(paired=False in study.grid.kinds))
     sections += [_numbers(study), _settings(study), _reproduce(study)]
     question = " ".join(study.grid.question.split()) or f"What does the sweep {study.name} show?"
     return Article(question, " ".join(answers) or "Nothing has been trained yet.", sections)
@@ -99,8 +101,10 @@ def _settings(study: Study) -> Section:
 
 def _reproduce(study: Study) -> Section:
     """Return the command of the sweep, and the grid as a file that the command can read."""
-    command = study.record.command
-    blocks: list[Block] = [Code([str(command)])] if command else []
+    command, data = study.record.command, data_of(study)
+    blocks: list[Block] = []
+    if command:
+        blocks += [Code([with_data_folder(str(command), data)]), *data_folder_note(data)]
     blocks += [Paragraph("The grid as a TOML file:"), Code(_toml(study.record.grid))]
     return Section("reproduce", "Reproduce", blocks)
 

@@ -213,7 +213,7 @@ def _panel(axes: Axes, frame: BboxBase, texts: Mapping[str, Mapping[float, str]]
     stops = sorted({x for line in points for x in line})
     left, bottom, right, top = axes.bbox.extents
     box = [left - frame.x0, frame.y1 - top, right - frame.x0, frame.y1 - bottom]
-    axis, ticks = axes.get_xlabel(), _tick_names(axes)
+    y0, axis, ticks = axes.get_ylim()[0], axes.get_xlabel(), _tick_names(axes)
     series = []
     for line, values in zip(lines, points, strict=True):
         label = str(line.get_label())
@@ -229,7 +229,7 @@ def _panel(axes: Axes, frame: BboxBase, texts: Mapping[str, Mapping[float, str]]
     return {
         "title": axes.get_title(),
         "box": [round(float(edge), 1) for edge in box],
-        "x": [_x_position(axes, x, frame) for x in stops],
+        "x": [round(float(axes.transData.transform((x, y0))[0] - frame.x0), 1) for x in stops],
         "at": [f"{axis} {ticks.get(x, _stop_text(x))}".strip() for x in stops],
         "series": series,
     }
@@ -255,11 +255,6 @@ def _tick_names(axes: Axes) -> dict[float, str]:
         return {}
     names = [tick.get_text() for tick in axes.get_xticklabels()]
     return {float(x): name for x, name in zip(axes.get_xticks(), names, strict=True) if name}
-
-
-def _x_position(axes: Axes, x: float, frame: BboxBase) -> float:
-    position = axes.transData.transform((x, axes.get_ylim()[0]))[0]
-    return round(float(position - frame.x0), 1)
 
 
 def _y_position(axes: Axes, x: float, y: float | None, frame: BboxBase) -> float | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 QUICK = ["--dataset", "mnist-sample", "--epochs", "1", "--quiet"]
 
 

@@ -164,6 +164,7 @@ def test_the_two_runs_of_a_pair_are_reported_as_a_comparison(
     assert "kerasbn train --bn --epochs 3 --seed 1 --dataset mnist-sample" in alone.text
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else(
     comparison: Compared, probed: Path, swept: Path, tmp_path: Path
 ) -> None:
@@ -187,6 +188,7 @@ def test_the_page_needs_nothing_else(
         assert f"script-src 'sha256-{digest}';" in policy
 
 
+@pytest.mark.slow
 def test_ids_are_unique_and_references_resolve(probed: Path, tmp_path: Path) -> None:
     text = report(probed, probed / ".." / "bn", output=tmp_path / "a.html").read_text()
     identities = re.findall(r'\bid="([^"]+)"', text)
@@ -196,6 +198,7 @@ def test_ids_are_unique_and_references_resolve(probed: Path, tmp_path: Path) -> 
     assert referred <= set(identities)
 
 
+@pytest.mark.slow
 def test_every_color_is_defined_for_light_and_dark(probed: Path, tmp_path: Path) -> None:
     text = report(probed, output=tmp_path / "a.html").read_text()
     used = set(re.findall(r"var\((--c-[0-9a-f]{6})\)", text))
@@ -226,6 +229,7 @@ def test_a_name_that_is_not_text_is_shown(comparison: Compared, tmp_path: Path) 
     assert "bad?" in page_of(tmp_path, folder).text
 
 
+@pytest.mark.slow
 def test_probes_are_shown(probed: Path, tmp_path: Path) -> None:
     page = page_of(tmp_path, probed)
     headings = [each.text for each in page.all("h3", "subheading")]
@@ -285,6 +289,7 @@ def test_a_comparison_without_its_runs_is_shown_from_its_record(
     assert "Versions" not in alone.text  # only the runs have them
 
 
+@pytest.mark.slow
 def test_another_run_of_the_same_name_is_not_used(
     comparison: Compared, probed: Path, tmp_path: Path
 ) -> None:

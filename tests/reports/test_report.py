@@ -147,6 +147,7 @@ def test_a_damaged_comparison_is_named_in_one_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_every_part_of_a_comparison_may_be_damaged(comparison: Compared, tmp_path: Path) -> None:
     """Whatever value is replaced, there is a page or one line, never another error."""
     root, _ = comparison

@@ -160,7 +160,7 @@ def test_all_settings_are_shown(steps: int | None) -> None:
     for table in tables:
         assert isinstance(table, Table)
         text = json.dumps([[cell.text for cell in row] for row in table.rows])
-        for value in ("7,9", "tanh", "after", "0.77", "0.0033", "normal:0.055", "sgd", "0.0123",
+        for value in ("7, 9", "tanh", "after", "0.77", "0.0033", "normal:0.055", "sgd", "0.0123",
                       "47", "591" if steps else "61", "83", "4,000", "1,000", "a sample of MNIST",
                       "CPU"):  # fmt: skip
             assert value in text, value
@@ -200,6 +200,7 @@ def test_labels_name_what_differs() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_probed_run_is_reproduced_with_probes(probed: Path) -> None:
     found = read_subject(probed)
     assert isinstance(found, Comparison)

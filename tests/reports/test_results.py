@@ -100,5 +100,5 @@ def test_without_a_finished_pair_there_is_no_difference(kind: str) -> None:
 def test_the_answer_for_runs_is_the_best_test_accuracy() -> None:
     runs = [member(True, 0, [0.9, 0.97]), member(True, 1, [0.9, 0.98]), member(True, 2, [])]
     assert runs_answer(runs[:1]) == "Test accuracy: 97.00% after 2 epochs."
-    assert runs_answer(runs) == "Best test accuracy: 98.00% (True-1 (seed 1))."
+    assert runs_answer(runs) == "Best test accuracy: 98.00%, by True-1 (seed 1)."
     assert runs_answer(runs[2:]).startswith("No metrics")
