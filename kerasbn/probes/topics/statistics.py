@@ -245,6 +245,9 @@ def _claims(run: ProbedRun, rows: Sequence[BatchResult], where: str) -> list[str
     moving = [row.accuracy for row in _results(run, "moving", "shuffled")]
     ends = list(dict.fromkeys(wording.percent(end(moving)) for end in (min, max)))
     every = f"it is {ends[0]} in every case" if len(ends) == 1 else f"it is {' to '.join(ends)}"
+    if len({wording.percent(row.accuracy) for row in rows}) == 1:
+        first = f"accuracy is {wording.percent(rows[0].accuracy)} in batches of every size"
+        return [f"{where}with batch statistics, {first}", f"with moving statistics {every}"]
     return [
         f"{where}with batch statistics, accuracy depends on the batch: "
         f"{wording.listed(accuracies)}",

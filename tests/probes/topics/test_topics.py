@@ -170,6 +170,20 @@ def test_batch_composition() -> None:
     assert plain in told(with_bn, without_bn)["batch-composition"].details
 
 
+def test_batch_composition_that_makes_no_difference() -> None:
+    results = tuple(
+        BatchResult(statistics, size, order, 0.1, 0.0, 0.0)
+        for statistics, order in (
+            ("moving", "shuffled"),
+            ("batch", "shuffled"),
+            ("batch", "sorted"),
+        )
+        for size in (1, 2)
+    )
+    claim = told(run(True, {}, results))["batch-composition"].claim
+    assert claim.startswith("With batch statistics, accuracy is 10.00% in batches of every size.")
+
+
 def test_two_runs_of_one_kind_are_told_apart_by_name() -> None:
     runs = (with_gradients(True, [1], [1], "one"), with_gradients(True, [5], [1], "other"))
     claim = told(*runs)["gradients"].claim
