@@ -35,3 +35,21 @@ def test_takes_argument_reads_the_signature_of_call() -> None:
     assert keras_internals.takes_argument(dropout, "training")
     assert not keras_internals.takes_argument(dropout, "mask")
     assert keras_internals.takes_argument(recurrent, "mask")
+
+
+def test_convert_function_gives_onnx_even_for_an_exact_gelu_and_what_a_layer_captured() -> None:
+    import tensorflow as tf
+
+    layer = keras.layers.Normalization(mean=[1.0, 2.0], variance=[1.0, 4.0])
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 2))], autograph=False)  # type: ignore[untyped-decorator]
+    def function(x: object) -> object:
+        return keras.ops.gelu(layer(x), approximate=False)
+
+    traced = function.get_concrete_function()
+    proto = keras_internals.convert_function(traced, 18)
+    operations = {node.op_type for node in proto.graph.node}
+    assert "Erf" in operations
+    assert "Erfc" not in operations
+    constants = [value for value in traced.captured_inputs if value.dtype != tf.resource]
+    assert len(proto.graph.input) == 1 + len(constants)
