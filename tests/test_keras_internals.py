@@ -1,5 +1,8 @@
 """One test for each use of something that Keras, TensorFlow or tf2onnx does not document."""
 
+import subprocess
+import sys
+
 from kerasbn import keras_internals
 from kerasbn.keras_internals import quiet_tensorflow
 
@@ -53,3 +56,13 @@ def test_convert_function_gives_onnx_even_for_an_exact_gelu_and_what_a_layer_cap
     assert "Erfc" not in operations
     constants = [value for value in traced.captured_inputs if value.dtype != tf.resource]
     assert len(proto.graph.input) == 1 + len(constants)
+
+
+def test_garbage_is_collected_again_once_tensorflow_is_loaded() -> None:
+    code = """
+import gc
+from kerasbn.keras_internals import quiet_tensorflow
+quiet_tensorflow()
+assert gc.isenabled()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
