@@ -68,12 +68,15 @@ def command(
 ) -> None:
     """Train a grid of configurations, each with and without BN, over several seeds.
 
-    GRID is a recipe (learning-rate, depth, batch-size, figure1, teaching-table), a TOML file, or an
-    existing study. Results, charts, findings.md and the runs go to saved_models/studies/NAME.
-    Rerunning a study trains only what is missing, then regenerates the charts and findings.
+    GRID is a recipe, a TOML file, or an existing study. Results, charts, findings.md and the runs
+    go to saved_models/studies/NAME. Rerunning a study trains only what is missing, then regenerates
+    the charts and findings.
+
+    \b
+    Recipes: learning-rate, depth, batch-size, figure1, teaching-table
 
     A TOML file has a table [axes] with a list of values for each setting to vary, and optionally
-    [options], the settings of all trials, and seeds = N, trials per configuration.
+    [options], the settings of all trials, and seeds = N, the trials per configuration.
 
     \b
     Example:

@@ -238,12 +238,12 @@ def swept(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -
     results = {}
     for each in study.trials:
         diverged = not each.bn and each.training.lr > 1
-        figures = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0} | {
-            "val_accuracy": 0.6 + 0.3 * each.bn + float(random.normal(0, 0.02))
-        }
-        status = "diverged" if diverged else "finished"
-        counts = {"epochs": 0, "diverged_at_step": 3} if diverged else {"epochs": 1, "step": 20}
-        results[each.name] = Outcome(status, {} if diverged else figures, counts, "0")
+        accuracy = 0.6 + 0.3 * each.bn + float(random.normal(0, 0.02))
+        results[each.name] = (
+            Outcome("diverged", epochs=0, diverged_at_step=3, digest="0")
+            if diverged
+            else Outcome("finished", 1, 20, None, 1.0, 0.5, 1.0, accuracy, "0")
+        )
     replace(study, outcomes=results).write_results()
     return path
 

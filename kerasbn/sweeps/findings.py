@@ -52,7 +52,7 @@ def answer_and_details(study: Study) -> tuple[list[str], list[str]]:
     else:
         answer = [*near, *differences[:1]]
     every = [*near, *differences, *best_ones, *_fails(study, summaries), *_absent(study)]
-    return answer, [line for line in every if line not in answer]
+    return [*filter(None, answer)], [line for line in every if line and line not in answer]
 
 
 def method(study: Study) -> list[str]:
@@ -109,33 +109,24 @@ def _near_best(study: Study, summaries: Sequence[Summary]) -> list[str]:
     """Say which values of the axis with the most values are nearly as good as the best."""
     if not study.axes:
         return []
-    if study.grid.sample is not None:
-        return _near_best_overall(summaries)
     axis = max(study.axes, key=lambda each: len({s.configuration[each] for s in summaries}))
     others = [each for each in study.axes if each != axis]
     by_others: dict[str, list[Summary]] = {}
     for each in summaries:
         by_others.setdefault(describe(each.configuration, others), []).append(each)
-    if len(by_others) > MAX_LINES:
-        return _near_best_overall(summaries)
+    if len(by_others) > MAX_LINES or study.grid.sample is not None:
+        total = plural(len(summaries), "combination")
+
+        def counted(near: Sequence[bool], named: bool) -> str:
+            return f"{sum(near)} of {total}" if named else str(sum(near))
+
+        return [_near_text(summaries, counted)]
     lines = []
     for place, some in by_others.items():
         values = [each.configuration[axis] for each in some]
         text = _near_text(some, partial(values_text, axis, values))
-        if text and others:
-            text = f"{place}: {text[0].lower()}{text[1:]}"
-        lines += [sentence(text)] if text else []
-    return lines
-
-
-def _near_best_overall(summaries: Sequence[Summary]) -> list[str]:
-    total = plural(len(summaries), "combination")
-
-    def words(near: Sequence[bool], named: bool) -> str:
-        return f"{sum(near)} of {total}" if named else str(sum(near))
-
-    text = _near_text(summaries, words)
-    return [text] if text else []
+        lines.append(f"{sentence(place)[:-1]}: {text[:1].lower()}{text[1:]}" if place else text)
+    return [line for line in lines if line]
 
 
 def _near_text(summaries: Sequence[Summary], words: Callable[[Sequence[bool], bool], str]) -> str:

@@ -10,12 +10,12 @@
 The first three files suffice to read a study: it can be shown and drawn without its runs.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 ROOT = runs.ROOT / "studies"
 RECORD, RESULTS, HISTORY, FINDINGS = "study.json", "results.csv", "history.csv", "findings.md"
 STATUSES = ("finished", "diverged", "failed", "missing")
-COUNTS = ("epochs", "step", "diverged_at_step")
-OUTCOME_COLUMNS = ("status", *COUNTS, *runs.METRICS, "digest", "error")
 MAX_TABLE_BYTES = 2**30
 _ADVICE = "sweep again"
 
@@ -44,20 +42,26 @@ History = Mapping[str, list[float]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended.
+    """How a trial ended: the columns of results.csv, None where there is no value.
 
     Attributes:
         status: ``finished``, ``diverged`` (the loss became NaN or infinite) or ``failed`` (it
             could not be trained).
-        figures: The final value of each of `runs.METRICS`; empty unless it finished.
-        counts: The known ones of `COUNTS`.
+        epochs, step: How far it came.
+        diverged_at_step: Where it diverged.
+        loss, accuracy, val_loss, val_accuracy: The final metrics; None unless it finished.
         digest: SHA-256 of its history and weights.
         error: Why it failed, in one line.
     """
 
     status: str
-    figures: Mapping[str, float]
-    counts: Mapping[str, int]
+    epochs: int | None = None
+    step: int | None = None
+    diverged_at_step: int | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
     digest: str = ""
     error: str = ""
 
@@ -148,7 +152,7 @@ class Study:
 
     @property
     def _columns(self) -> list[str]:
-        return ["trial", *self.grid.axes, "bn", "seed", *OUTCOME_COLUMNS]
+        return ["trial", *self.grid.axes, "bn", "seed", *get_type_hints(Outcome)]
 
     def findings(self) -> list[str]:
         """Return what the study shows, as sentences, the most important first."""
@@ -183,17 +187,8 @@ class Study:
         for trial in self.trials:
             outcome = self.outcomes.get(trial.name)
             if outcome:
-                yield [
-                    trial.name,
-                    *trial.configuration.values(),
-                    trial.bn,
-                    trial.seed,
-                    outcome.status,
-                    *(outcome.counts.get(name) for name in COUNTS),
-                    *(outcome.figures.get(name) for name in runs.METRICS),
-                    outcome.digest,
-                    outcome.error,
-                ]
+                configuration = trial.configuration.values()
+                yield [trial.name, *configuration, trial.bn, trial.seed, *astuple(outcome)]
 
     def write_results(self) -> None:
         """Write results.csv; equal outcomes give equal bytes."""
@@ -301,20 +296,22 @@ def with_runs(study: Study) -> Study:
 
 
 def outcome_of(run: runs.Run) -> Outcome:
-    """Return the outcome of a run."""
+    """Return the outcome of a run.
+
+    Raises:
+        InputError: If the record of a finished run lacks a final metric.
+    """
     record = run.record
-    final = record.final if record.status == "finished" else {}
-    counts = {
-        "epochs": record.epochs,
-        "step": final.get("step"),
-        "diverged_at_step": record.diverged_at_step,
-    }
+    step = loss = accuracy = val_loss = val_accuracy = None
+    if record.status == "finished":
+        names = ("step", *runs.METRICS)
+        if not record.final.keys() >= {*names}:
+            raise expected(run.path, "a run without final metrics", "a complete run", _ADVICE)
+        step, loss, accuracy, val_loss, val_accuracy = (record.final[name] for name in names)
     return Outcome(
-        record.status,
-        {name: float(final[name]) for name in runs.METRICS if name in final},
-        {name: int(count) for name, count in counts.items() if count is not None},
-        record.digest,
-    )
+        record.status, record.epochs, None if step is None else int(step), record.diverged_at_step,
+        loss, accuracy, val_loss, val_accuracy, record.digest,
+    )  # fmt: skip
 
 
 def _check_same(study: Study, record: StudyRecord) -> None:
@@ -337,23 +334,17 @@ def _check_same(study: Study, record: StudyRecord) -> None:
 
 
 def _read_outcomes(path: Path) -> dict[str, Outcome]:
-    schema: dict[str, Any] = {"trial": str, "status": str, "digest": str, "error": str}
-    schema |= dict.fromkeys(COUNTS, int | None) | dict.fromkeys(runs.METRICS, float | None)
+    schema: dict[str, Any] = get_type_hints(Outcome)
     what = "the results of a study"
-    table = read_csv(path, schema, what, _ADVICE, max_bytes=MAX_TABLE_BYTES)
+    columns = {"trial": str, **schema}
+    table = read_csv(path, columns, what, _ADVICE, max_bytes=MAX_TABLE_BYTES)
     outcomes = {}
-    for i, name in enumerate(table["trial"]):
-        figures = _known(table, runs.METRICS, i)
-        status = table["status"][i]
-        if status not in STATUSES or (status == "finished" and len(figures) < len(runs.METRICS)):
+    for name, *values in zip(*table.values(), strict=True):
+        outcome = outcomes[name] = Outcome(*values)
+        has_metrics = None not in [getattr(outcome, metric) for metric in runs.METRICS]
+        if outcome.status not in STATUSES or has_metrics != (outcome.status == "finished"):
             raise expected(path, f"a damaged table (trial {name})", what, _ADVICE)
-        counts = _known(table, COUNTS, i)
-        outcomes[name] = Outcome(status, figures, counts, table["digest"][i], table["error"][i])
     return outcomes
-
-
-def _known(table: Mapping[str, list[Any]], names: Iterable[str], row: int) -> dict[str, Any]:
-    return {name: table[name][row] for name in names if table[name][row] is not None}
 
 
 def _read_histories(path: Path) -> Mapping[str, History]:

@@ -186,9 +186,9 @@ def _seed_results(study: Study, trials: Sequence[Trial]) -> SeedResults:
         seeds.setdefault(study.status(trial), []).append(trial.seed)
     return SeedResults(
         {
-            trial.seed: study.outcomes[trial.name].figures[FIGURE]
+            trial.seed: outcome.val_accuracy
             for trial in trials
-            if study.status(trial) == "finished"
+            if (outcome := study.outcomes.get(trial.name)) and outcome.val_accuracy is not None
         },
         seeds.get("diverged", []),
         seeds.get("failed", []),

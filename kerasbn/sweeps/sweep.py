@@ -340,7 +340,7 @@ class _RunningSweep:
             self._keep(event.files)
         elif event.error:
             for trial in self._batches[event.batch].trials:
-                self._outcomes[trial.name] = Outcome("failed", {}, {}, error=event.error)
+                self._outcomes[trial.name] = Outcome("failed", error=event.error)
         if event.is_last:
             self._progress.shares.pop(event.batch, None)
             self._progress.done.add(event.batch)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from kerasbn import runs
 from kerasbn.data.datasets import Dataset
 from kerasbn.sweeps.grid import parse_grid
 from kerasbn.sweeps.study import Outcome, Study, open_study, read_study
@@ -35,12 +34,12 @@ def made_up(few_digits: Dataset, tmp_path: Path) -> MadeUp:
                     rows.append(f"{trial.name},{epoch},{epoch * STEPS},0.1,0.9,0.1,{accuracy}")
             last = by_epoch[-1]
             if isinstance(last, str):
-                outcomes[trial.name] = Outcome("failed", {}, {}, error=last)
+                outcomes[trial.name] = Outcome("failed", error=last)
             elif last is None:
-                outcomes[trial.name] = Outcome("diverged", {}, {"diverged_at_step": 250}, "d")
+                outcomes[trial.name] = Outcome("diverged", diverged_at_step=250, digest="d")
             else:
-                final = dict.fromkeys(runs.METRICS, 0.1) | {"val_accuracy": last}
-                outcomes[trial.name] = Outcome("finished", final, {"epochs": 3, "step": 300}, "f")
+                metrics = (0.1, 0.1, 0.1, last)
+                outcomes[trial.name] = Outcome("finished", 3, 300, None, *metrics, digest="f")
         replace(study, outcomes=outcomes).write_results()
         (study.path / "history.csv").write_text("\n".join(rows) + "\n")
         return read_study(study.path)

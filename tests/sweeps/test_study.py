@@ -51,7 +51,7 @@ def test_a_study_is_read_as_it_was_written(made_up: MadeUp) -> None:
     (failed,) = again.with_status("failed")
     assert again.outcomes[failed.name].error == "out of memory, with a comma"
     (diverged,) = again.with_status("diverged")
-    assert again.outcomes[diverged.name].figures == {}
+    assert again.outcomes[diverged.name].val_accuracy is None
     before = (study.path / "results.csv").read_bytes()
     study.write_results()
     assert (study.path / "results.csv").read_bytes() == before
