@@ -179,6 +179,11 @@ def _draw_members(axes: Axes, curve: Curve, column: str, color: str) -> None:
         axes.fill_between(curve.history["epoch"], low, high, color=color, alpha=0.2, lw=0)
 
 
+def data_title(name: str) -> str:
+    """Return what charts and tables call a dataset."""
+    return DATA_NAMES.get(name, name)
+
+
 def label(bn: bool) -> str:
     """Return what legends call a model with or without BN."""
     return "With BN" if bn else "Without BN"
@@ -296,7 +301,7 @@ def heading(
     """Return the title of a figure from the settings and the dataset."""
     sizes = "-".join(map(str, [784, *model.hidden, 10]))
     return (
-        f"{sizes} {model.activation} model on {DATA_NAMES.get(data.name, data.name)} "
+        f"{sizes} {model.activation} model on {data_title(data.name)} "
         f"({data.train:,} examples)\n{OPTIMIZER_NAMES[training.optimizer]}, "
         f"learning rate {training.lr:g}, batch size {training.batch_size}, "
         f"{seeds or seed_range(training.seed, training.seed)}"

@@ -28,11 +28,10 @@ from kerasbn.reports.document import (
     Section,
     Subheading,
     Table,
-    loss_cell,
-    percent_cell,
+    metric_cell,
 )
 from kerasbn.reports.reproduce import labels_of
-from kerasbn.reports.results import METRIC_TITLES, difference_text, spread_text
+from kerasbn.reports.results import METRIC_TITLES, STATISTICS_COLUMNS, statistics_cells
 from kerasbn.reports.svg import escape_label, has_curves, to_svg, unescape_label
 
 CHART_SIZE = (4.6, 3.1)  # inches; fits a phone at natural size, so text stays legible
@@ -134,28 +133,20 @@ def _section(
 
 def _statistics_table(rows: Sequence[Row], metric: str) -> Table:
     """Return the statistics over seeds for each epoch."""
-    cells = [
-        (
-            Cell(str(row.epoch), row.epoch),
-            Cell(spread_text(row.with_bn, metric), row.with_bn.mean),
-            Cell(spread_text(row.without_bn, metric), row.without_bn.mean),
-            Cell(difference_text(row.difference, metric), row.difference.mean),
-        )
-        for row in rows
-    ]
-    columns = ("Epoch", "With BN", "Without BN", "Difference")
+    cells = [(Cell(str(row.epoch), row.epoch), *statistics_cells(row, metric)) for row in rows]
+    columns = ("Epoch", *STATISTICS_COLUMNS)
     return Table(columns, cells, f"{METRIC_TITLES[metric]} by epoch", collapsed=True)
 
 
 def _value_table(drawn: Sequence[Curve], metric: str) -> Table:
     """Return the values of each curve for each epoch."""
-    cell = percent_cell if metric.endswith("accuracy") else loss_cell
     epochs = sorted({epoch for curve in drawn for epoch in curve.history["epoch"]})
     values = [
         dict(zip(curve.history["epoch"], curve.history[metric], strict=True)) for curve in drawn
     ]
     rows = [
-        (Cell(f"{epoch:g}", epoch), *(cell(each.get(epoch)) for each in values)) for epoch in epochs
+        (Cell(f"{epoch:g}", epoch), *(metric_cell(each.get(epoch), metric) for each in values))
+        for epoch in epochs
     ]
     columns = ("Epoch", *(unescape_label(curve.label) for curve in drawn))
     return Table(columns, rows, f"{METRIC_TITLES[metric]} by epoch", collapsed=True)

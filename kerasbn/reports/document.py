@@ -168,14 +168,10 @@ class Page:
     sources: Sequence[str]
 
 
-def percent_cell(share: float | None) -> Cell:
-    """Return a share as a cell with a percentage."""
-    return Cell(wording.percent(share), share)
-
-
-def loss_cell(loss: float | None) -> Cell:
-    """Return a loss as a cell."""
-    return Cell(wording.loss(loss), loss)
+def metric_cell(value: float | None, metric: str) -> Cell:
+    """Return an accuracy or a loss as a cell."""
+    text = wording.percent if metric.endswith("accuracy") else wording.loss
+    return Cell(text(value), value)
 
 
 def render(page: Page) -> str:

@@ -24,7 +24,6 @@ from kerasbn.reports.reproduce import (
     runs_settings,
 )
 from kerasbn.reports.results import (
-    comparison_answer,
     comparison_question,
     comparison_results,
     runs_answer,
@@ -93,10 +92,7 @@ def report(
 
 def build_page(subjects: Sequence[Subject]) -> Page:
     """Return the page about subjects: one article per comparison and study, one for all runs."""
-    members = [each for each in subjects if isinstance(each, Member)]
-    compared = [each for each in subjects if isinstance(each, Comparison)]
-    if paired := comparison_of(members):
-        compared, members = [paired, *compared], []
+    compared, members = _split(subjects)
     articles = [_comparison_article(each, f"c{i}") for i, each in enumerate(compared)]
     if members:
         articles.append(_runs_article(members, "r"))
@@ -104,6 +100,14 @@ def build_page(subjects: Sequence[Subject]) -> Page:
     articles += [study_article(each, f"s{i}") for i, each in enumerate(studies)]
     names = [printable(each.name) for each in subjects]
     return Page(articles[0].question, articles, names)
+
+
+def _split(subjects: Sequence[Subject]) -> tuple[list[Comparison], list[Member]]:
+    """Return the comparisons and the runs; runs that are the pairs of one comparison become it."""
+    members = [each for each in subjects if isinstance(each, Member)]
+    compared = [each for each in subjects if isinstance(each, Comparison)]
+    paired = comparison_of(members)
+    return ([paired, *compared], []) if paired else (compared, members)
 
 
 def _comparison_article(comparison: Comparison, prefix: str) -> Article:
@@ -117,8 +121,8 @@ def _comparison_article(comparison: Comparison, prefix: str) -> Article:
         comparison_settings(comparison),
         reproduce_comparison(comparison),
     ]
-    question, answer = comparison_question(comparison), comparison_answer(comparison)
-    return Article(question, answer, [*filter(None, sections)])
+    question = comparison_question(comparison)
+    return Article(question, comparison.summary(), [*filter(None, sections)])
 
 
 def _runs_article(members: Sequence[Member], prefix: str) -> Article:
@@ -153,10 +157,7 @@ def _study_figure(subjects: Sequence[Subject], path: Path) -> Figure | None:
 
 def _curves_figure(subjects: Sequence[Subject]) -> Figure:
     """Draw the learning curves of runs and comparisons in one figure."""
-    members = [each for each in subjects if isinstance(each, Member)]
-    compared = [each for each in subjects if isinstance(each, Comparison)]
-    if paired := comparison_of(members):
-        compared, members = [paired, *compared], []
+    compared, members = _split(subjects)
     if len(compared) == 1 and not members:
         return compared[0].figure()
     drawn = [
@@ -168,7 +169,7 @@ def _curves_figure(subjects: Sequence[Subject]) -> Figure:
     data = data_of(subjects[0])
     counts = {"comparison": len(compared), "run": len(members)}
     subjects_text = listed([plural(count, noun) for noun, count in counts.items() if count])
-    title = f"{subjects_text} on {curves.DATA_NAMES.get(data.name, data.name)}"
+    title = f"{subjects_text} on {curves.data_title(data.name)}"
     if len(drawn) == 1:
         title = curves.title_of(members[0])
     return draw_curves(drawn, title, data.note)

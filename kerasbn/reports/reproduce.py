@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kerasbn import wording
 from kerasbn.experiments.comparison import Comparison, Member
-from kerasbn.experiments.curves import DATA_NAMES
+from kerasbn.experiments.curves import data_title
 from kerasbn.probes.readings import has_probes
 from kerasbn.reports.document import Block, Cell, Code, Paragraph, Section, Table
 from kerasbn.runs import DataRecord
@@ -222,7 +222,7 @@ def _rows(member: Member) -> dict[str, str]:
         if _applies(member, name)
     }
     data = member.data
-    name = DATA_NAMES.get(data.name, data.name)
+    name = data_title(data.name)
     rows["Dataset"] = f"{name}: {data.train:,} training images, {data.test:,} test images"
     rows["Device"] = member.device
     if member.run is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from kerasbn import wording
 from kerasbn.experiments.comparison import KINDS, Comparison, Member
-from kerasbn.experiments.curves import DATA_NAMES, PANELS, label
+from kerasbn.experiments.curves import PANELS, data_title, label
 from kerasbn.experiments.statistics import METHOD, MIN_PAIRS, Difference, Row, Spread
 from kerasbn.reports.document import (
     Block,
@@ -16,25 +16,19 @@ from kerasbn.reports.document import (
     Table,
     Tile,
     Tiles,
-    loss_cell,
-    percent_cell,
+    metric_cell,
 )
 from kerasbn.reports.reproduce import compare_command, differences, labels_of
 from kerasbn.training.settings import option_text
 
 METRIC_TITLES = {name: PANELS[name] for name in ("val_accuracy", "val_loss", "accuracy", "loss")}
 ENOUGH_SEEDS = 8
-WORDS = {"with_bn": "with BN", "without_bn": "without BN"}
+STATISTICS_COLUMNS = ("With BN", "Without BN", "Difference")
 
 
 def comparison_question(comparison: Comparison) -> str:
     """Return the question that a comparison asks."""
     return f"Does batch normalization help a {_model(comparison.first)}?"
-
-
-def comparison_answer(comparison: Comparison) -> str:
-    """Return its answer in one sentence: test accuracy with and without BN, and the difference."""
-    return comparison.summary()
 
 
 def comparison_results(comparison: Comparison) -> Section:
@@ -136,11 +130,6 @@ def final_metric(member: Member, metric: str) -> float | None:
     return column[-1] if column else None
 
 
-def data_title(name: str) -> str:
-    """Return the title of a dataset by its name."""
-    return DATA_NAMES.get(name, name)
-
-
 def spread_text(spread: Spread, metric: str) -> str:
     """Return mean and standard deviation of a metric."""
     text = wording.percent_sd if metric.endswith("accuracy") else wording.loss_sd
@@ -155,6 +144,14 @@ def difference_text(difference: Difference, metric: str) -> str:
     if difference.low is None or difference.high is None:
         return text
     return f"{text} ({wording.interval(difference.low, difference.high)})"
+
+
+def statistics_cells(row: Row, metric: str) -> list[Cell]:
+    """Return the cells of `STATISTICS_COLUMNS`."""
+    return [
+        *(Cell(spread_text(each, metric), each.mean) for each in (row.with_bn, row.without_bn)),
+        Cell(difference_text(row.difference, metric), row.difference.mean),
+    ]
 
 
 def _model(member: Member) -> str:
@@ -190,21 +187,18 @@ def _tiles(comparison: Comparison, row: Row | None) -> list[Tile]:
 
 def _metrics_table(rows: Mapping[str, Row]) -> Table:
     """Return all metrics after the last epoch that every training reached."""
-    cells = []
-    for metric, title in METRIC_TITLES.items():
-        row = rows[metric]
-        spreads = [Cell(spread_text(s, metric), s.mean) for s in (row.with_bn, row.without_bn)]
-        difference = Cell(difference_text(row.difference, metric), row.difference.mean)
-        cells.append((Cell(title), *spreads, difference))
+    cells = [
+        (Cell(title), *statistics_cells(rows[metric], metric))
+        for metric, title in METRIC_TITLES.items()
+    ]
     epochs = wording.plural(rows["val_accuracy"].epoch, "epoch")
-    columns = ("Metric", *(label(kind == "with_bn") for kind in KINDS), "Difference")
-    return Table(columns, cells, f"After {epochs}")
+    return Table(("Metric", *STATISTICS_COLUMNS), cells, f"After {epochs}")
 
 
 def _divergence(comparison: Comparison) -> str:
     seeds = len(comparison.seeds)
     parts = [
-        f"{len(diverged)} of {seeds} {WORDS[kind]} ({wording.seeds(diverged)})"
+        f"{len(diverged)} of {seeds} {kind.replace('_bn', ' BN')} ({wording.seeds(diverged)})"
         for kind, diverged in comparison.diverged().items()
         if diverged
     ]
@@ -254,9 +248,6 @@ def _variation(row: Row) -> str:
 
 
 def _run_row(name: str, member: Member) -> tuple[Cell, ...]:
-    cells = [
-        (percent_cell if metric.endswith("accuracy") else loss_cell)(final_metric(member, metric))
-        for metric in METRIC_TITLES
-    ]
+    cells = [metric_cell(final_metric(member, metric), metric) for metric in METRIC_TITLES]
     epochs = len(member.history["epoch"])
     return (Cell(name), *cells, Cell(str(epochs), epochs), Cell(member.status))

@@ -19,7 +19,7 @@ from kerasbn.reports.document import (
 )
 from kerasbn.reports.inside import batch_normalization
 from kerasbn.reports.reproduce import data_folder_note, with_data_folder
-from kerasbn.reports.results import difference_text, spread_text
+from kerasbn.reports.results import STATISTICS_COLUMNS, difference_text, spread_text
 from kerasbn.reports.sources import data_of
 from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.findings import answer_and_details, method
@@ -65,7 +65,7 @@ def _numbers(study: Study) -> Section:
     labels = wording.listed([SETTINGS[axis].label for axis in study.axes])
     columns = (
         f"{labels[:1].upper()}{labels[1:]}" or "Configuration",
-        "With BN", "Without BN", "Difference", "Diverged",
+        *STATISTICS_COLUMNS, "Diverged",
     )  # fmt: skip
     rows = [_row(each, study.axes) for each in summarize(study)]
     table = Table(columns, rows, "Test accuracy", collapsed=len(rows) > MAX_ROWS)

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kerasbn.experiments.comparison import Comparison, Member
-from kerasbn.reports.results import certainty, comparison_answer, findings, runs_answer
+from kerasbn.reports.results import certainty, findings, runs_answer
 from kerasbn.runs import METRICS, DataRecord, Status
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
@@ -34,7 +34,7 @@ def compared(with_bn: Sequence[Sequence[float]], without: Sequence[Sequence[floa
 def test_one_pair_is_not_enough() -> None:
     found = compared([[0.9, 0.97]], [[0.8, 0.95]])
     assert certainty(found.last).startswith("One pair does not show")
-    assert "97.00% with BN, 95.00% without: +2.00 points" in comparison_answer(found)
+    assert "97.00% with BN, 95.00% without: +2.00 points" in found.summary()
 
 
 def test_two_pairs_are_too_few() -> None:
@@ -79,7 +79,7 @@ def test_models_that_diverged_are_named_and_left_out() -> None:
     diverged = member(False, 0, [0.1], "diverged")
     found = replace(whole, without_bn=(diverged, *whole.without_bn[1:]))
     assert "1 of 3 without BN (seed 0)" in " ".join(findings(found))
-    assert "81.50" in comparison_answer(found)
+    assert "81.50" in found.summary()
     assert certainty(found.last).startswith("2 pairs are too few")
 
 
@@ -92,7 +92,7 @@ def test_without_a_finished_pair_there_is_no_difference(kind: str) -> None:
         diverged if kind == "with_bn" else whole.with_bn,
         diverged if kind == "without_bn" else whole.without_bn,
     )
-    assert "points" not in comparison_answer(found)
+    assert "points" not in found.summary()
     assert "no difference to report" in certainty(found.last)
     assert findings(found)
 
