@@ -1,4 +1,4 @@
-"""Pictures from files, and digits in them brought into the form MNIST's authors gave theirs."""
+"""Read image files, resize images, and convert images of digits to MNIST's format."""
 
 import io
 import re
@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from kerasbn.data.segmentation import Grey, NoInkError, bounds, extent, find_ink
+from kerasbn.data.segmentation import Gray, NoInkError, bounds, extent, find_ink
 from kerasbn.errors import InputError, expected, quoted
 
 Bytes = NDArray[np.uint8]
 Layout = Literal["hw", "hwc", "chw"]
 
-# What is read, by the name of Pillow's class for it, and how such a file begins. No others: Pillow
-# hands some, such as EPS, to programs of the system.
+# The supported formats, by the name of Pillow's class, with the first bytes of a file. No others:
+# Pillow hands some, such as EPS, to programs of the system.
 _BEGINNINGS = {
     "Png": rb"\x89PNG\r\n\x1a\n",
     "Jpeg": rb"\xff\xd8\xff",
@@ -38,19 +38,19 @@ SUFFIXES = (
 )
 STDIN = Path("-")
 
-_MOST_PIXELS = 89_478_485  # a quarter of a gigabyte in colour, as Pillow has it
+_MOST_PIXELS = 89_478_485  # Pillow's limit: a quarter of a gigabyte in color
 
-FIELD, BOX = 28, 20  # MNIST: a digit fits into BOX x BOX, and its centre of mass is FIELD's centre
-WORKING_SIZE = 160  # the longer side, in pixels, at which ink is looked for
+FIELD, BOX = 28, 20  # MNIST: a digit fits into BOX x BOX, centered by mass in FIELD x FIELD
+WORKING_SIZE = 160  # the longer side, in pixels, of the image in which ink is searched
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as one sees it: turned upright, without transparency, its first frame.
+    """The first frame of an image file, upright, without transparency.
 
     Attributes:
-        name: what errors call it: its path, or `standard input`.
-        pixels: uint8 [height, width, 3], red, green, blue.
+        name: Its path, or "standard input", for errors.
+        pixels: RGB, uint8, (height, width, 3).
     """
 
     name: str
@@ -58,19 +58,19 @@ class Picture:
 
 
 def read_picture(source: str | Path | bytes) -> Picture:
-    """The picture in a file, on standard input (`-`), or in the bytes of a file.
+    """Read an image from a file, from standard input (`-`), or from the bytes of a file.
 
     Raises:
-        InputError: if it cannot be read, is no picture, is damaged, or is too large to unpack.
+        InputError: If it cannot be read, is no image, is damaged, or is too large.
     """
     if isinstance(source, bytes):
-        name, content = "the picture", source
+        name, content = "the image", source
     elif Path(source) == STDIN:
         name, content = "standard input", sys.stdin.buffer.read()
     else:
         name, content = str(source), _content(Path(source))
     if not content:
-        raise _no_picture(name, "nothing: it is empty")
+        raise _no_image(name, "nothing: it is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -81,78 +81,77 @@ def read_picture(source: str | Path | bytes) -> Picture:
                 return Picture(name, _as_seen(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"at most {_MOST_PIXELS // 10**6} million pixels"
-        raise expected(name, "a picture too large to unpack", limit, "make it smaller") from error
-    except SyntaxError as error:  # what Pillow raises where a file's head is not what it should be
-        raise _no_picture(name, "a file that is no picture") from error
-    except Exception as error:  # decoders stumble over damage in any way there is
+        raise expected(name, "an image that is too large", limit, "make it smaller") from error
+    except SyntaxError as error:  # Pillow's error for a wrong header
+        raise _no_image(name, "a file that is no image") from error
+    except Exception as error:  # damage makes decoders raise many types
         reason = quoted(error, longest=None) or type(error).__name__
-        raise _no_picture(name, f"a damaged picture ({reason})") from error
+        raise _no_image(name, f"a damaged image ({reason})") from error
 
 
 def _opened(content: bytes) -> Image.Image:
-    """The picture in the bytes of a file, its pixels not unpacked; its kind is told from its head.
+    """Open an image by its first bytes, without decoding its pixels.
 
-    `Image.open` would load the readers of all common formats to ask each of them.
+    ``Image.open`` would load the readers of all common formats first.
 
     Raises:
-        SyntaxError: if it is none of `FORMATS`.
+        SyntaxError: If it has none of the `FORMATS`.
     """
     for kind, beginning in _BEGINNINGS.items():
         if re.match(beginning, content, re.DOTALL):
             reader = getattr(import_module(f"PIL.{kind}ImagePlugin"), f"{kind}ImageFile")
             image: Image.Image = reader(io.BytesIO(content))
             return image
-    raise SyntaxError("no picture")
+    raise SyntaxError("no image")
 
 
 def as_digit(picture: Picture, raw: bool = False) -> Bytes:
-    """The digit in a picture, in MNIST's form: uint8 [28, 28], 255 for ink.
+    """Return the digit in a picture in MNIST's format: uint8, (28, 28), 255 for ink.
 
-    As LeCun, Cortes and Burges describe it ("The MNIST database"): scaled to fit a box of 20 x 20,
-    its proportions kept, with the greys that come of it, and its centre of mass in the centre of a
-    field of 28 x 28. A digit of MNIST itself comes back nearly as it was: of the first 1,000 of
-    the test set 997 within 3 of 255 levels, the others scaled or moved by a pixel. A picture is to
-    show one digit and the paper around it, dark on light or light on dark.
+    As LeCun, Cortes and Burges describe it ("The MNIST database"), the digit is scaled to fit into
+    20 x 20 pixels, keeping its proportions, and centered by mass in 28 x 28. An MNIST digit itself
+    stays nearly the same: of the first 1,000 test images, 997 change by at most 3 of 255 levels,
+    the others are scaled or moved by a pixel.
 
     Args:
-        picture: the picture.
-        raw: only turn it grey and resize it.
+        picture: One digit, dark on light or light on dark.
+        raw: Whether to only convert it to grayscale and resize it.
 
     Raises:
-        InputError: if there is nothing on the paper.
+        InputError: If the picture is blank.
     """
-    grey = Image.fromarray(picture.pixels).convert("L")
+    gray = Image.fromarray(picture.pixels).convert("L")
     if raw:
-        fits = grey.size == (FIELD, FIELD)
-        return np.asarray(grey if fits else grey.resize((FIELD, FIELD), Image.Resampling.BOX))
+        fits = gray.size == (FIELD, FIELD)
+        return np.asarray(gray if fits else gray.resize((FIELD, FIELD), Image.Resampling.BOX))
     try:
-        ink = _ink_of_digit(grey)
+        ink = _ink_of_digit(gray)
     except NoInkError as error:
         raise expected(
             picture.name,
-            "a picture with no ink on it",
+            "an image without ink",
             "one digit, dark on light or light on dark",
             "leave out blank pages, or use --raw",
         ) from error
     rows, columns = bounds(ink)
-    return _centred(_fitted(ink[rows, columns]))
+    return _centered(_fitted(ink[rows, columns]))
 
 
 def as_input(picture: Picture, height: int, width: int, channels: int, layout: Layout) -> Bytes:
-    """A picture resized to what a network takes: uint8, 0 to 255.
+    """Return a picture resized to the input of a model: uint8, 0 to 255.
 
     Args:
-        picture: the picture.
-        height: pixels from top to bottom.
-        width: pixels from left to right.
-        channels: 3 for colour, 1 for grey.
-        layout: the order of the axes; `hw` has no axis for the one channel.
+        picture: The picture.
+        height: In pixels.
+        width: In pixels.
+        channels: 3 for color, 1 for grayscale.
+        layout: The order of the axes; "hw" has no channel axis.
 
     Raises:
-        InputError: if `channels` is neither, or does not go with `layout`.
+        InputError: If `channels` is neither, or does not match `layout`.
     """
     if channels not in (1, 3) or (layout == "hw" and channels != 1):
-        raise expected(f"layout {layout}", f"{channels} channels", "3 for colour or 1 for grey")
+        raise expected(f"layout {layout}", f"{channels} channels", "3 for color or 1 for grayscale")
     image = Image.fromarray(picture.pixels).convert("RGB" if channels == 3 else "L")
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -163,33 +162,33 @@ def as_input(picture: Picture, height: int, width: int, channels: int, layout: L
 
 
 def collect(arguments: list[str]) -> list[Path]:
-    """The files that are meant by paths of files, folders and patterns; `-` stays as it is.
+    """Return the files of paths, folders and patterns; `-` stays as it is.
 
-    In the order of the arguments, those of a folder or a pattern by name, and none twice. Of a
-    folder, the files with a picture's suffix count, not those of its subfolders.
+    Files keep the order of the arguments; those of a folder or pattern are sorted by name. No file
+    appears twice. Of a folder, the files with an image suffix are taken, without subfolders.
 
     Raises:
-        InputError: if something is not there or holds no pictures; all such are named.
+        InputError: If an argument matches no image; the message names all such arguments.
     """
     found: list[Path] = []
-    absent = []
+    missing = []
     for argument in arguments:
         path = Path(argument)
         if path == STDIN or path.is_file():
-            meant = [path]
+            matches = [path]
         elif path.is_dir():
-            meant = [file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES]
+            matches = [file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES]
         else:
-            meant = sorted(Path(file) for file in glob(argument, recursive=True))  # noqa: PTH207 - any root
-            meant = [file for file in meant if file.is_file()]
-        if not meant:
-            absent.append(argument)
-        found += meant
-    if absent:
+            matches = sorted(Path(file) for file in glob(argument, recursive=True))  # noqa: PTH207 - any root
+            matches = [file for file in matches if file.is_file()]
+        if not matches:
+            missing.append(argument)
+        found += matches
+    if missing:
         raise expected(
-            ", ".join(absent),
-            "no pictures",
-            f"picture files, folders that hold some ({', '.join(SUFFIXES[:2])}, ...), or patterns",
+            ", ".join(missing),
+            "no images",
+            f"image files, folders that contain some ({', '.join(SUFFIXES[:2])}, ...), or patterns",
             "correct the path",
         )
     return list(dict.fromkeys(found))
@@ -199,70 +198,68 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise _no_picture(str(path), f"what cannot be read ({error.strerror})") from error
+        raise _no_image(str(path), f"a file that cannot be read ({error.strerror})") from error
 
 
-def _no_picture(name: str, received: str) -> InputError:
-    return expected(name, received, f"a picture ({', '.join(FORMATS)})", "give another file")
+def _no_image(name: str, received: str) -> InputError:
+    return expected(name, received, f"an image ({', '.join(FORMATS)})", "give another file")
 
 
 def _as_seen(image: Image.Image) -> Bytes:
-    """The pixels of the first frame: upright, on white paper, 8 bits for each of three colours."""
+    """Return the first frame: upright, on a white background, 8-bit RGB."""
     image.load()
     if image.mode.startswith("I;16"):
         levels = np.asarray(image, np.float64) / 257
         image = Image.fromarray(np.round(levels).astype(np.uint8))
-    elif image.mode in ("I", "F"):  # whole numbers or fractions without a range of their own
+    elif image.mode in ("I", "F"):  # integers or floats without a fixed range
         levels = np.asarray(image, np.float64)
         span = np.ptp(levels) or 1.0
         image = Image.fromarray(np.round(255 * (levels - levels.min()) / span).astype(np.uint8))
     upright = ImageOps.exif_transpose(image)
     if upright.has_transparency_data:
-        drawn = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn)
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return np.asarray(upright.convert("RGB"))
 
 
-def _ink_of_digit(grey: Image.Image) -> Grey:
-    """The ink, at a resolution that is high enough even if the digit is small in the picture."""
-    # At MNIST's own size nothing is too small to be meant.
-    ink = find_ink(_brightness(grey), dirty=max(grey.size) > FIELD)
-    if max(grey.size) > WORKING_SIZE and 2 * max(extent(ink)) < max(ink.shape):
+def _ink_of_digit(gray: Image.Image) -> Gray:
+    """Return the ink of a digit, at a higher resolution if the digit is small in the picture."""
+    # At MNIST's own size nothing is too small to be matches.
+    ink = find_ink(_brightness(gray), dirty=max(gray.size) > FIELD)
+    if max(gray.size) > WORKING_SIZE and 2 * max(extent(ink)) < max(ink.shape):
         rows, columns = bounds(ink)
         margin = 0.35 * max(extent(ink))
-        scale = max(grey.size) / max(ink.shape)
+        scale = max(gray.size) / max(ink.shape)
         left, right = scale * (columns.start - margin), scale * (columns.stop + margin)
         upper, lower = scale * (rows.start - margin), scale * (rows.stop + margin)
-        inside = (max(0, left), max(0, upper), min(right, grey.width), min(lower, grey.height))
-        ink = find_ink(_brightness(grey.crop(inside)))
+        inside = (max(0, left), max(0, upper), min(right, gray.width), min(lower, gray.height))
+        ink = find_ink(_brightness(gray.crop(inside)))
     return ink
 
 
-def _brightness(grey: Image.Image) -> Grey:
-    """Brightness in 0 to 1, shrunk to the working size where larger, and then freed of grain."""
-    large = max(grey.size)
+def _brightness(gray: Image.Image) -> Gray:
+    """Return brightness, 0 to 1; a large picture is reduced to the working size and smoothed."""
+    large = max(gray.size)
     if large <= WORKING_SIZE:
-        return _unit(grey)
-    size = [max(1, round(side * WORKING_SIZE / large)) for side in grey.size]
-    shrunk = grey.resize((size[0], size[1]), Image.Resampling.BOX)
+        return _unit(gray)
+    size = [max(1, round(side * WORKING_SIZE / large)) for side in gray.size]
+    shrunk = gray.resize((size[0], size[1]), Image.Resampling.BOX)
     small = _unit(shrunk)
     for axis in (0, 1):
         lines = np.moveaxis(small, axis, 0)
-        before, after = (
-            np.concatenate([lines[:1], lines[:-1]]),
-            np.concatenate([lines[1:], lines[-1:]]),
-        )
+        before = np.concatenate([lines[:1], lines[:-1]])
+        after = np.concatenate([lines[1:], lines[-1:]])
         small = np.moveaxis((before + 2 * lines + after) / 4, 0, axis)
     return small
 
 
-def _unit(grey: Image.Image) -> Grey:
-    levels: Grey = np.asarray(grey, np.float32)
+def _unit(gray: Image.Image) -> Gray:
+    levels: Gray = np.asarray(gray, np.float32)
     return levels / np.float32(255)
 
 
-def _fitted(ink: Grey) -> Grey:
-    """`ink`, cropped as it is, at the scale at which it just fits the box; the strongest is 1."""
+def _fitted(ink: Gray) -> Gray:
+    """Return cropped ink scaled to fit the box, with a maximum of 1."""
     scale = BOX / max(ink.shape)
     height, width = (max(1, round(scale * side)) for side in ink.shape)
     if (height, width) != ink.shape:
@@ -272,14 +269,14 @@ def _fitted(ink: Grey) -> Grey:
     return ink / strongest
 
 
-def _centred(ink: Grey) -> Bytes:
-    """`ink` on the field, its centre of mass as near to the centre as whole pixels allow."""
+def _centered(ink: Gray) -> Bytes:
+    """Return ink on the field, centered by mass as closely as whole pixels allow."""
     field = np.zeros((FIELD, FIELD), np.uint8)
     corner = []
     for axis, size in enumerate(ink.shape):
         mass = ink.sum(axis=1 - axis)
-        centre = (mass @ np.arange(size)) / mass.sum()
-        corner.append(int(np.clip(np.floor(FIELD / 2 - centre + 0.5), 0, FIELD - size)))
+        center = (mass @ np.arange(size)) / mass.sum()
+        corner.append(int(np.clip(np.floor(FIELD / 2 - center + 0.5), 0, FIELD - size)))
     top, left = corner
     place = np.s_[top : top + ink.shape[0], left : left + ink.shape[1]]
     field[place] = np.round(255 * ink).astype(np.uint8)

@@ -155,7 +155,7 @@ def test_unreadable_files_of_a_folder_are_named(here: Path, run: Any) -> None:
     code, out, err = run("infer", "digits")
     assert code == 1
     assert [line.split()[0] for line in out.splitlines()] == ["digits/a.png", "digits/c.png"]
-    assert "digits/b.png: received a file that is no picture" in err
+    assert "digits/b.png: received a file that is no image" in err
     assert err.splitlines()[-1] == "kerasbn: 1 of 3 images could not be classified"
     found = json.loads(run("infer", "digits", "--json")[1])
     assert list(found["failed"]) == ["digits/b.png"]
@@ -264,7 +264,7 @@ def test_outputs_that_are_not_finite(here: Path, run: Any) -> None:
         (["a.png", "--offset", "nan"], "--offset nan: received 'nan', expected a finite number"),
         (["a.png", "--device", "gpu"], "without GPU support"),
         (["a.png", "--save-inputs", "absent/seen"], "a folder that cannot be created"),
-        (["absent*.png"], "absent*.png: received no pictures"),
+        (["absent*.png"], "absent*.png: received no images"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], line: str, here: Path, run: Any) -> None:

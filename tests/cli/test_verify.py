@@ -186,8 +186,8 @@ def test_batch_statistics_fail_determinism(kerasbn: Kerasbn) -> None:
     live.save("live.keras")
     export(live, "live.onnx")
     code, out, err = kerasbn("verify", "live.onnx", "--against", "live.keras")
-    assert (code, err) == (1, "kerasbn: live.onnx: failed determinism\n")
-    assert statuses(out) == ALL_PASSED | {"determinism": "failed"}
+    assert (code, err) == (1, "kerasbn: live.onnx: failed folded and determinism\n")
+    assert statuses(out) == ALL_PASSED | {"folded": "failed", "determinism": "failed"}
     assert "the output depends on the other examples in the batch, from node 'live/" in out
 
 

@@ -93,7 +93,7 @@ def test_nothing_is_written_where_it_fails(
         recalibrate_saved(Asked(tmp_path / "three.keras", None, few_digits, out), tmp_path)
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="no images"):
         recalibrate_saved(asked(trained, empty), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "three.keras"]
 

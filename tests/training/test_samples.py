@@ -97,7 +97,7 @@ def test_bad_pictures_are_named(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"torn.png: received"):
         from_folder(pictures, network(8, 6, 3))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="no images"):
         from_folder(tmp_path / "empty", network(8, 6, 3))
 
 
