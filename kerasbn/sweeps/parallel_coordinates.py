@@ -17,7 +17,7 @@ from kerasbn.training.settings import SETTINGS, Value, short_text
 
 LOG_FROM = 10.0  # an axis is logarithmic if its values differ by this factor
 NO_ACCURACY = -0.07  # the height where lines without an accuracy end
-BUNDLE = 0.06  # the width of all lines through one value, so that they can be told apart
+BUNDLE = 0.06  # the width of all lines through one value, so that they can be distinguished
 MAX_LISTED = 8  # an axis with more numbers than this is drawn to scale
 
 

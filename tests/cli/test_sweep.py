@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from kerasbn.cli.main import main
+
 STUDIES = Path("saved_models/studies")
 SAMPLE = ("--dataset", "mnist-sample")
 # Small enough to be quick, long enough to be interrupted.
@@ -101,6 +103,7 @@ def test_every_recipe_gives_results_charts_and_findings(
     assert f"kerasbn sweep {recipe} --seeds 1 --steps 12" in findings
 
 
+@pytest.mark.slow
 def test_a_study_has_a_row_and_a_run_for_every_trial(whole: Path) -> None:
     rows = table(whole)
     assert len(rows) == 12
@@ -113,6 +116,7 @@ def test_a_study_has_a_row_and_a_run_for_every_trial(whole: Path) -> None:
         assert (whole / row["trial"] / "model.keras").is_file()
 
 
+@pytest.mark.slow
 def test_rerunning_trains_only_what_is_missing_with_the_same_results(whole: Path) -> None:
     """A run is lost and one is damaged: the tables end up bit-identical."""
     before = (whole / "results.csv").read_bytes(), (whole / "history.csv").read_bytes()
@@ -129,6 +133,7 @@ def test_rerunning_trains_only_what_is_missing_with_the_same_results(whole: Path
     assert len(again) < len(runs)
 
 
+@pytest.mark.slow
 def test_a_study_kept_without_its_runs_is_drawn_again(whole: Path, tmp_path: Path) -> None:
     """It needs neither data nor training."""
     kept = tmp_path / STUDIES / "kept"
@@ -181,6 +186,7 @@ def test_status_from_another_terminal_ctrl_c_and_a_killed_worker(
     assert (code, json.loads(out)["running"]) == (0, [])
 
 
+@pytest.mark.slow
 def test_killed_in_mid_sweep_it_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "grid.toml").write_text(GRID.format(steps=600))
     scratch = tmp_path / "scratch"
@@ -240,13 +246,20 @@ def test_a_failed_trial_is_recorded_and_stops_nothing_else(tmp_path: Path) -> No
     ],
 )
 def test_invalid_input_is_one_line_and_leaves_nothing(
-    arguments: list[str], line: str, tmp_path: Path
+    arguments: list[str],
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "empty.toml").touch()
+    monkeypatch.chdir(tmp_path)
     dataset = [] if "--status" in arguments else SAMPLE
-    code, out, err = sweep(tmp_path, *arguments, *dataset)
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", *arguments, *dataset])
+    out, err = capsys.readouterr()
     last = err.splitlines()[-1]
-    assert (code, out) == (2, "")
+    assert (ended.value.code, out) == (2, "")
     assert line in last
     assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["empty.toml"]
@@ -279,6 +292,7 @@ def test_an_unreachable_cluster_is_reported_soon(tmp_path: Path) -> None:
     assert not (tmp_path / "saved_models").exists()
 
 
+@pytest.mark.slow
 def test_another_grid_under_the_same_name_is_refused(whole: Path) -> None:
     folder = whole.parents[2]
     (folder / "other.toml").write_text(GRID.format(steps=7))

@@ -165,8 +165,8 @@ def test_parallel_coordinates_have_a_line_for_each_combination_with_and_without_
 def test_final_values_are_beside_the_ends_of_their_curves(made_up: MadeUp) -> None:
     study = made_up({"seeds": 2}, lambda trial, _: 0.98 if trial.bn else 0.9)
     (axes,) = draw_charts(study)[0].figure.axes
-    told = {text.get_text(): float(text.xy[1]) for text in axes.texts if hasattr(text, "xy")}
-    assert told == pytest.approx({"98.00%": 0.98, "90.00%": 0.9})
+    labels = {text.get_text(): float(text.xy[1]) for text in axes.texts if hasattr(text, "xy")}
+    assert labels == pytest.approx({"98.00%": 0.98, "90.00%": 0.9})
 
 
 def test_the_band_stays_within_the_range_of_the_seeds(made_up: MadeUp) -> None:

@@ -150,7 +150,7 @@ def test_gaps_between_values_are_reported(made_up: MadeUp) -> None:
     )
 
 
-def test_categories_are_listed_and_not_told_as_ranges() -> None:
+def test_categories_are_listed_and_not_given_as_ranges() -> None:
     names = ["relu", "tanh", "elu", "silu"]
     assert values_text("activation", names, [True, True, True, False]) == (
         "activations relu, tanh and elu"
