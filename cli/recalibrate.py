@@ -14,26 +14,28 @@ from .options import dataset_options
     "--data",
     type=click.Path(path_type=Path),
     metavar="FOLDER|FILE.npz",
-    help="What the network was trained on: pictures, a subfolder for each class if there are "
-    "classes, or arrays.  [default: the digits]",
+    help="Training data: a folder of images, with one subfolder per class if they are labeled, or "
+    "arrays.  [default: the dataset]",
 )
-@click.option("--scale", default=1.0, show_default=True, help="Multiply pixels, 0 to 255, by this.")
-@click.option("--offset", default=0.0, show_default=True, help="Then add this.")
+@click.option(
+    "--scale", default=1.0, show_default=True, help="Factor for pixel values from 0 to 255."
+)
+@click.option("--offset", default=0.0, show_default=True, help="Added to the scaled pixel values.")
 @click.option(
     "--variance",
     type=click.Choice(["unbiased", "plain"]),
     default="unbiased",
     show_default=True,
-    help="With the factor m/(m-1), as in the paper of 2015, or without.",
+    help="unbiased: with the factor m/(m-1), as in Ioffe and Szegedy (2015); plain: without.",
 )
 @click.option(
     "-o",
     "--out",
     metavar="OUT.keras",
     type=click.Path(path_type=Path),
-    help="Where to write the network.  [default: a new run, or FILE-recalibrated.keras]",
+    help="Output file.  [default: a new run, or FILE-recalibrated.keras]",
 )
-@click.option("--force", is_flag=True, help="Replace what is there.")
+@click.option("--force", is_flag=True, help="Replace an existing run or file.")
 @dataset_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
@@ -52,13 +54,13 @@ def command(
     data_dir: str | None,
     as_json: bool,
 ) -> None:
-    """Replace the moving statistics of a network by those of all its data.
+    """Recompute a model's BN statistics over the full training set.
 
-    Each normalization, in the order of the graph, gets the mean and variance of what reaches it;
-    weights stay as they are. This helps where the momentum was too high for the number of steps, or
-    the data is another. A run is shown the digits it was trained on, unless others are named, and
-    becomes a new run; a file becomes a new file. Prints how far the statistics were off and, where
-    there are labels, the accuracy before and after: on the test set for digits, otherwise on the
+    Each BN layer, in the order of the graph, gets the mean and variance of its inputs; weights stay
+    as they are. This helps if the momentum was too high for the number of steps, or the data has
+    changed. A run is recalibrated on the dataset it was trained on, unless another is named, and
+    becomes a new run; a file becomes a new file. Prints how far the statistics were off and, if
+    there are labels, the accuracy before and after: on the test set of a dataset, otherwise on the
     data itself.
 
     \b

@@ -37,10 +37,10 @@ def command(
     as_json: bool,
     **settings: Any,  # noqa: ANN401 - the fields of the settings, as click parsed them
 ) -> None:
-    """Train a network, with or without batch normalization, and keep the run.
+    """Train a model with or without BN, and save the run.
 
-    A run is the folder saved_models/NAME: the network as model.keras, its curves as a picture, its
-    history as a table and everything about the training as run.json.
+    A run is the folder saved_models/NAME. It holds the model (model.keras), the history (a table
+    and a plot of the curves) and a record of the settings, dataset and library versions (run.json).
 
     \b
     Example:
@@ -49,32 +49,30 @@ def command(
     """
     from kerasbn.runs import check_name
 
-    network, training = model_settings(settings), training_settings(settings)
+    model, training = model_settings(settings), training_settings(settings)
     if run is not None:
         check_name(run, force=force)
-    digits = load_training_data(
-        dataset, data_dir, [network], training, quiet=quiet, verbose=verbose
-    )
+    data = load_training_data(dataset, data_dir, [model], training, quiet=quiet, verbose=verbose)
     from kerasbn.experiments.curves import check_ending, summary
-    from kerasbn.experiments.train import member, train
+    from kerasbn.experiments.train import job, train_jobs
     from kerasbn.probes.results import findings_of, print_findings
     from kerasbn.records import to_plain
 
-    (kept,) = train(
-        [member(network, run, probe=probe)],
-        digits,
+    (trained,) = train_jobs(
+        [job(model, run, probe=probe)],
+        data,
         training,
         device=device,
         force=force,
         tensorboard=tensorboard,
         quiet=quiet,
     )
-    findings = findings_of([kept])
+    findings = findings_of([trained])
     if as_json:
-        told = {"findings": to_plain(findings)} if probe else {}
-        click.echo(json.dumps({"run": str(kept.path), **to_plain(kept.record), **told}))
+        extra = {"findings": to_plain(findings)} if probe else {}
+        click.echo(json.dumps({"run": str(trained.path), **to_plain(trained.record), **extra}))
     else:
-        if kept.status == "finished":
-            click.echo(summary(kept))
+        if trained.status == "finished":
+            click.echo(summary(trained))
         print_findings(findings)
-    check_ending(kept)
+    check_ending(trained)

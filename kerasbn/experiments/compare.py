@@ -17,8 +17,7 @@ from kerasbn.experiments.comparison import (
     member_of,
     read_comparison,
 )
-from kerasbn.experiments.train import Member as TrainingJob
-from kerasbn.experiments.train import train
+from kerasbn.experiments.train import TrainingJob, train_jobs
 from kerasbn.files import new_folder
 from kerasbn.plotting import save_figure
 from kerasbn.probes.results import save_pictures
@@ -101,7 +100,7 @@ def compare(
     trained: list[runs.Run] = []
     with new_folder(root, place, numbered=run is None, replace=force) as folder:
         for group in _groups(trainings):
-            trained += train(
+            trained += train_jobs(
                 list(_jobs(model, group, run, single=seeds is None, probe=probe and not trained)),
                 data,
                 training,

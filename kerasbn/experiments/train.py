@@ -1,7 +1,11 @@
-"""An experiment: networks trained side by side on the same batches, a run kept of each."""
+"""Train models side by side on the same batches, and keep a run of each.
+
+`train` is the public function for one model. `train_jobs`, which comparisons and sweeps use as
+well, takes several: it prepares them, fits them together and writes a run for each.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -11,39 +15,42 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from kerasbn import runs
 from kerasbn.data.batching import Schedule
-from kerasbn.data.datasets import Dataset
-from kerasbn.errors import expected
-from kerasbn.experiments.curves import curve_of, draw_curves, label, title_of
+from kerasbn.data.datasets import Dataset, load_dataset
+from kerasbn.errors import ArgumentError, expected
+from kerasbn.experiments.curves import curve_of, draw_curves, label, summary, title_of
 from kerasbn.experiments.provenance import data_of, versions
+from kerasbn.files import NewFolder
 from kerasbn.plotting import save_figure
 from kerasbn.probes.batch_composition import predict_in_batches
 from kerasbn.probes.readings import BatchResult, write_probes
 from kerasbn.probes.recording import Probe, probe_steps, stops_for
 from kerasbn.probes.results import save_pictures
 from kerasbn.records import write_json
-from kerasbn.training.callbacks import Measure, StopOnInterrupt, View
-from kerasbn.training.devices import choose_device
-from kerasbn.training.ensembles import Ensemble, Learner, Solo, compile_network
+from kerasbn.training.callbacks import EvaluateEachEpoch, SingleModelCallbacks, StopOnInterrupt
+from kerasbn.training.devices import Device, choose_device
+from kerasbn.training.ensembles import Ensemble, Learner, SingleModel, compile_model
 from kerasbn.training.loop import fit
 from kerasbn.training.mirrored import fit_mirrored
 from kerasbn.training.models import mlp
-from kerasbn.training.progress import ShowProgress
-from kerasbn.training.settings import ModelSettings, TrainingSettings
+from kerasbn.training.progress import ProgressDisplay
+from kerasbn.training.settings import ModelSettings, TrainingSettings, settings_from
 
 
 @dataclass(frozen=True)
-class Member:
-    """One network of an experiment.
+class TrainingJob:
+    """One model to train.
 
     Attributes:
-        key: such as ``bn`` or ``plain``: its name in the logs, and of its run where `name` is None.
-        settings: what network it is.
-        name: the name asked for its run, or None.
-        training: how it is trained, where not as the others; `seed` and `lr` may differ.
-        probe: whether to record what happens inside it.
+        key: Its name in the logs, such as ``bn`` or ``plain``; also the name of its run if `name`
+            is None.
+        settings: The model.
+        name: The requested name of its run, or None.
+        training: How to train it, if not as the others; only `seed` and `lr` may differ.
+        probe: Whether to record what happens inside the model.
     """
 
     key: str
@@ -53,14 +60,86 @@ class Member:
     probe: bool = False
 
 
-def member(settings: ModelSettings, name: str | None = None, *, probe: bool = False) -> Member:
-    """The member with these settings, named after its normalization."""
-    return Member("bn" if settings.bn else "plain", settings, name, probe=probe)
+class TrainedRun(runs.Run):
+    """The run of a model that `train` trained, with a readable repr and a figure."""
+
+    def __repr__(self) -> str:
+        return f"<Run {summary(self) if self.record.final else f'{self.path}: {self.status}'}>"
+
+    def figure(self) -> Figure:
+        """Plot loss and accuracy of the training and the test set against the epochs."""
+        return draw_curves([curve_of(self)], title_of(self), self.record.data.note)
 
 
 def train(
-    members: Sequence[Member],
-    digits: Dataset,
+    data: Dataset | None = None,
+    *,
+    run: str | None = None,
+    force: bool = False,
+    probe: bool = False,
+    tensorboard: bool = False,
+    device: str = "auto",
+    quiet: bool = True,
+    root: Path = runs.ROOT,
+    **settings: Any,  # noqa: ANN401 - the settings of model and training
+) -> TrainedRun:
+    """Train a model with or without BN, and keep the run.
+
+    Args:
+        data: What to train and test on; None for the result of `kerasbn.load_dataset()`.
+        run: What to call the run; None for ``bn`` or ``plain``, numbered where the name is taken.
+        force: Whether to replace a run that has this name.
+        probe: Whether to record and plot what happens inside the model.
+        tensorboard: Whether to write TensorBoard logs too.
+        device: ``auto``, ``cpu``, ``gpu``, ``gpu:N`` or ``all`` (data-parallel).
+        quiet: Whether to show no progress.
+        root: The folder of the runs.
+        **settings: Fields of `kerasbn.ModelSettings` and `kerasbn.TrainingSettings`, such as
+            ``bn=False``, ``epochs=5`` or ``hidden=(64, 64)``.
+
+    Returns:
+        The run. It has a readable repr, `history` (a table: a dict of columns), `record`,
+        `model_path` and `figure()`.
+
+    Raises:
+        InputError: If an argument cannot be used; nothing has been trained then.
+
+    Examples:
+        >>> import kerasbn
+        >>> data = kerasbn.load_dataset("mnist-sample")
+        >>> run = kerasbn.train(data, epochs=1, bn=False)
+        >>> run
+        <Run saved_models/plain: test accuracy ..., test loss ... after 1 epoch in ... s>
+        >>> run.history["epoch"]
+        [1.0]
+        >>> run.figure().savefig("curves.png")
+    """
+    if not isinstance(data, Dataset | None):
+        advice = "make one with kerasbn.load_dataset()"
+        found = f"a {type(data).__name__}"
+        raise ArgumentError("data", data, "a kerasbn.Dataset", advice, received=found)
+    model, training = settings_from(settings)
+    (trained,) = train_jobs(
+        [job(model, run, probe=probe)],
+        load_dataset(quiet=quiet) if data is None else data,
+        training,
+        device=device,
+        force=force,
+        tensorboard=tensorboard,
+        quiet=quiet,
+        root=root,
+    )
+    return TrainedRun(trained.path, trained.record)
+
+
+def job(settings: ModelSettings, name: str | None = None, *, probe: bool = False) -> TrainingJob:
+    """Return the job for a single model with these settings, called ``bn`` or ``plain``."""
+    return TrainingJob("bn" if settings.bn else "plain", settings, name, probe=probe)
+
+
+def train_jobs(
+    jobs: Sequence[TrainingJob],
+    data: Dataset,
     training: TrainingSettings,
     *,
     device: str = "auto",
@@ -72,36 +151,104 @@ def train(
     pictures: bool = True,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[runs.Run]:
-    """Train the members side by side and keep a run of each.
+    """Train models side by side and keep a run of each.
 
-    Those of one seed see the same batches in the same order and start from the same Dense kernels.
-    Those with equal settings train as an ensemble (see `kerasbn.training.ensembles`), each as it
-    would alone. After every epoch each is evaluated on the whole training set and the whole test
-    set. A member that diverges ends there and the others go on; Ctrl-C ends all of them. What was
-    recorded until then is kept, and the run's `status` tells.
+    Models with the same seed see the same batches in the same order and start from the same Dense
+    kernels. Models with equal settings train as an ensemble (see `kerasbn.training.ensembles`),
+    each as it would alone. After every epoch each model is evaluated on the whole training set and
+    the whole test set. If a model diverges, it stops and the others go on; Ctrl-C stops all. The
+    epochs until then are kept, and the `status` of the run says what happened.
 
     Args:
-        members: what to train.
-        digits: what to train and test on.
-        training: how.
-        device: ``auto``, ``cpu``, ``gpu``, ``gpu:N``, or ``all`` of them: every batch is shared
-            out, and each member trains alone.
-        force: whether runs that have the names asked for give way.
-        tensorboard: whether each run gets a folder that TensorBoard reads.
-        quiet: whether to show nothing on the way.
-        root: the folder the runs go into.
-        heading: a line to show first.
-        pictures: whether each run gets one of its curves, which takes half a second each.
-        callbacks: further ones, that see the logs of all networks (see `training.callbacks`).
+        jobs: The models.
+        data: What to train and test on.
+        training: How to train them.
+        device: ``auto``, ``cpu``, ``gpu``, ``gpu:N`` or ``all`` (data-parallel; no ensembles).
+        force: Whether to replace runs that have the requested names.
+        tensorboard: Whether to write TensorBoard logs too.
+        quiet: Whether to show no progress.
+        root: The folder of the runs.
+        heading: A line to show first.
+        pictures: Whether to plot the curves of each run, which takes half a second each.
+        callbacks: Further callbacks, which get the logs of all models (see `training.callbacks`).
 
     Returns:
-        The runs, in the order of the members.
+        The runs, in the order of the jobs.
 
     Raises:
-        InputError: if something given cannot be used, before anything is trained.
+        InputError: If something cannot be used; nothing has been trained then.
     """
-    training.check([each.settings for each in members], len(digits.train))
-    for each in members:
+    where = _check(jobs, data, training, device, force=force, tensorboard=tensorboard, root=root)
+    trainings = {each.key: each.training or training for each in jobs}
+    with tf.device(where.name), _report_exhausted_memory(jobs):
+        models = _build(jobs, trainings)
+    schedule, steps = _plan(jobs, len(data.train), training, where)
+    evaluation = EvaluateEachEpoch(schedule)
+    started = datetime.now(UTC)
+    with ExitStack() as stack:
+        folders = {
+            each.key: stack.enter_context(runs.new_run(each.name, each.key, force=force, root=root))
+            for each in jobs
+        }
+        writers = [
+            SingleModelCallbacks(key, models[key], _writers(folder.path, tensorboard))
+            for key, folder in folders.items()
+        ]
+        with tf.device(where.name):
+            probes = _probes(jobs, models, folders, schedule, steps, data, tensorboard)
+        labels = {each.key: label(each.settings.bn) for each in jobs}
+        with ProgressDisplay(schedule, labels, quiet=quiet) as progress:
+            # It stays active until everything is written: Ctrl-C then must not lose the training.
+            stop = stack.enter_context(
+                StopOnInterrupt(lambda: progress.say("stopping; Ctrl-C again to drop this run"))
+            )
+            if heading:
+                progress.say(heading)
+            watching = [evaluation, *writers, *callbacks, *probes.values(), progress, stop]
+            with _report_exhausted_memory(jobs):
+                # A checkpoint would restore models, optimizers and the epoch here.
+                _fit(jobs, models, trainings, data, schedule, watching, where)
+        batch_results = _predict_in_batches(models, evaluation.weights, list(probes), data)
+        # The first job's run is written last, so that it is the newest.
+        for each in reversed(jobs):
+            key, folder = each.key, folders[each.key].path
+            record = runs.RunRecord(
+                status=_status(key, evaluation, stop.interrupted),
+                **_times(started),
+                model=each.settings,
+                training=trainings[key],
+                data=data_of(data),
+                device=where.description,
+                versions=versions(),
+                parameters=models[key].count_params(),
+                epochs=0,
+                diverged_at_step=evaluation.diverged.get(key),
+            )
+            record = _finish(folder, models[key], evaluation.weights.get(key), record)
+            if key in probes:
+                results = tuple(batch_results.get(key, ()))
+                write_probes(folder, probes[key].readings(), probes[key].record(results))
+            if pictures:
+                trained = TrainedRun(folder, record)
+                save_figure(trained.figure(), folder / runs.CURVES)
+                if key in probes and len(jobs) == 1:  # a comparison plots its probes together
+                    save_pictures([trained], folder)
+    return [runs.read_run(folder.placed) for folder in folders.values() if folder.placed]
+
+
+def _check(
+    jobs: Sequence[TrainingJob],
+    data: Dataset,
+    training: TrainingSettings,
+    device: str,
+    *,
+    force: bool,
+    tensorboard: bool,
+    root: Path,
+) -> Device:
+    """Refuse what cannot be trained or kept, and return the device to train on."""
+    training.check([each.settings for each in jobs], len(data.train))
+    for each in jobs:
         if each.name is not None:
             runs.check_name(each.name, force=force, root=root)
     if tensorboard and find_spec("tensorboard") is None:
@@ -111,132 +258,103 @@ def train(
         )  # fmt: skip
     where = choose_device(device)
     where.check_batch(training.batch_size)
-    own = {each.key: each.training or training for each in members}
-    with tf.device(where.name), _in_memory(members):
-        networks = {
-            each.key: compile_network(
-                mlp(**asdict(each.settings), seed=own[each.key].seed), own[each.key]
-            )
-            for each in members
-        }
-    schedule = Schedule.of(len(digits.train), training.batch_size, training.epochs, training.steps)
-    probed = [each.key for each in members if each.probe]
-    looks = probe_steps(schedule.steps) if probed else ()
-    schedule = replace(schedule, stops=stops_for(looks))
-    if where.replicas:
-        schedule = schedule.batch_by_batch()
-    labels = {each.key: label(each.settings.bn) for each in members}
-    measure = Measure(schedule)
-    started = datetime.now(UTC)
-    with ExitStack() as stack:
-        folders = [
-            stack.enter_context(runs.new_run(each.name, each.key, force=force, root=root))
-            for each in members
-        ]
-        views = [
-            View(each.key, networks[each.key], _writers(folder.path, tensorboard))
-            for each, folder in zip(members, folders, strict=True)
-        ]
-        with tf.device(where.name):
-            probes = [
-                Probe(each.key, networks[each.key], schedule, looks, digits.train, log)
-                for each, folder in zip(members, folders, strict=True)
-                for log in [folder.path / "tensorboard" / "probes" if tensorboard else None]
-                if each.probe
-            ]
-        with ShowProgress(schedule, labels, quiet=quiet) as progress:
-            # It listens until all is written: a Ctrl-C then must not lose what was trained.
-            stop = stack.enter_context(
-                StopOnInterrupt(lambda: progress.say("stopping; Ctrl-C again to drop this run"))
-            )
-            if heading:
-                progress.say(heading)
-            watching = [measure, *views, *callbacks, *probes, progress, stop]
-            with _in_memory(members):
-                if where.replicas:
-                    fit_mirrored(networks, own, digits, schedule, watching, where.replicas)
-                else:
-                    with tf.device(where.name):
-                        learners = _learners(members, networks, own)
-                    fit(learners, digits, schedule, watching, where.name)
-        answers = _answers_in_batches(stack, networks, measure.weights, probed, digits)
-        # The first member's run is the one that finished last, so that it is the newest.
-        for each, folder in reversed(list(zip(members, folders, strict=True))):
-            record = runs.RunRecord(
-                status=_status(each.key, measure, stop.interrupted),
-                **_times(started),
-                model=each.settings,
-                training=own[each.key],
-                data=data_of(digits),
-                device=where.description,
-                versions=versions(),
-                parameters=networks[each.key].count_params(),
-                epochs=0,
-                diverged_at_step=measure.diverged.get(each.key),
-            )
-            record = _finish(folder.path, networks[each.key], measure.weights.get(each.key), record)
-            for probe in (probe for probe in probes if probe.key == each.key):
-                answered = answers[each.key].result() if each.key in answers else []
-                write_probes(folder.path, probe.readings(), probe.record(tuple(answered)))
-            if pictures:
-                run = runs.Run(folder.path, record)
-                figure = draw_curves([curve_of(run)], title_of(run), digits.note)
-                save_figure(figure, folder.path / runs.CURVES)
-                if [each.key] == probed == list(own):  # who trains several draws them together
-                    save_pictures([run], folder.path)
-    return [runs.read_run(folder.placed) for folder in folders if folder.placed]
+    return where
 
 
-@contextmanager
-def _in_memory(members: Sequence[Member]) -> Iterator[None]:
-    """Turn TensorFlow's word that the memory is used up into one line about the layers."""
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        sizes = dict.fromkeys(",".join(map(str, each.settings.hidden)) for each in members)
-        raise expected(
-            f"--hidden {' '.join(sizes)}", "more units than the memory holds", "fewer",
-            "make the layers or the batch smaller",
-        ) from error  # fmt: skip
-
-
-def _learners(
-    members: Sequence[Member],
-    networks: Mapping[str, keras.Model],
-    own: Mapping[str, TrainingSettings],
-) -> list[Learner]:
-    """An ensemble of those members whose networks have equal settings, and the others alone."""
-    alike: dict[ModelSettings, list[str]] = {}
-    for each in members:
-        alike.setdefault(each.settings, []).append(each.key)
-    return [
-        Solo(keys[0], networks[keys[0]], own[keys[0]].seed)
-        if len(keys) == 1
-        else Ensemble({key: networks[key] for key in keys}, [own[key] for key in keys])
-        for keys in alike.values()
-    ]
-
-
-def _answers_in_batches(
-    stack: ExitStack,
-    networks: Mapping[str, keras.Model],
-    weights: Mapping[str, list[Any]],
-    probed: Sequence[str],
-    digits: Dataset,
-) -> dict[str, Future[list[BatchResult]]]:
-    """How the probed networks answer in batches, if they were trained so far; beside what else."""
-    if not probed:
-        return {}
-    pool = stack.enter_context(ThreadPoolExecutor(len(probed)))
+def _build(
+    jobs: Sequence[TrainingJob], trainings: Mapping[str, TrainingSettings]
+) -> dict[str, keras.Model]:
+    """Return the compiled models by key."""
     return {
-        key: pool.submit(predict_in_batches, networks[key], weights[key], digits.test)
-        for key in probed
-        if key in weights
+        each.key: compile_model(
+            mlp(**asdict(each.settings), seed=trainings[each.key].seed), trainings[each.key]
+        )
+        for each in jobs
     }
 
 
+def _plan(
+    jobs: Sequence[TrainingJob], examples: int, training: TrainingSettings, where: Device
+) -> tuple[Schedule, tuple[int, ...]]:
+    """Return the schedule of the batches, and the steps to probe."""
+    schedule = Schedule.of(examples, training.batch_size, training.epochs, training.steps)
+    steps = probe_steps(schedule.steps) if any(each.probe for each in jobs) else ()
+    schedule = replace(schedule, stops=stops_for(steps))
+    return (schedule.batch_by_batch() if where.replicas else schedule), steps
+
+
+def _probes(
+    jobs: Sequence[TrainingJob],
+    models: Mapping[str, keras.Model],
+    folders: Mapping[str, NewFolder],
+    schedule: Schedule,
+    steps: tuple[int, ...],
+    data: Dataset,
+    tensorboard: bool,
+) -> dict[str, Probe]:
+    """Return the probes by key."""
+    probes = {}
+    for key in (each.key for each in jobs if each.probe):
+        log = folders[key].path / "tensorboard" / "probes" if tensorboard else None
+        probes[key] = Probe(key, models[key], schedule, steps, data.train, log)
+    return probes
+
+
+def _fit(
+    jobs: Sequence[TrainingJob],
+    models: Mapping[str, keras.Model],
+    trainings: Mapping[str, TrainingSettings],
+    data: Dataset,
+    schedule: Schedule,
+    callbacks: Sequence[keras.callbacks.Callback],
+    where: Device,
+) -> None:
+    """Train all models together."""
+    if where.replicas:
+        fit_mirrored(models, trainings, data, schedule, callbacks, where.replicas)
+        return
+    with tf.device(where.name):
+        learners = _learners(jobs, models, trainings)
+    fit(learners, data, schedule, callbacks, where.name)
+
+
+def _learners(
+    jobs: Sequence[TrainingJob],
+    models: Mapping[str, keras.Model],
+    trainings: Mapping[str, TrainingSettings],
+) -> list[Learner]:
+    """Return an ensemble for models with equal settings, and a single model for each other."""
+    groups: dict[ModelSettings, list[str]] = {}
+    for each in jobs:
+        groups.setdefault(each.settings, []).append(each.key)
+    return [
+        SingleModel(keys[0], models[keys[0]], trainings[keys[0]].seed)
+        if len(keys) == 1
+        else Ensemble({key: models[key] for key in keys}, [trainings[key] for key in keys])
+        for keys in groups.values()
+    ]
+
+
+def _predict_in_batches(
+    models: Mapping[str, keras.Model],
+    weights: Mapping[str, list[Any]],
+    keys: Sequence[str],
+    data: Dataset,
+) -> dict[str, list[BatchResult]]:
+    """Measure the batch composition of the probed models that finished an epoch, in parallel."""
+    if not keys:
+        return {}
+    with ThreadPoolExecutor(len(keys)) as pool:
+        futures = {
+            key: pool.submit(predict_in_batches, models[key], weights[key], data.test)
+            for key in keys
+            if key in weights
+        }
+        return {key: future.result() for key, future in futures.items()}
+
+
 def _writers(folder: Path, tensorboard: bool) -> list[keras.callbacks.Callback]:
-    """The callbacks of Keras's own that write one network's run while it trains."""
+    """Return the Keras callbacks that write the run of one model during training."""
     writers: list[keras.callbacks.Callback] = [keras.callbacks.CSVLogger(folder / runs.HISTORY)]
     if tensorboard:
         writers.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
@@ -244,15 +362,15 @@ def _writers(folder: Path, tensorboard: bool) -> list[keras.callbacks.Callback]:
 
 
 def _finish(
-    folder: Path, network: keras.Model, weights: list[Any] | None, record: runs.RunRecord
+    folder: Path, model: keras.Model, weights: list[Any] | None, record: runs.RunRecord
 ) -> runs.RunRecord:
     """Write what a run holds besides the history, and return its record."""
     history_file = folder / runs.HISTORY
-    if weights is None:  # not one epoch has figures: the logger has not even written its heading
+    if weights is None:  # no epoch has metrics, so the logger has not written a header
         history_file.write_text(",".join(runs.HISTORY_COLUMNS) + "\n")
     else:
-        network.set_weights(weights)
-        network.save(folder / runs.MODEL)
+        model.set_weights(weights)
+        model.save(folder / runs.MODEL)
     history = runs.read_history(history_file)
     final = {name: column[-1] for name, column in history.items() if column}
     record = replace(record, epochs=len(history["epoch"]), final=final)
@@ -260,8 +378,8 @@ def _finish(
     return record
 
 
-def _status(key: str, measure: Measure, stopped: bool) -> runs.Status:
-    if key in measure.diverged:
+def _status(key: str, evaluation: EvaluateEachEpoch, stopped: bool) -> runs.Status:
+    if key in evaluation.diverged:
         return "diverged"
     return "interrupted" if stopped else "finished"
 
@@ -273,3 +391,16 @@ def _times(started: datetime) -> dict[str, Any]:
         "finished": finished.isoformat(),
         "seconds": round((finished - started).total_seconds(), 3),
     }
+
+
+@contextmanager
+def _report_exhausted_memory(jobs: Sequence[TrainingJob]) -> Iterator[None]:
+    """Turn TensorFlow's error about exhausted memory into one line about the layers."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        sizes = dict.fromkeys(",".join(map(str, each.settings.hidden)) for each in jobs)
+        raise expected(
+            f"--hidden {' '.join(sizes)}", "more units than the memory holds", "fewer",
+            "make the layers or the batch smaller",
+        ) from error  # fmt: skip

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset
-from kerasbn.experiments.train import Member, train
+from kerasbn.experiments.train import TrainingJob, train_jobs
 from kerasbn.records import write_json
 from kerasbn.sweeps.trials import Files, TrialBatch
 
@@ -58,10 +58,10 @@ def train_batch(
         InputError: If the batch cannot be trained here.
     """
     members = [
-        Member(trial.name, trial.model, trial.name, trial.training) for trial in batch.trials
+        TrainingJob(trial.name, trial.model, trial.name, trial.training) for trial in batch.trials
     ]
     with TemporaryDirectory(prefix="kerasbn-", dir=scratch) as folder:
-        trained = train(
+        trained = train_jobs(
             members,
             data,
             batch.trials[0].training,

@@ -1,8 +1,8 @@
-"""Keras callbacks for networks that train side by side.
+"""Keras callbacks for models that train side by side.
 
-The logs hold each network's figures as ``KEY:figure``. `Measure` puts them in at the end of every
-epoch; a `View` hands them on, under plain names, to callbacks made for one network, Keras's own
-among them. A network whose figures are missing from the logs has diverged.
+The logs hold the metrics of each model as ``KEY:metric``. `EvaluateEachEpoch` adds them after every
+epoch. `SingleModelCallbacks` passes them, under plain names, to callbacks made for one model, such
+as those of Keras. A model without metrics in the logs has diverged.
 """
 
 import math
@@ -20,17 +20,17 @@ from kerasbn.data.batching import Schedule
 Logs = dict[str, Any] | None
 
 
-class Measure(keras.callbacks.Callback):
-    """Evaluates every network after every epoch, and notices those that diverge.
+class EvaluateEachEpoch(keras.callbacks.Callback):
+    """Evaluates every model after every epoch, and detects models that diverge.
 
-    A network diverges with the first batch whose loss is NaN or infinite, or when its evaluation
-    is. From then on it has no figures; when none is left the training stops. An epoch that ends
-    early for any other reason than the schedule's has no figures either.
+    A model diverges with the first batch whose loss is NaN or infinite, or when its evaluation is.
+    From then on it has no metrics; when all models have diverged, training stops. An epoch that is
+    interrupted has no metrics either.
 
     Attributes:
-        diverged: for each network that did, the number of the step, from 1.
-        weights: the weights of each network after its last epoch with figures.
-        epochs: epochs with figures.
+        diverged: The step at which a model diverged, counted from 1, by key.
+        weights: The weights of each model after its last epoch with metrics, by key.
+        epochs: The number of epochs with metrics.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -39,16 +39,16 @@ class Measure(keras.callbacks.Callback):
         self.weights: dict[str, list[np.ndarray]] = {}
         self.epochs = 0
         self._schedule = schedule
-        self._done: Sequence[int] = ()  # when the epoch begins, and after each of its chunks
+        self._done: Sequence[int] = ()  # steps done at the start of the epoch and after each chunk
         self._chunks_done = 0
 
-    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's call
-        """Start counting the epoch's chunks."""
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - called by Keras
+        """Start counting the chunks of the epoch."""
         self._done = self._schedule.steps_done(epoch)
         self._chunks_done = 0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Look for losses that are not finite in the chunk that just ended."""
+        """Look for losses in this chunk that are not finite."""
         for key in self.model.networks:
             bad = int((logs or {})[f"{key}:bad_step"])
             if bad >= 0:
@@ -58,27 +58,27 @@ class Measure(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Replace the chunk's figures in the logs by those of the evaluation."""
+        """Replace the logs of the last chunk by the metrics of the evaluation."""
         logs = {} if logs is None else logs
         logs.clear()
         if self._done[self._chunks_done] < self._schedule.steps_after(epoch):
             return
         weights = self.model.all_weights()
-        for key, figures in self.model.evaluate_all().items():
-            if not all(map(math.isfinite, figures.values())):
+        for key, metrics in self.model.evaluate_all().items():
+            if not all(map(math.isfinite, metrics.values())):
                 self.diverged.setdefault(key, self._schedule.steps_after(epoch))
             if key in self.diverged:
                 continue
             self.weights[key] = weights[key]
-            logs |= {f"{key}:{name}": value for name, value in figures.items()}
+            logs |= {f"{key}:{name}": value for name, value in metrics.items()}
             logs[f"{key}:step"] = self._schedule.steps_after(epoch)
         self.epochs = epoch + 1
         if len(self.diverged) == len(self.model.networks):
             self.model.stop_training = True
 
 
-class View(keras.callbacks.Callback):
-    """Lets callbacks written for one network see just that network, its epochs numbered from 1."""
+class SingleModelCallbacks(keras.callbacks.Callback):
+    """Runs callbacks written for one model on one of several; epochs count from 1."""
 
     def __init__(
         self, key: str, network: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
@@ -90,35 +90,35 @@ class View(keras.callbacks.Callback):
             callback.set_model(network)
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Pass it on."""
+        """Forward the call."""
         for callback in self._callbacks:
             callback.on_train_begin(logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Pass it on."""
+        """Forward the call."""
         for callback in self._callbacks:
             callback.on_epoch_begin(epoch + 1, logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Pass the network's figures on, if it has any."""
-        figures = figures_of(logs, self._key)
-        for callback in self._callbacks if figures else ():
-            callback.on_epoch_end(epoch + 1, figures)
+        """Forward the metrics of the model, if it has any."""
+        metrics = metrics_of(logs, self._key)
+        for callback in self._callbacks if metrics else ():
+            callback.on_epoch_end(epoch + 1, metrics)
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """Pass it on."""
+        """Forward the call."""
         for callback in self._callbacks:
             callback.on_train_end(logs)
 
 
 class StopOnInterrupt(keras.callbacks.Callback):
-    """Ends the training at the next chunk when Ctrl-C is pressed, so that nothing is cut in two.
+    """Ends training after the current chunk when Ctrl-C is pressed.
 
-    A second Ctrl-C interrupts at once, as ever. It listens within its ``with`` block, and only in
-    the main thread: Python lets no other handle signals.
+    A second Ctrl-C interrupts at once, as usual. The handler is active within the ``with`` block,
+    and only in the main thread, since Python allows signal handlers nowhere else.
 
     Args:
-        on_interrupt: called at the first Ctrl-C, to tell the user what happens.
+        on_interrupt: Called at the first Ctrl-C, to tell the user.
     """
 
     def __init__(self, on_interrupt: Callable[[], None]) -> None:
@@ -136,7 +136,7 @@ class StopOnInterrupt(keras.callbacks.Callback):
         self._restore()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:  # noqa: ARG002
-        """Stop here if asked to."""
+        """Stop if Ctrl-C was pressed."""
         if self.interrupted:
             self.model.stop_training = True
 
@@ -151,8 +151,8 @@ class StopOnInterrupt(keras.callbacks.Callback):
             self._before = None
 
 
-def figures_of(logs: Logs, key: str) -> dict[str, Any]:
-    """The part of the logs that belongs to one network, under plain names."""
+def metrics_of(logs: Logs, key: str) -> dict[str, Any]:
+    """Return the metrics of one model in the logs, under plain names."""
     prefix = f"{key}:"
     return {
         name.removeprefix(prefix): value

@@ -1,4 +1,4 @@
-"""The device a training runs on."""
+"""The device to train on."""
 
 import os
 import platform
@@ -12,12 +12,12 @@ from kerasbn.errors import expected
 
 @dataclass(frozen=True)
 class Device:
-    """Where a training runs.
+    """The device, or devices, of a training.
 
     Attributes:
-        name: TensorFlow's name of the device, such as ``/GPU:0``; of several, the first one's.
-        description: words for the run's record.
-        replicas: the names of all devices, where every batch is shared out among several.
+        name: TensorFlow's name of the (first) device, such as ``/GPU:0``.
+        description: The device in words, for the record of a run.
+        replicas: The names of all devices if each batch is split among several.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Device:
     replicas: tuple[str, ...] = ()
 
     def check_batch(self, size: int) -> None:
-        """Raise `InputError` if a batch of this size cannot be shared out in equal parts."""
+        """Raise `InputError` if a batch of this size cannot be split evenly."""
         count = len(self.replicas)
         if count and size % count:
             raise expected(
@@ -36,14 +36,14 @@ class Device:
 
 
 def choose_device(choice: str = "auto") -> Device:
-    """The device that `choice` names; a GPU's memory is made to grow with need.
+    """Return the device that `choice` names, and let the memory use of GPUs grow on demand.
 
     Args:
-        choice: ``auto`` (the first GPU, or else the CPU), ``cpu``, ``gpu``, ``gpu:N``, or ``all``
-            (every GPU, or else every CPU that TensorFlow has been told to see: by default one).
+        choice: ``auto`` (the first GPU, or the CPU), ``cpu``, ``gpu``, ``gpu:N``, or ``all`` (every
+            GPU, or every logical CPU of TensorFlow, by default one).
 
     Raises:
-        InputError: if it is none of these, or the GPU it asks for is not there.
+        InputError: If it is none of these, or there is no such GPU.
     """
     match = re.fullmatch(r"auto|all|cpu|gpu(?::(\d+))?", choice)
     if not match:
@@ -64,7 +64,7 @@ def choose_device(choice: str = "auto") -> Device:
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # the GPUs are in use already, with whatever was set then
+        except RuntimeError:  # the GPUs are already in use
             break
     chosen = range(len(gpus)) if choice == "all" else [number]
     details = [tf.config.experimental.get_device_details(gpus[i]) for i in chosen]
@@ -74,6 +74,6 @@ def choose_device(choice: str = "auto") -> Device:
 
 
 def _one_or_all(kind: str, descriptions: list[str], first: int = 0) -> Device:
-    """The devices of a kind from number `first` on, one for each description."""
+    """Return the devices of a kind from number `first` on, one for each description."""
     replicas = tuple(f"/{kind}:{first + i}" for i in range(len(descriptions)))
     return Device(replicas[0], ", ".join(descriptions), replicas if len(replicas) > 1 else ())

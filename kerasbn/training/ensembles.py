@@ -1,11 +1,10 @@
-"""What learns in a step: one network, or an ensemble of networks that differ by a few numbers.
+"""Learners: one model, or an ensemble of models that are trained in the same operations.
 
-The members of an ensemble are one network called once, each of its weights with a member axis in
-front: TensorFlow's `vectorized_map` turns `network.stateless_call` into that call, so that a matrix
-product becomes one batched product and a normalization one over (member, feature). It serves any
-network, where layers written with a member axis would have to be kept equal to those they stand
-for; it is as fast as those (0.20 s of one core per network and epoch, both ways, in a group of 8).
-Members share nothing: the loss is their sum, and so the gradient of each is its own.
+An ensemble calls one model whose weights have an additional leading member axis. TensorFlow's
+`vectorized_map` turns `model.stateless_call` into that call: a matrix product becomes a batched
+product, and BN works per (member, feature). This supports any model and is as fast as layers
+written with a member axis (0.20 s of one core per model and epoch in a group of 8). Members share
+nothing: the loss is the sum over members, so each gradient depends on its own member only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,43 +22,43 @@ Sums = tuple[tf.Tensor, tf.Tensor]
 
 
 class Learner(Protocol):
-    """One network or several, trained in one step.
+    """One or several models, trained in one step.
 
     Attributes:
-        networks: plain Keras networks by key. Those of an ensemble hold what they began with.
-        seeds: for each of them, whose batches it sees.
+        networks: Keras models by key. Those of an ensemble keep their initial weights.
+        seeds: The seed of the batches of each model.
     """
 
     networks: dict[str, keras.Model]
     seeds: Sequence[int]
 
     def learn(self, images: tf.Tensor, labels: tf.Tensor) -> Sums:
-        """One step of each member on its own batch.
+        """Train each member for one step on its own batch.
 
         Args:
             images: uint8 `[members, batch, 28, 28]`.
             labels: int64 `[members, batch]`.
 
         Returns:
-            the mean loss and the count of right answers of each, float32 `[members]`, both in
-            training mode and before the step.
+            The mean loss and the number of correct predictions of each member, float32
+            `[members]`, in training mode and before the step.
         """
 
     def examine(self, images: tf.Tensor, labels: tf.Tensor, counted: tf.Tensor) -> Sums:
-        """Sums of losses and of right answers, float32 `[members]`, with moving statistics.
+        """Return sums of losses and correct predictions, `[members]`, with moving statistics.
 
         Args:
             images: uint8 `[batch, 28, 28]`, the same for all members.
             labels: int64 `[batch]`.
-            counted: bool `[batch]`; the others are padding.
+            counted: bool `[batch]`; False for padding.
         """
 
     def weights(self) -> dict[str, list[np.ndarray]]:
-        """What `get_weights` of each network would give if it had been trained alone, by key."""
+        """Return the current weights of each model by key, in the order of `get_weights`."""
 
 
-def compile_network(network: keras.Model, settings: TrainingSettings) -> keras.Model:
-    """Give the network its optimizer, loss and metric, as `fit` and `evaluate` want them."""
+def compile_model(network: keras.Model, settings: TrainingSettings) -> keras.Model:
+    """Compile a model with the optimizer of its settings, and return it."""
     network.compile(
         optimizer=_OPTIMIZERS[settings.optimizer](learning_rate=settings.lr),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -69,8 +68,8 @@ def compile_network(network: keras.Model, settings: TrainingSettings) -> keras.M
     return network
 
 
-class Solo:
-    """A compiled network that is trained in place."""
+class SingleModel:
+    """A compiled model that is trained in place."""
 
     def __init__(self, key: str, network: keras.Model, seed: int) -> None:
         self.networks = {key: network}
@@ -97,12 +96,12 @@ class Solo:
 
 
 class Ensemble:
-    """Networks of one architecture, trained together, each as it would be alone.
+    """Models of one architecture, trained together, each as it would be alone.
 
     Args:
-        networks: by key; each starts from its own weights, which stay as they are: what was learned
-            is given by `weights`.
-        settings: for each network how it is trained; `seed` and `lr` may differ.
+        networks: The models by key. They keep their initial weights; `weights` returns the trained
+            ones.
+        settings: The settings of each model; `seed` and `lr` may differ.
     """
 
     def __init__(
@@ -161,12 +160,12 @@ class Ensemble:
 
 
 def _for_each(member: Callable[..., Any], given: tuple[Any, ...]) -> Any:  # noqa: ANN401 - tensors
-    """What `member` gives for each index of the first axis; never by a loop over them."""
+    """Map `member` over the first axis by vectorization, never by a loop."""
     return tf.vectorized_map(member, given, fallback_to_while_loop=False)
 
 
 def _stacked(members: Sequence[Sequence[keras.Variable]]) -> list[keras.Variable]:
-    """One variable for each of a network's, the members' values along a new first axis."""
+    """Stack the variables of the members along a new first axis."""
     return [
         keras.Variable(
             np.stack([keras.ops.convert_to_numpy(each) for each in same]),
@@ -179,14 +178,14 @@ def _stacked(members: Sequence[Sequence[keras.Variable]]) -> list[keras.Variable
 
 
 def _optimizer(settings: Sequence[TrainingSettings]) -> keras.optimizers.Optimizer:
-    """The members' optimizer: it works element by element, so it needs to know only their rates."""
+    """Return the optimizer of all members; it works elementwise, so only learning rates differ."""
     kind = _OPTIMIZERS[settings[0].optimizer]
     rates = [each.lr for each in settings]
     if len(set(rates)) == 1:
         return kind(learning_rate=rates[0])
 
     class OwnRates(kind):  # type: ignore[misc, valid-type] # chosen by name, above
-        """Each member goes at its own rate."""
+        """Applies a learning rate per member."""
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:  # noqa: ANN401 - tensors
             shape = [-1, *[1] * (len(variable.shape) - 1)]
@@ -197,10 +196,10 @@ def _optimizer(settings: Sequence[TrainingSettings]) -> keras.optimizers.Optimiz
 
 
 def _sums(logits: tf.Tensor, labels: tf.Tensor, counted: tf.Tensor) -> Sums:
-    """Sums of losses and of right answers of each member, of logits `[members, batch, 10]`."""
+    """Return sums of losses and correct predictions for logits `[members, batch, 10]`."""
     labels = tf.broadcast_to(labels, tf.shape(logits)[:-1])
     each = tf.cast(_cross_entropy(labels, logits), tf.float32)
-    # A weight of 0 would not silence an infinite loss of the padding.
+    # Multiplying by 0 would not remove an infinite loss of the padding.
     losses = tf.reduce_sum(tf.where(counted, each, 0.0), axis=-1)
     return losses, _right(logits, labels, tf.cast(counted, tf.float32))
 
@@ -210,7 +209,7 @@ def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _right(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | float) -> tf.Tensor:
-    """How many answers of each member are right; those of a diverged one, all NaN, are not."""
+    """Count the correct predictions of each member; NaN logits of a diverged one are incorrect."""
     right = (tf.argmax(logits, axis=-1, output_type=tf.int64) == labels) & tf.reduce_all(
         tf.math.is_finite(logits), axis=-1
     )

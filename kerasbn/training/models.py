@@ -1,4 +1,4 @@
-"""The networks of the experiment: functional Keras models, with and without normalization."""
+"""The models of the experiment: functional Keras MLPs with and without BN."""
 
 import math
 
@@ -22,18 +22,34 @@ def mlp(
     *,
     seed: int = 0,
 ) -> keras.Model:
-    """A multilayer perceptron from `image`, uint8 `[batch, 28, 28]`, to `logits` `[batch, 10]`.
+    """Return an MLP from `image`, uint8 `[batch, 28, 28]`, to `logits`, float32 `[batch, 10]`.
 
-    Each hidden layer is Dense, normalization, activation (Ioffe and Szegedy 2015, section 3.2), or
-    Dense, activation, normalization with ``bn_position="after"``. A Dense whose output is
-    normalized has no bias unless `bias_before_bn`: beta does its work, and its gradient would be
-    rounding noise that Adam scales up to a random walk. The kernel of the k-th Dense depends on
-    (seed, k) and its shape alone, so networks of one seed start from the same kernels.
+    Each hidden layer is Dense, BN, activation (Ioffe and Szegedy 2015, section 3.2), or Dense,
+    activation, BN with ``bn_position="after"``. A Dense layer followed by BN has no bias unless
+    `bias_before_bn` is set: beta makes it redundant, and its gradient would be rounding noise that
+    Adam scales up to a random walk. The kernel of the k-th Dense layer depends only on its shape
+    and on (seed, k), so models with the same seed start from the same kernels.
 
-    Args: as in `ModelSettings`, whose fields these are.
+    Args:
+        bn: Whether every hidden layer has a BN layer. This and the arguments up to `bias_before_bn`
+            are the fields of `ModelSettings`.
+        hidden: Units of each hidden layer.
+        activation: Activation of the hidden layers.
+        bn_position: BN ``before`` or ``after`` the activation.
+        bn_momentum: Momentum of the moving statistics.
+        bn_epsilon: Added to the variance before the square root.
+        init: Kernel initializer.
+        bias_before_bn: Whether layers followed by BN keep their bias.
+        seed: Random seed of the initial weights.
 
     Raises:
-        InputError: if a value is out of its range.
+        InputError: If a value has the wrong type or is out of range.
+
+    Examples:
+        >>> import kerasbn
+        >>> model = kerasbn.mlp(hidden=(64,), bn=False)
+        >>> model.output_shape
+        (None, 10)
     """
     settings = ModelSettings(
         bn, tuple(hidden), activation, bn_position, bn_momentum, bn_epsilon, init, bias_before_bn
@@ -88,10 +104,10 @@ def _activation(name: str, k: int) -> keras.layers.Layer | None:
 def _initializers(
     init: str, fan_in: int, seed: int
 ) -> tuple[keras.initializers.Initializer, keras.initializers.Initializer]:
-    """The initializers of kernel and bias.
+    """Return the initializers of kernel and bias.
 
-    ``torch`` is what torch.nn.Linear does: both uniform within 1/sqrt(fan_in); a variance scaling
-    of 1/3 by fan_in has just these bounds.
+    ``torch`` is the default of torch.nn.Linear: both uniform within 1/sqrt(fan_in), which are the
+    bounds of variance scaling by 1/3 with fan_in.
     """
     name, std = parse_init(init)
     zeros = keras.initializers.Zeros()

@@ -16,12 +16,12 @@ from rich.progress import (
 from rich.table import Column
 
 from kerasbn.data.batching import Schedule
-from kerasbn.training.callbacks import Logs, figures_of
+from kerasbn.training.callbacks import Logs, metrics_of
 
 NARROW = 60  # columns of a terminal in which figures leave no room for a bar
 
 
-class ShowProgress(keras.callbacks.Callback):
+class ProgressDisplay(keras.callbacks.Callback):
     """Shows a training on standard error; it draws within its ``with`` block.
 
     Args:
@@ -80,7 +80,7 @@ class ShowProgress(keras.callbacks.Callback):
             return
         parts = []
         for label, keys in self._keys.items():
-            means = mean_of([figures_of(logs, key) for key in keys])
+            means = mean_of([metrics_of(logs, key) for key in keys])
             loss, accuracy = means["batch_loss"], means["batch_accuracy"]
             figures = f"{_loss(loss)} {accuracy:.1%}" if math.isfinite(loss) else "diverged"
             parts.append(f"{label} {figures}" if len(self._keys) > 1 else f"loss {figures}")
@@ -94,7 +94,7 @@ class ShowProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Print a line for each network, or group of them, that has figures."""
         for label, keys in self._keys.items():
-            have = [figures for key in keys if (figures := figures_of(logs, key))]
+            have = [figures for key in keys if (figures := metrics_of(logs, key))]
             # An epoch that was cut short has no figures at all, and is no divergence.
             if logs and len(have) < self._left[label]:
                 several = f"{len(keys) - len(have)} of {len(keys)} " if len(keys) > 1 else ""

@@ -10,7 +10,7 @@ import pytest
 
 from kerasbn.cli.main import main
 from kerasbn.data.datasets import Dataset
-from kerasbn.experiments.train import member, train
+from kerasbn.experiments.train import job, train_jobs
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.runs import read_run
 from kerasbn.training.models import mlp
@@ -52,8 +52,8 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_a_run_becomes_a_new_run(kerasbn: Kerasbn, few_digits: Dataset, tmp_path: Path) -> None:
-    slow = member(ModelSettings(bn_momentum=0.999), "slow")
-    train(
+    slow = job(ModelSettings(bn_momentum=0.999), "slow")
+    train_jobs(
         [slow], few_digits, TrainingSettings(epochs=3), quiet=True, root=tmp_path / "saved_models"
     )
     code, out, _ = kerasbn("slow", *SAMPLE)

@@ -13,7 +13,7 @@ from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError
 from kerasbn.experiments.asked import Asked, asked_for
 from kerasbn.experiments.recalibrate import recalibrate_saved
-from kerasbn.experiments.train import member, train
+from kerasbn.experiments.train import job, train_jobs
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.runs import Run, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
@@ -22,9 +22,9 @@ from kerasbn.training.settings import ModelSettings, TrainingSettings
 @pytest.fixture(scope="module")
 def trained(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of `few_digits` whose moving statistics are far behind."""
-    slow = member(ModelSettings(hidden=(8,), bn_momentum=0.999), "slow")
+    slow = job(ModelSettings(hidden=(8,), bn_momentum=0.999), "slow")
     root = tmp_path_factory.mktemp("runs")
-    (run,) = train([slow], few_digits, TrainingSettings(epochs=2), quiet=True, root=root)
+    (run,) = train_jobs([slow], few_digits, TrainingSettings(epochs=2), quiet=True, root=root)
     return run
 
 

@@ -12,7 +12,7 @@ from kerasbn.data.datasets import Dataset
 from kerasbn.errors import CheckFailedError, InputError, StoppedError
 from kerasbn.experiments import train as experiment
 from kerasbn.experiments.curves import check_ending, summary
-from kerasbn.experiments.train import member, train
+from kerasbn.experiments.train import job, train_jobs
 from kerasbn.records import to_plain
 from kerasbn.runs import RunRecord, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
@@ -22,7 +22,7 @@ SHORT = TrainingSettings(epochs=2, seed=3)
 
 def test_the_record_tells_everything(few_digits: Dataset, tmp_path: Path) -> None:
     network = ModelSettings(hidden=(7,), activation="tanh")
-    (run,) = train([member(network)], few_digits, SHORT, quiet=True, root=tmp_path)
+    (run,) = train_jobs([job(network)], few_digits, SHORT, quiet=True, root=tmp_path)
     record = json.loads((tmp_path / "bn" / "run.json").read_text())
     assert record == to_plain(run.record)
     assert record["status"] == "finished"
@@ -45,7 +45,7 @@ def test_the_record_tells_everything(few_digits: Dataset, tmp_path: Path) -> Non
 
 def test_the_same_settings_make_the_same_run(few_digits: Dataset, tmp_path: Path) -> None:
     pair = [
-        train([member(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)[0]
+        train_jobs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)[0]
         for _ in range(2)
     ]
     assert [run.name for run in pair] == ["bn", "bn-2"]
@@ -53,7 +53,7 @@ def test_the_same_settings_make_the_same_run(few_digits: Dataset, tmp_path: Path
 
 
 def test_no_path_of_the_machine_is_recorded(few_digits: Dataset, tmp_path: Path) -> None:
-    (run,) = train([member(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
+    (run,) = train_jobs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
     assert str(tmp_path) not in (run.path / "run.json").read_text()
 
 
@@ -61,7 +61,7 @@ def test_a_run_that_diverges_at_once_is_kept_without_a_network(
     few_digits: Dataset, tmp_path: Path
 ) -> None:
     settings = TrainingSettings(lr=1e38)
-    (run,) = train([member(ModelSettings())], few_digits, settings, quiet=True, root=tmp_path)
+    (run,) = train_jobs([job(ModelSettings())], few_digits, settings, quiet=True, root=tmp_path)
     assert run.status == "diverged"
     assert not run.model_path.exists()
     assert run.history["epoch"] == []
@@ -79,8 +79,8 @@ def test_tensorboard_reads_the_curves(few_digits: Dataset, tmp_path: Path) -> No
     import tensorflow as tf
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (run,) = train(
-        [member(ModelSettings())], few_digits, SHORT, tensorboard=True, quiet=True, root=tmp_path
+    (run,) = train_jobs(
+        [job(ModelSettings())], few_digits, SHORT, tensorboard=True, quiet=True, root=tmp_path
     )
     events = EventAccumulator(str(run.path / "tensorboard" / "train")).Reload()
     losses = [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("epoch_loss")]
@@ -92,7 +92,7 @@ def test_without_tensorboard_nothing_starts(
 ) -> None:
     monkeypatch.setattr(experiment, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"--tensorboard: .*pip install .kerasbn.tensorboard.."):
-        train([member(ModelSettings())], few_digits, SHORT, tensorboard=True, root=tmp_path)
+        train_jobs([job(ModelSettings())], few_digits, SHORT, tensorboard=True, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,9 +104,9 @@ def test_bad_input_leaves_nothing_behind(few_digits: Dataset, tmp_path: Path) ->
         (SHORT, ModelSettings(), "tpu"),
     ]:
         with pytest.raises(InputError):
-            train([member(network)], few_digits, settings, device=device, root=tmp_path)
+            train_jobs([job(network)], few_digits, settings, device=device, root=tmp_path)
     with pytest.raises(InputError, match="expected letters"):
-        train([member(ModelSettings(), "../up")], few_digits, SHORT, root=tmp_path)
+        train_jobs([job(ModelSettings(), "../up")], few_digits, SHORT, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,8 +121,8 @@ def test_ctrl_c_while_a_run_is_written_keeps_it(
         return write(*arguments)
 
     monkeypatch.setattr(experiment, "_finish", pressed)
-    pair = [member(ModelSettings(bn=bn)) for bn in (True, False)]
-    first, last = train(pair, few_digits, SHORT, quiet=True, root=tmp_path)
+    pair = [job(ModelSettings(bn=bn)) for bn in (True, False)]
+    first, last = train_jobs(pair, few_digits, SHORT, quiet=True, root=tmp_path)
     # The last one's record is written first: it was finished when Ctrl-C was pressed.
     assert (last.status, first.status) == ("finished", "interrupted")
     assert first.record.epochs == last.record.epochs == 2
@@ -140,7 +140,7 @@ def test_a_second_ctrl_c_drops_the_run(
 
     monkeypatch.setattr(experiment, "_finish", pressed_twice)
     with pytest.raises(KeyboardInterrupt):
-        train([member(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
+        train_jobs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,25 +155,25 @@ def test_a_network_too_large_for_the_memory_is_one_line(
 
     monkeypatch.setattr(experiment, where, exhausted)
     with pytest.raises(InputError) as error:
-        train([member(ModelSettings(hidden=(9, 7)))], few_digits, SHORT, root=tmp_path)
+        train_jobs([job(ModelSettings(hidden=(9, 7)))], few_digits, SHORT, root=tmp_path)
     assert str(error.value).startswith("--hidden 9,7: received more units than the memory holds")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_name_needs_force(few_digits: Dataset, tmp_path: Path) -> None:
-    one = [member(ModelSettings(), "mine")]
+    one = [job(ModelSettings(), "mine")]
     short = TrainingSettings(steps=2)
-    train(one, few_digits, short, quiet=True, root=tmp_path)
+    train_jobs(one, few_digits, short, quiet=True, root=tmp_path)
     with pytest.raises(InputError, match="--force"):
-        train(one, few_digits, short, quiet=True, root=tmp_path)
-    train(one, few_digits, TrainingSettings(steps=5), force=True, quiet=True, root=tmp_path)
+        train_jobs(one, few_digits, short, quiet=True, root=tmp_path)
+    train_jobs(one, few_digits, TrainingSettings(steps=5), force=True, quiet=True, root=tmp_path)
     assert read_run(tmp_path / "mine").history["step"] == [5]
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_name_taken_meanwhile_is_not_overwritten(few_digits: Dataset, tmp_path: Path) -> None:
     short = TrainingSettings(steps=2)
-    train([member(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)
+    train_jobs([job(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)
     (tmp_path / "bn-2").mkdir()
-    (run,) = train([member(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)
+    (run,) = train_jobs([job(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)
     assert run.name == "bn-3"

@@ -7,7 +7,7 @@ import pytest
 from kerasbn.data.datasets import Dataset, Split
 from kerasbn.probes.batch_composition import predict_in_batches
 from kerasbn.probes.readings import BatchResult
-from kerasbn.training.ensembles import compile_network
+from kerasbn.training.ensembles import compile_model
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
 
@@ -17,7 +17,7 @@ Trained = tuple[keras.Model, Split, list[BatchResult]]
 @pytest.fixture(scope="module")
 def trained(few_digits: Dataset) -> Trained:
     keras.utils.set_random_seed(1)
-    model = compile_network(mlp(hidden=(12, 9)), TrainingSettings())
+    model = compile_model(mlp(hidden=(12, 9)), TrainingSettings())
     model.fit(few_digits.train.images, few_digits.train.labels, epochs=4, verbose=0)
     return model, few_digits.test, predict_in_batches(model, model.get_weights(), few_digits.test)
 

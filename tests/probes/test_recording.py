@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset, Split
-from kerasbn.experiments.train import Member, member, train
+from kerasbn.experiments.train import TrainingJob, job, train_jobs
 from kerasbn.probes.activations import ActivationProbe
 from kerasbn.probes.landscape import STEP_SIZES, LossLandscape
 from kerasbn.probes.readings import MODEL, ProbedRun, read_probes
@@ -244,16 +244,16 @@ def test_shares_and_distances() -> None:
 
 
 def probed(
-    digits: Dataset, training: TrainingSettings, root: Path, *members: Member, **options: Any
+    digits: Dataset, training: TrainingSettings, root: Path, *members: TrainingJob, **options: Any
 ) -> list[ProbedRun]:
-    kept = train(members, digits, training, quiet=True, root=root, pictures=False, **options)
+    kept = train_jobs(members, digits, training, quiet=True, root=root, pictures=False, **options)
     return [read_probes(run) for run in kept]
 
 
 def test_training_is_bit_equal_with_probes(few_digits: Dataset, tmp_path: Path) -> None:
-    members = [member(SMALL), member(replace(SMALL, bn=False))]
-    plain = train(members, few_digits, SHORT, quiet=True, root=tmp_path)
-    watched = train(
+    members = [job(SMALL), job(replace(SMALL, bn=False))]
+    plain = train_jobs(members, few_digits, SHORT, quiet=True, root=tmp_path)
+    watched = train_jobs(
         [replace(each, probe=True) for each in members],
         few_digits, SHORT, quiet=True, root=tmp_path,
     )  # fmt: skip
@@ -269,9 +269,9 @@ def test_training_is_bit_equal_with_probes(few_digits: Dataset, tmp_path: Path) 
 def test_readings_belong_to_their_step(bn: bool, few_digits: Dataset, tmp_path: Path) -> None:
     """Training for fewer steps gives the weights that a longer training had then."""
     settings = replace(SMALL, bn=bn)
-    (long,) = probed(few_digits, SHORT, tmp_path, member(settings, probe=True))
-    (run,) = train(
-        [member(settings)], few_digits, replace(SHORT, steps=8), quiet=True, root=tmp_path
+    (long,) = probed(few_digits, SHORT, tmp_path, job(settings, probe=True))
+    (run,) = train_jobs(
+        [job(settings)], few_digits, replace(SHORT, steps=8), quiet=True, root=tmp_path
     )
     model = keras.models.load_model(run.model_path)
     seen = ActivationProbe(model, probe_examples(few_digits.train)).snapshot(model.get_weights())
@@ -291,7 +291,7 @@ def test_readings_belong_to_their_step(bn: bool, few_digits: Dataset, tmp_path: 
 
 
 def test_one_step_is_enough(few_digits: Dataset, tmp_path: Path) -> None:
-    (found,) = probed(few_digits, replace(SHORT, steps=1), tmp_path, member(SMALL, probe=True))
+    (found,) = probed(few_digits, replace(SHORT, steps=1), tmp_path, job(SMALL, probe=True))
     assert found.series(MODEL, "loss").steps.tolist() == [0, 1]
     assert found.series("dense_2", "shift_relative").steps.tolist() == [0]
 
@@ -299,11 +299,12 @@ def test_one_step_is_enough(few_digits: Dataset, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_one_member_of_an_ensemble_can_be_probed(few_digits: Dataset, tmp_path: Path) -> None:
     members = [
-        Member(f"bn-{seed}", SMALL, None, replace(SHORT, seed=seed), seed == 4) for seed in (3, 4)
+        TrainingJob(f"bn-{seed}", SMALL, None, replace(SHORT, seed=seed), seed == 4)
+        for seed in (3, 4)
     ]
-    together = train(members, few_digits, SHORT, quiet=True, root=tmp_path, pictures=False)
+    together = train_jobs(members, few_digits, SHORT, quiet=True, root=tmp_path, pictures=False)
     assert [(run.path / "probes.csv").exists() for run in together] == [False, True]
-    (alone,) = probed(few_digits, replace(SHORT, seed=4), tmp_path, member(SMALL, probe=True))
+    (alone,) = probed(few_digits, replace(SHORT, seed=4), tmp_path, job(SMALL, probe=True))
     mine = read_probes(together[1]).series(MODEL, "loss")
     # In float32, after 40 steps; the other member's losses differ in the first digit.
     np.testing.assert_allclose(mine.values, alone.series(MODEL, "loss").values, rtol=1e-2)
@@ -313,8 +314,8 @@ def test_one_member_of_an_ensemble_can_be_probed(few_digits: Dataset, tmp_path: 
 def test_a_diverging_model_is_probed_until_then(few_digits: Dataset, tmp_path: Path) -> None:
     wild = replace(SMALL, bn=False, init="normal:1", activation="linear")
     training = TrainingSettings(optimizer="sgd", lr=0.3, epochs=2)
-    kept = train(
-        [member(wild, probe=True)], few_digits, training, quiet=True, root=tmp_path
+    kept = train_jobs(
+        [job(wild, probe=True)], few_digits, training, quiet=True, root=tmp_path
     )  # with its pictures
     assert kept[0].status == "diverged"
     loss = read_probes(kept[0]).series(MODEL, "loss")
@@ -335,9 +336,7 @@ class PressCtrlC(keras.callbacks.Callback):
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_probes_so_far(few_digits: Dataset, tmp_path: Path) -> None:
     long = replace(SHORT, epochs=30)
-    (found,) = probed(
-        few_digits, long, tmp_path, member(SMALL, probe=True), callbacks=[PressCtrlC()]
-    )
+    (found,) = probed(few_digits, long, tmp_path, job(SMALL, probe=True), callbacks=[PressCtrlC()])
     assert runs.read_run(tmp_path / found.name).status == "interrupted"
     steps = found.series(MODEL, "loss").steps.tolist()
     assert steps[:5] == [0, 1, 3, 10, 30]
@@ -348,7 +347,7 @@ def test_ctrl_c_keeps_the_probes_so_far(few_digits: Dataset, tmp_path: Path) -> 
 def test_tensorboard_shows_scalars_and_histograms(few_digits: Dataset, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (found,) = probed(few_digits, SHORT, tmp_path, member(SMALL, probe=True), tensorboard=True)
+    (found,) = probed(few_digits, SHORT, tmp_path, job(SMALL, probe=True), tensorboard=True)
     folder = tmp_path / found.name / "tensorboard" / "probes"
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()  # 0: keep all
     told = events.Tensors("dense_1/kernel_gradient")
@@ -363,5 +362,5 @@ def test_tensorboard_shows_scalars_and_histograms(few_digits: Dataset, tmp_path:
 
 
 def test_a_probed_run_is_read_as_any_other(few_digits: Dataset, tmp_path: Path) -> None:
-    (run,) = train([member(SMALL, probe=True)], few_digits, SHORT, quiet=True, root=tmp_path)
+    (run,) = train_jobs([job(SMALL, probe=True)], few_digits, SHORT, quiet=True, root=tmp_path)
     assert runs.read_run(run.path).record == run.record

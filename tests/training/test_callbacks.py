@@ -11,8 +11,13 @@ import pytest
 
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset
-from kerasbn.training.callbacks import Measure, StopOnInterrupt, View, figures_of
-from kerasbn.training.ensembles import Solo, compile_network
+from kerasbn.training.callbacks import (
+    EvaluateEachEpoch,
+    SingleModelCallbacks,
+    StopOnInterrupt,
+    metrics_of,
+)
+from kerasbn.training.ensembles import SingleModel, compile_model
 from kerasbn.training.loop import fit
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
@@ -51,17 +56,21 @@ class InterruptAfter(keras.callbacks.Callback):
 
 def trained(
     digits: Dataset, settings: TrainingSettings, *callbacks: Any, **options: Any
-) -> Measure:
-    """Train a pair with these callbacks after `Measure`, which is given back."""
+) -> EvaluateEachEpoch:
+    """Train a pair with these callbacks after `EvaluateEachEpoch`, which is given back."""
     size = len(digits.train)
     schedule = Schedule.of(size, settings.batch_size, settings.epochs, settings.steps)
-    watch = Measure(schedule)
+    watch = EvaluateEachEpoch(schedule)
     networks = {
-        key: compile_network(mlp(bn=key == "bn", hidden=(8,), **options), settings)
+        key: compile_model(mlp(bn=key == "bn", hidden=(8,), **options), settings)
         for key in ("bn", "plain")
     }
-    views = [View(each.key, networks[each.key], [each.note]) for each in callbacks[:1] if each]
-    learners = [Solo(key, network, settings.seed) for key, network in networks.items()]
+    views = [
+        SingleModelCallbacks(each.key, networks[each.key], [each.note])
+        for each in callbacks[:1]
+        if each
+    ]
+    learners = [SingleModel(key, network, settings.seed) for key, network in networks.items()]
     fit(learners, digits, schedule, [watch, *views, *callbacks[1:]], "/CPU:0")
     return watch
 
@@ -160,7 +169,7 @@ def test_kerass_own_callbacks_write_through_a_view(few_digits: Dataset, tmp_path
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
 
 
-def test_figures_of_one_network() -> None:
+def test_metrics_of_one_network() -> None:
     logs = {"bn:loss": 1.0, "bn-2:loss": 2.0, "plain:loss": 3.0}
-    assert figures_of(logs, "bn") == {"loss": 1.0}
-    assert figures_of(None, "bn") == {}
+    assert metrics_of(logs, "bn") == {"loss": 1.0}
+    assert metrics_of(None, "bn") == {}

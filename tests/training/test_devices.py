@@ -38,11 +38,11 @@ def spy(learners, digits, schedule, callbacks, device):
 fit, experiment.fit = experiment.fit, spy
 experiment.choose_device = lambda choice: Device("/CPU:1", "the second")
 seeds = [TrainingSettings(seed=seed) for seed in (0, 1)]
-members = [experiment.member(ModelSettings())] + [
-    experiment.Member(f"plain-{each.seed}", ModelSettings(bn=False), training=each)
+members = [experiment.job(ModelSettings())] + [
+    experiment.TrainingJob(f"plain-{each.seed}", ModelSettings(bn=False), training=each)
     for each in seeds
 ]
-experiment.train(members, load_dataset("mnist-sample"), TrainingSettings(steps=3), quiet=True,
+experiment.train_jobs(members, load_dataset("mnist-sample"), TrainingSettings(steps=3), quiet=True,
                  root=Path(sys.argv[1]))
 assert len(placed) > 10
 wrong = {name: device for name, device in placed.items() if not device.endswith("CPU:1")}

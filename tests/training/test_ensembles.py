@@ -11,8 +11,8 @@ from plain_batches import batches
 
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset
-from kerasbn.training.callbacks import Measure
-from kerasbn.training.ensembles import Ensemble, Solo, compile_network
+from kerasbn.training.callbacks import EvaluateEachEpoch
+from kerasbn.training.ensembles import Ensemble, SingleModel, compile_model
 from kerasbn.training.loop import SideBySide, fit
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import ACTIVATIONS, TrainingSettings
@@ -34,16 +34,18 @@ def float64() -> Any:
 def members(settings: list[TrainingSettings], **options: Any) -> dict[str, keras.Model]:
     """A network for each of the settings."""
     return {
-        f"{each.seed}-{each.lr}": compile_network(
+        f"{each.seed}-{each.lr}": compile_model(
             mlp(hidden=(12, 9), seed=each.seed, **options), each
         )
         for each in settings
     }
 
 
-def trained(digits: Dataset, *ensembles: Ensemble, settings: TrainingSettings = BASE) -> Measure:
+def trained(
+    digits: Dataset, *ensembles: Ensemble, settings: TrainingSettings = BASE
+) -> EvaluateEachEpoch:
     schedule = Schedule.of(len(digits.train), settings.batch_size, settings.epochs)
-    watch = Measure(schedule)
+    watch = EvaluateEachEpoch(schedule)
     fit(ensembles, digits, schedule, [watch], "/CPU:0")
     return watch
 
@@ -120,9 +122,9 @@ def test_each_learner_sees_the_batches_of_its_own_seeds(few_digits: Dataset) -> 
     settings = [replace(BASE, seed=seed, epochs=1) for seed in (3, 0)]
     together = Ensemble(members(settings), settings)
     turned = Ensemble({f"2 {k}": n for k, n in members(settings[::-1]).items()}, settings[::-1])
-    alone = Solo("alone", members(settings[1:])["0-0.02"], 0)
+    alone = SingleModel("alone", members(settings[1:])["0-0.02"], 0)
     schedule = Schedule.of(len(few_digits.train), 48, 1)
-    watch = Measure(schedule)
+    watch = EvaluateEachEpoch(schedule)
     fit([together, turned, alone], few_digits, schedule, [watch], "/CPU:0")
     for key in ("2 0-0.02", "alone"):
         for mine, theirs in zip(watch.weights[key], watch.weights["0-0.02"], strict=True):

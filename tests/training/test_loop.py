@@ -10,8 +10,8 @@ from plain_batches import batches
 
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset
-from kerasbn.training.callbacks import Measure
-from kerasbn.training.ensembles import Solo, compile_network
+from kerasbn.training.callbacks import EvaluateEachEpoch
+from kerasbn.training.ensembles import SingleModel, compile_model
 from kerasbn.training.loop import SideBySide, fit
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
@@ -30,22 +30,24 @@ def float64() -> Iterator[None]:
 def networks(settings: TrainingSettings, **options: Any) -> dict[str, keras.Model]:
     pair = {"bn": True, "plain": False}
     return {
-        key: compile_network(mlp(bn=bn, hidden=(12, 9), seed=settings.seed, **options), settings)
+        key: compile_model(mlp(bn=bn, hidden=(12, 9), seed=settings.seed, **options), settings)
         for key, bn in pair.items()
     }
 
 
-def solos(trained: dict[str, keras.Model], settings: TrainingSettings) -> list[Solo]:
-    return [Solo(key, network, settings.seed) for key, network in trained.items()]
+def solos(trained: dict[str, keras.Model], settings: TrainingSettings) -> list[SingleModel]:
+    return [SingleModel(key, network, settings.seed) for key, network in trained.items()]
 
 
 def schedule(digits: Dataset, settings: TrainingSettings) -> Schedule:
     return Schedule.of(len(digits.train), settings.batch_size, settings.epochs, settings.steps)
 
 
-def train(networks: dict[str, keras.Model], digits: Dataset, settings: TrainingSettings) -> Measure:
-    """Train them with no callback but `Measure`, which is given back."""
-    watch = Measure(schedule(digits, settings))
+def train(
+    networks: dict[str, keras.Model], digits: Dataset, settings: TrainingSettings
+) -> EvaluateEachEpoch:
+    """Train them with no callback but `EvaluateEachEpoch`, which is given back."""
+    watch = EvaluateEachEpoch(schedule(digits, settings))
     fit(solos(networks, settings), digits, schedule(digits, settings), [watch], "/CPU:0")
     return watch
 
@@ -80,8 +82,8 @@ def test_the_evaluation_is_keras_evaluate(few_digits: Dataset) -> None:
 
 def test_more_digits_than_a_slice_holds_are_all_counted(sample_digits: Dataset) -> None:
     settings = TrainingSettings()
-    network = compile_network(mlp(seed=1), settings)
-    figures = SideBySide([Solo("bn", network, 0)], sample_digits).evaluate_all()["bn"]
+    network = compile_model(mlp(seed=1), settings)
+    figures = SideBySide([SingleModel("bn", network, 0)], sample_digits).evaluate_all()["bn"]
     loss, accuracy = network.evaluate(
         sample_digits.train.images, sample_digits.train.labels, verbose=0
     )

@@ -28,7 +28,7 @@ keras.config.set_floatx("float64")
 
 from kerasbn.data.datasets import Split, load_dataset
 from kerasbn.errors import InputError
-from kerasbn.experiments.train import member, train
+from kerasbn.experiments.train import job, train_jobs
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 digits = load_dataset("mnist-sample")
@@ -36,12 +36,12 @@ digits = replace(digits, train=Split(digits.train.images[:640], digits.train.lab
 pair = ModelSettings(), ModelSettings(bn=False)
 training = TrainingSettings(steps=50)  # two epochs of 20 and a part of a third
 for device in ("cpu", "all"):
-    members = [member(each, f"{device}-{each.bn}", probe=True) for each in pair]
-    train(members, digits, training, device=device, quiet=True, root=Path(sys.argv[1]))
-other = member(ModelSettings(hidden=(8, 16, 8), bn_position="after"), "other")
-train([other], digits, training, device="all", quiet=True, root=Path(sys.argv[1]))
+    members = [job(each, f"{device}-{each.bn}", probe=True) for each in pair]
+    train_jobs(members, digits, training, device=device, quiet=True, root=Path(sys.argv[1]))
+other = job(ModelSettings(hidden=(8, 16, 8), bn_position="after"), "other")
+train_jobs([other], digits, training, device="all", quiet=True, root=Path(sys.argv[1]))
 try:
-    train(members[:1], digits, replace(training, batch_size=31), device="all", force=True,
+    train_jobs(members[:1], digits, replace(training, batch_size=31), device="all", force=True,
           root=Path(sys.argv[1]))
 except InputError as error:
     print(error)

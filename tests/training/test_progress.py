@@ -5,7 +5,7 @@ import re
 import pytest
 
 from kerasbn.data.batching import Schedule
-from kerasbn.training.progress import ShowProgress
+from kerasbn.training.progress import ProgressDisplay
 
 LABELS = {"bn": "With BN", "plain": "Without BN"}
 
@@ -24,7 +24,7 @@ def shown(
     """The last state of the bar of two networks on a terminal so wide, by its parts."""
     monkeypatch.setenv("FORCE_COLOR", "1")  # to rich this is a terminal
     monkeypatch.setenv("COLUMNS", str(columns))
-    with ShowProgress(Schedule.of(640, 32, 12), LABELS, quiet=False) as progress:
+    with ProgressDisplay(Schedule.of(640, 32, 12), LABELS, quiet=False) as progress:
         progress.on_epoch_begin(0)
         progress.on_train_batch_end(0, logs(bn=0.157, plain=0.188))
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
@@ -53,7 +53,7 @@ def test_a_narrow_terminal_keeps_epoch_and_time(
 
 
 def test_a_network_that_diverged_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with ShowProgress(Schedule.of(640, 32, 3), LABELS, quiet=False) as progress:
+    with ProgressDisplay(Schedule.of(640, 32, 3), LABELS, quiet=False) as progress:
         for epoch in range(3):
             progress.on_epoch_begin(epoch)
             progress.on_epoch_end(epoch, logs(plain=1.5) if epoch else logs(bn=2.0, plain=1.5))
@@ -65,14 +65,14 @@ def test_a_network_that_diverged_is_named_once(capsys: pytest.CaptureFixture[str
 
 
 def test_an_epoch_that_is_cut_short_names_nobody(capsys: pytest.CaptureFixture[str]) -> None:
-    with ShowProgress(Schedule.of(640, 32, 3), LABELS, quiet=False) as progress:
+    with ProgressDisplay(Schedule.of(640, 32, 3), LABELS, quiet=False) as progress:
         progress.on_epoch_begin(0)
         progress.on_epoch_end(0, {})
     assert capsys.readouterr().err == ""
 
 
 def test_a_large_loss_is_short(capsys: pytest.CaptureFixture[str]) -> None:
-    with ShowProgress(Schedule.of(640, 32, 9), LABELS, quiet=False) as progress:
+    with ProgressDisplay(Schedule.of(640, 32, 9), LABELS, quiet=False) as progress:
         progress.on_epoch_begin(0)
         progress.on_epoch_end(0, logs(bn=0.1234, plain=941469.1))
     losses = [re.findall(r"loss (\S+) acc", line) for line in capsys.readouterr().err.splitlines()]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError
 from kerasbn.folding.keras.randomize import randomize_parameters
-from kerasbn.training.ensembles import compile_network
+from kerasbn.training.ensembles import compile_model
 from kerasbn.training.models import mlp
 from kerasbn.training.recalibrate import accuracy, recalibrate
 from kerasbn.training.settings import TrainingSettings
@@ -159,7 +159,7 @@ def test_masked_values_do_not_count() -> None:
 def test_it_rescues_a_network_whose_momentum_was_too_high(sample_digits: Dataset) -> None:
     """After 60 steps at 0.999 the moving variances are still 94 % of the 1 they began with."""
     settings = TrainingSettings()
-    network = compile_network(mlp(bn_momentum=0.999, seed=1), settings)
+    network = compile_model(mlp(bn_momentum=0.999, seed=1), settings)
     train, test = sample_digits.train, sample_digits.test
     images, labels = train.images[:1920], train.labels[:1920]
     # In order: Keras's own shuffle would make this another network every time.
