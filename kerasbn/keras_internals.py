@@ -9,8 +9,9 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -170,3 +171,40 @@ def _erfc(ctx: Any, node: Any, name: str, args: Any, **_: Any) -> None:  # noqa:
     ctx.make_node(
         "Sub", [one, erf.output[0]], name=name, outputs=outputs, shapes=[shape], dtypes=[kind]
     )
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of a layer: its input, and the mask, if any."""
+
+    layer: Any
+    values: Any
+    mask: Any
+
+
+@contextmanager
+def record_calls(layers: Sequence[Any]) -> Iterator[list[LayerCall]]:
+    """Append every call of these layers to a list, in order.
+
+    A layer inside another model, or one that is called several times, has no single input tensor in
+    the graph. But whatever calls it calls its `call`, which is replaced within the block. Use it on
+    layers of your own, such as those of a clone.
+    """
+    calls: list[LayerCall] = []
+
+    def listen(layer: Any) -> None:  # noqa: ANN401 - Keras ships no types
+        call = layer.call
+
+        def listening(inputs: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as `call`
+            calls.append(LayerCall(layer, inputs, kwargs.get("mask")))
+            return call(inputs, *args, **kwargs)
+
+        layer.call = listening
+
+    for layer in layers:
+        listen(layer)
+    try:
+        yield calls
+    finally:
+        for layer in layers:
+            del layer.call

@@ -66,3 +66,16 @@ quiet_tensorflow()
 assert gc.isenabled()
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_record_calls_sees_every_call_and_restores_the_layer() -> None:
+    shared = keras.layers.Dense(2, name="shared")
+    given = keras.Input((2,))
+    model = keras.Model(given, shared(shared(given)))
+    with keras_internals.record_calls([shared]) as calls:
+        output = model(keras.ops.ones((1, 2)))
+    assert [call.layer for call in calls] == [shared, shared]
+    assert calls[0].values.shape == (1, 2)
+    assert "call" not in vars(shared)
+    model(output)
+    assert len(calls) == 2

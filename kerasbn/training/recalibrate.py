@@ -1,14 +1,11 @@
-"""Moving statistics replaced by the population's: Algorithm 2 of the paper of batch normalization.
+"""Replace moving statistics by population statistics (Ioffe and Szegedy 2015, Algorithm 2).
 
-Training leaves in each normalization a running mean of batch statistics. Where its momentum was too
-high for the number of steps, or the data is now another, that is not what the layer sees, and the
-network answers worse at inference than it did in training. Here each normalization, in the order of
-the graph, gets the mean and variance of all that reaches it, with the ones before it already right.
-Keras has nothing that does this.
+Training leaves a running mean of batch statistics in each BN layer. If its momentum was too high
+for the number of steps, or the data has changed, the statistics are wrong, and the model predicts
+worse at inference than in training. Here each BN layer, in the order of the graph, gets the mean
+and variance of its inputs, computed with the new statistics of the layers before it.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,29 +14,20 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasbn.errors import InputError, expected
-from kerasbn.keras_internals import restore_layer_state
+from kerasbn.errors import ArgumentError, InputError, expected
+from kerasbn.keras_internals import LayerCall, all_layers, record_calls, restore_layer_state
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call of a layer: what it was given, and the mask with it, if any."""
-
-    layer: keras.Layer
-    values: tf.Tensor
-    mask: tf.Tensor | None
-
-
-@dataclass(frozen=True)
 class Shift:
-    """How far one normalization's statistics were from the population's, at its worst unit.
+    """How far the statistics of one BN layer were off, at its worst unit.
 
     Attributes:
-        layer: its name.
-        mean: the change of the mean, in standard deviations of the population.
-        variance: the larger of new/old and old/new variance, epsilon included; 1 is no change.
+        layer: The name of the layer.
+        mean: The change of the mean, in standard deviations of the population.
+        variance: The larger of new/old and old/new variance, epsilon included; 1 is no change.
     """
 
     layer: str
@@ -55,7 +43,12 @@ class Shift:
 
 @dataclass(frozen=True)
 class Recalibration:
-    """A network with the population's statistics, and what they changed, layer by layer."""
+    """A model with population statistics.
+
+    Attributes:
+        model: The new model.
+        shifts: How far the statistics of each BN layer were off.
+    """
 
     model: keras.Model
     shifts: tuple[Shift, ...]
@@ -64,47 +57,64 @@ class Recalibration:
 def recalibrate(
     model: keras.Model, data: tf.data.Dataset, *, unbiased: bool = True
 ) -> Recalibration:
-    """A copy of a network whose moving statistics are those of the population, `data`.
+    """Return a copy of a model whose BN layers have the statistics of `data`.
 
-    Layer by layer in the order of the graph (Ioffe and Szegedy 2015, Algorithm 2, with all of the
-    data as one batch, so that it does not matter how it is cut): the mean of the layer's input and
-    its variance, times m/(m-1), with m the number of values in a unit. The layers before it already
-    answer with their new statistics, and dropout is off. Summed in float64. The data is gone
-    through once for each normalization.
+    Layer by layer in the order of the graph (Ioffe and Szegedy 2015, Algorithm 2, with all data as
+    one batch, so batch sizes do not matter), the moving mean becomes the mean of the layer's input
+    and the moving variance its variance times m/(m-1), with m the number of values per unit. The
+    layers before it already use their new statistics, and dropout is off. Sums are in float64. The
+    data is read once per BN layer.
 
     Args:
-        model: a functional or Sequential network; it stays as it is.
-        data: batches of what the network takes, alone or as the first of a tuple. It ends.
-        unbiased: whether the variance has the factor m/(m-1), as in the paper, or is plain.
+        model: A functional or Sequential model; it is not changed.
+        data: A finite `tf.data.Dataset` of batches: inputs, or tuples that start with inputs.
+        unbiased: Whether the variance has the factor m/(m-1), as in the paper.
+
+    Returns:
+        The new model, and how far the statistics of each layer were off.
 
     Raises:
-        InputError: if there is no normalization, no data, or what reaches a layer is not finite.
+        InputError: If an argument has the wrong type, there is no BN layer or no data, or the input
+            of a BN layer is not finite.
+
+    Examples:
+        >>> import kerasbn
+        >>> import numpy as np
+        >>> import tensorflow as tf
+        >>> images = np.zeros((8, 28, 28), "uint8")
+        >>> data = tf.data.Dataset.from_tensor_slices(images).batch(4)
+        >>> result = kerasbn.recalibrate(kerasbn.mlp(), data)
+        >>> [shift.layer for shift in result.shifts]
+        ['bn_1', 'bn_2']
     """
+    for name, value, kind in (("model", model, keras.Model), ("data", data, tf.data.Dataset)):
+        if not isinstance(value, kind):
+            wrong = f"a {type(value).__name__}"
+            raise ArgumentError(name, value, f"a {kind.__name__}", received=wrong)
     new = _copy(model)
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise expected("the data", "a data set without an end", "one that ends", "use take(n)")
+        raise expected("the data", "an infinite dataset", "a finite one", "use take(n)")
     first = next(iter(data.take(1)), None)
     if first is None:
-        raise expected("the data", "no batch", "some of what the network was trained on")
+        raise expected("the data", "no batch", "some training data")
     normalizations = [
-        layer for layer in _layers_in(new) if isinstance(layer, keras.layers.BatchNormalization)
+        layer for layer in all_layers(new) if isinstance(layer, keras.layers.BatchNormalization)
     ]
-    with _seen(normalizations) as calls:
+    with record_calls(normalizations) as calls:
         new(_inputs(first), training=False)
     found = list(dict.fromkeys(call.layer for call in calls))
     if not found:
         raise expected(
-            f"model '{model.name}'", "a network without batch normalization",
-            "at least one BatchNormalization", "there are no statistics to replace",
+            f"model '{model.name}'", "a model without BN layers",
+            "at least one BN layer", "there are no statistics to replace",
         )  # fmt: skip
     return Recalibration(new, tuple(_replace(new, layer, data, unbiased) for layer in found))
 
 
 def accuracy(model: keras.Model, data: tf.data.Dataset) -> float | None:
-    """The share of right answers at inference, 0 to 1.
+    """Return the accuracy at inference, 0 to 1; None without labels or classes.
 
-    None where there are no labels, or the network gives no class: the labels are class numbers or
-    one-hot, and the largest of several outputs is the answer.
+    Labels are class numbers or one-hot; the largest output is the predicted class.
     """
     right = count = 0
     answer = tf.function(lambda inputs: model(inputs, training=False))
@@ -125,12 +135,12 @@ def _copy(model: keras.Model) -> keras.Model:
     try:
         new = keras.models.clone_model(model)
         new.set_weights(model.get_weights())
-        for old, copied in zip(_layers_in(model), _layers_in(new), strict=True):
+        for old, copied in zip(all_layers(model), all_layers(new), strict=True):
             restore_layer_state(copied, old)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise expected(
             f"model '{model.name}'", f"a {type(model).__name__} that Keras cannot copy",
-            "a functional or Sequential network",
+            "a functional or Sequential model",
         ) from error  # fmt: skip
     return new
 
@@ -141,7 +151,7 @@ def _replace(
     data: tf.data.Dataset,
     unbiased: bool,
 ) -> Shift:
-    """Give one normalization its population's statistics."""
+    """Assign population statistics to one BN layer, and return the shift."""
     count, mean, squares = _population(model, layer, data)
     divisor = count - 1 if unbiased else count
     if divisor < 1:
@@ -150,7 +160,7 @@ def _replace(
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
         raise InputError(
             f"layer '{layer.name}': received NaN or infinite values from the layers before it, "
-            "expected finite ones; the network or the data is damaged"
+            "expected finite ones; the model or the data is damaged"
         )
     old_mean, old_variance = (
         np.asarray(keras.ops.convert_to_numpy(each), np.float64)
@@ -166,17 +176,17 @@ def _replace(
 def _population(
     model: keras.Model, layer: keras.layers.BatchNormalization, data: tf.data.Dataset
 ) -> tuple[float, Floats, Floats]:
-    """Count, mean and sum of squared deviations of all that reaches the layer, at every call.
+    """Return count, mean and sum of squared deviations of the inputs of a layer, over all calls.
 
-    Batches are joined as in Chan, Golub and LeVeque (1979), which keeps all digits.
+    Batches are combined as in Chan, Golub and LeVeque (1979), which is numerically stable.
     """
 
     def sums_of(inputs: Any) -> list[tuple[tf.Tensor, ...]]:  # noqa: ANN401 - what the network takes
-        with _seen([layer]) as calls:
+        with record_calls([layer]) as calls:
             model(inputs, training=False)
         return [_sums(call, layer.axis) for call in calls]
 
-    # TensorFlow leaves out what comes after the layer, since nothing of it is returned.
+    # TensorFlow prunes the layers after this one, since nothing of them is returned.
     compiled = tf.function(sums_of, autograph=False)
     count, mean, squares = 0.0, np.zeros(1), np.zeros(1)
     for batch in data:
@@ -191,8 +201,8 @@ def _population(
     return count, mean, squares
 
 
-def _sums(call: Call, axis: int) -> tuple[tf.Tensor, ...]:
-    """Count, mean and sum of squared deviations in each unit, float64; masked values are out."""
+def _sums(call: LayerCall, axis: int) -> tuple[tf.Tensor, ...]:
+    """Return count, mean and sum of squared deviations per unit, float64, without masked values."""
     values = tf.cast(call.values, tf.float64)
     rank = len(values.shape)
     weights = tf.ones_like(values)
@@ -205,38 +215,6 @@ def _sums(call: Call, axis: int) -> tuple[tf.Tensor, ...]:
     return tf.reduce_max(counts), tf.reshape(mean, [-1]), squares
 
 
-@contextmanager
-def _seen(layers: Sequence[keras.Layer]) -> Iterator[list[Call]]:
-    """Fill a list with what reaches these layers, in the order they are called.
-
-    A layer within another network, or called several times, has no one tensor of its own in the
-    graph to ask for; but whatever calls it calls its `call`.
-    """
-    calls: list[Call] = []
-
-    def listen(layer: keras.Layer) -> None:
-        call = layer.call
-
-        def listening(inputs: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as `call`
-            calls.append(Call(layer, inputs, kwargs.get("mask")))
-            return call(inputs, *args, **kwargs)
-
-        layer.call = listening
-
-    for layer in layers:
-        listen(layer)
-    try:
-        yield calls
-    finally:
-        for layer in layers:
-            del layer.call
-
-
-def _layers_in(model: keras.Model) -> list[keras.Layer]:
-    """All layers in a network, those of networks, wrappers and layers within it included."""
-    return list(model._flatten_layers())  # Keras has no public way to the layers of a layer
-
-
 def _inputs(batch: Any) -> Any:  # noqa: ANN401 - what a data set yields
-    """What the network takes, of a batch that may carry labels and weights behind it."""
+    """Return the inputs in a batch, which labels and weights may follow."""
     return batch[0] if isinstance(batch, tuple) else batch

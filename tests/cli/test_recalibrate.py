@@ -105,7 +105,7 @@ def test_a_file_becomes_a_file(kerasbn: Kerasbn, small: Path) -> None:
     ("arguments", "said"),
     [
         (["none.keras"], "none.keras: received no such file"),
-        (["plain.keras", *SAMPLE], "received a network without batch normalization, expected"),
+        (["plain.keras", *SAMPLE], "received a model without BN layers, expected"),
         (["small.keras", *SAMPLE], "takes (3,), expected one that takes a picture"),
         (["small.keras", "--data", "absent"], "--data absent: received no such file or folder"),
         (["small.keras", "--data", "small.keras"], "received no array 'x'"),

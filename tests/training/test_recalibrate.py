@@ -205,7 +205,7 @@ def test_accuracy_needs_labels_and_classes() -> None:
 @pytest.mark.parametrize(
     ("batches", "said"),
     [
-        (data(np.ones((4, 3), "float32")).repeat(), "a data set without an end"),
+        (data(np.ones((4, 3), "float32")).repeat(), "an infinite dataset"),
         (data(np.ones((4, 3), "float32")).take(0), "received no batch"),
         (data(np.ones((1, 3), "float32")), "received one value in each unit"),
         (data(np.full((4, 3), np.nan, "float32")), "layer 'bn': received NaN or infinite"),
@@ -217,7 +217,7 @@ def test_data_that_gives_no_statistics(batches: tf.data.Dataset, said: str) -> N
 
 
 def test_a_network_without_normalization_is_refused() -> None:
-    with pytest.raises(InputError, match="received a network without batch normalization"):
+    with pytest.raises(InputError, match="received a model without BN layers"):
         recalibrate(mlp(bn=False), data(np.zeros((4, 28, 28), "uint8")))
 
 
