@@ -183,10 +183,15 @@ def _name_ports(
 
 
 def scaling_paths(model: keras.Model, prefix: str = "") -> tuple[str, ...]:
-    """Return the paths of all Rescaling and Normalization layers, as `layer_of` gives them."""
+    """Return the paths of all scalings, as `layer_of` gives them.
+
+    These are Rescaling and Normalization layers, and arithmetic that is no layer, such as that of
+    ``preprocess_input``.
+    """
     found: list[str] = []
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
+    scalings = (keras.layers.Rescaling, keras.layers.Normalization)
+    for layer in getattr(model, "operations", model.layers):
+        if isinstance(layer, scalings) or not isinstance(layer, keras.layers.Layer):
             found.append(prefix + layer.name)
         elif isinstance(layer, keras.Model) and hasattr(layer, "layers"):
             found.extend(scaling_paths(layer, f"{prefix}{layer.name}/"))
