@@ -11,6 +11,7 @@ _HOMES = {
     "Classifier": "kerasbn.inference.classifier",
     "Comparison": "kerasbn.experiments.comparison",
     "Dataset": "kerasbn.data.datasets",
+    "Exported": "kerasbn.onnx_export.export",
     "Fold": "kerasbn.folding.plan",
     "Kept": "kerasbn.folding.plan",
     "KerasbnError": "kerasbn.errors",
@@ -49,6 +50,7 @@ __all__ = [
     "Classifier",
     "Comparison",
     "Dataset",
+    "Exported",
     "Fold",
     "Kept",
     "KerasbnError",
@@ -82,7 +84,7 @@ if TYPE_CHECKING:
     from kerasbn.folding.plan import Fold, Kept
     from kerasbn.inference.classifier import Classifier, Prediction
     from kerasbn.inference.verify import Check, Verification, verify
-    from kerasbn.onnx_export.export import export
+    from kerasbn.onnx_export.export import Exported, export
     from kerasbn.reports.report import report
     from kerasbn.runs import find_run
     from kerasbn.sweeps.study import Study

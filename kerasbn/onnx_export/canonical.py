@@ -171,6 +171,7 @@ def name_values(graph: ir.Graph) -> None:
                 value.name = _free(f"{node.name}.{role or f'constant_{at}'}", taken)
                 value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
                 graph.register_initializer(value)
+                value.shape = value.type = None  # the tensor has both
 
 
 def _is_bias(node: ir.Node) -> bool:
