@@ -184,7 +184,7 @@ def _export(
     original = model
     if probabilities:  # appended to copies, since it would add a node to the model's graph
         clone, original = with_softmax(clone), with_softmax(rewrite(model, Plan(())))
-    scalings = scaling_paths(clone)
+    scalings = scaling_paths(model)
     graph = convert(clone, opset)
     simplify(graph)
     CanonicalForm()(graph)
