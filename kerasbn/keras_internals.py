@@ -9,9 +9,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 
@@ -208,3 +209,63 @@ def record_calls(layers: Sequence[Any]) -> Iterator[list[LayerCall]]:
     finally:
         for layer in layers:
             del layer.call
+
+
+def nodes_in_order(model: Any) -> list[Any]:  # noqa: ANN401 - a functional or sequential model
+    """Return the calls of a model's graph in the order in which Keras runs them, without inputs.
+
+    Each has the `operation` called, its `arguments` (`args` and `kwargs`), and its `input_tensors`
+    and `outputs`.
+    """
+    import keras
+
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    depths = sorted(graph._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in graph._nodes_by_depth[depth] if not node.is_input]
+
+
+@cache
+def functional_class() -> type:
+    """Return the class of functional models, which has no public name."""
+    import keras
+
+    tensor = keras.Input((1,), name="any")
+    return type(keras.Model(tensor, tensor, name="any"))
+
+
+def operation_class(function: Callable[..., Any]) -> type:
+    """Return the class of operation behind a function of one tensor, such as `keras.ops.relu`."""
+    import keras
+
+    return type(operation_of(function(keras.Input((1,), name="any"))))
+
+
+def own_variables(layer: Any) -> list[Any]:  # noqa: ANN401 - a layer and its variables
+    """Return the variables of a layer without those of the layers inside it, seeds last."""
+    seeds = [generator.state for generator in layer._seed_generators]
+    return [*layer._trainable_variables, *layer._non_trainable_variables, *seeds]
+
+
+def attention_projections(layer: Any) -> dict[str, list[Any]]:  # noqa: ANN401 - a MultiHeadAttention
+    """Return the EinsumDense layers of an attention layer by argument, "" for the output."""
+    gate = [layer._gate_dense] if layer._use_gate else []
+    return {
+        "": [layer.output_dense],
+        "query": [layer.query_dense, *gate],
+        "key": [layer.key_dense],
+        "value": [layer.value_dense],
+    }
+
+
+def lambda_output_shape(layer: Any) -> Any:  # noqa: ANN401 - a Lambda and its argument
+    """Return the argument `output_shape` of a Lambda layer."""
+    return layer._output_shape
+
+
+def normalization_statistics(layer: Any) -> tuple[Any, Any] | None:  # noqa: ANN401 - a Normalization
+    """Return the variables `mean` and `variance` of an adapted Normalization layer.
+
+    Returns None if the two were given as arguments, `input_mean` and `input_variance`. The layer's
+    own `mean` and `variance` are rounded to its dtype.
+    """
+    return None if layer.input_mean is not None else (layer.adapt_mean, layer.adapt_variance)

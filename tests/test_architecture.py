@@ -23,7 +23,12 @@ ALLOWED = {
     "kerasbn.saved_models": GROUND,
     "kerasbn.plotting": GROUND,
     "kerasbn.data": GROUND,
-    "kerasbn.folding": {"kerasbn.errors", "kerasbn.keras_internals"},
+    "kerasbn.folding": {
+        "kerasbn.errors",
+        "kerasbn.keras_internals",
+        "kerasbn.runs",
+        "kerasbn.saved_models",
+    },
     "kerasbn.training": GROUND | {"kerasbn.data", "kerasbn.keras_internals"},
     "kerasbn.probes": GROUND
     | {"kerasbn.data", "kerasbn.plotting", "kerasbn.runs", "kerasbn.training"},

@@ -9,6 +9,7 @@ from kerasbn.keras_internals import quiet_tensorflow
 quiet_tensorflow()
 
 import keras  # noqa: E402 - TensorFlow first, quietly
+import numpy as np  # noqa: E402
 
 
 def nested_model() -> keras.Model:
@@ -79,3 +80,59 @@ def test_record_calls_sees_every_call_and_restores_the_layer() -> None:
     assert "call" not in vars(shared)
     model(output)
     assert len(calls) == 2
+
+
+def test_nodes_in_order_gives_calls_with_their_tensors() -> None:
+    model = nested_model()
+    *_, node = keras_internals.nodes_in_order(model)
+    assert node.operation is model.get_layer("each")
+    assert (node.input_tensors, node.outputs) == ([node.arguments.args[0]], model.outputs)
+    assert node.arguments.kwargs.get("mask") is None
+    block = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.ReLU()])
+    assert [node.operation for node in keras_internals.nodes_in_order(block)] == block.layers
+
+
+def test_functional_class_is_that_of_functional_models_alone() -> None:
+    assert isinstance(nested_model(), keras_internals.functional_class())
+    assert not isinstance(keras.Sequential(), keras_internals.functional_class())
+
+
+def test_operation_class_tells_functions_apart() -> None:
+    relu = keras_internals.operation_class(keras.ops.relu)
+    assert relu is keras_internals.operation_class(lambda x: keras.ops.relu(x))
+    assert relu is not keras_internals.operation_class(keras.ops.relu6)
+
+
+def test_own_variables_leaves_out_layers_inside() -> None:
+    outer = keras.layers.Bidirectional(keras.layers.LSTM(2))
+    outer.build((None, 3, 4))
+    assert keras_internals.own_variables(outer) == []
+    assert len(keras_internals.own_variables(outer.forward_layer.cell)) >= 3
+    (seed,) = keras_internals.own_variables(keras.layers.Dropout(0.5, seed=1))
+    assert tuple(seed.shape) == (2,)
+
+
+def test_attention_projections_are_the_layers_with_the_weights() -> None:
+    layer = keras.layers.MultiHeadAttention(2, 3)
+    layer.build((None, 5, 4), (None, 6, 4))
+    found = keras_internals.attention_projections(layer)
+    kernels = [dense.kernel for each in found.values() for dense in each]
+    assert {id(kernel) for kernel in kernels} == {
+        id(variable) for variable in layer.variables if variable.name == "kernel"
+    }
+
+
+def test_lambda_output_shape_is_the_argument() -> None:
+    layer = keras.layers.Lambda(lambda x: x, output_shape=(3,))
+    assert keras_internals.lambda_output_shape(layer) == (3,)
+
+
+def test_normalization_statistics_are_none_where_they_were_given() -> None:
+    given = keras.layers.Normalization(mean=1.0, variance=2.0)
+    assert keras_internals.normalization_statistics(given) is None
+    assert (given.input_mean, given.input_variance) == (1.0, 2.0)
+    adapted = keras.layers.Normalization()
+    adapted.adapt(np.array([[1.0], [3.0]]))
+    found = keras_internals.normalization_statistics(adapted)
+    assert found is not None
+    assert [float(variable[0]) for variable in found] == [2.0, 1.0]

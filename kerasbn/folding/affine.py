@@ -1,8 +1,8 @@
-"""The affine map ``y = s*x + t`` and what may be done with it; numpy alone.
+"""The affine map ``y = s*x + t`` and its algebra. Needs only NumPy.
 
-`s` and `t` belong to a tensor without its batch axis: they have the tensor's number of axes, each
-either as long as the tensor's or 1 (the same all along that axis). Per channel of a picture they
-have the shape (1, 1, C). All in float64.
+`s` and `t` belong to a tensor without its batch axis. They have as many axes as the tensor. Each
+axis has the tensor's length, or length 1 where the values are equal along it: for an image with C
+channels, per-channel values have the shape (1, 1, C). Everything is in float64.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Shape = tuple[int | None, ...]  # None is a length that is not known before the model runs
 
 
 class CannotFold(Exception):  # noqa: N818 - a reason in the plan, never an error that a user sees
@@ -20,83 +21,81 @@ class CannotFold(Exception):  # noqa: N818 - a reason in the plan, never an erro
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """``x -> s*x + t``; `s` and `t` have one shape. Make one with `affine`."""
+    """``x -> s*x + t``. `s` and `t` have the same shape. Created by `affine`."""
 
     s: Array
     t: Array
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The common shape of `s` and `t`."""
+        """The shape of `s` and `t`."""
         return self.s.shape
 
     def map(self, change: Callable[[Array], Array]) -> "Affine":
-        """The affine whose `s` and `t` are rearranged alike, as by a transpose or a slice."""
+        """Rearrange `s` and `t` alike, e.g. by a transpose or a slice."""
         return Affine(change(self.s), change(self.t))
 
     def is_identity(self) -> bool:
-        """Whether it changes nothing."""
+        """Return whether s = 1 and t = 0."""
         return self.only_scales() and bool((self.s == 1).all())
 
     def only_scales(self) -> bool:
-        """Whether t = 0."""
+        """Return whether t = 0."""
         return not self.t.any()
 
     def keeps_order(self) -> bool:
-        """Whether s >= 0 everywhere, so that a larger x never gives a smaller y."""
+        """Return whether s >= 0, so that a larger x never gives a smaller y."""
         return bool((self.s >= 0).all())
 
     def varies_along(self, axis: int) -> bool:
-        """Whether `s` or `t` differs along that axis."""
+        """Return whether `s` or `t` may differ along an axis."""
         return self.shape[axis] != 1
 
 
 def affine(s: ArrayLike, t: ArrayLike) -> Affine:
-    """``x -> s*x + t`` from anything that broadcasts to one shape.
+    """Return ``x -> s*x + t``. `s` and `t` are broadcast to one shape.
 
     Raises:
-        CannotFold: if a number is not finite.
+        CannotFold: if a value is not finite.
     """
     s, t = np.broadcast_arrays(np.asarray(s, np.float64), np.asarray(t, np.float64))
     if not (np.isfinite(s).all() and np.isfinite(t).all()):
-        raise CannotFold("its statistics are not finite numbers")
+        raise CannotFold("its statistics are not finite")
     return Affine(s, t)
 
 
 def identity(rank: int) -> Affine:
-    """``x -> x`` for tensors of `rank` axes besides the batch."""
+    """Return ``x -> x`` for tensors with `rank` axes besides the batch axis."""
     return affine(np.ones((1,) * rank), 0.0)
 
 
 def compose(outer: Affine, inner: Affine) -> Affine:
-    """``x -> outer(inner(x))``: s = s2*s1, t = s2*t1 + t2."""
+    """Return ``x -> outer(inner(x))``: s = s2*s1, t = s2*t1 + t2."""
     return affine(outer.s * inner.s, outer.s * inner.t + outer.t)
 
 
 def same(a: Affine, b: Affine) -> bool:
-    """Whether both are the same map, number by number."""
+    """Return whether two maps are equal, value by value, whatever shapes they are stored in."""
     if len(a.shape) != len(b.shape):
         return False
-    return bool(np.all(a.s == b.s) and np.all(a.t == b.t)) if _broadcast(a, b) else False
+    if any(m != n and 1 not in (m, n) for m, n in zip(a.shape, b.shape, strict=True)):
+        return False
+    return bool(np.all(a.s == b.s) and np.all(a.t == b.t))
 
 
-def _broadcast(a: Affine, b: Affine) -> bool:
-    return all(m == n or 1 in (m, n) for m, n in zip(a.shape, b.shape, strict=True))
-
-
-def spread(a: Affine, lengths: Sequence[int | None]) -> Affine:
-    """`a` written out to the full shape of its tensor.
+def expand(a: Affine, shape: Sequence[int | None]) -> Affine:
+    """Return `a` with its values repeated to the full shape of its tensor.
 
     Raises:
-        CannotFold: if a length is not known.
+        CannotFold: if a length is unknown.
     """
-    if None in lengths:
+    if None in shape:
         raise CannotFold("its input has an axis of unknown length")
-    return a.map(lambda values: np.broadcast_to(values, [n or 1 for n in lengths]))
+    return a.map(lambda values: np.broadcast_to(values, [n or 1 for n in shape]))
 
 
-def tight(a: Affine) -> Affine:
-    """`a` with length 1 along every axis where neither `s` nor `t` differs."""
+def compress(a: Affine) -> Affine:
+    """Return `a` with length 1 along each axis where its values are equal."""
     for axis, n in enumerate(a.shape):
         first = a.map(lambda values, axis=axis: values.take([0], axis))  # type: ignore[misc] # mypy cannot infer a lambda's default
         if n > 1 and np.all(a.s == first.s) and np.all(a.t == first.t):
@@ -105,13 +104,13 @@ def tight(a: Affine) -> Affine:
 
 
 def join(parts: Sequence[Affine], lengths: Sequence[int | None], axis: int) -> Affine:
-    """The affine of a concatenation: part after part along `axis`, of the given lengths."""
+    """Return the map of a concatenation along `axis` of tensors with the given lengths."""
     if not any(part.varies_along(axis) for part in parts) and all(
         same(part, parts[0]) for part in parts
     ):
         return parts[0]
     if None in lengths:
-        raise CannotFold("it joins axes of unknown length")
+        raise CannotFold("concatenates axes of unknown length")
     shape = np.broadcast_shapes(
         *[tuple(1 if k == axis else n for k, n in enumerate(part.shape)) for part in parts]
     )
@@ -128,11 +127,11 @@ def join(parts: Sequence[Affine], lengths: Sequence[int | None], axis: int) -> A
 
 
 def split(a: Affine, lengths: Sequence[int | None], axis: int) -> list[Affine]:
-    """The inverse of `join`: each part's slice of `a` along `axis`."""
+    """Return the slice of `a` for each part of a concatenation, the inverse of `join`."""
     if not a.varies_along(axis):
         return [a for _ in lengths]
     if None in lengths:
-        raise CannotFold("it joins axes of unknown length")
+        raise CannotFold("concatenates axes of unknown length")
     ends = np.cumsum([n or 0 for n in lengths])[:-1]
     s, t = np.split(a.s, ends, axis), np.split(a.t, ends, axis)
     return [Affine(*pair) for pair in zip(s, t, strict=True)]

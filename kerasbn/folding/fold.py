@@ -1,112 +1,155 @@
-"""Fold a network: plan, carry out, check, and take back what does not hold."""
+"""Fold a model: plan, rewrite, check, and undo the folds that fail the check."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
 
-from kerasbn.errors import CheckFailedError
+from kerasbn.errors import CheckFailedError, expected
+from kerasbn.folding.keras.graph import read_model
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import Judge
-from kerasbn.folding.plan import Plan, planned
+from kerasbn.folding.keras.verification import SelfCheck
+from kerasbn.folding.plan import Plan, plan_folds
+from kerasbn.runs import find_model
+from kerasbn.saved_models import load_model
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A folded network, and the plan that it came from."""
+    """A folded model and the plan that was carried out."""
 
     model: keras.Model
     plan: Plan
 
 
 def fold(
-    model: keras.Model,
+    model: keras.Model | Path | str,
     *,
     check: bool = True,
     inputs: Any = None,  # noqa: ANN401 - arrays in the model's own structure
     clip: bool = True,
 ) -> keras.Model:
-    """Give a network without the normalizations that can be folded away exactly.
+    """Fold the BN layers of a model into their neighboring layers.
 
-    At inference a BatchNormalization, a Normalization and a Rescaling are affine maps, which a
-    linear layer beside them can absorb (Jacob et al. 2018, section 3.2, for a convolution followed
-    by a BN layer; the other laws are in `kerasbn.folding.keras.linear_layers`). The result is made
-    of plain Keras layers under their old names, and not compiled; `model` stays as it is.
+    At inference, BatchNormalization, Normalization and Rescaling layers are affine maps, which a
+    neighboring linear layer can take into its weights (Jacob et al. 2018, section 3.2, for a
+    convolution followed by BN; `kerasbn.folding.linear` has the equations). The result consists of
+    plain Keras layers with their old names and is not compiled. The given model is not changed.
 
     Args:
-        model: a functional or sequential Keras network.
-        check: whether to compare the result with `model` in float64 (at most 1e-9 apart, relative
-            to the largest answer) and in the network's own dtype (at most 4 times its own error).
-            A fold that fails is undone.
-        inputs: further inputs to compare on, as `model` takes them.
-        clip: whether an activation may become a clip between constants where a normalization
-            before it cannot be folded otherwise (see `kerasbn.folding.clips`).
+        model: a functional or sequential Keras model, a .keras or .h5 file, or a run.
+        check: whether to compare the result with the model in float64 (relative difference at most
+            1e-9) and in the model's own dtype (at most 4 times its own rounding error). A fold that
+            fails is undone.
+        inputs: further inputs to compare on, as the model takes them.
+        clip: whether a ReLU may become a clip where a BN layer before it cannot be folded
+            otherwise (see `kerasbn.folding.clips`).
+
+    Returns:
+        The folded model.
 
     Raises:
-        InputError: if `model` is no such network or a layer of it cannot be built anew, or `inputs`
-            don't fit.
-        CheckFailedError: if even without any fold the copy answers differently.
+        InputError: if the model cannot be read or rebuilt, or `inputs` don't fit.
+        CheckFailedError: if even a copy without any fold predicts something else.
+
+    Examples:
+        >>> import keras, kerasbn
+        >>> x = keras.Input((4,))
+        >>> y = keras.layers.BatchNormalization()(keras.layers.Dense(3)(x))
+        >>> folded = kerasbn.fold(keras.Model(x, y))
+        >>> [type(layer).__name__ for layer in folded.layers]
+        ['InputLayer', 'Dense']
     """
     return fold_with_plan(model, check=check, inputs=inputs, clip=clip).model
 
 
+def fold_plan(model: keras.Model | Path | str, *, clip: bool = True) -> Plan:
+    """Plan for each BN layer and scaling of a model whether and where it is folded.
+
+    The model is not changed. `kerasbn.fold` carries out the same plan and checks the result.
+
+    Args:
+        model: a functional or sequential Keras model, a .keras or .h5 file, or a run.
+        clip: whether a ReLU may become a clip where a BN layer cannot be folded otherwise.
+
+    Returns:
+        A decision for each layer, a `Fold` or a `Kept`.
+
+    Raises:
+        InputError: if the model cannot be read.
+
+    Examples:
+        >>> import keras, kerasbn
+        >>> x = keras.Input((4,))
+        >>> y = keras.layers.Dense(3, name="dense")(x)
+        >>> model = keras.Model(x, keras.layers.BatchNormalization(name="bn")(y))
+        >>> for decision in kerasbn.fold_plan(model):
+        ...     print(decision)
+        bn: folded backward into dense
+    """
+    return plan_folds(read_model(_load(model)), clip=clip)
+
+
 def fold_with_plan(
-    model: keras.Model,
+    model: keras.Model | Path | str,
     *,
     check: bool = True,
     inputs: Any = None,  # noqa: ANN401 - arrays in the model's own structure
     clip: bool = True,
 ) -> Folded:
-    """`fold`, together with the plan that was carried out in the end."""
-    plan = planned(model, clip=clip)
-    folded = rewrite(model, plan)
+    """Fold a model like `fold`, and return the plan with it."""
+    loaded = _load(model)
+
+    def plan_with(excluded: dict[str, str], limit: int | None = None) -> Plan:
+        return plan_folds(read_model(loaded), clip=clip, excluded=excluded, limit=limit)
+
+    excluded: dict[str, str] = {}
+    plan = plan_with(excluded)
+    folded = rewrite(loaded, plan)
     if not check:
         return Folded(folded, plan)
-    judge = Judge(model, inputs)
-    refused: dict[str, str] = {}
-    while complaint := judge.complaint(plan, folded):
+    checker = SelfCheck(loaded, inputs)
+    while problem := checker.problem(plan, folded):
         if not plan.folds():
             raise CheckFailedError(
-                f"{model.name}: a copy without any fold answers otherwise than the network itself "
-                f"({complaint}); does it hold a layer whose answers are not repeatable?"
+                f"model '{loaded.name}': a copy without any fold predicts something else "
+                f"({problem}); it may have a layer whose output is not repeatable"
             )
-        for name in _culprits(judge, plan, partial(planned, model, refused, clip=clip)):
-            refused[name] = f"folded, it would change the answers: {complaint}"
-        plan = planned(model, refused, clip=clip)
-        folded = rewrite(model, plan)
+        for name in _culprits(checker, plan, lambda limit: plan_with(excluded, limit)):
+            excluded[name] = f"folding it would change the predictions: {problem}"
+        plan = plan_with(excluded)
+        folded = rewrite(loaded, plan)
     return Folded(folded, plan)
 
 
-def _culprits(judge: Judge, plan: Plan, planned: Callable[[int], Plan]) -> set[str]:
-    """The folds after which, made one after another, the check fails for the first time."""
+def _culprits(checker: SelfCheck, plan: Plan, plan_first: Callable[[int], Plan]) -> set[str]:
+    """Return the layers whose folding makes the check fail for the first time, by bisection.
+
+    Args:
+        checker: the check.
+        plan: the plan that fails.
+        plan_first: returns the plan with only so many folds.
+    """
     good, bad = 0, len(plan.folds())
     while bad - good > 1:
         middle = (good + bad) // 2
-        tried = planned(middle)
-        if judge.complaint(tried, rewrite(judge.model, tried)):
+        candidate = plan_first(middle)
+        if checker.problem(candidate, rewrite(checker.model, candidate)):
             bad = middle
         else:
             good = middle
-    without = {fold.layer for fold in planned(good).folds()}
-    return {fold.layer for fold in planned(bad).folds()} - without or {
+    without = {fold.layer for fold in plan_first(good).folds()}
+    return {fold.layer for fold in plan_first(bad).folds()} - without or {
         fold.layer for fold in plan.folds()
     }
 
 
-def fold_plan(model: keras.Model, *, clip: bool = True) -> Plan:
-    """Decide for each normalization and scaling of a network whether and where it is folded.
-
-    Nothing is computed but affines, and the network stays as it is; `kerasbn.fold` carries the
-    same plan out and checks it.
-
-    Args:
-        model: a functional or sequential Keras network.
-        clip: whether an activation may become a clip between constants where nothing else helps
-            (see `kerasbn.folding.clips`).
-
-    Raises:
-        InputError: if it is no such network, or was not built.
-    """
-    return planned(model, clip=clip)
+def _load(model: keras.Model | Path | str) -> keras.Model:
+    """Return the model itself, or the one in a file or run."""
+    if isinstance(model, keras.Model):
+        return model
+    if isinstance(model, str | Path):
+        return load_model(find_model(str(model)))
+    raise expected("model", f"a {type(model).__name__}", "a Keras model, a .keras file or a run")

@@ -1,37 +1,31 @@
-"""The decision for each normalization and scaling, as data; nothing is changed here."""
+"""Decide for each affine layer of a model whether and where it is folded. The plan is data."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, overload
 
-import keras
-
 from kerasbn.folding.affine import CannotFold
 from kerasbn.folding.clips import Clip
-from kerasbn.folding.keras.absorb import Edit
-from kerasbn.folding.keras.affine_layers import NORMS, is_norm, is_scaling
-from kerasbn.folding.keras.graph import Call, Graph, read
+from kerasbn.folding.graph import Graph, Kind, Layer
+from kerasbn.folding.linear import Edit
 from kerasbn.folding.search import Found, fold_backward, fold_forward
 
-Layer = Any  # Keras ships no types
-
-Kind = Literal["BN layer", "scaling"]
 Direction = Literal["backward", "forward", "merge"]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A layer that goes: its affine is absorbed by others.
+    """A layer that is removed, because its map is folded into other layers.
 
     Attributes:
-        layer: the layer's name, with the names of the models around it (`backbone/bn_1`).
-        into: the layers that absorb it.
-        direction: "backward" into what comes before it, "forward" into what follows, "merge" into
-            another normalization or scaling.
-        through: the layers that its affine crosses on the way.
-        clips: those of them that become a clip in its stead.
-        kind: whether it is a normalization or a scaling.
+        layer: the layer's name, prefixed by the names of the models around it (`backbone/bn_1`).
+        into: the layers that it is folded into.
+        direction: "backward" into preceding layers, "forward" into following ones, or "merge" into
+            another affine layer.
+        through: the layers that its map passes through.
+        clips: those of them that become a clip.
+        kind: "BN layer" for a BatchNormalization, "scaling" for a Rescaling or Normalization.
     """
 
     layer: str
@@ -42,20 +36,21 @@ class Fold:
     kind: Kind = "BN layer"
 
     def __str__(self) -> str:
-        """One line for a person."""
-        stops = [f"{name}, as a clip" if name in self.clips else name for name in self.through]
-        way = f", through {', '.join(stops)}" if stops else ""
-        return f"{self.layer}: folded {self.direction} into {', '.join(self.into)}{way}"
+        """Return the decision as one line."""
+        stops = [f"{name} (as a clip)" if name in self.clips else name for name in self.through]
+        way = f" through {', '.join(stops)}" if stops else ""
+        verb = "merged" if self.direction == "merge" else f"folded {self.direction}"
+        return f"{self.layer}: {verb} into {', '.join(self.into)}{way}"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A layer that stays, and why.
+    """A layer that is kept, with the reason.
 
     Attributes:
-        layer: the layer's name, with the names of the models around it.
-        reason: a sentence.
-        kind: whether it is a normalization or a scaling.
+        layer: the layer's name, prefixed by the names of the models around it.
+        reason: a clause that follows "kept because".
+        kind: "BN layer" for a BatchNormalization, "scaling" for a Rescaling or Normalization.
     """
 
     layer: str
@@ -63,84 +58,16 @@ class Kept:
     kind: Kind = "BN layer"
 
     def __str__(self) -> str:
-        """One line for a person."""
-        return f"{self.layer}: kept; {self.reason}"
-
-
-@dataclass(frozen=True, eq=False)
-class Changes:
-    """What carrying a plan out does to the layers of its model.
-
-    Attributes:
-        edits: what each layer absorbs, in order.
-        dropped: the layers that go.
-        clips: what activations become; their calls, not their layers.
-        training: the value of `training` that calls get from the calls before them, which may be
-            others afterwards.
-
-    Layers and calls (nodes of Keras's graph) are told by `id`.
-    """
-
-    edits: Mapping[int, Sequence[Edit]] = field(default_factory=dict)
-    dropped: frozenset[int] = frozenset()
-    clips: Mapping[int, Clip] = field(default_factory=dict)
-    training: Mapping[int, bool | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Plan(Sequence[Fold | Kept]):
-    """One decision for each normalization and scaling, in the order of the network.
-
-    Attributes:
-        decisions: a `Fold` or a `Kept` for each.
-        changes: what carrying the plan out does, for `rewrite`; it speaks of the layers of the
-            model that was planned for, and of no other.
-    """
-
-    decisions: tuple[Fold | Kept, ...]
-    changes: Changes = field(default_factory=Changes, repr=False)
-
-    @overload
-    def __getitem__(self, index: int) -> Fold | Kept: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Fold | Kept, ...]: ...
-    def __getitem__(self, index: int | slice) -> Fold | Kept | tuple[Fold | Kept, ...]:
-        """The decision at that place."""
-        return self.decisions[index]
-
-    def __len__(self) -> int:
-        """How many normalizations and scalings there are."""
-        return len(self.decisions)
-
-    def folds(self, kind: Kind | None = None) -> list[Fold]:
-        """What is folded, of one kind or of both."""
-        return [d for d in self.decisions if isinstance(d, Fold) and kind in (None, d.kind)]
-
-    def kept(self, kind: Kind | None = None) -> list[Kept]:
-        """What is kept, of one kind or of both."""
-        return [d for d in self.decisions if isinstance(d, Kept) and kind in (None, d.kind)]
-
-    def summary(self) -> str:
-        """One sentence with the counts."""
-        return self.counts.summary()
-
-    @property
-    def counts(self) -> "FoldCounts":
-        """How many layers of each kind are folded and kept."""
-        return fold_counts(self.to_json())
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """The decisions as plain lists and dictionaries."""
-        names = {Fold: "fold", Kept: "keep"}
-        return [{"decision": names[type(d)], **asdict(d)} for d in self.decisions]
+        """Return the decision as one line."""
+        return f"{self.layer}: kept because {self.reason}"
 
 
 @dataclass(frozen=True)
 class FoldCounts:
     """How many layers a plan folds and keeps.
 
-    A BN layer inside a custom layer counts as kept. Arithmetic on tensors, such as
-    `x / 255.0`, is no layer and does not count.
+    A BN layer inside a custom layer counts as kept. Arithmetic on tensors, such as `x / 255.0`, is
+    no layer and does not count.
     """
 
     bn_folded: int
@@ -149,7 +76,7 @@ class FoldCounts:
     scalings_kept: int
 
     def summary(self) -> str:
-        """One sentence, such as "2 of 3 BN layers folded, 1 of 1 scalings folded."."""
+        """Return one sentence, such as "2 of 3 BN layers folded, 1 of 1 scalings folded."."""
         line = f"{self.bn_folded} of {self.bn_folded + self.bn_kept} BN layers folded"
         if total := self.scalings_folded + self.scalings_kept:
             line += f", {self.scalings_folded} of {total} scalings folded"
@@ -167,138 +94,189 @@ def fold_counts(decisions: Iterable[Mapping[str, Any]]) -> FoldCounts:
     )
 
 
-def planned(
-    model: keras.Model,
-    refused: Mapping[str, str] | None = None,
-    limit: int | None = None,
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """What carrying out a plan does to the layers of its model.
+
+    Layers and nodes are keyed by `id`, so the changes apply to the planned model only.
+
+    Attributes:
+        edits: what to fold into each layer, in order.
+        dropped: the layers to remove.
+        clips: the clips that activations become, by node.
+        training: the `training` flag of each node that gets it from the call before it.
+    """
+
+    edits: Mapping[int, Sequence[Edit]] = field(default_factory=dict)
+    dropped: frozenset[int] = frozenset()
+    clips: Mapping[int, Clip] = field(default_factory=dict)
+    training: Mapping[int, bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan(Sequence[Fold | Kept]):
+    """A `Fold` or a `Kept` for each affine layer, in the order of the model.
+
+    Attributes:
+        decisions: the decisions.
+        changes: what carrying them out does to the model.
+    """
+
+    decisions: tuple[Fold | Kept, ...]
+    changes: Changes = field(default_factory=Changes, repr=False)
+
+    @overload
+    def __getitem__(self, index: int) -> Fold | Kept: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Fold | Kept, ...]: ...
+    def __getitem__(self, index: int | slice) -> Fold | Kept | tuple[Fold | Kept, ...]:
+        """Return one decision, or several."""
+        return self.decisions[index]
+
+    def __len__(self) -> int:
+        """Return the number of affine layers."""
+        return len(self.decisions)
+
+    def folds(self, kind: Kind | None = None) -> list[Fold]:
+        """Return the folded layers, of one kind or of both."""
+        return [d for d in self.decisions if isinstance(d, Fold) and kind in (None, d.kind)]
+
+    def kept(self, kind: Kind | None = None) -> list[Kept]:
+        """Return the kept layers, of one kind or of both."""
+        return [d for d in self.decisions if isinstance(d, Kept) and kind in (None, d.kind)]
+
+    @property
+    def counts(self) -> FoldCounts:
+        """How many layers of each kind are folded and kept."""
+        return fold_counts(self.to_json())
+
+    def summary(self) -> str:
+        """Return the counts as one sentence."""
+        return self.counts.summary()
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the decisions as JSON data."""
+        names = {Fold: "fold", Kept: "keep"}
+        return [{"decision": names[type(d)], **asdict(d)} for d in self.decisions]
+
+
+def plan_folds(
+    graph: Graph,
     *,
     clip: bool = True,
+    excluded: Mapping[str, str] | None = None,
+    limit: int | None = None,
 ) -> Plan:
-    """`fold_plan` without the normalizations in `refused`, which gives the reason for each.
+    """Plan the folds of a graph, which is changed as they are found.
 
-    With a `limit` only so many folds are made, the same ones in the same order as without.
+    Args:
+        graph: a model that was just read.
+        clip: whether an activation may become a clip where a layer cannot be folded otherwise.
+        excluded: layers to keep, with the reason for each.
+        limit: the number of folds after which to stop. The first folds are the same as without it.
     """
-    planning = _Planning(read(model), refused or {}, limit)
-    while planning.plain() or planning.merge() or (clip and planning.clip()):
+    planner = _Planner(graph, excluded or {}, limit)
+    while planner.fold() or planner.merge() or (clip and planner.fold_through_clips()):
         pass
-    return planning.plan()
+    return planner.plan()
 
 
-class _Planning:
-    """The decisions so far; `graph` is the network as it is with them."""
+class _Planner:
+    """Folds layer after layer. `graph` is the model with the folds so far."""
 
-    def __init__(self, graph: Graph, refused: Mapping[str, str], limit: int | None) -> None:
+    def __init__(self, graph: Graph, excluded: Mapping[str, str], limit: int | None) -> None:
         self.graph = graph
-        self.refused = refused
+        self.excluded = excluded
         self.limit = limit
-        self.names = {id(call.layer): call.name for call in reversed(graph.calls)}
-        self.opaque = [call for call in graph.calls if not is_norm(call.layer)]
-        self.left = {id(call.layer): call.layer for call in graph.calls if is_norm(call.layer)}
-        self.all = dict(self.left)
-        self.restless = next((call.name for call in graph.calls if graph.is_restless(call)), None)
+        calls = list(graph.calls)
+        self.names = {id(call.layer): call.name for call in reversed(calls)}
+        self.kinds = {id(call.layer): call.kind or "BN layer" for call in calls if call.is_affine}
+        self.all = {id(call.layer): call.layer for call in calls if call.is_affine}
+        self.left = dict(self.all)
+        self.hidden = {call.name: list(call.hidden()) for call in calls}
         self.folds: dict[int, Fold] = {}
         self.reasons: dict[tuple[int, str], str] = {}
 
-    def plain(self) -> bool:
-        """Fold what linear layers absorb; whether there was anything.
+    def fold(self) -> bool:
+        """Fold into linear layers. Return whether anything was folded.
 
-        Backward in the order of the network and forward against it, since what goes first makes
-        way for its neighbour.
+        Backward goes in the order of the model and forward against it, because each fold makes way
+        for the neighboring layer.
         """
         before = len(self.folds)
-        for norm in list(self.left.values()):
-            self._attempt(norm, "backward", lambda norm: fold_backward(self.graph, norm))
-        for norm in reversed(list(self.left.values())):
-            self._attempt(norm, "forward", lambda norm: fold_forward(self.graph, norm))
+        for layer in list(self.left.values()):
+            self._try(layer, "backward", lambda layer: fold_backward(self.graph, layer))
+        for layer in reversed(list(self.left.values())):
+            self._try(layer, "forward", lambda layer: fold_forward(self.graph, layer))
         return len(self.folds) > before
 
     def merge(self) -> bool:
-        """Fold what other normalizations and scalings take in; whether there was anything."""
+        """Merge affine layers into other affine layers. Return whether any was merged."""
         before = len(self.folds)
-        for norm in list(self.left.values()):
-            self._attempt(norm, "merge", lambda norm: fold_backward(self.graph, norm, merge=True))
-            self._attempt(norm, "merge", lambda norm: fold_forward(self.graph, norm, merge=True))
+        for layer in list(self.left.values()):
+            for search in (fold_backward, fold_forward):
+                self._try(layer, "merge", lambda layer, s=search: s(self.graph, layer, merge=True))  # type: ignore[misc] # mypy cannot infer a lambda's default
         return len(self.folds) > before
 
-    def clip(self) -> bool:
-        """Fold what can go through an activation as a clip; whether there was anything."""
+    def fold_through_clips(self) -> bool:
+        """Fold through activations that become clips. Return whether anything was folded."""
         before = len(self.folds)
-        for norm in reversed(list(self.left.values())):
-            self._attempt(norm, "forward", lambda norm: fold_forward(self.graph, norm, clip=True))
+        for layer in reversed(list(self.left.values())):
+            self._try(layer, "forward", lambda layer: fold_forward(self.graph, layer, clip=True))
         return len(self.folds) > before
 
-    def _attempt(self, norm: Layer, direction: Direction, search: Callable[[Layer], Found]) -> None:
-        if id(norm) not in self.left or (self.limit is not None and len(self.folds) >= self.limit):
+    def plan(self) -> Plan:
+        """Return the plan with all folds so far."""
+        decisions: list[Fold | Kept] = [
+            self.folds.get(key) or Kept(self.names[key], self._reason(key), self.kinds[key])
+            for key in self.all
+        ]
+        for layers in self.hidden.values():
+            decisions += [Kept(name, reason, kind) for name, kind, reason in layers]
+        edits = {
+            key: tuple(edits) for key, edits in self.graph.edits.items() if key not in self.folds
+        }
+        dropped = frozenset(self.folds)
+        changes = Changes(edits, dropped, self.graph.clips, self.graph.training)
+        return Plan(tuple(decisions), changes)
+
+    def _try(self, layer: Layer, direction: Direction, search: Callable[[Layer], Found]) -> None:
+        at_limit = self.limit is not None and len(self.folds) >= self.limit
+        if id(layer) not in self.left or at_limit:
             return
         try:
-            if self.restless:
+            if self.graph.changing:
                 raise CannotFold(
-                    f"`{self.restless}` is called with training=True and without, so answers "
-                    "depend on the order of the calls, which folding may change"
+                    f"`{self.graph.changing}` is called both with and without training=True, so "
+                    "predictions depend on the order of calls, which folding may change"
                 )
-            found = search(norm)
-            for gone in found.dropped:
-                if self.names[gone] in self.refused:
-                    raise CannotFold(self.refused[self.names[gone]])
+            found = search(layer)
+            for key in found.dropped:
+                if self.names[key] in self.excluded:
+                    raise CannotFold(self.excluded[self.names[key]])
         except CannotFold as refusal:
-            if direction != "merge":  # the last reason for either side is the one that counts
-                self.reasons[id(norm), direction] = str(refusal)
+            if direction != "merge":  # the last reason for each direction is the one to report
+                self.reasons[id(layer), direction] = str(refusal)
             return
-        self._carry_out(found, direction)
+        self._apply(found, direction)
 
-    def _carry_out(self, found: Found, direction: Direction) -> None:
+    def _apply(self, found: Found, direction: Direction) -> None:
         into = tuple(call.name for call in found.into.values())
         through = tuple(dict.fromkeys(call.name for call in found.through))
         clips = tuple(dict.fromkeys(call.name for call in found.clips))
-        for key, norm in found.dropped.items():
-            for call in list(self.graph.calls_of(norm)):
+        for key, layer in found.dropped.items():
+            for call in list(self.graph.calls_of(layer)):
                 self.graph.bypass(call)
-            self.folds[key] = Fold(self.names[key], into, direction, through, clips, _kind(norm))
+            name, kind = self.names[key], self.kinds[key]
+            self.folds[key] = Fold(name, into, direction, through, clips, kind)
             del self.left[key]
         for key, edits in found.edits.items():
             self.graph.edits.setdefault(key, []).extend(edits)
         for call, clip in found.clips.items():
-            self.graph.clips[id(call.spot)] = clip
-
-    def plan(self) -> Plan:
-        decisions: list[Fold | Kept] = []
-        hidden = {call.name: list(_hidden(call)) for call in self.opaque}
-        for key, norm in self.all.items():
-            decisions.append(
-                self.folds.get(key) or Kept(self.names[key], self._reason(key), _kind(norm))
-            )
-        for kept in hidden.values():
-            decisions += kept
-        edits = {
-            key: tuple(edits) for key, edits in self.graph.edits.items() if key not in self.folds
-        }
-        return Plan(
-            tuple(decisions),
-            Changes(edits, frozenset(self.folds), self.graph.clips, self.graph.pins()),
-        )
+            self.graph.clips[id(call.node)] = clip
 
     def _reason(self, key: int) -> str:
-        if self.names[key] in self.refused:
-            return self.refused[self.names[key]]
+        if self.names[key] in self.excluded:
+            return self.excluded[self.names[key]]
         sides = ("backward", "forward")
-        return "; ".join(dict.fromkeys(self.reasons.get((key, side), "") for side in sides))
-
-
-def _kind(norm: Layer) -> Kind:
-    return "scaling" if is_scaling(norm) else "BN layer"
-
-
-def _hidden(call: Call) -> Iterator[Kept]:
-    """The normalizations of classes of their own, or within layers that hide what they do."""
-    if not isinstance(call.layer, keras.layers.Layer):
-        return
-    within = call.layer._flatten_layers()  # Keras has no public way to these
-    norms: list[Layer] = [layer for layer in within if isinstance(layer, tuple(NORMS))]
-    for layer in norms:
-        own, holder = type(layer).__name__, type(call.layer).__name__
-        if layer is call.layer:
-            name, reason = call.name, f"it is of the class {own}, whose arithmetic is not known"
-        else:
-            name = f"{call.name}/{layer.name}"
-            reason = f"it is within `{call.name}`, a {holder}, into which folding does not look"
-        yield Kept(name, reason, _kind(layer))
+        return ", and ".join(dict.fromkeys(self.reasons.get((key, side), "") for side in sides))

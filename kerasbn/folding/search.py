@@ -1,40 +1,35 @@
-"""The two ways out for a normalization: into what comes before it, or into what follows.
+"""Find where an affine layer can be folded: into the layers before it or after it.
 
-Both follow its affine through the graph and collect what has to change, or raise `CannotFold` with
-the first thing in the way. They change nothing themselves; `Found` is what they give.
+A search follows the layer's map through the graph. It returns a `Found` with everything that has to
+change, or raises `CannotFold` with the first obstacle. It changes nothing itself.
 
-Backward, a tensor on the way is *asked* for as ``s*x + t``: whoever makes it must absorb that, and
-all who read it must be normalizations that want just that. Forward, a tensor on the way is
-*carried* as x where ``s*x + t`` is meant: all who read it must make up for it.
+- Backward, a tensor x on the way is *requested* as ``s*x + t``. Its producer has to take the map,
+  and its readers have to be affine layers with that same map, which are then dropped too.
+- Forward, a tensor on the way *carries* x where ``s*x + t`` is meant. Every reader has to make up
+  for it.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import Any
 
 from kerasbn.folding.affine import Affine, CannotFold, compose, identity, same
-from kerasbn.folding.clips import Clip, crossed
-from kerasbn.folding.keras.absorb import Edit, check, is_linear
-from kerasbn.folding.keras.affine_layers import check_merge, is_norm
-from kerasbn.folding.keras.graph import Call, Graph, Value
-from kerasbn.folding.keras.linear_layers import LAWS
-from kerasbn.folding.keras.pass_through_layers import Crossing, backward, forward, is_passage
-
-Layer = Any  # Keras ships no types
+from kerasbn.folding.clips import Clip, pass_clip
+from kerasbn.folding.graph import Call, Graph, Layer, Value
+from kerasbn.folding.linear import Edit
 
 
 @dataclass(eq=False)
 class Found:
-    """A way to fold; layers are told by `id`.
+    """What folding a layer changes. Layers are keyed by `id`.
 
     Attributes:
-        dropped: the normalizations that go: the one asked about, and those that must go with it.
-        edits: what each layer absorbs.
-        into: a call of each layer that absorbs something.
-        through: the calls that the affine crosses.
-        clips: what activations on the way become.
+        dropped: the affine layers to remove: the given one, and those that have to go with it.
+        edits: what to fold into each layer.
+        into: a call of each layer that something is folded into.
+        through: the calls that the map passes through.
+        clips: the clips that activations on the way become.
     """
 
     dropped: dict[int, Layer] = field(default_factory=dict)
@@ -43,27 +38,30 @@ class Found:
     through: dict[Call, None] = field(default_factory=dict)
     clips: dict[Call, Clip] = field(default_factory=dict)
 
-    def lengths(self) -> tuple[int, ...]:
-        """How much was found so far; what comes later can be taken back with `cut`."""
-        return tuple(len(found) for found in self._all())
-
-    def cut(self, lengths: tuple[int, ...]) -> None:
-        """Forget what was found since `lengths`: dictionaries remember their order."""
-        for found, n in zip(self._all(), lengths, strict=True):
-            _shorten(found, n)
-
-    def _all(self) -> list[dict[Any, Any]]:
-        return [self.dropped, self.edits, self.into, self.through]
+    def copy(self) -> "Found":
+        """Return an independent copy."""
+        return Found(
+            dict(self.dropped),
+            dict(self.edits),
+            dict(self.into),
+            dict(self.through),
+            dict(self.clips),
+        )
 
 
-def fold_backward(graph: Graph, norm: Layer, *, merge: bool = False) -> Found:
-    """The way for `norm` into what comes before it; `merge` if another normalization counts too.
+def fold_backward(graph: Graph, layer: Layer, *, merge: bool = False) -> Found:
+    """Find how to fold an affine layer into what precedes it.
+
+    Args:
+        graph: the model.
+        layer: an affine layer.
+        merge: whether it may be merged into another affine layer.
 
     Raises:
-        CannotFold: if there is none.
+        CannotFold: if there is no way.
     """
     search = _Backward(graph, merge)
-    search.drop(norm)
+    search.drop(layer)
     return search.found
 
 
@@ -72,164 +70,162 @@ class _Backward:
         self.graph = graph
         self.merge = merge
         self.found = Found()
-        self.asked: dict[Value, Affine] = {}
+        self.requested: dict[Value, Affine] = {}
         # What failed once fails again: s at a tensor is the same however one gets there, and only
         # whether there is a t depends on the choice. So each tensor is tried at most twice.
         self.failed: dict[tuple[Value, bool], str] = {}
 
-    def drop(self, norm: Layer) -> None:
-        """Take a normalization out: before each of its calls, ask for what came after it."""
-        if id(norm) in self.found.dropped:
+    def drop(self, layer: Layer) -> None:
+        """Remove an affine layer: request its output in the place of its input."""
+        if id(layer) in self.found.dropped:
             return
-        self.found.dropped[id(norm)] = norm
-        for call in self.graph.calls_of(norm):
-            self.ask(call.inputs[0], affine_at(self.graph, call))
+        self.found.dropped[id(layer)] = layer
+        for call in self.graph.calls_of(layer):
+            self.request(call.inputs[0], self.graph.affine_of(call))
 
-    def ask(self, value: Value, a: Affine) -> None:
-        """Ask for ``a(value)`` in the place of `value`."""
-        if value in self.asked:
-            if not same(self.asked[value], a):
-                raise CannotFold(f"{self._this(value)} would be scaled in two ways at once")
+    def request(self, value: Value, a: Affine) -> None:
+        """Request ``a(value)`` in the place of `value`."""
+        if value in self.requested:
+            if not same(self.requested[value], a):
+                raise CannotFold(f"{self._name(value)} would need two different scales")
             return
         if a.is_identity():
-            self.asked[value] = a  # so that nobody else asks for more
+            self.requested[value] = a  # no other request may change the tensor
             return
         key = (value, a.only_scales())
         if key in self.failed:
             raise CannotFold(self.failed[key])
         try:
-            self._readers(value, a)
-            self._producer(value, a)
+            self._check_readers(value, a)
+            self._ask_producer(value, a)
         except CannotFold as refusal:
             self.failed[key] = str(refusal)
             raise
 
-    def _readers(self, value: Value, a: Affine) -> None:
-        """All who read the tensor must want just that, or be what asked for it."""
+    def _check_readers(self, value: Value, a: Affine) -> None:
+        """Drop the other readers of a tensor, which have to be affine layers with the same map."""
         if any(n not in (1, m) for n, m in zip(a.shape, value.example, strict=True)):
-            raise CannotFold(f"{self._this(value)} is scaled only after it is broadcast")
+            raise CannotFold(f"{self._name(value)} is broadcast before it is scaled")
         if value.is_output:
-            raise CannotFold(f"{self._this(value)} is an output of the network too")
-        self.asked[value] = a
+            raise CannotFold(f"{self._name(value)} is also a model output")
+        self.requested[value] = a
         for reader in list(value.readers):
             if id(reader.layer) in self.found.dropped or reader in self.found.through:
                 continue
-            if not self._wants(reader, a):
-                raise CannotFold(f"{self._this(value)} is also read by `{reader.name}`")
+            if not _computes(self.graph, reader, a):
+                raise CannotFold(f"{self._name(value)} is also read by `{reader.name}`")
             self.drop(reader.layer)
 
-    def _wants(self, reader: Call, a: Affine) -> bool:
-        if not is_norm(reader.layer):
-            return False
-        try:
-            return same(affine_at(self.graph, reader), a)
-        except CannotFold:
-            return False
-
-    def _producer(self, value: Value, a: Affine) -> None:
-        """Whoever makes the tensor must absorb the affine, or let it pass to what it reads."""
+    def _ask_producer(self, value: Value, a: Affine) -> None:
+        """Fold the map into the producer of a tensor, or pass it on to the producer's inputs."""
         call = value.producer
         if call is None:
-            raise CannotFold("before it there is an input of the network, which cannot absorb it")
-        with _naming(f"`{call.name}` before it"):
+            raise CannotFold("it follows a model input")
+        with _subject(f"`{call.name}` before it"):
             if call.outputs[0] is not value:
-                raise CannotFold("gives it as one of several outputs")
-            if not is_passage(call.layer) and not _absorbs(call, self.merge):
-                raise CannotFold(f"{_kind(call)} and does not absorb it")
-            if id(call.spot) in self.graph.clips:
+                raise CannotFold("has several outputs")
+            if id(call.node) in self.graph.clips:
                 raise CannotFold("became a clip")
-            within = inner(a, call)
-            if is_passage(call.layer):
-                choices = backward(crossing(call), within)
-            else:
-                edit = Edit("after", within, call.seen(call.inputs[0]))
+            if call.is_pass_through:
+                choices = call.backward(a)
+            elif _takes(call, self.merge):
+                edit = call.edit_after(a)
                 known = self.found.edits.get(id(call.layer))
                 if known is not None and not known[0].agrees(edit):
-                    raise CannotFold("is shared, and would have to absorb different affines")
-                _check(self.graph, call, edit)
-        if is_passage(call.layer):
+                    raise CannotFold("is shared, and its calls need different maps")
+                if call.is_affine:
+                    self.graph.affine_of(call)  # raises if it is no affine map
+            else:
+                raise CannotFold(_not_foldable(call))
+        if call.is_pass_through:
             self.found.through[call] = None
-            self._choose(call, choices)
+            self._request_one(call, choices)
         elif known is None:
             self.found.edits[id(call.layer)] = [edit]
             self.found.into[id(call.layer)] = call
             for other in self.graph.calls_of(call.layer):
-                self.ask(other.outputs[0], outer(within, other))
+                self.request(other.outputs[0], other.lift(edit.affine))
 
-    def _choose(self, call: Call, choices: list[list[Affine]]) -> None:
-        """Ask for the first of several choices that can be had."""
-        for i, choice in enumerate(choices):
-            mark = self.found.lengths(), len(self.asked)
+    def _request_one(self, call: Call, choices: list[list[Affine]]) -> None:
+        """Request the first of several choices of input maps that is possible."""
+        for choice in choices:
+            found, requested = self.found.copy(), dict(self.requested)
+            # The input that takes t comes first: it is refused more often, and then the others,
+            # which may be most of the model, need not be tried.
+            pairs = sorted(
+                zip(call.data, choice, strict=True), key=lambda pair: pair[1].only_scales()
+            )
             try:
-                # Whoever is to take t comes first: it refuses more often, and then the rest,
-                # which may be most of the network, need not be asked.
-                for value, wanted in sorted(
-                    zip(call.data, choice, strict=True), key=lambda pair: pair[1].only_scales()
-                ):
-                    self.ask(value, outer(wanted, call))
+                for value, wanted in pairs:
+                    self.request(value, wanted)
             except CannotFold:
-                if i == len(choices) - 1:
+                self.found, self.requested = found, requested
+                if choice is choices[-1]:
                     raise
-                self.found.cut(mark[0])
-                _shorten(self.asked, mark[1])
             else:
                 return
 
-    def _this(self, value: Value) -> str:
+    def _name(self, value: Value) -> str:
         if any(reader.layer in self.found.dropped.values() for reader in value.readers):
             return "its input"
-        return (
-            f"the output of `{value.producer.name}`"
-            if value.producer
-            else "an input of the network"
-        )
+        return f"the output of `{value.producer.name}`" if value.producer else "a model input"
 
 
-def fold_forward(graph: Graph, norm: Layer, *, merge: bool = False, clip: bool = False) -> Found:
-    """The way for `norm` into what follows it.
+def fold_forward(
+    graph: Graph,
+    layer: Layer,
+    *,
+    merge: bool = False,
+    clip: bool = False,
+) -> Found:
+    """Find how to fold an affine layer into what follows it.
 
-    With `merge` another normalization may take it in, with `clip` activations may become clips.
+    Where a layer that takes the map is shared, another affine layer may have to go too.
 
-    Where a layer that absorbs is shared, another normalization may have to go with it.
+    Args:
+        graph: the model.
+        layer: an affine layer.
+        merge: whether it may be merged into another affine layer.
+        clip: whether activations may become clips.
 
     Raises:
-        CannotFold: if there is none.
+        CannotFold: if there is no way.
     """
-    seeds = {id(norm): norm}
+    dropped = {id(layer): layer}
     while True:
-        search = _Forward(graph, merge, clip, seeds)
+        search = _Forward(graph, merge, clip, dropped)
         joined = search.run()
         if joined is None:
             return search.found
-        seeds = {**seeds, id(joined): joined}
+        dropped = {**dropped, id(joined): joined}
 
 
 class _Forward:
-    def __init__(self, graph: Graph, merge: bool, clip: bool, seeds: dict[int, Layer]) -> None:
+    def __init__(self, graph: Graph, merge: bool, clip: bool, dropped: dict[int, Layer]) -> None:
         self.graph = graph
         self.merge = merge
         self.clip = clip
-        self.found = Found(dropped=dict(seeds))
+        self.found = Found(dropped=dict(dropped))
         self.carried: dict[Value, Affine] = {}
         self.pending: list[tuple[int, Call]] = []
         self.seen: set[Call] = set()
 
     def run(self) -> Layer | None:
-        """Follow the affines to their ends; gives a normalization that has to go too, if any."""
-        for norm in self.found.dropped.values():
-            for call in self.graph.calls_of(norm):
-                self._visit_later(call)
-        while self.pending:  # in topological order, so that all inputs of a call are known by then
+        """Follow the maps to their ends. Return an affine layer that has to go too, if any."""
+        for layer in self.found.dropped.values():
+            for call in self.graph.calls_of(layer):
+                self._schedule(call)
+        while self.pending:  # in topological order, so that all inputs of a call are known
             self._visit(heappop(self.pending)[1])
         for call, clip in self.found.clips.items():
-            self._must_agree(call, clip)
+            self._check_clip(call, clip)
         for layer_id, edits in self.found.edits.items():
             for other in self.graph.calls_of(self.found.into[layer_id].layer):
-                if joined := self._disagreement(other, edits):
+                if joined := self._missing(other, edits):
                     return joined
         return None
 
-    def _visit_later(self, call: Call) -> None:
+    def _schedule(self, call: Call) -> None:
         if call not in self.seen:
             self.seen.add(call)
             heappush(self.pending, (call.index, call))
@@ -238,158 +234,123 @@ class _Forward:
         if a.is_identity():
             return
         if value.is_output:
-            raise CannotFold("its output is an output of the network")
+            raise CannotFold("its output is a model output")
         self.carried[value] = a
         for reader in value.readers:
-            self._visit_later(reader)
+            self._schedule(reader)
+
+    def _on(self, value: Value) -> Affine:
+        """Return the map that a tensor carries."""
+        return self.carried.get(value) or identity(len(value.example))
 
     def _visit(self, call: Call) -> None:
         if id(call.layer) in self.found.dropped:
-            incoming = self.carried.get(call.inputs[0]) or identity(len(call.inputs[0].example))
-            self._carry(call.outputs[0], compose(affine_at(self.graph, call), incoming))
+            a = compose(self.graph.affine_of(call), self._on(call.inputs[0]))
+            self._carry(call.outputs[0], a)
             return
-        with _naming(f"`{call.name}` after it"):
-            if is_passage(call.layer) or self.graph.clip_of(call) is not None:
-                out = self._cross(call)
-            elif _absorbs(call, self.merge):
-                self._absorb(call)
+        with _subject(f"`{call.name}` after it"):
+            if call.is_pass_through or self.graph.clip_of(call) is not None:
+                out = self._pass(call)
+            elif _takes(call, self.merge):
+                self._fold(call)
                 return
             else:
-                raise CannotFold(f"{_kind(call)} and does not absorb it")
+                raise CannotFold(_not_foldable(call))
         self.found.through[call] = None
-        self._carry(call.outputs[0], outer(out, call))
+        self._carry(call.outputs[0], out)
 
-    def _cross(self, call: Call) -> Affine:
+    def _pass(self, call: Call) -> Affine:
         if any(value in self.carried and value not in call.data for value in call.inputs):
-            raise CannotFold("reads it beside what it computes with")
-        incoming = [
-            inner(self.carried.get(value) or identity(len(value.example)), call)
-            for value in call.data
-        ]
+            raise CannotFold("reads it as a second argument")
+        incoming = [self._on(value) for value in call.data]
         clip = self.graph.clip_of(call)
-        if id(call.spot) not in self.graph.clips:  # otherwise it is no longer what it was
+        if id(call.node) not in self.graph.clips:  # otherwise it is no longer what it was
             try:
-                return forward(crossing(call), incoming)
+                return call.forward(incoming)
             except CannotFold:
                 if clip is None or not self.clip:
                     raise
         if clip is None or not self.clip:
             raise CannotFold("became a clip")
-        self.found.clips[call], out = crossed(clip, incoming[0], call.inputs[0].dtype)
-        return out
+        a = call.lower(incoming[0])
+        self.found.clips[call], out = pass_clip(clip, a, call.inputs[0].dtype)
+        return call.lift(out)
 
-    def _must_agree(self, call: Call, clip: Clip) -> None:
-        """What becomes a clip in one call of a model does in all."""
-        for other in self.graph.calls_at(call.spot):
+    def _check_clip(self, call: Call, clip: Clip) -> None:
+        """Raise `CannotFold` unless all calls from one place in the model become the same clip."""
+        for other in self.graph.calls_at(call.node):
             found = self.found.clips.get(other)
             if found is None or not found.same(clip):
                 raise CannotFold(
-                    f"`{call.name}` after it would become another clip where it is called again"
+                    f"`{call.name}` after it is shared, and its calls need other clips"
                 )
 
-    def _absorb(self, call: Call) -> None:
-        read = arguments(call)
-        if any(value in self.carried and value not in dict(read).values() for value in call.inputs):
-            raise CannotFold("reads it as something it does not multiply by a kernel")
-        edits = []
-        for argument, value in read:
-            if value in self.carried:
-                within = inner(self.carried[value], call)
-                edit = Edit("before", within, call.seen(value), argument, call.training)
-                _check(self.graph, call, edit)
-                edits.append(edit)
+    def _fold(self, call: Call) -> None:
+        inputs = call.foldable_inputs
+        foldable = [value for _, value in inputs]
+        if any(value in self.carried and value not in foldable for value in call.inputs):
+            raise CannotFold("reads it as an argument that no kernel multiplies")
+        if call.is_affine:
+            self.graph.affine_of(call)  # raises if it is no affine map
+        edits = [
+            call.edit_before(self.carried[value], argument, value)
+            for argument, value in inputs
+            if value in self.carried
+        ]
         self.found.edits.setdefault(id(call.layer), edits)
         self.found.into.setdefault(id(call.layer), call)
 
-    def _disagreement(self, call: Call, edits: list[Edit]) -> Layer | None:
-        """A normalization that would make this call of a shared layer ask the same as the others.
+    def _missing(self, call: Call, edits: list[Edit]) -> Layer | None:
+        """Return an affine layer whose removal makes this call of a shared layer agree.
+
+        Returns None if the call agrees with the others as it is.
 
         Raises:
-            CannotFold: if they disagree and there is none.
+            CannotFold: if nothing makes it agree.
         """
-        asked = {edit.argument: edit.affine for edit in edits}
-        for argument, value in arguments(call):
-            wanted = outer(asked.get(argument) or identity(len(call.seen(value))), call)
-            carried = self.carried.get(value) or identity(len(value.example))
-            if same(wanted, carried):
+        required = {edit.argument: edit.affine for edit in edits}
+        for argument, value in call.foldable_inputs:
+            a = required.get(argument)
+            wanted = call.lift(a) if a else identity(len(value.example))
+            if same(wanted, self._on(value)):
                 continue
             maker = value.producer
-            if value not in self.carried and maker is not None and self._is(maker, wanted):
+            if (
+                value not in self.carried
+                and maker is not None
+                and _computes(self.graph, maker, wanted)
+            ):
                 return maker.layer
-            raise CannotFold(f"`{call.name}` after it is shared, and reads other tensors elsewhere")
+            raise CannotFold(f"`{call.name}` after it is shared, and also reads other tensors")
         return None
 
-    def _is(self, call: Call, a: Affine) -> bool:
-        """Whether a call is a normalization that maps by `a`."""
-        return is_norm(call.layer) and same(affine_at(self.graph, call), a)
+
+# -- both directions ----------------------------------------------------------------------------
 
 
-# -- what both need -----------------------------------------------------------------------------
+def _takes(call: Call, merge: bool) -> bool:
+    return call.is_linear or (merge and call.is_affine)
 
 
-def affine_at(graph: Graph, call: Call) -> Affine:
-    """The affine of a call of a normalization, together with what was merged into it."""
-    return outer(graph.affine_of(call), call)
+def _computes(graph: Graph, call: Call, a: Affine) -> bool:
+    """Return whether a call is of an affine layer with the map `a`."""
+    if not call.is_affine:
+        return False
+    try:
+        return same(graph.affine_of(call), a)
+    except CannotFold:
+        return False
 
 
-def crossing(call: Call) -> Crossing:
-    """What the law of a passage needs to know of a call."""
-    twins = [call.data.index(value) for value in call.data]
-    seen = [call.seen(value) for value in call.data]
-    return Crossing(call.layer, seen, call.seen(call.outputs[0]), call.training, twins, call.plain)
-
-
-def inner(a: Affine, call: Call) -> Affine:
-    """An affine as a layer within TimeDistributed sees it."""
-    for _ in range(call.wraps):
-        if a.varies_along(0):
-            raise CannotFold("is the same for all time steps, between which s and t differ")
-        a = a.map(lambda values: values[0])
-    return a
-
-
-def outer(a: Affine, call: Call) -> Affine:
-    """The inverse of `inner`."""
-    return a.map(lambda values: values.reshape((1,) * call.wraps + values.shape))
-
-
-def _absorbs(call: Call, merge: bool) -> bool:
-    return is_linear(call.layer) or (merge and is_norm(call.layer))
-
-
-def _check(graph: Graph, call: Call, edit: Edit) -> None:
-    """Refuse what the layer cannot absorb."""
-    if is_norm(call.layer):
-        graph.affine_of(call)
-        check_merge(call.layer, edit.affine)
-    else:
-        check(call.layer, edit)
-
-
-def arguments(call: Call) -> list[tuple[str, Value]]:
-    """The arguments of a call by which a layer absorbs, and the tensors they are."""
-    law = LAWS.get(type(call.layer))
-    if law is None or not law.arguments:
-        return [("", call.inputs[0])]
-    given = dict(zip(call.slots, call.inputs, strict=True))
-    given.setdefault("key", given["value"])  # as MultiHeadAttention does
-    return [(name, given[name]) for name in law.arguments]
-
-
-def _kind(call: Call) -> str:
-    name = type(call.layer).__name__
-    return f"is {'an' if name[0] in 'AEIOU' else 'a'} {name}"
+def _not_foldable(call: Call) -> str:
+    article = "an" if call.type_name[0] in "AEIOU" else "a"
+    return f"is {article} {call.type_name}, which no map folds into"
 
 
 @contextmanager
-def _naming(subject: str) -> Iterator[None]:
-    """Begin the reason of a refusal with its subject."""
+def _subject(name: str) -> Iterator[None]:
+    """Begin the reason of a `CannotFold` with its subject."""
     try:
         yield
     except CannotFold as refusal:
-        raise CannotFold(f"{subject} {refusal}") from None
-
-
-def _shorten(ordered: dict[Any, Any], length: int) -> None:
-    while len(ordered) > length:
-        ordered.popitem()
+        raise CannotFold(f"{name} {refusal}") from None

@@ -28,7 +28,7 @@ def test_the_plan_is_printed_line_by_line(kerasbn: Kerasbn, saved: Path) -> None
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "bn_1: folded backward into dense_1",
-        "bn_2: kept; its input is also read by `dense_2`; its output is an output of the network",
+        "bn_2: kept because its input is also read by `dense_2`, and its output is a model output",
         "1 of 2 BN layers folded.",
     ]
 
@@ -55,7 +55,7 @@ def test_the_folded_network_answers_as_the_saved_one(kerasbn: Kerasbn, saved: Pa
         (["{model}", "-o", "{folder}/missing/out.keras"], "received a folder that does not exist"),
         (["{model}", "-o", "{folder}/out.onnx"], "expected one ending in .keras"),
         (["{folder}/damaged.keras"], "received a file that is truncated or damaged"),
-        (["{folder}/unbuilt.keras"], "received a network that was not built yet"),
+        (["{folder}/unbuilt.keras"], "received a model that is not built yet"),
     ],
 )
 def test_what_cannot_be_folded_is_one_line(

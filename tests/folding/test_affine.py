@@ -9,12 +9,12 @@ from kerasbn.folding.affine import (
     CannotFold,
     affine,
     compose,
+    compress,
+    expand,
     identity,
     join,
     same,
     split,
-    spread,
-    tight,
 )
 
 numbers = st.floats(-3, 3).map(lambda x: round(x, 2))
@@ -62,16 +62,16 @@ def test_splitting_undoes_joining(a: Affine) -> None:
 
 @given(affines(2, 1))
 def test_what_is_even_stays_written_once(a: Affine) -> None:
-    wide = spread(a, [2, 3])
+    wide = expand(a, [2, 3])
     assert wide.shape == (2, 3)
     assert same(wide, a)
-    assert tight(wide).shape[1] == 1
-    assert same(tight(wide), a)
+    assert compress(wide).shape[1] == 1
+    assert same(compress(wide), a)
 
 
 @given(affines(1, 3))
 def test_the_same_map_may_be_written_with_other_shapes(a: Affine) -> None:
-    assert same(spread(a, [2, 3]), a)
+    assert same(expand(a, [2, 3]), a)
     other = affine(a.s, a.t + 1)
     assert not same(a, other)
 
@@ -82,7 +82,7 @@ def test_unknown_lengths_are_refused_only_where_they_matter() -> None:
     with pytest.raises(CannotFold, match="unknown length"):
         split(uneven, [None, 1], axis=1)
     with pytest.raises(CannotFold, match="unknown length"):
-        spread(even, [None, 2])
+        expand(even, [None, 2])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

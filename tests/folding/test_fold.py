@@ -12,10 +12,11 @@ import tensorflow as tf
 import kerasbn
 from kerasbn.errors import CheckFailedError, InputError
 from kerasbn.folding.fold import fold_plan, fold_with_plan
-from kerasbn.folding.keras import linear_layers, verification
+from kerasbn.folding.keras import verification
 from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters
 from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.linear import LinearMap
 from kerasbn.folding.plan import Plan
 
 L = keras.layers
@@ -111,13 +112,13 @@ def test_pixels_of_uint8_are_cast_where_they_were_rescaled(tmp_path: Path) -> No
 @pytest.fixture
 def wrong_law(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dense forgets to scale its bias; everything else is right."""
-    right = linear_layers.after
+    right = LinearMap.after
 
     def wrong(part: Any, k: Any, b: Any, a: Any) -> Any:
         k, b = right(part, k, b, a)
         return (k, b * 1.001) if isinstance(part.owner, L.Dense) else (k, b)
 
-    monkeypatch.setattr("kerasbn.folding.keras.absorb.after", wrong)
+    monkeypatch.setattr(LinearMap, "after", wrong)
 
 
 @pytest.mark.usefixtures("wrong_law")
@@ -280,7 +281,7 @@ def test_a_layer_that_cannot_be_built_anew_is_named(chain: Chain) -> None:
         def call(self, x: Any) -> Any:
             return self.function(x)
 
-    with pytest.raises(InputError, match="'stubborn' of class Stubborn cannot be built anew"):
+    with pytest.raises(InputError, match="'stubborn': class Stubborn cannot be rebuilt"):
         kerasbn.fold(chain((4,), L.Dense(3), BN(), Stubborn(keras.ops.tanh)))
 
 

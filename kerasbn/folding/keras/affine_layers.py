@@ -1,4 +1,4 @@
-"""Which layers are affine at inference, and with which s and t."""
+"""Keras layers that are affine maps at inference, and their s and t."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,53 +7,58 @@ import keras
 import numpy as np
 
 from kerasbn.folding.affine import Affine, CannotFold, affine
+from kerasbn.folding.graph import Kind
+from kerasbn.keras_internals import normalization_statistics
+
+Layer = Any  # Keras ships no types
 
 
-def affine_of(layer: keras.layers.Layer, rank: int, training: bool) -> Affine:
-    """The s and t with which `layer` maps an example of `rank` axes at inference.
+def is_affine(layer: Layer) -> bool:
+    """Return whether a layer is a BN layer or a scaling, by its exact class."""
+    return type(layer) in AFFINE_LAYERS
+
+
+def kind_of(layer: Layer) -> Kind:
+    """Return "scaling" for Rescaling and Normalization layers, "BN layer" for the others."""
+    scaling = isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
+    return "scaling" if scaling else "BN layer"
+
+
+def affine_of(layer: Layer, rank: int, training: bool) -> Affine:
+    """Return the map of a layer on an example.
 
     Args:
-        layer: one of the classes in `NORMS`.
-        rank: number of axes of its input without the batch.
+        layer: a layer of one of the classes in `AFFINE_LAYERS`.
+        rank: the number of axes of its input without the batch axis.
         training: whether it is called with training=True.
 
     Raises:
-        CannotFold: if it is no affine map, as when it normalizes by the batch.
+        CannotFold: if it is no affine map, such as a BN layer that uses batch statistics.
     """
-    return NORMS[type(layer)](layer, rank, training)
+    return AFFINE_LAYERS[type(layer)](layer, rank, training)
 
 
-def is_norm(layer: keras.layers.Layer) -> bool:
-    """Whether it is a normalization or a scaling."""
-    return type(layer) in NORMS
-
-
-def is_scaling(layer: keras.layers.Layer) -> bool:
-    """Whether it is a Rescaling or a Normalization layer (no BatchNormalization)."""
-    return isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
-
-
-def check_merge(layer: keras.layers.Layer, a: Affine) -> None:
-    """Raise `CannotFold` if `layer` cannot become itself together with `a`."""
+def check_merge(layer: Layer, a: Affine) -> None:
+    """Raise `CannotFold` if `layer` cannot represent its own map composed with `a`."""
     if type(layer) is keras.layers.BatchNormalization:
         axis = layer.axis - 1 if layer.axis > 0 else layer.axis
         others = set(range(len(a.shape))) - {axis % len(a.shape)}
         if any(a.varies_along(other) for other in others):
-            raise CannotFold("has one s and t for each channel")
+            raise CannotFold("has one s and t per channel")
     elif type(layer) is keras.layers.Rescaling:
         if a.s.size > 1 and keras.config.image_data_format() == "channels_first":
-            raise CannotFold("has one scale for everything")
+            raise CannotFold("has one scale for all channels")
     else:
-        raise CannotFold("normalizes by statistics of its data, into which it takes no other map")
+        raise CannotFold("has statistics of its data as weights, which no map can be merged into")
 
 
-def merged(layer: keras.layers.Layer, a: Affine) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The configuration and the variables with which a layer of that class maps by `a`.
+def merged(layer: Layer, a: Affine) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the configuration and the variables with which a layer of that class maps by `a`.
 
-    For a BatchNormalization gamma = s*sqrt(var + eps), beta = t + s*mean.
+    For a BN layer, gamma = s*sqrt(var + eps) and beta = t + s*mean.
     """
     if type(layer) is keras.layers.Rescaling:
-        # Arrays, since Keras would round numbers to float32.
+        # As arrays, because Keras rounds numbers to float32.
         pair = [values.reshape(1) if values.size == 1 else values for values in (a.s, a.t)]
         scale, offset = map(keras.saving.serialize_keras_object, pair)
         return {"scale": scale, "offset": offset}, {}
@@ -63,19 +68,19 @@ def merged(layer: keras.layers.Layer, a: Affine) -> tuple[dict[str, Any], dict[s
     return {"scale": True, "center": True}, {"gamma": gamma, "beta": beta}
 
 
-def _batch_normalization(layer: Any, rank: int, training: bool) -> Affine:  # noqa: ANN401 - Keras ships no types
+def _batch_normalization(layer: Layer, rank: int, training: bool) -> Affine:
     """S = gamma / sqrt(var + eps), t = beta - s*mean (Ioffe and Szegedy 2015, section 3.1)."""
     if training and layer.trainable:
         raise CannotFold(
-            "it trains while it predicts: it is called with training=True, or after a layer that "
-            "is, and is trainable, so it normalizes by the batch; call them without it to fold it"
+            "it uses batch statistics at inference: it is trainable, and it or a layer before it "
+            "is called with training=True"
         )
     axis = layer.axis if layer.axis >= 0 else layer.axis + rank + 1
     if axis == 0:
         raise CannotFold("it normalizes along the batch axis")
     gamma = _array(layer.gamma) if layer.scale else 1.0
     beta = _array(layer.beta) if layer.center else 0.0
-    with np.errstate(all="ignore"):  # what is not finite is refused by `affine`
+    with np.errstate(all="ignore"):  # `affine` refuses what is not finite
         s = gamma / np.sqrt(_array(layer.moving_variance) + layer.epsilon)
         t = beta - s * _array(layer.moving_mean)
     along = [1] * rank
@@ -83,12 +88,11 @@ def _batch_normalization(layer: Any, rank: int, training: bool) -> Affine:  # no
     return affine(s, t).map(lambda values: values.reshape(along))
 
 
-def _normalization(layer: Any, rank: int, training: bool) -> Affine:  # noqa: ANN401, ARG001 - Keras ships no types; one signature for all
+def _normalization(layer: Layer, rank: int, training: bool) -> Affine:  # noqa: ARG001 - one signature for all
     """S = 1 / max(sqrt(var), epsilon), t = -s*mean; with invert=True the inverse map."""
-    given = layer.input_mean is not None
-    # Not layer.mean, which is rounded to the layer's dtype.
-    mean = _given(layer.input_mean) if given else _array(layer.adapt_mean)
-    variance = _given(layer.input_variance) if given else _array(layer.adapt_variance)
+    adapted = normalization_statistics(layer)
+    given = (layer.input_mean, layer.input_variance)
+    mean, variance = map(_array, adapted) if adapted else map(_constant, given)
     full = [1 if n is None else int(n) for n in keras.ops.shape(layer.mean)]
     if full[0] != 1:
         raise CannotFold("it normalizes along the batch axis")
@@ -98,37 +102,37 @@ def _normalization(layer: Any, rank: int, training: bool) -> Affine:  # noqa: AN
         t = mean + 0 * s if layer.invert else -s * mean
     if s.size != 1:
         s, t = s.reshape(full[1:]), t.reshape(full[1:])
-    return affine(s, t).map(
-        lambda values: values.reshape((1,) * (rank - values.ndim) + values.shape)
-    )
+    return _with_rank(affine(s, t), rank)
 
 
-def _rescaling(layer: Any, rank: int, training: bool) -> Affine:  # noqa: ANN401, ARG001 - Keras ships no types; one signature for all
-    """S = scale, t = offset; given as numbers or as arrays for the last axes."""
-    s, t = _given(layer.scale), _given(layer.offset)
+def _rescaling(layer: Layer, rank: int, training: bool) -> Affine:  # noqa: ARG001 - one signature for all
+    """S = scale, t = offset; each a number, or an array for the last axes."""
+    s, t = _constant(layer.scale), _constant(layer.offset)
     if s.ndim and keras.config.image_data_format() == "channels_first":
         s = s.reshape(s.shape + (1,) * (3 - s.ndim))  # as the layer itself does
     if max(s.ndim, t.ndim) > rank:
         raise CannotFold("its scale or offset has more axes than its input")
-    return affine(s, t).map(
-        lambda values: values.reshape((1,) * (rank - values.ndim) + values.shape)
-    )
+    return _with_rank(affine(s, t), rank)
 
 
-def _given(number: Any) -> Any:  # noqa: ANN401 - Keras ships no types
-    """A constant of a layer's configuration as Keras itself reads it.
+def _with_rank(a: Affine, rank: int) -> Affine:
+    return a.map(lambda values: values.reshape((1,) * (rank - values.ndim) + values.shape))
 
-    A number or a list goes through float32 whatever the layer's dtype; an array keeps its own.
+
+def _constant(number: Any) -> Any:  # noqa: ANN401 - a number, list or array
+    """Return a constant of a layer's configuration as Keras reads it.
+
+    Keras converts a number or a list to float32, whatever the layer's dtype, and keeps an array.
     """
     return _array(keras.ops.convert_to_tensor(number))
 
 
-def _array(variable: Any) -> Any:  # noqa: ANN401 - Keras ships no types
+def _array(variable: Any) -> Any:  # noqa: ANN401 - a variable or tensor
     return keras.ops.convert_to_numpy(variable).astype(np.float64)
 
 
-# By exact class: a subclass may compute anything, and is left alone.
-NORMS: dict[type, Callable[[Any, int, bool], Affine]] = {
+# By exact class: a subclass may compute anything.
+AFFINE_LAYERS: dict[type, Callable[[Layer, int, bool], Affine]] = {
     keras.layers.BatchNormalization: _batch_normalization,
     keras.layers.Normalization: _normalization,
     keras.layers.Rescaling: _rescaling,

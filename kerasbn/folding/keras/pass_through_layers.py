@@ -1,11 +1,11 @@
-"""Which layers let an affine pass, and what becomes of it.
+"""Keras layers that an affine map passes through, and how it changes on the way.
 
-A passage P lets an affine through where there are affines a (coming in) and b (going out) with
+A map passes through a layer P where there are maps a (incoming) and b (outgoing) with
 
     P(a(x)) = b(P(x))
 
-`forward` gives b for a, one a for each input; `backward` gives, for b, the choices of an a for each
-input, of which any one will do.
+`forward` returns b for a, given an a for each input. `backward` returns choices of a for b: each
+choice has an a for each input, and any choice will do.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,178 +15,172 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbn.folding.affine import Affine, CannotFold, affine, join, same, split, spread, tight
+from kerasbn.folding.affine import (
+    Affine,
+    CannotFold,
+    Shape,
+    affine,
+    compress,
+    expand,
+    join,
+    same,
+    split,
+)
+from kerasbn.folding.keras.activations import name_of, passes_function
+from kerasbn.keras_internals import operation_class
 
-Example = tuple[int | None, ...]  # a shape without the batch axis
 Layer = Any  # Keras ships no types
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """One call of a passage: the layer, and the example shapes that it sees.
-
-    `twins` tells, for each input, the first input that is the same tensor; `plain`, whether it
-    reads tensors alone and no constants.
-    """
-
-    layer: Layer
-    inputs: list[Example]
-    output: Example
-    training: bool
-    twins: list[int]
-    plain: bool = True
-
-
 Choices = list[list[Affine]]
 
 
 @dataclass(frozen=True)
-class Passage:
-    """What becomes of an affine that crosses a layer, either way; both may raise `CannotFold`."""
+class LayerCall:
+    """One call of a pass-through layer, with shapes as the layer sees them, without the batch axis.
 
-    forward: Callable[[Crossing, list[Affine]], Affine]
-    backward: Callable[[Crossing, Affine], Choices]
+    Attributes:
+        layer: the layer or operation.
+        inputs, output: the example shapes.
+        training: whether it runs with training=True.
+        twins: for each input, the position of the first input that is the same tensor.
+        tensors_only: whether its arguments are tensors, without constants.
+    """
+
+    layer: Layer
+    inputs: list[Shape]
+    output: Shape
+    training: bool
+    twins: list[int]
+    tensors_only: bool = True
 
 
-def is_passage(layer: Layer) -> bool:
-    """Whether there is a law for layers of its class."""
-    return type(layer) in PASSAGES
+@dataclass(frozen=True)
+class PassThrough:
+    """How a map changes on its way through a layer. Both functions may raise `CannotFold`."""
+
+    forward: Callable[[LayerCall, list[Affine]], Affine]
+    backward: Callable[[LayerCall, Affine], Choices]
 
 
-def forward(crossing: Crossing, incoming: list[Affine]) -> Affine:
-    """The affine that goes out for those that come in.
+def forward(call: LayerCall, incoming: list[Affine]) -> Affine:
+    """Return the outgoing map for the incoming ones.
 
     Raises:
-        CannotFold: if there is none.
+        CannotFold: if there is none. The reason begins with a verb.
     """
-    return _law(crossing).forward(crossing, incoming)
+    return _law(call).forward(call, incoming)
 
 
-def backward(crossing: Crossing, outgoing: Affine) -> Choices:
-    """The choices of affines coming in that make `outgoing` go out.
+def backward(call: LayerCall, outgoing: Affine) -> Choices:
+    """Return the choices of incoming maps for the outgoing one.
 
     Raises:
-        CannotFold: if there is none.
+        CannotFold: if there is none. The reason begins with a verb.
     """
-    return _law(crossing).backward(crossing, outgoing)
+    return _law(call).backward(call, outgoing)
 
 
-def _law(crossing: Crossing) -> Passage:
-    if not crossing.plain:
+def _law(call: LayerCall) -> PassThrough:
+    if not call.tensors_only:
         raise CannotFold("combines it with a constant")
-    if type(crossing.layer) not in PASSAGES:
-        raise CannotFold("lets no affine cross as it is")
-    return PASSAGES[type(crossing.layer)]
+    if type(call.layer) not in PASS_THROUGH_LAYERS:
+        raise CannotFold("lets no map pass unchanged")
+    return PASS_THROUGH_LAYERS[type(call.layer)]
 
 
-# -- one tensor in, the affine stays as it is, if it may cross at all ---------------------------
+# -- one input, the map stays as it is ----------------------------------------------------------
+# Each function returns why a map cannot pass, or None.
 
 
-def _unchanged(may: Callable[[Crossing, Affine], str | None]) -> Passage:
-    """A passage that hands the affine on as it is, unless `may` gives a reason against it."""
-
-    def checked(crossing: Crossing, a: Affine) -> Affine:
-        reason = may(crossing, a)
-        if reason:
+def _unchanged(obstacle: Callable[[LayerCall, Affine], str | None]) -> PassThrough:
+    def checked(call: LayerCall, a: Affine) -> Affine:
+        if reason := obstacle(call, a):
             raise CannotFold(reason)
         return a
 
-    return Passage(lambda c, incoming: checked(c, incoming[0]), lambda c, b: [[checked(c, b)]])
+    return PassThrough(
+        lambda call, incoming: checked(call, incoming[0]), lambda call, b: [[checked(call, b)]]
+    )
 
 
-def _always(crossing: Crossing, a: Affine) -> str | None:  # noqa: ARG001 - one signature for all
+def _anything_passes(call: LayerCall, a: Affine) -> str | None:  # noqa: ARG001 - one signature for all
     return None
 
 
-def _inactive(crossing: Crossing, a: Affine) -> str | None:  # noqa: ARG001 - one signature for all
-    return "is active: it is called with training=True" if crossing.training else None
+def _passes_if_inactive(call: LayerCall, a: Affine) -> str | None:  # noqa: ARG001 - one signature for all
+    return "is active: it is called with training=True" if call.training else None
 
 
-def _even(crossing: Crossing, a: Affine) -> str | None:
-    """What mixes places keeps an affine that is the same at all places."""
-    layer = crossing.layer
-    if any(a.varies_along(axis) for axis in _spatial(layer, len(a.shape))):
-        return "mixes places at which s and t differ"
+def _mixes_positions(call: LayerCall, a: Affine) -> str | None:
+    """A layer that mixes positions lets a map pass that is the same at all of them."""
+    if any(a.varies_along(axis) for axis in _spatial_axes(call.layer, len(a.shape))):
+        return "mixes positions between which s and t vary"
     return None
 
 
-def _even_and_rising(crossing: Crossing, a: Affine) -> str | None:
+def _takes_maximum(call: LayerCall, a: Affine) -> str | None:
     if not a.keeps_order():
-        return "takes the largest, and a negative s would turn that into the smallest"
-    return _even(crossing, a)
+        return "takes the maximum, which a negative s would turn into the minimum"
+    return _mixes_positions(call, a)
 
 
-def _even_and_only_scaled(crossing: Crossing, a: Affine) -> str | None:
+def _pads_zeros(call: LayerCall, a: Affine) -> str | None:
     if not a.only_scales():
-        return "adds zeros, which the offset t would miss"
-    return _even(crossing, a)
+        return "pads with zeros, which would miss the offset t"
+    return _mixes_positions(call, a)
 
 
-def _homogeneous(crossing: Crossing, a: Affine) -> str | None:
-    """f(s*x) = s*f(x) for s >= 0 is all that a rectifier promises."""
-    layer = crossing.layer
+def _rectifies(call: LayerCall, a: Affine) -> str | None:
+    """A rectifier has f(s*x) = s*f(x) for s >= 0, and no more."""
+    layer = call.layer
     if getattr(layer, "max_value", None) is not None or getattr(layer, "threshold", None):
-        return "bends elsewhere than at 0"
+        return "has a kink away from 0"
     if a.only_scales() and a.keeps_order():
         return None
-    return "bends at 0, so only s >= 0 with t = 0 crosses it"
+    return "has a kink at 0, so only a map with s >= 0 and t = 0 passes through it"
 
 
-def _activation(crossing: Crossing, a: Affine) -> str | None:
-    function = crossing.layer.activation
-    if crosses_function(function, a):
+def _activates(call: LayerCall, a: Affine) -> str | None:
+    function = call.layer.activation
+    if passes_function(function, a):
         return None
-    name = getattr(function, "__name__", type(function).__name__)
-    return f"is the activation '{name}', which lets no such affine cross"
+    return f"is the activation '{name_of(function)}', which this map does not pass through"
 
 
-def crosses_function(function: object, a: Affine) -> bool:
-    """Whether an affine may cross an activation function unchanged."""
-    if function is keras.activations.linear:
-        return True
-    rectifiers = (keras.activations.relu, keras.activations.leaky_relu)
-    return function in rectifiers and a.only_scales() and a.keeps_order()
-
-
-def _spatial(layer: Layer, rank: int) -> list[int]:
-    """The axes of an example that hold places, not channels."""
+def _spatial_axes(layer: Layer, rank: int) -> list[int]:
+    """Return the axes of an example that hold positions, not channels."""
     if rank < 2:
         return []
     first = getattr(layer, "data_format", "channels_last") == "channels_first"
     return list(range(1, rank)) if first else list(range(rank - 1))
 
 
-# -- one tensor in, the axes change -------------------------------------------------------------
+# -- one input, the axes change -----------------------------------------------------------------
 
 
-def _global(rising: bool) -> Passage:
-    """Global pooling takes the places away, or keeps them with length 1."""
-    may = _even_and_rising if rising else _even
+def _global_pooling(obstacle: Callable[[LayerCall, Affine], str | None]) -> PassThrough:
+    """Global pooling removes the spatial axes, or keeps them with length 1."""
+    unchanged = _unchanged(obstacle)
 
-    def forward(c: Crossing, incoming: list[Affine]) -> Affine:
-        (a,) = incoming
-        if reason := may(c, a):
-            raise CannotFold(reason)
-        if c.layer.keepdims:
+    def forward(call: LayerCall, incoming: list[Affine]) -> Affine:
+        a = unchanged.forward(call, incoming)
+        if call.layer.keepdims:
             return a
-        return a.map(lambda values: values.squeeze(tuple(_spatial(c.layer, len(a.shape)))))
+        return a.map(lambda values: values.squeeze(tuple(_spatial_axes(call.layer, values.ndim))))
 
-    def backward(c: Crossing, b: Affine) -> Choices:
-        rank = len(c.inputs[0])
-        if not c.layer.keepdims:
-            b = b.map(lambda values: np.expand_dims(values, tuple(_spatial(c.layer, rank))))
-        if reason := may(c, b):
-            raise CannotFold(reason)
-        return [[b]]
+    def backward(call: LayerCall, b: Affine) -> Choices:
+        if not call.layer.keepdims:
+            axes = tuple(_spatial_axes(call.layer, len(call.inputs[0])))
+            b = b.map(lambda values: np.expand_dims(values, axes))
+        return unchanged.backward(call, b)
 
-    return Passage(forward, backward)
+    return PassThrough(forward, backward)
 
 
-def _reshaped(a: Affine, old: Example, new: Example) -> Affine:
-    """The affine of a tensor whose axes are cut anew.
+def _reshape(a: Affine, old: Shape, new: Shape) -> Affine:
+    """Return the map of a reshaped tensor.
 
-    Where the last axis stays, what is the same everywhere else stays as it is; otherwise the
-    affine is written out in full.
+    A map that varies along the last axis only stays compact if that axis stays. Otherwise its
+    values are written out in full.
     """
     if not any(map(a.varies_along, range(len(a.shape)))):
         return a.map(lambda values: values.reshape((1,) * len(new)))
@@ -194,192 +188,152 @@ def _reshaped(a: Affine, old: Example, new: Example) -> Affine:
     if only_last and old[-1] is not None and old[-1] == new[-1]:
         return a.map(lambda values: values.reshape((1,) * (len(new) - 1) + (-1,)))
     if None in new:
-        raise CannotFold("cuts axes of unknown length anew")
-    return tight(spread(a, old).map(lambda values: values.reshape([n or 1 for n in new])))
+        raise CannotFold("reshapes axes of unknown length")
+    return compress(expand(a, old).map(lambda values: values.reshape([n or 1 for n in new])))
 
 
-def _flatten_order(c: Crossing) -> Callable[[Affine], Affine] | None:
-    """Flatten moves the channels last before it flattens, if they are first."""
-    if getattr(c.layer, "data_format", None) != "channels_first" or len(c.inputs[0]) < 2:
-        return None
-    return lambda a: a.map(lambda values: np.moveaxis(values, 0, -1))
+def _moves_channels_last(call: LayerCall) -> bool:
+    """Return whether Flatten moves the channels last before it flattens."""
+    first = getattr(call.layer, "data_format", None) == "channels_first"
+    return first and len(call.inputs[0]) >= 2
 
 
-def _reshape_forward(c: Crossing, incoming: list[Affine]) -> Affine:
-    (a,), old = incoming, c.inputs[0]
-    if turn := _flatten_order(c):
-        a, old = turn(a), (*old[1:], old[0])
-    return _reshaped(a, old, c.output)
+def _reshape_forward(call: LayerCall, incoming: list[Affine]) -> Affine:
+    (a,), old = incoming, call.inputs[0]
+    if _moves_channels_last(call):
+        a, old = a.map(lambda values: np.moveaxis(values, 0, -1)), (*old[1:], old[0])
+    return _reshape(a, old, call.output)
 
 
-def _reshape_backward(c: Crossing, b: Affine) -> Choices:
-    old = c.inputs[0]
-    if not _flatten_order(c):
-        return [[_reshaped(b, c.output, old)]]
-    a = _reshaped(b, c.output, (*old[1:], old[0]))
+def _reshape_backward(call: LayerCall, b: Affine) -> Choices:
+    old = call.inputs[0]
+    if not _moves_channels_last(call):
+        return [[_reshape(b, call.output, old)]]
+    a = _reshape(b, call.output, (*old[1:], old[0]))
     return [[a.map(lambda values: np.moveaxis(values, -1, 0))]]
 
 
-def _permute(c: Crossing) -> list[int]:
-    return [axis - 1 for axis in c.layer.dims]
+def _permutation(call: LayerCall) -> list[int]:
+    return [axis - 1 for axis in call.layer.dims]
 
 
-def _repeat_backward(c: Crossing, b: Affine) -> Choices:  # noqa: ARG001 - one signature for all
+def _repeat_backward(call: LayerCall, b: Affine) -> Choices:  # noqa: ARG001 - one signature for all
     if b.varies_along(0):
-        raise CannotFold("repeats one vector, to which s and t differ from copy to copy")
+        raise CannotFold("repeats one vector, while s and t vary between the copies")
     return [[b.map(lambda values: values[0])]]
 
 
-# -- several tensors in -------------------------------------------------------------------------
+# -- several inputs -----------------------------------------------------------------------------
 
 
-def _axis(c: Crossing) -> int:
-    axis = int(c.layer.axis)
-    rank = len(c.output) + 1
-    axis = axis % rank - 1
+def _concatenation_axis(call: LayerCall) -> int:
+    axis = int(call.layer.axis) % (len(call.output) + 1) - 1
     if axis < 0:
-        raise CannotFold("joins examples of the batch")
+        raise CannotFold("concatenates along the batch axis")
     return axis
 
 
-def _lengths(c: Crossing) -> list[int | None]:
-    return [example[_axis(c)] for example in c.inputs]
+def _lengths(call: LayerCall) -> list[int | None]:
+    return [example[_concatenation_axis(call)] for example in call.inputs]
 
 
-def _shares(c: Crossing, b: Affine, shares: Sequence[float], takers: Sequence[int]) -> Choices:
-    """Every input takes `s`; one of `takers` takes `t`, times its share.
+def _weighted_sum(weights: Callable[[int], Sequence[float]]) -> PassThrough:
+    """A sum over inputs: sum of w*(s*x + t) = s * (sum of w*x) + t * (sum of w).
 
-    Inputs that are the same tensor take `t` together.
+    `weights` returns the w for a number of inputs.
     """
-    choices, tried = [], set()
-    for taker in takers:
-        if c.twins[taker] in tried:
-            continue
-        tried.add(c.twins[taker])
-        alike = [i for i, twin in enumerate(c.twins) if twin == c.twins[taker]]
-        share = sum(shares[i] for i in alike)
-        if share == 0:
-            continue
-        choices.append(
-            [affine(b.s, b.t / share if i in alike else 0.0) for i in range(len(c.inputs))]
-        )
-        if b.only_scales():
-            break
-    if not choices:
-        raise CannotFold("cancels the offset t")
-    return choices
 
-
-def _each(n: int) -> list[float]:
-    return [1.0] * n
-
-
-def _mean(n: int) -> list[float]:
-    return [1.0 / n] * n
-
-
-def _rest_taken_off(n: int) -> list[float]:
-    return [1.0] + [-1.0] * (n - 1)
-
-
-def _sum(shares: Callable[[int], Sequence[float]]) -> Passage:
-    """A weighted sum: sum of w*(s*x + t) = s * (sum of w*x) + t * (sum of w)."""
-
-    def forward(c: Crossing, incoming: list[Affine]) -> Affine:
-        _same_rank(c)
+    def forward(call: LayerCall, incoming: list[Affine]) -> Affine:
+        _check_ranks(call)
         if not all(np.all(a.s == incoming[0].s) for a in incoming):
-            raise CannotFold("adds it to something that is scaled otherwise")
-        weights = shares(len(incoming))
+            raise CannotFold("adds it to a tensor with another scale")
         s = np.broadcast_arrays(*[a.s for a in incoming])[0]
-        return affine(s, sum(w * a.t for w, a in zip(weights, incoming, strict=True)))
+        pairs = zip(weights(len(incoming)), incoming, strict=True)
+        return affine(s, sum(w * a.t for w, a in pairs))
 
-    def backward(c: Crossing, b: Affine) -> Choices:
-        _same_rank(c)
-        return _shares(c, b, shares(len(c.inputs)), range(len(c.inputs)))
+    def backward(call: LayerCall, b: Affine) -> Choices:
+        """Every input takes `s`. One takes `t`, and so do the inputs that are the same tensor."""
+        _check_ranks(call)
+        n = len(call.inputs)
+        choices = []
+        for taker in dict.fromkeys(call.twins):
+            takes_t = [twin == taker for twin in call.twins]
+            w = sum(w for w, takes in zip(weights(n), takes_t, strict=True) if takes)
+            if w == 0:
+                continue
+            choices.append([affine(b.s, b.t / w if takes else 0.0) for takes in takes_t])
+            if b.only_scales():
+                break
+        if not choices:
+            raise CannotFold("cancels the offset t")
+        return choices
 
-    return Passage(forward, backward)
+    return PassThrough(forward, backward)
 
 
-def _extreme() -> Passage:
-    """The larger (or smaller) of several takes one affine on all of them, if s >= 0."""
+def _extreme() -> PassThrough:
+    """The maximum or minimum of several inputs lets the same map with s >= 0 pass on all."""
 
-    def checked(c: Crossing, a: Affine) -> Affine:
-        _same_rank(c)
+    def checked(call: LayerCall, a: Affine) -> Affine:
+        _check_ranks(call)
         if not a.keeps_order():
-            raise CannotFold("chooses by order, which a negative s would turn around")
+            raise CannotFold("compares its inputs, whose order a negative s would reverse")
         return a
 
-    def forward(c: Crossing, incoming: list[Affine]) -> Affine:
+    def forward(call: LayerCall, incoming: list[Affine]) -> Affine:
         if not all(same(a, incoming[0]) for a in incoming):
-            raise CannotFold("compares it to something that is scaled otherwise")
-        return checked(c, incoming[0])
+            raise CannotFold("compares it to a tensor with another scale")
+        return checked(call, incoming[0])
 
-    return Passage(forward, lambda c, b: [[checked(c, b) for _ in c.inputs]])
+    return PassThrough(forward, lambda call, b: [[checked(call, b) for _ in call.inputs]])
 
 
-def _same_rank(c: Crossing) -> None:
-    if any(len(example) != len(c.output) for example in c.inputs):
+def _check_ranks(call: LayerCall) -> None:
+    if any(len(example) != len(call.output) for example in call.inputs):
         raise CannotFold("combines tensors of different rank")
-
-
-def _concatenate() -> Passage:
-    return Passage(
-        lambda c, incoming: join(incoming, _lengths(c), _axis(c)),
-        lambda c, b: [split(b, _lengths(c), _axis(c))],
-    )
 
 
 # -- the table ----------------------------------------------------------------------------------
 
-_ANYTHING, _DROPPED = _unchanged(_always), _unchanged(_inactive)
-_AVERAGE, _LARGEST = _unchanged(_even), _unchanged(_even_and_rising)
-_PADDING, _RECTIFIER = _unchanged(_even_and_only_scaled), _unchanged(_homogeneous)
-_RESHAPE = Passage(_reshape_forward, _reshape_backward)
+_ANY, _DROPOUT = _unchanged(_anything_passes), _unchanged(_passes_if_inactive)
+_AVERAGE, _MAXIMUM = _unchanged(_mixes_positions), _unchanged(_takes_maximum)
+_PADDING, _RECTIFIER = _unchanged(_pads_zeros), _unchanged(_rectifies)
+_GLOBAL_AVERAGE, _GLOBAL_MAXIMUM = (
+    _global_pooling(_mixes_positions),
+    _global_pooling(_takes_maximum),
+)
+_RESHAPE = PassThrough(_reshape_forward, _reshape_backward)
+_SUM = _weighted_sum(lambda n: [1.0] * n)
+_DIFFERENCE = _weighted_sum(lambda n: [1.0] + [-1.0] * (n - 1))
+_MEAN = _weighted_sum(lambda n: [1.0 / n] * n)
+_CONCATENATION = PassThrough(
+    lambda call, incoming: join(incoming, _lengths(call), _concatenation_axis(call)),
+    lambda call, b: [split(b, _lengths(call), _concatenation_axis(call))],
+)
 
-
-def _operation(result: keras.KerasTensor) -> type:
-    """The class behind a function of `keras.ops`, which has no public name."""
-    return type(result._keras_history.operation)
-
-
-def _operations() -> dict[type, Passage]:
-    """The same laws for `x + y`, `keras.ops.relu(x)` and the like."""
-    x, ops = keras.Input((1,), name="any"), keras.ops
-    return {
-        _operation(ops.add(x, x)): _sum(_each),
-        _operation(ops.subtract(x, x)): _sum(_rest_taken_off),
-        _operation(ops.maximum(x, x)): _extreme(),
-        _operation(ops.minimum(x, x)): _extreme(),
-        _operation(ops.concatenate([x, x])): _concatenate(),
-        _operation(ops.relu(x)): _RECTIFIER,
-        _operation(ops.leaky_relu(x)): _RECTIFIER,
-        _operation(keras.activations.relu(x)): _RECTIFIER,
-    }
-
-
-# By exact class: a subclass may compute anything, and is left alone.
-PASSAGES: dict[type, Passage] = {
-    keras.layers.Identity: _ANYTHING,
-    keras.layers.Dropout: _DROPPED,
-    keras.layers.SpatialDropout1D: _DROPPED,
-    keras.layers.SpatialDropout2D: _DROPPED,
-    keras.layers.SpatialDropout3D: _DROPPED,
-    keras.layers.AlphaDropout: _DROPPED,
-    keras.layers.GaussianDropout: _DROPPED,
-    keras.layers.GaussianNoise: _DROPPED,
-    keras.layers.ActivityRegularization: _ANYTHING,
+# By exact class: a subclass may compute anything.
+PASS_THROUGH_LAYERS: dict[type, PassThrough] = {
+    keras.layers.Identity: _ANY,
+    keras.layers.ActivityRegularization: _ANY,
+    keras.layers.Dropout: _DROPOUT,
+    keras.layers.SpatialDropout1D: _DROPOUT,
+    keras.layers.SpatialDropout2D: _DROPOUT,
+    keras.layers.SpatialDropout3D: _DROPOUT,
+    keras.layers.AlphaDropout: _DROPOUT,
+    keras.layers.GaussianDropout: _DROPOUT,
+    keras.layers.GaussianNoise: _DROPOUT,
     keras.layers.AveragePooling1D: _AVERAGE,
     keras.layers.AveragePooling2D: _AVERAGE,
     keras.layers.AveragePooling3D: _AVERAGE,
-    keras.layers.MaxPooling1D: _LARGEST,
-    keras.layers.MaxPooling2D: _LARGEST,
-    keras.layers.MaxPooling3D: _LARGEST,
-    keras.layers.GlobalAveragePooling1D: _global(rising=False),
-    keras.layers.GlobalAveragePooling2D: _global(rising=False),
-    keras.layers.GlobalAveragePooling3D: _global(rising=False),
-    keras.layers.GlobalMaxPooling1D: _global(rising=True),
-    keras.layers.GlobalMaxPooling2D: _global(rising=True),
-    keras.layers.GlobalMaxPooling3D: _global(rising=True),
+    keras.layers.MaxPooling1D: _MAXIMUM,
+    keras.layers.MaxPooling2D: _MAXIMUM,
+    keras.layers.MaxPooling3D: _MAXIMUM,
+    keras.layers.GlobalAveragePooling1D: _GLOBAL_AVERAGE,
+    keras.layers.GlobalAveragePooling2D: _GLOBAL_AVERAGE,
+    keras.layers.GlobalAveragePooling3D: _GLOBAL_AVERAGE,
+    keras.layers.GlobalMaxPooling1D: _GLOBAL_MAXIMUM,
+    keras.layers.GlobalMaxPooling2D: _GLOBAL_MAXIMUM,
+    keras.layers.GlobalMaxPooling3D: _GLOBAL_MAXIMUM,
     keras.layers.UpSampling1D: _AVERAGE,
     keras.layers.UpSampling2D: _AVERAGE,
     keras.layers.UpSampling3D: _AVERAGE,
@@ -391,21 +345,30 @@ PASSAGES: dict[type, Passage] = {
     keras.layers.ZeroPadding3D: _PADDING,
     keras.layers.Flatten: _RESHAPE,
     keras.layers.Reshape: _RESHAPE,
-    keras.layers.Permute: Passage(
-        lambda c, incoming: incoming[0].map(lambda values: values.transpose(_permute(c))),
-        lambda c, b: [[b.map(lambda values: values.transpose(np.argsort(_permute(c))))]],
+    keras.layers.Permute: PassThrough(
+        lambda call, incoming: incoming[0].map(lambda values: values.transpose(_permutation(call))),
+        lambda call, b: [[b.map(lambda values: values.transpose(np.argsort(_permutation(call))))]],
     ),
-    keras.layers.RepeatVector: Passage(
+    keras.layers.RepeatVector: PassThrough(
         lambda _, incoming: incoming[0].map(lambda values: values[None]), _repeat_backward
     ),
     keras.layers.ReLU: _RECTIFIER,
     keras.layers.LeakyReLU: _RECTIFIER,
     keras.layers.PReLU: _RECTIFIER,
-    keras.layers.Activation: _unchanged(_activation),
-    keras.layers.Add: _sum(_each),
-    keras.layers.Average: _sum(_mean),
-    keras.layers.Subtract: _sum(_rest_taken_off),
+    keras.layers.Activation: _unchanged(_activates),
+    keras.layers.Add: _SUM,
+    keras.layers.Subtract: _DIFFERENCE,
+    keras.layers.Average: _MEAN,
     keras.layers.Maximum: _extreme(),
     keras.layers.Minimum: _extreme(),
-    keras.layers.Concatenate: _concatenate(),
-} | _operations()
+    keras.layers.Concatenate: _CONCATENATION,
+    # The operations behind `x + y`, `keras.ops.relu(x)` and the like.
+    operation_class(lambda x: keras.ops.add(x, x)): _SUM,
+    operation_class(lambda x: keras.ops.subtract(x, x)): _DIFFERENCE,
+    operation_class(lambda x: keras.ops.maximum(x, x)): _extreme(),
+    operation_class(lambda x: keras.ops.minimum(x, x)): _extreme(),
+    operation_class(lambda x: keras.ops.concatenate([x, x])): _CONCATENATION,
+    operation_class(keras.ops.relu): _RECTIFIER,
+    operation_class(keras.ops.leaky_relu): _RECTIFIER,
+    operation_class(keras.activations.relu): _RECTIFIER,
+}

@@ -1,4 +1,4 @@
-"""Random inputs and random parameters for a model."""
+"""Random inputs and random parameters for a Keras model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,42 +7,42 @@ import keras
 import numpy as np
 
 from kerasbn.errors import InputError, expected
-from kerasbn.folding.keras.affine_layers import affine_of, is_scaling
-from kerasbn.folding.keras.graph import Call, Graph, Value, read
-from kerasbn.folding.keras.pass_through_layers import is_passage
+from kerasbn.folding.graph import Call, Graph, Value
+from kerasbn.folding.keras.graph import read_model
+from kerasbn.keras_internals import all_layers, own_variables
+
+Layer = Any  # Keras ships no types
 
 BATCH = 3
+# Lengths for unknown axes, by the number of such axes: images need room for all the pooling of a
+# classifier, sequences and volumes don't.
+LENGTHS = {1: 12, 2: 96, 3: 16}
 SHARE_NEGATIVE = 0.25
 SHARE_ZERO = 0.05
-# Lengths for axes that the network leaves open, by the number of such axes: pictures need room
-# for all the pooling of a classifier, sequences and volumes don't.
-OPEN = {1: 12, 2: 96, 3: 16}
 
 
 def random_inputs(
     model: keras.Model, graph: Graph | None = None, seed: int = 0
 ) -> list[np.ndarray]:
-    """A batch for each input of `model`, in the order of `model.inputs`.
+    """Return a batch for each input of a model, in the order of `model.inputs`.
 
-    Numbers of tokens lie within the Embedding that reads them, pixels are 0 to 255 where uint8 is
-    read, and in front of a scaling numbers are such that they are normal behind it.
+    Token numbers are within the Embedding that reads them, uint8 pixels are 0 to 255, and the input
+    of a scaling is such that its output is normally distributed.
 
     Raises:
-        InputError: if an input takes no numbers, such as strings.
+        InputError: if an input takes no numbers, e.g. strings.
     """
-    graph = graph or read(model)
-    dice = np.random.default_rng(seed)
-    return [
-        _random(tensor, value, dice)
-        for tensor, value in zip(model.inputs, graph.inputs, strict=True)
-    ]
+    graph = graph or read_model(model)
+    rng = np.random.default_rng(seed)
+    pairs = zip(model.inputs, graph.inputs, strict=True)
+    return [_random_input(tensor, value, rng) for tensor, value in pairs]
 
 
-def given_inputs(model: keras.Model, inputs: Any) -> list[np.ndarray]:  # noqa: ANN401 - arrays in the model's own structure
-    """What the caller gave, as one array for each of `model.inputs`.
+def check_inputs(model: keras.Model, inputs: Any) -> list[np.ndarray]:  # noqa: ANN401 - arrays in the model's own structure
+    """Return the caller's inputs as one array for each of `model.inputs`.
 
     Raises:
-        InputError: if these are not as many arrays of the right shape.
+        InputError: if number or shapes don't fit the model.
     """
     arrays = [np.asarray(leaf) for leaf in keras.tree.flatten(inputs)]
     wanted = [tuple(tensor.shape) for tensor in model.inputs]
@@ -52,91 +52,88 @@ def given_inputs(model: keras.Model, inputs: Any) -> list[np.ndarray]:  # noqa: 
         for a, b in zip(got, wanted, strict=True)
     )
     if not fits:
-        raise expected(
-            "inputs", f"arrays of shape {got}", f"{wanted}, None standing for any length"
-        )
+        raise expected("inputs", f"arrays of shape {got}", f"{wanted}, where None is any length")
     return arrays
 
 
-def _random(tensor: keras.KerasTensor, value: Value, dice: np.random.Generator) -> np.ndarray:
+def _random_input(tensor: keras.KerasTensor, value: Value, rng: np.random.Generator) -> np.ndarray:
     unknown = sum(n is None for n in tensor.shape[1:])
-    lengths = [OPEN.get(unknown, 8) if n is None else n for n in tensor.shape[1:]]
+    lengths = [LENGTHS.get(unknown, 8) if n is None else n for n in tensor.shape[1:]]
     shape = (tensor.shape[0] or BATCH, *lengths)
     readers = list(_readers(value))
-    tokens = [n for call in readers for n in _tokens(call.layer)]
+    tokens = [n for call in readers for n in _vocabulary(call.layer)]
     if tensor.dtype in ("string", "object"):
         raise InputError(
-            f"input '{tensor.name}' takes {tensor.dtype}, for which no inputs can be drawn; "
-            "give some with inputs=, or leave the check out with check=False"
+            f"input '{tensor.name}': takes {tensor.dtype}, for which random inputs are not "
+            "possible; pass inputs=..., or skip the check with check=False"
         )
     if tokens:
-        return dice.integers(0, min(tokens), shape).astype(tensor.dtype)
+        return rng.integers(0, min(tokens), shape).astype(tensor.dtype)
     if tensor.dtype == "uint8":
-        return dice.integers(0, 256, shape).astype(np.uint8)
+        return rng.integers(0, 256, shape).astype(np.uint8)
     if "float" not in tensor.dtype:
-        return dice.integers(0, 2, shape).astype(tensor.dtype)
-    values = dice.normal(size=shape)
+        return rng.integers(0, 2, shape).astype(tensor.dtype)
+    values = rng.normal(size=shape)
     for call in readers:
-        if is_scaling(call.layer) and call.inputs[0] is value:
-            a = affine_of(call.layer, len(shape) - 1, training=False)
+        if call.kind == "scaling" and call.inputs[0] is value:
+            a = call.lift(call.affine())
             values = (values - a.t) / np.where(a.s == 0, 1.0, a.s)
             break
     return values.astype(np.float64)
 
 
 def _readers(value: Value) -> Iterator[Call]:
-    """Who reads an input, directly or through passages."""
+    """Yield the calls that read an input, directly or through pass-through layers."""
     pending, seen = [value], set()
     while pending:
         for call in pending.pop().readers:
             if call not in seen:
                 seen.add(call)
                 yield call
-                if is_passage(call.layer):
+                if call.is_pass_through:
                     pending += call.outputs
 
 
-def _tokens(layer: Any) -> list[int]:  # noqa: ANN401 - Keras ships no types
-    """How many different numbers a layer that looks numbers up knows."""
+def _vocabulary(layer: Layer) -> list[int]:
+    """Return the number of tokens of a layer that looks them up."""
     names = {keras.layers.Embedding: "input_dim", keras.layers.CategoryEncoding: "num_tokens"}
     return [getattr(layer, name) for kind, name in names.items() if isinstance(layer, kind)]
 
 
 def randomize_parameters(model: keras.Model, seed: int = 0) -> None:
-    """Set the statistics, gammas, betas and biases of all layers of `model`, in place.
+    """Set statistics, gammas, betas and biases of a model to random values, in place.
 
-    A quarter of the gammas is negative, one in twenty is zero; kernels stay as they are. The same
-    model and seed give the same numbers, whatever the names of the layers.
+    A fresh model hides every mistake of folding: with mean 0, variance 1, gamma 1, beta 0 and zero
+    biases, a missing bias or a wrong order changes nothing. Here a quarter of the gammas is
+    negative and one in twenty is zero. Kernels are not changed. The same model and seed give the
+    same values.
     """
-    dice = np.random.default_rng(seed)
-    for layer in model._flatten_layers():  # Keras has no public way to the layers of a layer
-        for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
-            values = _values(layer, variable.name, tuple(variable.shape), dice)
+    rng = np.random.default_rng(seed)
+    for layer in all_layers(model):
+        for variable in own_variables(layer):
+            values = _random_parameter(layer, variable.name, tuple(variable.shape), rng)
             if values is not None:
                 variable.assign(values)
         if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it keeps its variables in a second form
+            layer.finalize_state()  # it derives constants from its variables
 
 
-def _values(
-    layer: Any,  # noqa: ANN401 - Keras ships no types
-    name: str,
-    shape: tuple[int, ...],
-    dice: np.random.Generator,
+def _random_parameter(
+    layer: Layer, name: str, shape: tuple[int, ...], rng: np.random.Generator
 ) -> np.ndarray | None:
-    """Worn-in values for a variable of that name; None if it stays as it is."""
+    """Return random values for a variable of that name, None for a kernel and the like."""
     if name == "gamma":
-        gamma = dice.uniform(0.4, 1.6, shape)
-        gamma *= np.where(dice.random(shape) < SHARE_NEGATIVE, -1, 1)
-        return gamma * (dice.random(shape) >= SHARE_ZERO)
+        gamma = rng.uniform(0.4, 1.6, shape)
+        gamma *= np.where(rng.random(shape) < SHARE_NEGATIVE, -1, 1)
+        return gamma * (rng.random(shape) >= SHARE_ZERO)
     if name in ("beta", "bias"):
-        return dice.normal(0, 0.3, shape)
+        return rng.normal(0, 0.3, shape)
     if name in ("moving_mean", "mean"):
-        return dice.normal(0, 0.5, shape)
+        return rng.normal(0, 0.5, shape)
     if name in ("moving_variance", "variance"):
-        return dice.uniform(0.3, 2.0, shape)
+        return rng.uniform(0.3, 2.0, shape)
     if name == "scale" and isinstance(layer, keras.layers.RMSNormalization):
-        return dice.uniform(0.4, 1.6, shape)
+        return rng.uniform(0.4, 1.6, shape)
     if name == "alpha":  # PReLU
-        return dice.uniform(0.0, 0.4, shape)
+        return rng.uniform(0.0, 0.4, shape)
     return None

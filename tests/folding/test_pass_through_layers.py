@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kerasbn.folding.affine import affine
-from kerasbn.folding.keras.pass_through_layers import Crossing, backward
+from kerasbn.folding.keras.pass_through_layers import LayerCall, backward
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.folding.plan import Plan
 
@@ -60,7 +60,7 @@ def test_any_affine_crosses_backward(chain: Chain, judged: Judged, name: str) ->
     made = make()
     plan = judged(chain(shape, L.Dense(4), made, BN(name="a"), L.Activation("tanh")))
     if name in ("flatten", "reshape"):  # per element: more than one kernel per channel can absorb
-        assert "has one kernel for all of axis" in plan.kept()[0].reason
+        assert "shares its kernel along axis" in plan.kept()[0].reason
     else:
         (fold,) = plan.folds()
         assert (fold.direction, fold.through) == ("backward", (made.name,))
@@ -90,7 +90,7 @@ def test_zero_padding_needs_an_offset_of_zero(chain: Chain, judged: Judged) -> N
     pad = [L.ZeroPadding2D(1), L.Conv2D(3, 3)]
     assert judged(chain((5, 5, 4), L.Rescaling(-0.5), *pad)).folds()
     plan = judged(chain((5, 5, 4), L.Rescaling(-0.5, 0.1), *pad))
-    assert "adds zeros" in plan.kept()[0].reason
+    assert "pads with zeros" in plan.kept()[0].reason
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_other_kinks_let_nothing_cross(
     chain: Chain, judged: Judged, make: Callable[[], Any]
 ) -> None:
     assert (
-        "bends elsewhere"
+        "has a kink away from 0"
         in judged(chain((4,), L.Dense(5), make(), L.Rescaling(0.5))).kept()[0].reason
     )
 
@@ -215,5 +215,5 @@ def test_channels_first(kind: Callable[..., Any], out: tuple[int, ...]) -> None:
     layer = kind(data_format="channels_first", **size)
     shape = (2,) + (1,) * (len(out) - 1)
     a = affine(np.reshape([2.0, 3.0], shape), 1.0)
-    ((back,),) = backward(Crossing(layer, [(2, 4, 4)], out, False, [0]), a)
+    ((back,),) = backward(LayerCall(layer, [(2, 4, 4)], out, False, [0]), a)
     assert back.shape == (2, 1, 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kerasbn.folding.affine import CannotFold
-from kerasbn.folding.keras.affine_layers import affine_of, is_norm, is_scaling
+from kerasbn.folding.keras.affine_layers import affine_of, is_affine, kind_of
 from kerasbn.folding.keras.randomize import SHARE_NEGATIVE, randomize_parameters
 
 L = keras.layers
@@ -37,8 +37,8 @@ def test_the_affine_is_what_the_layer_does(name: str) -> None:
     x = np.random.default_rng(0).normal(size=(6, *SHAPE))
     model = keras.Sequential([keras.Input(SHAPE), layer])
     randomize_parameters(model, 1)
-    assert is_norm(layer)
-    assert is_scaling(layer) == (not isinstance(layer, L.BatchNormalization))
+    assert is_affine(layer)
+    assert (kind_of(layer) == "BN layer") == isinstance(layer, L.BatchNormalization)
     a = affine_of(layer, len(SHAPE), training=False)
     assert len(a.shape) == len(SHAPE)
     np.testing.assert_allclose(a.s * x + a.t, layer(x), rtol=1e-12, atol=1e-12)
@@ -57,7 +57,7 @@ def test_in_any_float_dtype(policy: str) -> None:
 def test_frozen_it_is_affine_even_if_called_with_training() -> None:
     layer = L.BatchNormalization()
     layer.build((None, 4))
-    with pytest.raises(CannotFold, match="trains while it predicts"):
+    with pytest.raises(CannotFold, match="uses batch statistics"):
         affine_of(layer, 1, training=True)
     layer.trainable = False
     affine_of(layer, 1, training=True)

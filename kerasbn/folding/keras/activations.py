@@ -1,0 +1,89 @@
+"""Keras activations: which ones a map passes through, which are clips, and how to build a clip."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasbn.folding.affine import Affine
+from kerasbn.folding.clips import Clip
+from kerasbn.keras_internals import operation_class
+
+Layer = Any  # Keras ships no types
+
+# An activation's bounds, then the s and t of its inner map if it has one.
+_RELU, _RELU6 = (0.0, np.inf), (0.0, 6.0)
+_HARD_SIGMOID = (0.0, 1.0, 1 / 6, 0.5)  # clip(y/6 + 1/2, 0, 1)
+_FUNCTIONS: list[tuple[Callable[..., Any], tuple[float, ...]]] = [
+    (keras.activations.relu, _RELU),
+    (keras.activations.relu6, _RELU6),
+    (keras.activations.hard_sigmoid, _HARD_SIGMOID),
+]
+_OPERATIONS: dict[type, tuple[float, ...]] = {
+    operation_class(keras.ops.relu): _RELU,
+    operation_class(keras.ops.relu6): _RELU6,
+    operation_class(keras.ops.hard_sigmoid): _HARD_SIGMOID,
+}
+_ACTIVATION_RELU = operation_class(keras.activations.relu)  # has the arguments of a ReLU layer
+_MAXIMUM = operation_class(lambda x: keras.ops.maximum(x, x))
+_MINIMUM = operation_class(lambda x: keras.ops.minimum(x, x))
+_CLIP = operation_class(lambda x: keras.ops.clip(x, 0.0, 1.0))
+
+
+def passes_function(function: object, a: Affine) -> bool:
+    """Return whether a map passes unchanged through an activation function."""
+    if function is keras.activations.linear:
+        return True
+    rectifiers = (keras.activations.relu, keras.activations.leaky_relu)
+    return function in rectifiers and a.only_scales() and a.keeps_order()
+
+
+def name_of(function: object) -> str:
+    """Return the name of an activation: a function or a layer."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def clip_of(layer: Layer) -> Clip | None:
+    """Return the clip that an activation is, None if it is none."""
+    bounds = _bounds(layer)
+    if bounds is None:
+        return None
+    lower, upper, *inner = bounds
+    s, t = inner or (1.0, 0.0)
+    return Clip(np.asarray(lower), np.asarray(upper), (s, t))
+
+
+def _bounds(layer: Layer) -> tuple[float, ...] | None:
+    if type(layer) is keras.layers.Activation:
+        return next((b for function, b in _FUNCTIONS if layer.activation is function), None)
+    if type(layer) in (keras.layers.ReLU, _ACTIVATION_RELU):
+        if layer.threshold != 0 or layer.negative_slope != 0:
+            return None
+        return 0.0, np.inf if layer.max_value is None else float(layer.max_value)
+    return _OPERATIONS.get(type(layer))
+
+
+def build_clip(
+    x: keras.KerasTensor, clip: Clip, name: str, free_name: Callable[[str], str]
+) -> keras.KerasTensor:
+    """Return ``min(max(x, lower), upper)``, without bounds that are infinite everywhere.
+
+    Args:
+        x: the tensor to clip.
+        clip: the bounds. They become arrays of the tensor's dtype, because another dtype would
+            change that of the result.
+        name: the name of the activation that the clip replaces.
+        free_name: makes a name unique within the model.
+    """
+    lower, upper = (bound.astype(np.dtype(x.dtype)) for bound in (clip.lower, clip.upper))
+    has_lower, has_upper = np.isfinite(lower).any(), np.isfinite(upper).any()
+    uniform = all((bound == bound.flat[0]).all() for bound in (lower, upper))
+    if has_lower and has_upper and uniform:
+        ends = float(lower.flat[0]), float(upper.flat[0])
+        return _CLIP(*ends, name=free_name(f"{name}_clip"))(x)
+    if has_lower:
+        x = _MAXIMUM(name=free_name(f"{name}_max"))(x, lower)
+    if has_upper:
+        x = _MINIMUM(name=free_name(f"{name}_min"))(x, upper)
+    return x
