@@ -68,10 +68,10 @@ def command(
       kerasbn recalibrate bn
       kerasbn recalibrate classifier.keras --data photos/ --scale 0.00392157 -o better.keras
     """
-    from kerasbn.experiments.asked import asked_for
+    from kerasbn.experiments.recalibrate import recalibrate_saved, request_recalibration
     from kerasbn.keras_internals import quiet_tensorflow
 
-    asked = asked_for(
+    request = request_recalibration(
         model,
         data,
         out,
@@ -83,9 +83,7 @@ def command(
         force=force,
     )
     quiet_tensorflow(verbose)
-    from kerasbn.experiments.recalibrate import recalibrate_saved
-
-    result, written = recalibrate_saved(asked)
+    result, written = recalibrate_saved(request)
     if as_json:
         click.echo(json.dumps({"written": str(written), **result.record()}))
         return

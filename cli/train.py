@@ -1,6 +1,7 @@
 """`kerasbn train`."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -41,6 +42,7 @@ def command(
 
     A run is the folder saved_models/NAME. It holds the model (model.keras), the history (a table
     and a plot of the curves) and a record of the settings, dataset and library versions (run.json).
+    Ctrl-C keeps the epochs so far.
 
     \b
     Example:
@@ -53,26 +55,28 @@ def command(
     if run is not None:
         check_name(run, force=force)
     data = load_training_data(dataset, data_dir, [model], training, quiet=quiet, verbose=verbose)
-    from kerasbn.experiments.curves import check_ending, summary
-    from kerasbn.experiments.train import job, train_jobs
-    from kerasbn.probes.results import findings_of, print_findings
+    from kerasbn.experiments.train import train
+    from kerasbn.probes.results import print_findings
     from kerasbn.records import to_plain
 
-    (trained,) = train_jobs(
-        [job(model, run, probe=probe)],
+    trained = train(
         data,
-        training,
-        device=device,
+        run=run,
         force=force,
+        probe=probe,
         tensorboard=tensorboard,
+        device=device,
         quiet=quiet,
+        **asdict(model),
+        **asdict(training),
     )
-    findings = findings_of([trained])
+    kept, findings = trained.run, trained.findings()
+    assert kept is not None
     if as_json:
-        extra = {"findings": to_plain(findings)} if probe else {}
-        click.echo(json.dumps({"run": str(trained.path), **to_plain(trained.record), **extra}))
+        record = {"run": str(kept.path), **to_plain(kept.record)}
+        click.echo(json.dumps(record | ({"findings": to_plain(findings)} if probe else {})))
     else:
         if trained.status == "finished":
-            click.echo(summary(trained))
+            click.echo(f"{kept.path}: {trained.summary()} in {kept.record.seconds:.1f} s")
         print_findings(findings)
-    check_ending(trained)
+    trained.check_ending()

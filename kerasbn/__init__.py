@@ -18,6 +18,7 @@ _HOMES = {
     "ModelSettings": "kerasbn.training.settings",
     "Prediction": "kerasbn.inference.classifier",
     "Study": "kerasbn.sweeps.study",
+    "TrainedModel": "kerasbn.experiments.trained_model",
     "TrainingSettings": "kerasbn.training.settings",
     "Verification": "kerasbn.inference.verify",
     "compare": "kerasbn.experiments.compare",
@@ -57,6 +58,7 @@ __all__ = [
     "ModelSettings",
     "Prediction",
     "Study",
+    "TrainedModel",
     "TrainingSettings",
     "Verification",
     "__version__",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from kerasbn.experiments.compare import compare
     from kerasbn.experiments.comparison import Comparison
     from kerasbn.experiments.train import train
+    from kerasbn.experiments.trained_model import TrainedModel
     from kerasbn.folding.fold import fold, fold_plan
     from kerasbn.folding.plan import Fold, Kept
     from kerasbn.inference.classifier import Classifier, Prediction

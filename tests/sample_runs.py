@@ -1,11 +1,17 @@
-"""Records of runs for tests that need no training."""
+"""Runs for tests: records without a training, and short trainings."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasbn.records import write_csv, write_json
 from kerasbn.runs import HISTORY, HISTORY_COLUMNS, RECORD, DataRecord, Run, RunRecord
 from kerasbn.training.settings import ModelSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from kerasbn.data.datasets import Dataset
+    from kerasbn.experiments.train import TrainingJob
 
 
 def run_record(**changes: Any) -> RunRecord:
@@ -35,3 +41,19 @@ def write_run(root: Path, name: str, record: RunRecord | None = None) -> Run:
     write_json(folder / RECORD, record)
     write_csv(folder / HISTORY, HISTORY_COLUMNS, [(1, 0.9, 0.2, 125, 0.8, 0.3)])
     return Run(folder, record)
+
+
+def job(model: ModelSettings, run: str | None = None, *, probe: bool = False) -> "TrainingJob":
+    """A job for `train_runs`, named by whether the model has BN."""
+    from kerasbn.experiments.train import TrainingJob
+
+    return TrainingJob("bn" if model.bn else "plain", model, TrainingSettings(), run, probe)
+
+
+def train_runs(
+    jobs: "Sequence[TrainingJob]", data: "Dataset", training: TrainingSettings, **options: Any
+) -> list[Run]:
+    """Train jobs with these settings, and return their runs."""
+    from kerasbn.experiments.train import train_jobs
+
+    return train_jobs([replace(each, training=training) for each in jobs], data, **options)

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from kerasbn import runs
-from kerasbn.data.datasets import Dataset, load_dataset
-from kerasbn.errors import ArgumentError, InputError
+from kerasbn.data.datasets import Dataset
+from kerasbn.errors import InputError
 from kerasbn.experiments.comparison import (
     PICTURE,
     Comparison,
     comparison_of,
-    member_of,
     read_comparison,
 )
-from kerasbn.experiments.train import TrainingJob, train_jobs
+from kerasbn.experiments.train import TrainingJob, dataset_or_default, train_jobs
+from kerasbn.experiments.trained_model import trained_model
 from kerasbn.files import new_folder
 from kerasbn.plotting import save_figure
 from kerasbn.probes.results import save_pictures
@@ -83,17 +83,13 @@ def compare(
     """
     if "bn" in settings:
         raise InputError("bn: received it as a setting, expected none; both models are trained")
-    if not isinstance(data, Dataset | None):
-        advice = "make one with kerasbn.load_dataset()"
-        found = f"a {type(data).__name__}"
-        raise ArgumentError("data", data, "a kerasbn.Dataset", advice, received=found)
     model, training = settings_from(settings)
     trainings = seed_settings(training, 1 if seeds is None else seeds)
     if seeds is None:
         runs.check_pair_names(run, force=force, root=root)
     elif run is not None:
         runs.check_name(run, force=force, root=root)
-    data = load_dataset(quiet=quiet) if data is None else data
+    data = dataset_or_default(data, quiet=quiet)
     place = run or "compare"
     if seeds is None:
         place = runs.pair_names(run)["compare"] or place
@@ -103,18 +99,17 @@ def compare(
             trained += train_jobs(
                 list(_jobs(model, group, run, single=seeds is None, probe=probe and not trained)),
                 data,
-                training,
                 device=device,
                 force=force,
                 tensorboard=tensorboard,
                 quiet=quiet,
                 root=root if seeds is None else folder.path,
                 heading="" if seeds is None else _heading(group),
-                pictures=seeds is None,
+                figures=seeds is None,
             )
             if any(each.status == "interrupted" for each in trained):
                 break
-        members = [member_of(each) for each in trained]
+        members = [trained_model(each) for each in trained]
         result = comparison_of(members, place, folder.path)
         assert result is not None
         result.write()
@@ -140,7 +135,7 @@ def _jobs(
             key = kind if single else f"{kind}-{training.seed}"
             name = names[kind] if single else f"{kind}-seed-{training.seed}"
             probed = probe and training is group[0]
-            yield TrainingJob(key, replace(model, bn=bn), name, training, probed)
+            yield TrainingJob(key, replace(model, bn=bn), training, name, probed)
 
 
 def _groups(trainings: Sequence[TrainingSettings]) -> list[Sequence[TrainingSettings]]:

@@ -9,6 +9,9 @@ One pair or many seeds, there is one type, one record and one reader. A comparis
 it. No Keras is loaded.
 """
 
+import base64
+import html
+import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasbn.errors import CheckFailedError, InputError, StoppedError, expected
+from kerasbn.experiments.curves import MEANS, PANELS, Curve, draw_curves, mean_curve
 from kerasbn.experiments.statistics import METHOD, MIN_PAIRS, Difference, Row, by_epoch, columns
+from kerasbn.experiments.trained_model import TrainedModel, trained_model
+from kerasbn.probes.results import findings_of
+from kerasbn.probes.topics.topic import Finding
 from kerasbn.records import as_table, read_json, write_csv, write_json
 from kerasbn.runs import HISTORY_COLUMNS, METRICS, DataRecord, History, Run, Status, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
-from kerasbn.wording import interval, listed, percent_sd, plural, points, seeds
+from kerasbn.wording import interval, listed, loss_sd, percent_sd, plural, points, seed_range, seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,39 +41,7 @@ KINDS = ("with_bn", "without_bn")
 
 
 @dataclass(frozen=True)
-class Member:
-    """One trained model of a comparison or report.
-
-    Attributes:
-        name: The name of its run.
-        model: What model it is.
-        training: How it was trained.
-        data: The dataset.
-        device: Where it was trained, in words.
-        status: How the training ended; see `kerasbn.runs.RunRecord`.
-        history: The metrics by epoch; see `kerasbn.runs.Run`.
-        diverged_at_step: The step at which the loss became NaN or infinite, if it did.
-        run: Its run; None if it no longer exists or another run has taken its name.
-    """
-
-    name: str
-    model: ModelSettings
-    training: TrainingSettings
-    data: DataRecord
-    device: str
-    status: Status
-    history: History
-    diverged_at_step: int | None = None
-    run: Run | None = None
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the loss became NaN or infinite."""
-        return self.status == "diverged"
-
-
-@dataclass(frozen=True)
-class MemberRecord:
+class ModelRecord:
     """What ``compare.json`` holds of one model.
 
     Attributes:
@@ -103,8 +78,8 @@ class ComparisonRecord:
     training: TrainingSettings
     data: DataRecord
     device: str
-    with_bn: list[MemberRecord]
-    without_bn: list[MemberRecord]
+    with_bn: list[ModelRecord]
+    without_bn: list[ModelRecord]
     statistics: dict[str, Any]
     summary: str
 
@@ -121,12 +96,12 @@ class Comparison:
     """
 
     name: str
-    with_bn: tuple[Member, ...]
-    without_bn: tuple[Member, ...]
+    with_bn: tuple[TrainedModel, ...]
+    without_bn: tuple[TrainedModel, ...]
     path: Path | None = None
 
     @property
-    def members(self) -> tuple[Member, ...]:
+    def members(self) -> tuple[TrainedModel, ...]:
         """All models, those with BN first."""
         return self.with_bn + self.without_bn
 
@@ -136,7 +111,7 @@ class Comparison:
         return [member.training.seed for member in self.with_bn]
 
     @property
-    def first(self) -> Member:
+    def first(self) -> TrainedModel:
         """The model with BN of the first seed, whose settings all others share."""
         return self.with_bn[0]
 
@@ -146,7 +121,7 @@ class Comparison:
         pair = [self.with_bn[0].run, self.without_bn[0].run]
         return [run for run in pair if run is not None] if None not in pair else []
 
-    def of(self, kind: str) -> tuple[Member, ...]:
+    def of(self, kind: str) -> tuple[TrainedModel, ...]:
         """Return the models of one of `KINDS`."""
         return self.with_bn if kind == "with_bn" else self.without_bn
 
@@ -223,17 +198,29 @@ class Comparison:
         """Return how the figures of several seeds were computed; "" for one pair."""
         return METHOD if len(self.seeds) > 1 else ""
 
-    def findings(self) -> "list[Finding]":
+    def findings(self) -> list[Finding]:
         """Return what the probes of the first pair found; nothing if it was not probed."""
-        from kerasbn.probes.results import findings_of
-
         return findings_of(self.probed_runs) if self.probed_runs else []
+
+    def curves(self) -> list[Curve]:
+        """Return both curves of one pair, or the means over several seeds."""
+        if len(self.seeds) == 1:
+            return [member.curve() for member in self.members]
+        return [
+            mean_curve(
+                kind,
+                self.statistics(),
+                list(self.histories(kind).values()),
+                [member.history for member in self.of(kind) if member.diverged],
+            )
+            for kind in KINDS
+        ]
 
     def figure(self) -> "Figure":
         """Draw the curves: for several seeds the mean, its standard deviation and every model."""
-        from kerasbn.experiments.curves import comparison_figure
-
-        return comparison_figure(self)
+        title = self.first.title(seed_range(self.seeds[0], self.seeds[-1]))
+        notes = [MEANS] * (len(self.seeds) > 1) + [self.first.data.note]
+        return draw_curves(self.curves(), title, " ".join(filter(None, notes)))
 
     def check_ending(self) -> None:
         """Raise if the comparison did not end as planned; models that diverged are a result.
@@ -260,9 +247,7 @@ class Comparison:
     def record(self) -> ComparisonRecord:
         """Return what ``compare.json`` holds."""
         assert self.path is not None
-        sides = {
-            kind: [_member_record(self.path, each) for each in self.of(kind)] for kind in KINDS
-        }
+        sides = {kind: [_model_record(self.path, each) for each in self.of(kind)] for kind in KINDS}
         return ComparisonRecord(
             seeds=self.seeds,
             model=self.first.model,
@@ -295,10 +280,22 @@ class Comparison:
         return f"<Comparison {self.name}: {self.summary().rstrip('.')}>"
 
     def _repr_html_(self) -> str:
-        """Show the figure and the statistics in a notebook."""
-        from kerasbn.experiments.curves import comparison_html
-
-        return comparison_html(self)
+        """Show the figure and the final metrics in a notebook."""
+        buffer = io.BytesIO()
+        self.figure().savefig(buffer, format="png", dpi=90)
+        image = base64.b64encode(buffer.getvalue()).decode()
+        rows = []
+        for metric, title in PANELS.items():
+            text = percent_sd if metric.endswith("accuracy") else loss_sd
+            spreads = [getattr(r, k) for r in self.statistics()[metric][-1:] for k in KINDS]
+            cells = "".join(f"<td>{text(spread.mean, spread.sd)}</td>" for spread in spreads)
+            rows.append(f"<tr><th>{title}</th>{cells}</tr>")
+        return (
+            f"<p>{html.escape(self.summary())}</p>"
+            "<table><tr><th></th><th>With BN</th><th>Without BN</th></tr>"
+            f"{''.join(rows)}</table>"
+            f"<img alt='Loss and accuracy' src='data:image/png;base64,{image}'>"
+        )
 
 
 def difference_text(difference: Difference, pairs: int) -> str:
@@ -323,7 +320,7 @@ def read_comparison(path: Path) -> Comparison:
     count = len(record.seeds)
     if not count or not count == len(record.with_bn) == len(record.without_bn):
         raise expected(file, "a damaged record (no pairs, or unequal ones)", what, advice)
-    sides: dict[str, tuple[Member, ...]] = {}
+    sides: dict[str, tuple[TrainedModel, ...]] = {}
     for kind in KINDS:
         model = replace(record.model, bn=kind == "with_bn")
         members = []
@@ -331,7 +328,7 @@ def read_comparison(path: Path) -> Comparison:
             history = _history(told.history)
             if history is None:
                 raise expected(file, "a damaged record (columns of a history)", what, advice)
-            member = Member(
+            member = TrainedModel(
                 name=Path(told.run).name,
                 model=model,
                 training=replace(record.training, seed=seed),
@@ -348,28 +345,8 @@ def read_comparison(path: Path) -> Comparison:
     return Comparison(path.name, sides["with_bn"], sides["without_bn"], path)
 
 
-def member_of(run: Run) -> Member:
-    """Return a run as a member of a comparison or report.
-
-    Raises:
-        InputError: If its history is damaged.
-    """
-    record = run.record
-    return Member(
-        name=run.name,
-        model=record.model,
-        training=record.training,
-        data=record.data,
-        device=record.device,
-        status=record.status,
-        history=run.history,
-        diverged_at_step=record.diverged_at_step,
-        run=run,
-    )
-
-
 def comparison_of(
-    members: Sequence[Member], name: str | None = None, path: Path | None = None
+    members: Sequence[TrainedModel], name: str | None = None, path: Path | None = None
 ) -> Comparison | None:
     """Return the comparison that models make up, or None if they do not.
 
@@ -381,7 +358,7 @@ def comparison_of(
         name: What to call the comparison; by default the names of the models.
         path: Its folder.
     """
-    sides: dict[bool, dict[int, Member]] = {True: {}, False: {}}
+    sides: dict[bool, dict[int, TrainedModel]] = {True: {}, False: {}}
     shared = set()
     for member in members:
         sides[member.model.bn][member.training.seed] = member
@@ -395,10 +372,10 @@ def comparison_of(
     return Comparison(name or listed([m.name for m in members]), with_bn, without_bn, path)
 
 
-def _member_record(path: Path, member: Member) -> MemberRecord:
+def _model_record(path: Path, member: TrainedModel) -> ModelRecord:
     place = member.run.path if member.run else path / member.name
     history: Mapping[str, Sequence[float]] = member.history
-    return MemberRecord(
+    return ModelRecord(
         run=Path(os.path.relpath(place, path)).as_posix(),
         status=member.status,
         history={name: list(column) for name, column in history.items()},
@@ -418,10 +395,10 @@ def _history(record: Mapping[str, Sequence[float | None]]) -> History | None:
     }
 
 
-def _unchanged_run(folder: Path, member: Member) -> Run | None:
+def _unchanged_run(folder: Path, member: TrainedModel) -> Run | None:
     """Return the run in `folder` if it is still the one that a comparison was made of."""
     try:
-        found = member_of(read_run(folder))
+        found = trained_model(read_run(folder))
     except InputError:
         return None
     same_settings = (found.model, found.training) == (member.model, member.training)

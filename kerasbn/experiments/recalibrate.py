@@ -1,138 +1,211 @@
-"""A saved network whose moving statistics are replaced, kept as a run or a file of its own."""
+"""Recalibrate a saved model, and keep the result as a run or a file.
+
+What can be refused is refused by `request_recalibration`, which loads no Keras.
+"""
 
 import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import keras
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from kerasbn import runs
-from kerasbn.data.datasets import Dataset
-from kerasbn.experiments.asked import Asked
+from kerasbn.data.datasets import Dataset, load_dataset
+from kerasbn.errors import ArgumentError, expected
+from kerasbn.files import check_new_file
 from kerasbn.records import write_json
-from kerasbn.saved_models import load_model, save_model
-from kerasbn.training.recalibrate import Recalibration, accuracy, recalibrate
-from kerasbn.training.samples import from_digits, from_folder, from_npz
+from kerasbn.runs import Run, find_model, run_of
+from kerasbn.wording import percent, plural
 
-Words = dict[str, Any]
+if TYPE_CHECKING:
+    import keras
+
+    from kerasbn.training.recalibrate import Recalibration
 
 
 @dataclass(frozen=True)
-class Recalibrated:
-    """What a recalibration did, and on what.
+class RecalibrationRequest:
+    """What to recalibrate on what data, and where to write the result.
 
     Attributes:
-        found: the new network and how far its statistics moved.
-        data: what the statistics are of, in words.
-        unbiased: whether variances have the factor m/(m-1).
-        before: accuracy before, 0 to 1; None without labels.
-        after: accuracy after.
-        measured_on: what the accuracy was measured on, in words.
+        file: The file of the model.
+        source: The run it belongs to; None for a file on its own.
+        data: A dataset, a folder of images or an `.npz` file.
+        out: The file to write; None for a new run.
+        unbiased: Whether variances have the factor m/(m-1).
+        scale: Factor for pixels, 0 to 255.
+        offset: Added after scaling.
+        force: Whether to replace what exists; otherwise a new run is numbered.
     """
 
-    found: Recalibration
+    file: Path
+    source: Run | None
+    data: Dataset | Path
+    out: Path | None
+    unbiased: bool = True
+    scale: float = 1.0
+    offset: float = 0.0
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class RecalibrationResult:
+    """What a recalibration changed.
+
+    Attributes:
+        recalibration: The new model and how far its statistics moved.
+        data: The data of the statistics, in words.
+        unbiased: Whether variances have the factor m/(m-1).
+        before: Accuracy before, 0 to 1; None without labels.
+        after: Accuracy after.
+        measured_on: The data of the accuracy, in words.
+    """
+
+    recalibration: "Recalibration"
     data: str
     unbiased: bool
     before: float | None
     after: float | None
     measured_on: str
 
-    def record(self) -> Words:
-        """The same as JSON holds it."""
+    def record(self) -> dict[str, Any]:
+        """Return what the record of a run holds."""
         return {
             "data": self.data,
             "variance": "m/(m-1)" if self.unbiased else "plain",
             "accuracy": {"before": self.before, "after": self.after, "on": self.measured_on},
-            "shifts": [vars(shift) for shift in self.found.shifts],
+            "shifts": [vars(shift) for shift in self.recalibration.shifts],
         }
 
     def lines(self) -> list[str]:
-        """The same for people: a line for each normalization, then the accuracy."""
-        factor = "times m/(m-1), as in the paper" if self.unbiased else "plain"
-        lines = [str(shift) for shift in self.found.shifts]
-        lines.append(f"statistics of {self.data}, variance {factor}")
+        """Return one line per BN layer, the data and the accuracy."""
+        factor = "unbiased variance, m/(m-1)" if self.unbiased else "plain variance"
+        lines = [*map(str, self.recalibration.shifts), f"statistics of {self.data}, {factor}"]
         if self.before is None or self.after is None:
             return [*lines, "accuracy not measured: no labels, or no classes"]
-        on = f"accuracy on {self.measured_on}"
-        return [*lines, f"{on}: {self.before:.2%} before, {self.after:.2%} after"]
+        change = f"{percent(self.before)} before, {percent(self.after)} after"
+        return [*lines, f"accuracy on {self.measured_on}: {change}"]
 
 
-class Shown(NamedTuple):
-    """What a network is shown: for its statistics, and to measure its accuracy; and in words."""
-
-    population: tf.data.Dataset
-    labelled: tf.data.Dataset
-    words: str
-    measured_on: str
-
-
-def recalibrate_saved(asked: Asked, root: Path = runs.ROOT) -> tuple[Recalibrated, Path]:
-    """Recalibrate a saved network, and keep the result as a new file or, of a run, a new run.
-
-    Statistics are those of the training digits and accuracies are on the test digits; of a folder
-    or an `.npz` file both are of all that is there.
+def request_recalibration(
+    model: str,
+    data: Path | None = None,
+    out: Path | None = None,
+    *,
+    dataset: str = "auto",
+    data_dir: str | None = None,
+    unbiased: bool = True,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    force: bool = False,
+) -> RecalibrationRequest:
+    """Check a request and load its dataset; loads no Keras.
 
     Args:
-        asked: what to recalibrate, on what, and where to.
-        root: the folder a new run goes into, as `SOURCE-recalibrated`.
-
-    Returns:
-        What it did, and the file or the run's folder that was written.
+        model: The name or folder of a run, or a model file.
+        data: A folder of images or an `.npz` file; None for a dataset.
+        out: The file to write; None for a new run, or for `FILE-recalibrated.keras`.
+        dataset: Which dataset; ``auto`` means the one that the run was trained on.
+        data_dir: The folder with MNIST's four files.
+        unbiased: See `RecalibrationRequest`, also for the following.
+        scale: Factor for pixels.
+        offset: Added after scaling.
+        force: Whether to replace what exists.
 
     Raises:
-        InputError: if the network cannot be loaded or has no normalization, the data does not suit
-            it, or the result cannot be written; then nothing is.
+        InputError: If there is no such model or data, or the result cannot be written.
     """
-    network = load_model(asked.file)
-    shown = _shown(asked, network)
-    found = recalibrate(network, shown.population, unbiased=asked.unbiased)
-    before, after = (accuracy(each, shown.labelled) for each in (network, found.model))
-    result = Recalibrated(found, shown.words, asked.unbiased, before, after, shown.measured_on)
-    if asked.out is not None:
-        save_model(found.model, asked.out)
-        return result, asked.out
-    assert asked.source is not None
-    return result, _keep_run(asked, asked.source, result, root)
+    file = find_model(model)
+    source = run_of(file)
+    if source is None and out is None:
+        out = file.with_name(f"{file.stem}-recalibrated.keras")
+    if out is not None:
+        check_new_file(out, ".keras")
+        if out.exists() and not force:
+            raise expected(out, "a file that exists", "a new one", "add --force to replace it")
+    if data is not None and not data.exists():
+        found = "no such file or folder"
+        raise ArgumentError("data", str(data), "a folder or an .npz file", received=found)
+    if source is not None and (dataset, data_dir) == ("auto", None):
+        dataset = source.record.data.name
+    chosen = load_dataset(dataset, data_dir, quiet=False) if data is None else data
+    return RecalibrationRequest(file, source, chosen, out, unbiased, scale, offset, force)
 
 
-def _shown(asked: Asked, network: keras.Model) -> Shown:
-    """What to show the network."""
-    data, pixels = asked.data, (asked.scale, asked.offset)
+def recalibrate_saved(
+    request: RecalibrationRequest, root: Path = runs.ROOT
+) -> tuple[RecalibrationResult, Path]:
+    """Recalibrate a saved model and write the result.
+
+    With a dataset, statistics are those of the training images and accuracies are measured on the
+    test images. With a folder or an `.npz` file, both use all of it.
+
+    Args:
+        request: What to recalibrate, on what, and where to write the result.
+        root: The folder of a new run, `SOURCE-recalibrated`.
+
+    Returns:
+        What changed, and the written file or run folder.
+
+    Raises:
+        InputError: If the model cannot be loaded or has no BN layer, the data does not fit it, or
+            the result cannot be written; then nothing is written.
+    """
+    from kerasbn.saved_models import load_model, save_model
+    from kerasbn.training.recalibrate import accuracy, recalibrate
+
+    model = load_model(request.file)
+    population, labeled, words, measured_on = _batches(request, model)
+    found = recalibrate(model, population, unbiased=request.unbiased)
+    before, after = (accuracy(each, labeled) for each in (model, found.model))
+    result = RecalibrationResult(found, words, request.unbiased, before, after, measured_on)
+    if request.source is None or request.out is not None:
+        assert request.out is not None
+        save_model(found.model, request.out)
+        return result, request.out
+    return result, _write_run(request, request.source, result, root)
+
+
+def _batches(request: RecalibrationRequest, model: "keras.Model") -> tuple[Any, Any, str, str]:
+    """Return the batches for statistics and for accuracy, and both in words."""
+    from kerasbn.training.samples import from_digits, from_folder, from_npz
+
+    data, pixels = request.data, (request.scale, request.offset)
     if isinstance(data, Dataset):
-        population, labelled = (
-            from_digits(split, network, *pixels) for split in (data.train, data.test)
-        )
-        words = f"{len(data.train):,} digits of {data.name}"
-        return Shown(population, labelled, words, f"{len(data.test):,} other digits")
+        train, test = (from_digits(split, model, *pixels) for split in (data.train, data.test))
+        counts = plural(len(data.train), "training image"), plural(len(data.test), "test image")
+        return train, test, f"{counts[0]} of {data.name}", counts[1]
     if data.is_dir():
-        # A run's network knows pictures in MNIST's form alone.
-        batches = from_folder(data, network, *pixels, digits=asked.source is not None)
+        # The model of a run takes images in MNIST's form.
+        batches = from_folder(data, model, *pixels, digits=request.source is not None)
     else:
-        batches = from_npz(data, network)
-    return Shown(batches, batches, str(data), "the same data")
+        batches = from_npz(data, model)
+    return batches, batches, str(data), "the same data"
 
 
-def _keep_run(asked: Asked, source: runs.Run, result: Recalibrated, root: Path) -> Path:
-    """Keep the network as a new run, `SOURCE-recalibrated`; gives its folder.
+def _write_run(
+    request: RecalibrationRequest, source: Run, result: RecalibrationResult, root: Path
+) -> Path:
+    """Write the model as a new run, and return its folder.
 
-    Its record is that of the source with what was done, its history the source's. Its final figures
-    are those measured anew on the source's own test set: the accuracy or, if other data was shown,
+    The record is that of the source with what changed; the history is the source's. The final
+    metrics are those measured anew on the source's own test set: the accuracy or, with other data,
     none.
     """
-    data, name = asked.data, f"{source.name}-recalibrated"
-    own = isinstance(data, Dataset) and data.digest == source.record.data.digest
+    from kerasbn.saved_models import save_model
+
+    data, name = request.data, f"{source.name}-recalibrated"
+    same_data = isinstance(data, Dataset) and data.digest == source.record.data.digest
     record = replace(
         source.record,
         finished=datetime.now(UTC).isoformat(),
-        final={"val_accuracy": result.after} if own and result.after is not None else {},
+        final={"val_accuracy": result.after} if same_data and result.after is not None else {},
         recalibrated={"from": source.name, **result.record()},
     )
-    with runs.new_run(name if asked.force else None, name, force=asked.force, root=root) as folder:
+    requested = name if request.force else None
+    with runs.new_run(requested, name, force=request.force, root=root) as folder:
         shutil.copyfile(source.path / runs.HISTORY, folder.path / runs.HISTORY)
-        save_model(result.found.model, folder.path / runs.MODEL)
+        save_model(result.recalibration.model, folder.path / runs.MODEL)
         write_json(folder.path / runs.RECORD, record)
     assert folder.placed is not None
     return folder.placed

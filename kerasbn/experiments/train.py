@@ -1,29 +1,25 @@
-"""Train models side by side on the same batches, and keep a run of each.
-
-`train` is the public function for one model. `train_jobs`, which comparisons and sweeps use as
-well, takes several: it prepares them, fits them together and writes a run for each.
-"""
+"""Train models side by side on the same batches, and keep a run of each."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
 import keras
 import tensorflow as tf
-from matplotlib.figure import Figure
 
 from kerasbn import runs
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset, load_dataset
 from kerasbn.errors import ArgumentError, expected
-from kerasbn.experiments.curves import curve_of, draw_curves, label, summary, title_of
-from kerasbn.experiments.provenance import data_of, versions
-from kerasbn.files import NewFolder
+from kerasbn.experiments.curves import label
+from kerasbn.experiments.trained_model import TrainedModel, trained_model
 from kerasbn.plotting import save_figure
 from kerasbn.probes.batch_composition import predict_in_batches
 from kerasbn.probes.readings import BatchResult, write_probes
@@ -45,30 +41,18 @@ class TrainingJob:
     """One model to train.
 
     Attributes:
-        key: Its name in the logs, such as ``bn`` or ``plain``; also the name of its run if `name`
-            is None.
-        settings: The model.
-        name: The requested name of its run, or None.
-        training: How to train it, if not as the others; only `seed` and `lr` may differ.
-        probe: Whether to record what happens inside the model.
+        key: Its name in the logs, such as "bn", and of its run if `run` is None.
+        model: What model it is.
+        training: How it is trained. Jobs trained together differ in `seed` and `lr` at most.
+        run: The requested name of its run, or None.
+        probe: Whether to record what happens inside it.
     """
 
     key: str
-    settings: ModelSettings
-    name: str | None = None
-    training: TrainingSettings | None = None
+    model: ModelSettings
+    training: TrainingSettings
+    run: str | None = None
     probe: bool = False
-
-
-class TrainedRun(runs.Run):
-    """The run of a model that `train` trained, with a readable repr and a figure."""
-
-    def __repr__(self) -> str:
-        return f"<Run {summary(self) if self.record.final else f'{self.path}: {self.status}'}>"
-
-    def figure(self) -> Figure:
-        """Plot loss and accuracy of the training and the test set against the epochs."""
-        return draw_curves([curve_of(self)], title_of(self), self.record.data.note)
 
 
 def train(
@@ -81,25 +65,24 @@ def train(
     device: str = "auto",
     quiet: bool = True,
     root: Path = runs.ROOT,
-    **settings: Any,  # noqa: ANN401 - the settings of model and training
-) -> TrainedRun:
+    **settings: Any,  # noqa: ANN401 - the settings of the model and its training
+) -> TrainedModel:
     """Train a model with or without BN, and keep the run.
 
     Args:
         data: What to train and test on; None for the result of `kerasbn.load_dataset()`.
-        run: What to call the run; None for ``bn`` or ``plain``, numbered where the name is taken.
-        force: Whether to replace a run that has this name.
+        run: The name of the run; None for ``bn`` or ``plain``, numbered if that is taken.
+        force: Whether to replace a run of that name.
         probe: Whether to record and plot what happens inside the model.
         tensorboard: Whether to write TensorBoard logs too.
         device: ``auto``, ``cpu``, ``gpu``, ``gpu:N`` or ``all`` (data-parallel).
         quiet: Whether to show no progress.
         root: The folder of the runs.
         **settings: Fields of `kerasbn.ModelSettings` and `kerasbn.TrainingSettings`, such as
-            ``bn=False``, ``epochs=5`` or ``hidden=(64, 64)``.
+            ``bn=False`` or ``epochs=5``.
 
     Returns:
-        The run. It has a readable repr, `history` (a table: a dict of columns), `record`,
-        `model_path` and `figure()`.
+        The trained model: its settings, `history`, `figure()` and, as `run`, the run on disk.
 
     Raises:
         InputError: If an argument cannot be used; nothing has been trained then.
@@ -107,70 +90,67 @@ def train(
     Examples:
         >>> import kerasbn
         >>> data = kerasbn.load_dataset("mnist-sample")
-        >>> run = kerasbn.train(data, epochs=1, bn=False)
-        >>> run
-        <Run saved_models/plain: test accuracy ..., test loss ... after 1 epoch in ... s>
-        >>> run.history["epoch"]
-        [1.0]
-        >>> run.figure().savefig("curves.png")
+        >>> trained = kerasbn.train(data, epochs=1, bn=False)
+        >>> trained
+        <TrainedModel plain: test accuracy ...% after 1 epoch>
+        >>> sorted(trained.history)
+        ['accuracy', 'epoch', 'loss', 'step', 'val_accuracy', 'val_loss']
     """
-    if not isinstance(data, Dataset | None):
-        advice = "make one with kerasbn.load_dataset()"
-        found = f"a {type(data).__name__}"
-        raise ArgumentError("data", data, "a kerasbn.Dataset", advice, received=found)
     model, training = settings_from(settings)
+    job = TrainingJob("bn" if model.bn else "plain", model, training, run, probe)
     (trained,) = train_jobs(
-        [job(model, run, probe=probe)],
-        load_dataset(quiet=quiet) if data is None else data,
-        training,
-        device=device,
-        force=force,
-        tensorboard=tensorboard,
-        quiet=quiet,
-        root=root,
-    )
-    return TrainedRun(trained.path, trained.record)
+        [job], dataset_or_default(data, quiet=quiet), device=device, force=force,
+        tensorboard=tensorboard, quiet=quiet, root=root,
+    )  # fmt: skip
+    return trained_model(trained)
 
 
-def job(settings: ModelSettings, name: str | None = None, *, probe: bool = False) -> TrainingJob:
-    """Return the job for a single model with these settings, called ``bn`` or ``plain``."""
-    return TrainingJob("bn" if settings.bn else "plain", settings, name, probe=probe)
+def dataset_or_default(data: object, *, quiet: bool) -> Dataset:
+    """Return `data`, or the default dataset for None.
+
+    Raises:
+        ArgumentError: If `data` is anything else than a dataset.
+    """
+    if data is None:
+        return load_dataset(quiet=quiet)
+    if isinstance(data, Dataset):
+        return data
+    found, advice = f"a {type(data).__name__}", "make one with kerasbn.load_dataset()"
+    raise ArgumentError("data", data, "a kerasbn.Dataset", advice, received=found)
 
 
 def train_jobs(
     jobs: Sequence[TrainingJob],
     data: Dataset,
-    training: TrainingSettings,
     *,
     device: str = "auto",
     force: bool = False,
     tensorboard: bool = False,
-    quiet: bool = False,
+    quiet: bool = True,
     root: Path = runs.ROOT,
     heading: str = "",
-    pictures: bool = True,
+    figures: bool = True,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[runs.Run]:
     """Train models side by side and keep a run of each.
 
-    Models with the same seed see the same batches in the same order and start from the same Dense
-    kernels. Models with equal settings train as an ensemble (see `kerasbn.training.ensembles`),
-    each as it would alone. After every epoch each model is evaluated on the whole training set and
-    the whole test set. If a model diverges, it stops and the others go on; Ctrl-C stops all. The
-    epochs until then are kept, and the `status` of the run says what happened.
+    Models of one seed see the same batches in the same order and start from the same Dense kernels.
+    Models with equal settings train as an ensemble (see `kerasbn.training.ensembles`), each as it
+    would alone. After every epoch each model is evaluated on the full training and test set. A
+    model that diverges stops there and the others continue; Ctrl-C stops all of them. The epochs
+    until then are kept, and the `status` of the run says so.
 
     Args:
         jobs: The models.
         data: What to train and test on.
-        training: How to train them.
-        device: ``auto``, ``cpu``, ``gpu``, ``gpu:N`` or ``all`` (data-parallel; no ensembles).
-        force: Whether to replace runs that have the requested names.
-        tensorboard: Whether to write TensorBoard logs too.
+        device: See `train`.
+        force: Whether to replace runs with the requested names.
+        tensorboard: Whether to write TensorBoard logs into each run.
         quiet: Whether to show no progress.
         root: The folder of the runs.
-        heading: A line to show first.
-        pictures: Whether to plot the curves of each run, which takes half a second each.
-        callbacks: Further callbacks, which get the logs of all models (see `training.callbacks`).
+        heading: A line to print first.
+        figures: Whether to plot the curves of each run, which takes half a second each.
+        callbacks: Further callbacks, which see the logs of all models.
 
     Returns:
         The runs, in the order of the jobs.
@@ -178,210 +158,200 @@ def train_jobs(
     Raises:
         InputError: If something cannot be used; nothing has been trained then.
     """
-    where = _check(jobs, data, training, device, force=force, tensorboard=tensorboard, root=root)
-    trainings = {each.key: each.training or training for each in jobs}
-    with tf.device(where.name), _report_exhausted_memory(jobs):
-        models = _build(jobs, trainings)
-    schedule, steps = _plan(jobs, len(data.train), training, where)
+    place = _check(jobs, data, device, force=force, tensorboard=tensorboard, root=root)
+    with tf.device(place.name), _out_of_memory_is_an_input_error(jobs):
+        models = {
+            job.key: compile_model(mlp(**asdict(job.model), seed=job.training.seed), job.training)
+            for job in jobs
+        }
+    probed = [job for job in jobs if job.probe]
+    schedule, steps = _schedule(jobs[0].training, data, place, probe=bool(probed))
     evaluation = EvaluateEachEpoch(schedule)
     started = datetime.now(UTC)
     with ExitStack() as stack:
         folders = {
-            each.key: stack.enter_context(runs.new_run(each.name, each.key, force=force, root=root))
-            for each in jobs
+            job.key: stack.enter_context(runs.new_run(job.run, job.key, force=force, root=root))
+            for job in jobs
         }
-        writers = [
-            SingleModelCallbacks(key, models[key], _writers(folder.path, tensorboard))
+        loggers = [
+            SingleModelCallbacks(key, models[key], _loggers(folder.path, tensorboard=tensorboard))
             for key, folder in folders.items()
         ]
-        with tf.device(where.name):
-            probes = _probes(jobs, models, folders, schedule, steps, data, tensorboard)
-        labels = {each.key: label(each.settings.bn) for each in jobs}
+        with tf.device(place.name):
+            probes = {
+                job.key: Probe(
+                    job.key, models[job.key], schedule, steps, data.train,
+                    folders[job.key].path / "tensorboard/probes" if tensorboard else None,
+                )
+                for job in probed
+            }  # fmt: skip
+        labels = {job.key: label(job.model.bn) for job in jobs}
         with ProgressDisplay(schedule, labels, quiet=quiet) as progress:
-            # It stays active until everything is written: Ctrl-C then must not lose the training.
-            stop = stack.enter_context(
+            # Active until everything is written: Ctrl-C must not lose what was trained.
+            interrupt = stack.enter_context(
                 StopOnInterrupt(lambda: progress.say("stopping; Ctrl-C again to drop this run"))
             )
             if heading:
                 progress.say(heading)
-            watching = [evaluation, *writers, *callbacks, *probes.values(), progress, stop]
-            with _report_exhausted_memory(jobs):
+            watching = [evaluation, *loggers, *callbacks, *probes.values(), progress, interrupt]
+            with _out_of_memory_is_an_input_error(jobs):
                 # A checkpoint would restore models, optimizers and the epoch here.
-                _fit(jobs, models, trainings, data, schedule, watching, where)
-        batch_results = _predict_in_batches(models, evaluation.weights, list(probes), data)
-        # The first job's run is written last, so that it is the newest.
-        for each in reversed(jobs):
-            key, folder = each.key, folders[each.key].path
+                _fit(jobs, models, data, schedule, watching, place)
+        batches = _batch_results(probed, models, evaluation.weights, data)
+        # The run of the first job is written last, so that it is the newest.
+        for job in reversed(jobs):
+            key, diverged = job.key, evaluation.diverged.get(job.key)
             record = runs.RunRecord(
-                status=_status(key, evaluation, stop.interrupted),
+                status=_status(diverged, interrupted=interrupt.interrupted),
                 **_times(started),
-                model=each.settings,
-                training=trainings[key],
-                data=data_of(data),
-                device=where.description,
+                model=job.model,
+                training=job.training,
+                data=data_record(data),
+                device=place.description,
                 versions=versions(),
                 parameters=models[key].count_params(),
                 epochs=0,
-                diverged_at_step=evaluation.diverged.get(key),
+                diverged_at_step=diverged,
             )
-            record = _finish(folder, models[key], evaluation.weights.get(key), record)
+            run = _write_run(folders[key].path, models[key], evaluation.weights.get(key), record)
             if key in probes:
-                results = tuple(batch_results.get(key, ()))
-                write_probes(folder, probes[key].readings(), probes[key].record(results))
-            if pictures:
-                trained = TrainedRun(folder, record)
-                save_figure(trained.figure(), folder / runs.CURVES)
-                if key in probes and len(jobs) == 1:  # a comparison plots its probes together
-                    save_pictures([trained], folder)
+                write_probes(run.path, probes[key].readings(), probes[key].record(batches[key]))
+            if figures:
+                save_figure(trained_model(run).figure(), run.path / runs.CURVES)
+            if figures and job.probe and len(jobs) == 1:  # a pair is drawn together
+                save_pictures([run], run.path)
     return [runs.read_run(folder.placed) for folder in folders.values() if folder.placed]
+
+
+def data_record(data: Dataset) -> runs.DataRecord:
+    """Return what a record says about a dataset; the place it was read from is private."""
+    return runs.DataRecord(data.name, data.digest, len(data.train), len(data.test), data.note)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that the results of a training depend on."""
+    libraries = {name: version(name) for name in ("kerasbn", "tensorflow", "keras", "numpy")}
+    return {"python": python_version(), **libraries}
 
 
 def _check(
     jobs: Sequence[TrainingJob],
     data: Dataset,
-    training: TrainingSettings,
     device: str,
     *,
     force: bool,
     tensorboard: bool,
     root: Path,
 ) -> Device:
-    """Refuse what cannot be trained or kept, and return the device to train on."""
-    training.check([each.settings for each in jobs], len(data.train))
-    for each in jobs:
-        if each.name is not None:
-            runs.check_name(each.name, force=force, root=root)
+    """Check what can be checked before the training, and return the device."""
+    training = jobs[0].training
+    training.check([job.model for job in jobs], len(data.train))
+    for job in jobs:
+        if job.run is not None:
+            runs.check_name(job.run, force=force, root=root)
     if tensorboard and find_spec("tensorboard") is None:
         raise expected(
             "--tensorboard", "an installation without TensorBoard", "the package tensorboard",
             'install it: pip install "kerasbn[tensorboard]"',
         )  # fmt: skip
-    where = choose_device(device)
-    where.check_batch(training.batch_size)
-    return where
+    place = choose_device(device)
+    place.check_batch(training.batch_size)
+    return place
 
 
-def _build(
-    jobs: Sequence[TrainingJob], trainings: Mapping[str, TrainingSettings]
-) -> dict[str, keras.Model]:
-    """Return the compiled models by key."""
-    return {
-        each.key: compile_model(
-            mlp(**asdict(each.settings), seed=trainings[each.key].seed), trainings[each.key]
-        )
-        for each in jobs
-    }
+@contextmanager
+def _out_of_memory_is_an_input_error(jobs: Sequence[TrainingJob]) -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        hidden = max((job.model.hidden for job in jobs), key=sum)
+        advice, found = "make the layers or the batch smaller", "more units than the memory holds"
+        raise ArgumentError("hidden", hidden, "fewer", advice, received=found) from error
 
 
-def _plan(
-    jobs: Sequence[TrainingJob], examples: int, training: TrainingSettings, where: Device
+def _schedule(
+    training: TrainingSettings, data: Dataset, place: Device, *, probe: bool
 ) -> tuple[Schedule, tuple[int, ...]]:
-    """Return the schedule of the batches, and the steps to probe."""
-    schedule = Schedule.of(examples, training.batch_size, training.epochs, training.steps)
-    steps = probe_steps(schedule.steps) if any(each.probe for each in jobs) else ()
+    """Return the schedule of the training, and the steps at which to probe."""
+    schedule = Schedule.of(len(data.train), training.batch_size, training.epochs, training.steps)
+    steps = probe_steps(schedule.steps) if probe else ()
     schedule = replace(schedule, stops=stops_for(steps))
-    return (schedule.batch_by_batch() if where.replicas else schedule), steps
-
-
-def _probes(
-    jobs: Sequence[TrainingJob],
-    models: Mapping[str, keras.Model],
-    folders: Mapping[str, NewFolder],
-    schedule: Schedule,
-    steps: tuple[int, ...],
-    data: Dataset,
-    tensorboard: bool,
-) -> dict[str, Probe]:
-    """Return the probes by key."""
-    probes = {}
-    for key in (each.key for each in jobs if each.probe):
-        log = folders[key].path / "tensorboard" / "probes" if tensorboard else None
-        probes[key] = Probe(key, models[key], schedule, steps, data.train, log)
-    return probes
+    return schedule.batch_by_batch() if place.replicas else schedule, steps
 
 
 def _fit(
     jobs: Sequence[TrainingJob],
     models: Mapping[str, keras.Model],
-    trainings: Mapping[str, TrainingSettings],
     data: Dataset,
     schedule: Schedule,
     callbacks: Sequence[keras.callbacks.Callback],
-    where: Device,
+    place: Device,
 ) -> None:
-    """Train all models together."""
-    if where.replicas:
-        fit_mirrored(models, trainings, data, schedule, callbacks, where.replicas)
+    """Train all models: equal ones as an ensemble, or each on its own over several devices."""
+    trainings = {job.key: job.training for job in jobs}
+    if place.replicas:
+        fit_mirrored(models, trainings, data, schedule, callbacks, place.replicas)
         return
-    with tf.device(where.name):
-        learners = _learners(jobs, models, trainings)
-    fit(learners, data, schedule, callbacks, where.name)
+    equal: dict[ModelSettings, list[str]] = {}
+    for job in jobs:
+        equal.setdefault(job.model, []).append(job.key)
+    with tf.device(place.name):
+        learners: list[Learner] = [
+            SingleModel(keys[0], models[keys[0]], trainings[keys[0]].seed)
+            if len(keys) == 1
+            else Ensemble({key: models[key] for key in keys}, [trainings[key] for key in keys])
+            for keys in equal.values()
+        ]
+    fit(learners, data, schedule, callbacks, place.name)
 
 
-def _learners(
+def _batch_results(
     jobs: Sequence[TrainingJob],
     models: Mapping[str, keras.Model],
-    trainings: Mapping[str, TrainingSettings],
-) -> list[Learner]:
-    """Return an ensemble for models with equal settings, and a single model for each other."""
-    groups: dict[ModelSettings, list[str]] = {}
-    for each in jobs:
-        groups.setdefault(each.settings, []).append(each.key)
-    return [
-        SingleModel(keys[0], models[keys[0]], trainings[keys[0]].seed)
-        if len(keys) == 1
-        else Ensemble({key: models[key] for key in keys}, [trainings[key] for key in keys])
-        for keys in groups.values()
-    ]
-
-
-def _predict_in_batches(
-    models: Mapping[str, keras.Model],
     weights: Mapping[str, list[Any]],
-    keys: Sequence[str],
     data: Dataset,
-) -> dict[str, list[BatchResult]]:
-    """Measure the batch composition of the probed models that finished an epoch, in parallel."""
-    if not keys:
+) -> dict[str, tuple[BatchResult, ...]]:
+    """Return how test accuracy depends on the batch, for the probed models that have weights."""
+
+    def predict(job: TrainingJob) -> tuple[BatchResult, ...]:
+        if job.key not in weights:
+            return ()
+        return tuple(predict_in_batches(models[job.key], weights[job.key], data.test))
+
+    if not jobs:
         return {}
-    with ThreadPoolExecutor(len(keys)) as pool:
-        futures = {
-            key: pool.submit(predict_in_batches, models[key], weights[key], data.test)
-            for key in keys
-            if key in weights
-        }
-        return {key: future.result() for key, future in futures.items()}
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return dict(zip([job.key for job in jobs], pool.map(predict, jobs), strict=True))
 
 
-def _writers(folder: Path, tensorboard: bool) -> list[keras.callbacks.Callback]:
-    """Return the Keras callbacks that write the run of one model during training."""
-    writers: list[keras.callbacks.Callback] = [keras.callbacks.CSVLogger(folder / runs.HISTORY)]
+def _loggers(folder: Path, *, tensorboard: bool) -> list[keras.callbacks.Callback]:
+    """Return the Keras callbacks that write the run of one model while it trains."""
+    loggers: list[keras.callbacks.Callback] = [keras.callbacks.CSVLogger(folder / runs.HISTORY)]
     if tensorboard:
-        writers.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
-    return writers
+        loggers.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
+    return loggers
 
 
-def _finish(
+def _write_run(
     folder: Path, model: keras.Model, weights: list[Any] | None, record: runs.RunRecord
-) -> runs.RunRecord:
-    """Write what a run holds besides the history, and return its record."""
-    history_file = folder / runs.HISTORY
-    if weights is None:  # no epoch has metrics, so the logger has not written a header
-        history_file.write_text(",".join(runs.HISTORY_COLUMNS) + "\n")
+) -> runs.Run:
+    """Write model and record into the folder of a run, which already holds the history."""
+    if weights is None:  # no epoch has metrics, so the logger has not even written a header
+        (folder / runs.HISTORY).write_text(",".join(runs.HISTORY_COLUMNS) + "\n")
     else:
         model.set_weights(weights)
         model.save(folder / runs.MODEL)
-    history = runs.read_history(history_file)
+    history = runs.read_history(folder / runs.HISTORY)
     final = {name: column[-1] for name, column in history.items() if column}
     record = replace(record, epochs=len(history["epoch"]), final=final)
     write_json(folder / runs.RECORD, record)
-    return record
+    return runs.Run(folder, record)
 
 
-def _status(key: str, evaluation: EvaluateEachEpoch, stopped: bool) -> runs.Status:
-    if key in evaluation.diverged:
+def _status(diverged_at_step: int | None, *, interrupted: bool) -> runs.Status:
+    if diverged_at_step is not None:
         return "diverged"
-    return "interrupted" if stopped else "finished"
+    return "interrupted" if interrupted else "finished"
 
 
 def _times(started: datetime) -> dict[str, Any]:
@@ -391,16 +361,3 @@ def _times(started: datetime) -> dict[str, Any]:
         "finished": finished.isoformat(),
         "seconds": round((finished - started).total_seconds(), 3),
     }
-
-
-@contextmanager
-def _report_exhausted_memory(jobs: Sequence[TrainingJob]) -> Iterator[None]:
-    """Turn TensorFlow's error about exhausted memory into one line about the layers."""
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        sizes = dict.fromkeys(",".join(map(str, each.settings.hidden)) for each in jobs)
-        raise expected(
-            f"--hidden {' '.join(sizes)}", "more units than the memory holds", "fewer",
-            "make the layers or the batch smaller",
-        ) from error  # fmt: skip

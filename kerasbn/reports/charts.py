@@ -15,9 +15,10 @@ from matplotlib.legend import Legend as FigureLegend
 from matplotlib.lines import Line2D
 
 from kerasbn.experiments import curves
-from kerasbn.experiments.comparison import Comparison, Member
+from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.curves import Curve, colors_of, draw_panel
 from kerasbn.experiments.statistics import Row
+from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports.document import (
     Block,
     Cell,
@@ -42,7 +43,7 @@ HOW_TO_READ = "Hover or tap a chart, or use the arrow keys, to read its values."
 
 def comparison_charts(comparison: Comparison, prefix: str) -> Section:
     """Return the learning curves of a comparison: of both models, or of the means over seeds."""
-    drawn = curves.comparison_curves(comparison)
+    drawn = comparison.curves()
     if len(comparison.seeds) == 1:
         tables = {metric: _value_table(drawn, metric) for metric in METRIC_TITLES}
         return _section(drawn, tables, prefix, HOW_TO_READ)
@@ -52,21 +53,21 @@ def comparison_charts(comparison: Comparison, prefix: str) -> Section:
     return _section(drawn, tables, prefix, f"{curves.MEANS} {HOW_TO_READ}")
 
 
-def run_charts(members: Sequence[Member], prefix: str) -> Section:
+def run_charts(members: Sequence[TrainedModel], prefix: str) -> Section:
     """Return the learning curves of single runs, labeled by what differs between them."""
     drawn = member_curves(members)
     tables = {metric: _value_table(drawn, metric) for metric in METRIC_TITLES}
     return _section(drawn, tables, prefix, HOW_TO_READ)
 
 
-def member_curves(members: Sequence[Member], *, colored: bool = True) -> list[Curve]:
+def member_curves(members: Sequence[TrainedModel], *, colored: bool = True) -> list[Curve]:
     """Return the curves of single runs, labeled by what differs between them.
 
     The colors of "with BN" and "without BN" mean only that: one run, or two of which one has BN,
     have them if `colored`. Others have other colors.
     """
     drawn = [
-        curves.curve_of(member, escape_label(label))
+        member.curve(escape_label(label))
         for member, label in zip(members, labels_of(members), strict=True)
     ]
     if colored and len({member.model.bn for member in members}) == len(members):

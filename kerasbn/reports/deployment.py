@@ -8,7 +8,7 @@ from typing import Literal
 from kerasbn import runs
 from kerasbn.errors import expected
 from kerasbn.experiments.comparison import RECORD as COMPARISON
-from kerasbn.experiments.comparison import Member
+from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.records import read_json
 from kerasbn.reports.document import Block, Cell, CheckResult, Code, Paragraph, Section, Table
 from kerasbn.reports.reproduce import labels_of, printable
@@ -49,7 +49,7 @@ class CheckRecord:
 VerificationRecord = dict[str, CheckRecord | str | bool | None]
 
 
-def deployment(members: Sequence[Member]) -> Section | None:
+def deployment(members: Sequence[TrainedModel]) -> Section | None:
     """Return the fold plans and checks of models, or None if no model was kept.
 
     Raises:

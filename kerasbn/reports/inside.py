@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from kerasbn.experiments.comparison import Comparison, Member
+from kerasbn.experiments.comparison import Comparison
+from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.probes.readings import has_probes
 from kerasbn.probes.results import pictures
 from kerasbn.reports.charts import figure_blocks
@@ -17,7 +18,7 @@ SYMBOLS = "mean and variance: of the batch in training, moving averages at infer
 INSIDE = "Inside the model"
 
 
-def batch_normalization(member: Member | None = None, *, paired: bool = False) -> Section:
+def batch_normalization(member: TrainedModel | None = None, *, paired: bool = False) -> Section:
     """Explain BN.
 
     Args:
@@ -73,7 +74,7 @@ def inside_comparison(comparison: Comparison, prefix: str) -> Section:
     return _not_probed("these models", compare_command(comparison, probe=True))
 
 
-def inside_runs(members: Sequence[Member], prefix: str) -> Section:
+def inside_runs(members: Sequence[TrainedModel], prefix: str) -> Section:
     """Return what probes recorded in each run, or the command that records it."""
     blocks: list[Block] = []
     labels = labels_of(members)

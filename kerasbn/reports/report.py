@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from kerasbn.errors import ArgumentError, expected
 from kerasbn.experiments import curves
-from kerasbn.experiments.comparison import Comparison, Member, comparison_of
+from kerasbn.experiments.comparison import Comparison, comparison_of
 from kerasbn.experiments.curves import draw_curves
+from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.files import atomic_write
 from kerasbn.plotting import FORMATS, save_figure
 from kerasbn.reports.charts import comparison_charts, member_curves, run_charts
@@ -102,9 +103,9 @@ def build_page(subjects: Sequence[Subject]) -> Page:
     return Page(articles[0].question, articles, names)
 
 
-def _split(subjects: Sequence[Subject]) -> tuple[list[Comparison], list[Member]]:
+def _split(subjects: Sequence[Subject]) -> tuple[list[Comparison], list[TrainedModel]]:
     """Return the comparisons and the runs; runs that are the pairs of one comparison become it."""
-    members = [each for each in subjects if isinstance(each, Member)]
+    members = [each for each in subjects if isinstance(each, TrainedModel)]
     compared = [each for each in subjects if isinstance(each, Comparison)]
     paired = comparison_of(members)
     return ([paired, *compared], []) if paired else (compared, members)
@@ -125,7 +126,7 @@ def _comparison_article(comparison: Comparison, prefix: str) -> Article:
     return Article(question, comparison.summary(), [*filter(None, sections)])
 
 
-def _runs_article(members: Sequence[Member], prefix: str) -> Article:
+def _runs_article(members: Sequence[TrainedModel], prefix: str) -> Article:
     with_bn = [each for each in members if each.model.bn]
     sections: list[Section | None] = [
         runs_results(members),
@@ -163,7 +164,7 @@ def _curves_figure(subjects: Sequence[Subject]) -> Figure:
     drawn = [
         replace(curve, label=f"{escape_label(printable(each.name))}: {curve.label}", color="")
         for each in compared
-        for curve in curves.comparison_curves(each)
+        for curve in each.curves()
     ]
     drawn += member_curves(members, colored=not compared)
     data = data_of(subjects[0])
@@ -171,5 +172,5 @@ def _curves_figure(subjects: Sequence[Subject]) -> Figure:
     subjects_text = listed([plural(count, noun) for noun, count in counts.items() if count])
     title = f"{subjects_text} on {curves.data_title(data.name)}"
     if len(drawn) == 1:
-        title = curves.title_of(members[0])
+        title = members[0].title()
     return draw_curves(drawn, title, data.note)

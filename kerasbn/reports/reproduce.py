@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kerasbn import wording
-from kerasbn.experiments.comparison import Comparison, Member
+from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.curves import data_title
+from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.probes.readings import has_probes
 from kerasbn.reports.document import Block, Cell, Code, Paragraph, Section, Table
 from kerasbn.runs import DataRecord
@@ -30,7 +31,7 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def labels_of(members: Sequence[Member]) -> list[str]:
+def labels_of(members: Sequence[TrainedModel]) -> list[str]:
     """Return a label for each model: its name, and the settings in which the models differ."""
     names = _different_settings(members) if len(members) > 1 else ["bn"]
     labels = []
@@ -43,12 +44,12 @@ def labels_of(members: Sequence[Member]) -> list[str]:
     return labels
 
 
-def differences(members: Sequence[Member]) -> list[str]:
+def differences(members: Sequence[TrainedModel]) -> list[str]:
     """Return the labels of the settings in which models differ."""
     return [SETTINGS[name].label for name in _different_settings(members)]
 
 
-def reproduce_command(member: Member, *, probe: bool = False) -> str:
+def reproduce_command(member: TrainedModel, *, probe: bool = False) -> str:
     """Return the command that trains a model again, with every setting that is not a default."""
     bn = "--bn" if member.model.bn else "--no-bn"
     return _command(["train", bn], member, probe or _is_probed(member))
@@ -72,7 +73,7 @@ def reproduce_comparison(comparison: Comparison) -> Section:
     return _reproduce([compare_command(each) for each in made], comparison.members, [])
 
 
-def reproduce_runs(members: Sequence[Member]) -> Section:
+def reproduce_runs(members: Sequence[TrainedModel]) -> Section:
     """Return how to train runs again, and recalibrate those that were recalibrated."""
     steps = [block for member in members for block in _recalibration(member)]
     return _reproduce([reproduce_command(member) for member in members], members, steps)
@@ -98,7 +99,7 @@ def comparison_settings(comparison: Comparison) -> Section:
     return Section("settings", "Settings", [Table(("Setting", "Value"), cells)])
 
 
-def runs_settings(members: Sequence[Member]) -> Section:
+def runs_settings(members: Sequence[TrainedModel]) -> Section:
     """Return all settings of runs: shared ones in one table, different ones in another."""
     listed = [_rows(member) for member in members]
     names = dict.fromkeys(name for rows in listed for name in rows)
@@ -120,7 +121,7 @@ def runs_settings(members: Sequence[Member]) -> Section:
     return Section("settings", "Settings", blocks)
 
 
-def _command(start: list[str], member: Member, probe: bool) -> str:
+def _command(start: list[str], member: TrainedModel, probe: bool) -> str:
     training = member.training
     epochs = len(member.history["epoch"])
     if member.status == "interrupted" and epochs:  # as far as the metrics go
@@ -147,7 +148,7 @@ def data_folder_note(data: DataRecord) -> list[Block]:
 
 
 def _reproduce(
-    commands: Sequence[str], members: Sequence[Member], more: Sequence[Block]
+    commands: Sequence[str], members: Sequence[TrainedModel], more: Sequence[Block]
 ) -> Section:
     data = members[0].data
     blocks: list[Block] = [Code(commands), *more, *data_folder_note(data)]
@@ -164,7 +165,7 @@ def _reproduce(
     return Section("reproduce", "Reproduce", blocks)
 
 
-def _recalibration(member: Member) -> list[Block]:
+def _recalibration(member: TrainedModel) -> list[Block]:
     """Return how the statistics of a recalibrated run were computed."""
     recalibrated = member.run.record.recalibrated if member.run else None
     if recalibrated is None:
@@ -178,11 +179,11 @@ def _recalibration(member: Member) -> list[Block]:
     ]
 
 
-def _is_probed(member: Member) -> bool:
+def _is_probed(member: TrainedModel) -> bool:
     return member.run is not None and has_probes(member.run)
 
 
-def _different_settings(members: Sequence[Member]) -> list[str]:
+def _different_settings(members: Sequence[TrainedModel]) -> list[str]:
     different = []
     for name in SETTINGS:
         values = [_value(each, name) for each in members if _applies(each, name)]
@@ -192,12 +193,12 @@ def _different_settings(members: Sequence[Member]) -> list[str]:
     return different
 
 
-def _value(member: Member, name: str) -> Value:
+def _value(member: TrainedModel, name: str) -> Value:
     value: Value = getattr(member.model if name in MODEL_SETTINGS else member.training, name)
     return value
 
 
-def _applies(member: Member, name: str) -> bool:
+def _applies(member: TrainedModel, name: str) -> bool:
     """Return whether a setting has an effect: BN settings need BN, and steps override epochs."""
     if name.startswith("bn_") or name == "bias_before_bn":
         return member.model.bn
@@ -214,7 +215,7 @@ def _in_words(name: str, value: Value) -> str:
     return f"{SETTINGS[name].label} {short_text(value)}"
 
 
-def _rows(member: Member) -> dict[str, str]:
+def _rows(member: TrainedModel) -> dict[str, str]:
     """Return every setting of a model and its training as a row of the table."""
     rows = {
         _capital(SETTINGS[name].label): _cell_text(_value(member, name))

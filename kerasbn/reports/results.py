@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from kerasbn import wording
-from kerasbn.experiments.comparison import KINDS, Comparison, Member
+from kerasbn.experiments.comparison import KINDS, Comparison
 from kerasbn.experiments.curves import PANELS, data_title, label
 from kerasbn.experiments.statistics import METHOD, MIN_PAIRS, Difference, Row, Spread
+from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports.document import (
     Block,
     BulletList,
@@ -87,14 +88,14 @@ def findings(comparison: Comparison) -> list[str]:
     return [*filter(None, found)]
 
 
-def runs_question(chosen: Sequence[Member]) -> str:
+def runs_question(chosen: Sequence[TrainedModel]) -> str:
     """Return the question that single runs answer."""
     if len(chosen) == 1:
         return f"How well does a {_model(chosen[0])} learn?"
     return f"Which of {len(chosen)} models learns {data_title(chosen[0].data.name)} best?"
 
 
-def runs_answer(chosen: Sequence[Member]) -> str:
+def runs_answer(chosen: Sequence[TrainedModel]) -> str:
     """Return their answer in one sentence: the best test accuracy."""
     measured = {name: final_metric(each, "val_accuracy") for name, each in _labeled(chosen)}
     accuracies = {name: value for name, value in measured.items() if value is not None}
@@ -107,7 +108,7 @@ def runs_answer(chosen: Sequence[Member]) -> str:
     return f"Best test accuracy: {wording.percent(accuracies[best])}, by {best}."
 
 
-def runs_results(chosen: Sequence[Member]) -> Section:
+def runs_results(chosen: Sequence[TrainedModel]) -> Section:
     """Return a table of the final metrics of single runs."""
     columns = ("Run", *METRIC_TITLES.values(), "Epochs", "Status")
     blocks: list[Block] = [Table(columns, [_run_row(*each) for each in _labeled(chosen)])]
@@ -122,7 +123,7 @@ def runs_results(chosen: Sequence[Member]) -> Section:
     return Section("results", "Results", blocks)
 
 
-def final_metric(member: Member, metric: str) -> float | None:
+def final_metric(member: TrainedModel, metric: str) -> float | None:
     """Return a metric at the end of training, or after recalibration if there was one."""
     if member.run is not None and member.run.record.recalibrated is not None:
         return member.run.record.final.get(metric)
@@ -154,13 +155,13 @@ def statistics_cells(row: Row, metric: str) -> list[Cell]:
     ]
 
 
-def _model(member: Member) -> str:
+def _model(member: TrainedModel) -> str:
     # Non-breaking hyphens keep the sizes on one line.
     sizes = "\u2011".join(map(str, [784, *member.model.hidden, 10]))
     return f"{sizes} {member.model.activation} model on {data_title(member.data.name)}"
 
 
-def _labeled(chosen: Sequence[Member]) -> list[tuple[str, Member]]:
+def _labeled(chosen: Sequence[TrainedModel]) -> list[tuple[str, TrainedModel]]:
     return list(zip(labels_of(chosen), chosen, strict=True))
 
 
@@ -247,7 +248,7 @@ def _variation(row: Row) -> str:
     )
 
 
-def _run_row(name: str, member: Member) -> tuple[Cell, ...]:
+def _run_row(name: str, member: TrainedModel) -> tuple[Cell, ...]:
     cells = [metric_cell(final_metric(member, metric), metric) for metric in METRIC_TITLES]
     epochs = len(member.history["epoch"])
     return (Cell(name), *cells, Cell(str(epochs), epochs), Cell(member.status))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kerasbn import runs, wording
 from kerasbn.errors import ArgumentError, InputError, expected
 from kerasbn.experiments import comparison as comparisons
-from kerasbn.experiments.comparison import Comparison, Member, member_of, read_comparison
+from kerasbn.experiments.comparison import Comparison, read_comparison
+from kerasbn.experiments.trained_model import TrainedModel, trained_model
 from kerasbn.reports.reproduce import printable
 from kerasbn.runs import DataRecord, Run
 from kerasbn.sweeps import study as studies
@@ -22,7 +23,7 @@ from kerasbn.training.settings import SETTINGS, short_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-Subject = Member | Comparison | Study
+Subject = TrainedModel | Comparison | Study
 T = TypeVar("T")
 
 
@@ -74,7 +75,7 @@ def find_subject(subject: object, root: Path = runs.ROOT) -> Subject:
         InputError: If there is nothing of that name, or it is damaged.
     """
     if isinstance(subject, Run):
-        return member_of(subject)
+        return trained_model(subject)
     if isinstance(subject, Comparison | Study):
         return subject
     if not isinstance(subject, str | Path):
@@ -99,14 +100,14 @@ def read_subject(path: Path) -> Subject:
         return read_comparison(path)
     if (path / studies.RECORD).is_file():
         return read_study(path)
-    return member_of(runs.read_run(path))
+    return trained_model(runs.read_run(path))
 
 
 def data_of(subject: Subject) -> DataRecord:
     """Return the dataset that the models of a subject were trained on."""
     if isinstance(subject, Study):
         return subject.record.data
-    return subject.data if isinstance(subject, Member) else subject.first.data
+    return subject.data if isinstance(subject, TrainedModel) else subject.first.data
 
 
 def check_same_data(subjects: Sequence[Subject]) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError, expected
-from kerasbn.experiments.provenance import data_of, versions
+from kerasbn.experiments.train import data_record, versions
 from kerasbn.files import new_folder
 from kerasbn.records import as_table, read_csv, read_json, to_plain, write_csv, write_json
 from kerasbn.sweeps.grid import KEYS, Grid, parse_grid
@@ -263,7 +263,7 @@ def open_study(
     Raises:
         InputError: If there is another study, or the folder cannot be written.
     """
-    record = StudyRecord(grid.name, command, grid.record(), data_of(data), versions())
+    record = StudyRecord(grid.name, command, grid.record(), data_record(data), versions())
     if (path / RECORD).is_file() and not force:
         study = read_study(path)
         _check_same(study, record)

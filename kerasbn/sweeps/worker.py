@@ -58,17 +58,16 @@ def train_batch(
         InputError: If the batch cannot be trained here.
     """
     members = [
-        TrainingJob(trial.name, trial.model, trial.name, trial.training) for trial in batch.trials
+        TrainingJob(trial.name, trial.model, trial.training, trial.name) for trial in batch.trials
     ]
     with TemporaryDirectory(prefix="kerasbn-", dir=scratch) as folder:
         trained = train_jobs(
             members,
             data,
-            batch.trials[0].training,
             device=device,
             quiet=True,
             root=Path(folder),
-            pictures=False,
+            figures=False,
             callbacks=[ReportShare(report)] if report else [],
         )
         for run in trained:

@@ -7,10 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from sample_runs import job, train_runs
 
 from kerasbn.cli.main import main
 from kerasbn.data.datasets import Dataset
-from kerasbn.experiments.train import job, train_jobs
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.runs import read_run
 from kerasbn.training.models import mlp
@@ -53,7 +53,7 @@ def small(tmp_path: Path) -> Path:
 
 def test_a_run_becomes_a_new_run(kerasbn: Kerasbn, few_digits: Dataset, tmp_path: Path) -> None:
     slow = job(ModelSettings(bn_momentum=0.999), "slow")
-    train_jobs(
+    train_runs(
         [slow], few_digits, TrainingSettings(epochs=3), quiet=True, root=tmp_path / "saved_models"
     )
     code, out, _ = kerasbn("slow", *SAMPLE)

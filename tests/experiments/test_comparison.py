@@ -14,24 +14,23 @@ from kerasbn.errors import CheckFailedError, InputError, StoppedError
 from kerasbn.experiments.comparison import (
     KINDS,
     Comparison,
-    Member,
     comparison_of,
     difference_text,
-    member_of,
     read_comparison,
 )
 from kerasbn.experiments.statistics import Difference
+from kerasbn.experiments.trained_model import TrainedModel, trained_model
 from kerasbn.runs import DataRecord, Status
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 COLUMNS = ("epoch", "accuracy", "loss", "step", "val_accuracy", "val_loss")
 
 
-def member(bn: bool, seed: int, status: Status = "finished", epochs: int = 2) -> Member:
+def member(bn: bool, seed: int, status: Status = "finished", epochs: int = 2) -> TrainedModel:
     random = np.random.default_rng([bn, seed])
     history = {name: random.uniform(0.8, 0.9, epochs).tolist() for name in COLUMNS}
     history["epoch"] = [float(i + 1) for i in range(epochs)]
-    return Member(
+    return TrainedModel(
         f"{'bn' if bn else 'plain'}-seed-{seed}",
         ModelSettings(bn=bn),
         TrainingSettings(seed=seed),
@@ -200,8 +199,8 @@ def test_runs_that_differ_in_more_than_bn_and_seed_are_no_comparison(tmp_path: P
     assert comparison_of([*pair, member(True, 1)]) is None
     assert comparison_of([pair[0], member(True, 1)]) is None
     changed = run_record(recalibrated={"from": "bn"}, model=ModelSettings(bn=False))
-    recalibrated = member_of(write_run(tmp_path, "new", changed))
-    assert comparison_of([member_of(write_run(tmp_path, "old")), recalibrated]) is None
+    recalibrated = trained_model(write_run(tmp_path, "new", changed))
+    assert comparison_of([trained_model(write_run(tmp_path, "old")), recalibrated]) is None
 
 
 @pytest.mark.parametrize(

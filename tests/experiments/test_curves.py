@@ -14,9 +14,6 @@ from kerasbn.experiments.curves import (
     PANELS,
     Curve,
     colors_of,
-    comparison_curves,
-    comparison_figure,
-    curve_of,
     draw_curves,
 )
 from kerasbn.plotting import COLOR, height, save_figure
@@ -142,8 +139,8 @@ def test_curves_of_runs_have_the_color_of_their_kind(
     comparison: tuple[Path, Comparison],
 ) -> None:
     _, compared = comparison
-    assert colors_of(comparison_curves(compared)) == list(COLOR.values())
-    plain = curve_of(compared.without_bn[0])
+    assert colors_of(compared.curves()) == list(COLOR.values())
+    plain = compared.without_bn[0].curve()
     assert (plain.label, plain.color) == ("Without BN", COLOR["without_bn"])
-    figure = comparison_figure(compared)
+    figure = compared.figure()
     assert "sample of MNIST (4,000 examples)" in figure.get_suptitle()

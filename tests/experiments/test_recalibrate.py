@@ -7,13 +7,16 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from sample_runs import job, train_runs
 
 from kerasbn.data import datasets as files
 from kerasbn.data.datasets import Dataset
 from kerasbn.errors import InputError
-from kerasbn.experiments.asked import Asked, asked_for
-from kerasbn.experiments.recalibrate import recalibrate_saved
-from kerasbn.experiments.train import job, train_jobs
+from kerasbn.experiments.recalibrate import (
+    RecalibrationRequest,
+    recalibrate_saved,
+    request_recalibration,
+)
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.runs import Run, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
@@ -24,12 +27,12 @@ def trained(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Ru
     """A run of `few_digits` whose moving statistics are far behind."""
     slow = job(ModelSettings(hidden=(8,), bn_momentum=0.999), "slow")
     root = tmp_path_factory.mktemp("runs")
-    (run,) = train_jobs([slow], few_digits, TrainingSettings(epochs=2), quiet=True, root=root)
+    (run,) = train_runs([slow], few_digits, TrainingSettings(epochs=2), quiet=True, root=root)
     return run
 
 
-def asked(run: Run, data: Dataset | Path, *, force: bool = False) -> Asked:
-    return Asked(run.model_path, run, data, None, unbiased=False, force=force)
+def asked(run: Run, data: Dataset | Path, *, force: bool = False) -> RecalibrationRequest:
+    return RecalibrationRequest(run.model_path, run, data, None, unbiased=False, force=force)
 
 
 def test_a_run_recalibrated_on_its_own_digits_has_their_accuracy(
@@ -89,8 +92,9 @@ def test_nothing_is_written_where_it_fails(
     randomize_parameters(model, 1)
     model.save(tmp_path / "three.keras")
     out = tmp_path / "out.keras"
+    request = RecalibrationRequest(tmp_path / "three.keras", None, few_digits, out)
     with pytest.raises(InputError, match="takes"):
-        recalibrate_saved(Asked(tmp_path / "three.keras", None, few_digits, out), tmp_path)
+        recalibrate_saved(request, tmp_path)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="no images"):
@@ -108,16 +112,16 @@ def test_a_run_is_shown_the_digits_it_was_trained_on(
         loaded.append(what)
         return few_digits
 
-    monkeypatch.setattr("kerasbn.experiments.asked.load_dataset", load_dataset)
+    monkeypatch.setattr("kerasbn.experiments.recalibrate.load_dataset", load_dataset)
     run = replace(
         trained,
         record=replace(trained.record, data=replace(trained.record.data, name="mnist-sample")),
     )
     monkeypatch.setattr("kerasbn.runs.read_run", lambda path: run)
-    assert asked_for(str(trained.path)).source is run
-    asked_for(str(trained.path), dataset="mnist")
-    asked_for(str(trained.path), data_dir="folder")
-    asked_for(str(trained.model_path.rename(trained.path / "copy.keras")))
+    assert request_recalibration(str(trained.path)).source is run
+    request_recalibration(str(trained.path), dataset="mnist")
+    request_recalibration(str(trained.path), data_dir="folder")
+    request_recalibration(str(trained.model_path.rename(trained.path / "copy.keras")))
     (trained.path / "copy.keras").rename(trained.model_path)
     assert loaded == [
         ("mnist-sample", None), ("mnist", None), ("auto", "folder"), ("auto", None)
@@ -128,7 +132,7 @@ def test_a_run_keeps_its_name_where_one_stands_in_its_folder(
     trained: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(trained.path)
-    source = asked_for("model.keras", dataset="mnist-sample").source
+    source = request_recalibration("model.keras", dataset="mnist-sample").source
     assert source is not None
     assert source.name == trained.name
 
@@ -136,11 +140,11 @@ def test_a_run_keeps_its_name_where_one_stands_in_its_folder(
 def test_a_file_becomes_a_file_beside_it(trained: Run, few_digits: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "net.keras"
     file.write_bytes(trained.model_path.read_bytes())
-    want = asked_for(str(file), dataset="mnist-sample", unbiased=False)
+    want = request_recalibration(str(file), dataset="mnist-sample", unbiased=False)
     assert (want.source, want.out) == (None, tmp_path / "net-recalibrated.keras")
     assert isinstance(want.data, files.Dataset)
     _, place = recalibrate_saved(replace(want, data=few_digits))
     assert place == want.out
     with pytest.raises(InputError, match="add --force"):
-        asked_for(str(file), dataset="mnist-sample")
-    assert asked_for(str(file), dataset="mnist-sample", force=True).out == place
+        request_recalibration(str(file), dataset="mnist-sample")
+    assert request_recalibration(str(file), dataset="mnist-sample", force=True).out == place

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_runs import job, train_runs
 
 import kerasbn
 from kerasbn.data.datasets import Dataset
 from kerasbn.errors import CheckFailedError, InputError, StoppedError
 from kerasbn.experiments import train as experiment
-from kerasbn.experiments.curves import check_ending, summary
-from kerasbn.experiments.train import job, train_jobs
+from kerasbn.experiments.trained_model import trained_model
 from kerasbn.records import to_plain
-from kerasbn.runs import RunRecord, read_run
+from kerasbn.runs import Run, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 SHORT = TrainingSettings(epochs=2, seed=3)
@@ -22,7 +22,7 @@ SHORT = TrainingSettings(epochs=2, seed=3)
 
 def test_the_record_tells_everything(few_digits: Dataset, tmp_path: Path) -> None:
     network = ModelSettings(hidden=(7,), activation="tanh")
-    (run,) = train_jobs([job(network)], few_digits, SHORT, quiet=True, root=tmp_path)
+    (run,) = train_runs([job(network)], few_digits, SHORT, quiet=True, root=tmp_path)
     record = json.loads((tmp_path / "bn" / "run.json").read_text())
     assert record == to_plain(run.record)
     assert record["status"] == "finished"
@@ -40,12 +40,12 @@ def test_the_record_tells_everything(few_digits: Dataset, tmp_path: Path) -> Non
     assert record["epochs"] == 2
     assert record["final"]["val_accuracy"] == run.history["val_accuracy"][-1]
     assert record["started"] < record["finished"]
-    assert "test accuracy" in summary(run)
+    assert "test accuracy" in trained_model(run).summary()
 
 
 def test_the_same_settings_make_the_same_run(few_digits: Dataset, tmp_path: Path) -> None:
     pair = [
-        train_jobs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)[0]
+        train_runs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)[0]
         for _ in range(2)
     ]
     assert [run.name for run in pair] == ["bn", "bn-2"]
@@ -53,7 +53,7 @@ def test_the_same_settings_make_the_same_run(few_digits: Dataset, tmp_path: Path
 
 
 def test_no_path_of_the_machine_is_recorded(few_digits: Dataset, tmp_path: Path) -> None:
-    (run,) = train_jobs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
+    (run,) = train_runs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
     assert str(tmp_path) not in (run.path / "run.json").read_text()
 
 
@@ -61,13 +61,13 @@ def test_a_run_that_diverges_at_once_is_kept_without_a_network(
     few_digits: Dataset, tmp_path: Path
 ) -> None:
     settings = TrainingSettings(lr=1e38)
-    (run,) = train_jobs([job(ModelSettings())], few_digits, settings, quiet=True, root=tmp_path)
+    (run,) = train_runs([job(ModelSettings())], few_digits, settings, quiet=True, root=tmp_path)
     assert run.status == "diverged"
     assert not run.model_path.exists()
     assert run.history["epoch"] == []
     assert (run.path / "curves.png").is_file()
     with pytest.raises(CheckFailedError) as error:
-        check_ending(run)
+        trained_model(run).check_ending()
     assert str(error.value) == (
         f"{run.path}: the loss became NaN or infinite at step {run.record.diverged_at_step} "
         "with learning rate 1e+38, expected a finite loss; try a lower --lr "
@@ -79,7 +79,7 @@ def test_tensorboard_reads_the_curves(few_digits: Dataset, tmp_path: Path) -> No
     import tensorflow as tf
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (run,) = train_jobs(
+    (run,) = train_runs(
         [job(ModelSettings())], few_digits, SHORT, tensorboard=True, quiet=True, root=tmp_path
     )
     events = EventAccumulator(str(run.path / "tensorboard" / "train")).Reload()
@@ -92,7 +92,7 @@ def test_without_tensorboard_nothing_starts(
 ) -> None:
     monkeypatch.setattr(experiment, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"--tensorboard: .*pip install .kerasbn.tensorboard.."):
-        train_jobs([job(ModelSettings())], few_digits, SHORT, tensorboard=True, root=tmp_path)
+        train_runs([job(ModelSettings())], few_digits, SHORT, tensorboard=True, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,31 +104,31 @@ def test_bad_input_leaves_nothing_behind(few_digits: Dataset, tmp_path: Path) ->
         (SHORT, ModelSettings(), "tpu"),
     ]:
         with pytest.raises(InputError):
-            train_jobs([job(network)], few_digits, settings, device=device, root=tmp_path)
+            train_runs([job(network)], few_digits, settings, device=device, root=tmp_path)
     with pytest.raises(InputError, match="expected letters"):
-        train_jobs([job(ModelSettings(), "../up")], few_digits, SHORT, root=tmp_path)
+        train_runs([job(ModelSettings(), "../up")], few_digits, SHORT, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_while_a_run_is_written_keeps_it(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = experiment._finish
+    write = experiment._write_run
 
-    def pressed(*arguments: Any) -> RunRecord:
-        monkeypatch.setattr(experiment, "_finish", write)
+    def pressed(*arguments: Any) -> Run:
+        monkeypatch.setattr(experiment, "_write_run", write)
         signal.raise_signal(signal.SIGINT)
         return write(*arguments)
 
-    monkeypatch.setattr(experiment, "_finish", pressed)
+    monkeypatch.setattr(experiment, "_write_run", pressed)
     pair = [job(ModelSettings(bn=bn)) for bn in (True, False)]
-    first, last = train_jobs(pair, few_digits, SHORT, quiet=True, root=tmp_path)
+    first, last = train_runs(pair, few_digits, SHORT, quiet=True, root=tmp_path)
     # The last one's record is written first: it was finished when Ctrl-C was pressed.
     assert (last.status, first.status) == ("finished", "interrupted")
     assert first.record.epochs == last.record.epochs == 2
     assert first.model_path.is_file()
     with pytest.raises(StoppedError, match=r"stopped; 2 epochs kept in "):
-        check_ending(first)
+        trained_model(first).check_ending()
 
 
 def test_a_second_ctrl_c_drops_the_run(
@@ -138,9 +138,9 @@ def test_a_second_ctrl_c_drops_the_run(
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(experiment, "_finish", pressed_twice)
+    monkeypatch.setattr(experiment, "_write_run", pressed_twice)
     with pytest.raises(KeyboardInterrupt):
-        train_jobs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
+        train_runs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,25 +155,25 @@ def test_a_network_too_large_for_the_memory_is_one_line(
 
     monkeypatch.setattr(experiment, where, exhausted)
     with pytest.raises(InputError) as error:
-        train_jobs([job(ModelSettings(hidden=(9, 7)))], few_digits, SHORT, root=tmp_path)
-    assert str(error.value).startswith("--hidden 9,7: received more units than the memory holds")
+        train_runs([job(ModelSettings(hidden=(9, 7)))], few_digits, SHORT, root=tmp_path)
+    assert str(error.value).startswith("hidden=(9, 7): received more units than the memory holds")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_name_needs_force(few_digits: Dataset, tmp_path: Path) -> None:
     one = [job(ModelSettings(), "mine")]
     short = TrainingSettings(steps=2)
-    train_jobs(one, few_digits, short, quiet=True, root=tmp_path)
+    train_runs(one, few_digits, short, quiet=True, root=tmp_path)
     with pytest.raises(InputError, match="--force"):
-        train_jobs(one, few_digits, short, quiet=True, root=tmp_path)
-    train_jobs(one, few_digits, TrainingSettings(steps=5), force=True, quiet=True, root=tmp_path)
+        train_runs(one, few_digits, short, quiet=True, root=tmp_path)
+    train_runs(one, few_digits, TrainingSettings(steps=5), force=True, quiet=True, root=tmp_path)
     assert read_run(tmp_path / "mine").history["step"] == [5]
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_name_taken_meanwhile_is_not_overwritten(few_digits: Dataset, tmp_path: Path) -> None:
     short = TrainingSettings(steps=2)
-    train_jobs([job(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)
+    train_runs([job(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)
     (tmp_path / "bn-2").mkdir()
-    (run,) = train_jobs([job(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)
+    (run,) = train_runs([job(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)
     assert run.name == "bn-3"

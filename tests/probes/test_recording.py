@@ -12,10 +12,11 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_runs import job, train_runs
 
 from kerasbn import runs
 from kerasbn.data.datasets import Dataset, Split
-from kerasbn.experiments.train import TrainingJob, job, train_jobs
+from kerasbn.experiments.train import TrainingJob, train_jobs
 from kerasbn.probes.activations import ActivationProbe
 from kerasbn.probes.landscape import STEP_SIZES, LossLandscape
 from kerasbn.probes.readings import MODEL, ProbedRun, read_probes
@@ -246,14 +247,14 @@ def test_shares_and_distances() -> None:
 def probed(
     digits: Dataset, training: TrainingSettings, root: Path, *members: TrainingJob, **options: Any
 ) -> list[ProbedRun]:
-    kept = train_jobs(members, digits, training, quiet=True, root=root, pictures=False, **options)
+    kept = train_runs(members, digits, training, quiet=True, root=root, figures=False, **options)
     return [read_probes(run) for run in kept]
 
 
 def test_training_is_bit_equal_with_probes(few_digits: Dataset, tmp_path: Path) -> None:
     members = [job(SMALL), job(replace(SMALL, bn=False))]
-    plain = train_jobs(members, few_digits, SHORT, quiet=True, root=tmp_path)
-    watched = train_jobs(
+    plain = train_runs(members, few_digits, SHORT, quiet=True, root=tmp_path)
+    watched = train_runs(
         [replace(each, probe=True) for each in members],
         few_digits, SHORT, quiet=True, root=tmp_path,
     )  # fmt: skip
@@ -270,7 +271,7 @@ def test_readings_belong_to_their_step(bn: bool, few_digits: Dataset, tmp_path: 
     """Training for fewer steps gives the weights that a longer training had then."""
     settings = replace(SMALL, bn=bn)
     (long,) = probed(few_digits, SHORT, tmp_path, job(settings, probe=True))
-    (run,) = train_jobs(
+    (run,) = train_runs(
         [job(settings)], few_digits, replace(SHORT, steps=8), quiet=True, root=tmp_path
     )
     model = keras.models.load_model(run.model_path)
@@ -299,10 +300,10 @@ def test_one_step_is_enough(few_digits: Dataset, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_one_member_of_an_ensemble_can_be_probed(few_digits: Dataset, tmp_path: Path) -> None:
     members = [
-        TrainingJob(f"bn-{seed}", SMALL, None, replace(SHORT, seed=seed), seed == 4)
+        TrainingJob(f"bn-{seed}", SMALL, replace(SHORT, seed=seed), probe=seed == 4)
         for seed in (3, 4)
     ]
-    together = train_jobs(members, few_digits, SHORT, quiet=True, root=tmp_path, pictures=False)
+    together = train_jobs(members, few_digits, root=tmp_path, figures=False)
     assert [(run.path / "probes.csv").exists() for run in together] == [False, True]
     (alone,) = probed(few_digits, replace(SHORT, seed=4), tmp_path, job(SMALL, probe=True))
     mine = read_probes(together[1]).series(MODEL, "loss")
@@ -314,7 +315,7 @@ def test_one_member_of_an_ensemble_can_be_probed(few_digits: Dataset, tmp_path: 
 def test_a_diverging_model_is_probed_until_then(few_digits: Dataset, tmp_path: Path) -> None:
     wild = replace(SMALL, bn=False, init="normal:1", activation="linear")
     training = TrainingSettings(optimizer="sgd", lr=0.3, epochs=2)
-    kept = train_jobs(
+    kept = train_runs(
         [job(wild, probe=True)], few_digits, training, quiet=True, root=tmp_path
     )  # with its pictures
     assert kept[0].status == "diverged"
@@ -362,5 +363,5 @@ def test_tensorboard_shows_scalars_and_histograms(few_digits: Dataset, tmp_path:
 
 
 def test_a_probed_run_is_read_as_any_other(few_digits: Dataset, tmp_path: Path) -> None:
-    (run,) = train_jobs([job(SMALL, probe=True)], few_digits, SHORT, quiet=True, root=tmp_path)
+    (run,) = train_runs([job(SMALL, probe=True)], few_digits, SHORT, quiet=True, root=tmp_path)
     assert runs.read_run(run.path).record == run.record

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from kerasbn.experiments.comparison import Comparison, Member
+from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.curves import colors_of
+from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.plotting import COLOR
 from kerasbn.reports.charts import figure_blocks, member_curves
 from kerasbn.reports.document import Charts
@@ -41,7 +42,7 @@ def test_panels_without_curves_stay_one_chart() -> None:
 
 def test_the_colors_of_bn_mean_only_that(comparison: tuple[Path, Comparison]) -> None:
     pair = [find_subject(str(comparison[0] / name)) for name in ("bn", "plain")]
-    with_bn, without_bn = (each for each in pair if isinstance(each, Member))
+    with_bn, without_bn = (each for each in pair if isinstance(each, TrainedModel))
     blue, orange = COLOR["with_bn"], COLOR["without_bn"]
     assert colors_of(member_curves([with_bn])) == [blue]
     assert colors_of(member_curves([without_bn])) == [orange]
@@ -55,7 +56,7 @@ def test_the_colors_of_bn_mean_only_that(comparison: tuple[Path, Comparison]) ->
 
 def test_curves_are_labeled_by_what_differs(comparison: tuple[Path, Comparison]) -> None:
     member = find_subject(str(comparison[0] / "bn"))
-    assert isinstance(member, Member)
+    assert isinstance(member, TrainedModel)
     other = replace(member, name="other", training=replace(member.training, lr=0.1))
     labels = [curve.label for curve in member_curves([member, other])]
     assert labels == ["bn (learning rate 0.01)", "other (learning rate 0.1)"]

@@ -10,7 +10,8 @@ import pytest
 
 from kerasbn import runs
 from kerasbn.errors import InputError
-from kerasbn.experiments.comparison import Comparison, Member, member_of
+from kerasbn.experiments.comparison import Comparison
+from kerasbn.experiments.trained_model import TrainedModel, trained_model
 from kerasbn.folding.fold import fold_plan
 from kerasbn.inference.verify import Check, Status, Verification
 from kerasbn.reports.deployment import deployment
@@ -21,18 +22,18 @@ Compared = tuple[Path, Comparison]
 
 
 @pytest.fixture
-def member(comparison: Compared, tmp_path: Path) -> Member:
+def member(comparison: Compared, tmp_path: Path) -> TrainedModel:
     """A copy of a run that was not exported."""
     shutil.copytree(comparison[0] / "bn", tmp_path / "bn")
-    return member_of(runs.read_run(tmp_path / "bn"))
+    return trained_model(runs.read_run(tmp_path / "bn"))
 
 
-def put(member: Member, name: str, content: Any) -> None:
+def put(member: TrainedModel, name: str, content: Any) -> None:
     assert member.run is not None
     (member.run.path / name).write_text(json.dumps(content))
 
 
-def section_of(member: Member) -> Section:
+def section_of(member: TrainedModel) -> Section:
     section = deployment([member])
     assert section is not None
     return section
@@ -51,7 +52,7 @@ def verification(**verdicts: Status) -> dict[str, Any]:
     return {"path": "m.onnx", "passed": True, **{each.name: asdict(each) for each in found}}
 
 
-def test_before_an_export_the_page_has_the_commands(member: Member) -> None:
+def test_before_an_export_the_page_has_the_commands(member: TrainedModel) -> None:
     assert "Not exported yet" in words(section_of(member))
     assert commands(section_of(member)) == [
         "kerasbn export model.onnx --model bn",
@@ -59,7 +60,7 @@ def test_before_an_export_the_page_has_the_commands(member: Member) -> None:
     ]
 
 
-def test_a_plan_is_a_table_of_decisions(member: Member) -> None:
+def test_a_plan_is_a_table_of_decisions(member: TrainedModel) -> None:
     put(member, "plan.json", fold_plan(mlp(hidden=(4, 4))).to_json())
     section = section_of(member)
     assert "Folded: 2 of 2 BN layers and 1 of 1 scaling layer." in words(section)
@@ -73,7 +74,7 @@ def test_a_plan_is_a_table_of_decisions(member: Member) -> None:
     assert commands(section) == ["kerasbn verify model.onnx --against bn"]
 
 
-def test_a_kept_layer_has_its_reason(member: Member) -> None:
+def test_a_kept_layer_has_its_reason(member: TrainedModel) -> None:
     put(member, "plan.json", [{"decision": "keep", "layer": "bn_1", "kind": "BN layer",
                             "reason": "its input is read elsewhere"}])  # fmt: skip
     section = section_of(member)
@@ -83,7 +84,7 @@ def test_a_kept_layer_has_its_reason(member: Member) -> None:
     assert table.rows[0][2].text == "kept: its input is read elsewhere"
 
 
-def test_every_check_has_its_verdict(member: Member) -> None:
+def test_every_check_has_its_verdict(member: TrainedModel) -> None:
     put(member, "plan.json", [])
     put(
         member,
@@ -97,7 +98,7 @@ def test_every_check_has_its_verdict(member: Member) -> None:
     assert found[1].question == "Does it match the Keras model?"
 
 
-def test_the_page_understands_what_verify_writes(member: Member) -> None:
+def test_the_page_understands_what_verify_writes(member: TrainedModel) -> None:
     verdicts = {
         name: Check(name, "passed", "fine")
         for name, kind in Verification.__annotations__.items()
@@ -119,7 +120,7 @@ def test_the_page_understands_what_verify_writes(member: Member) -> None:
        ("", "[]", "{}", '{"folded": {}}', '{"folded": {"status": "x", "reason": "y"}}',
         '{"folded": {"status": [], "reason": {}}}')],
 )  # fmt: skip
-def test_a_damaged_file_is_one_line(member: Member, name: str, text: str) -> None:
+def test_a_damaged_file_is_one_line(member: TrainedModel, name: str, text: str) -> None:
     assert member.run is not None
     (member.run.path / name).write_text(text)
     with pytest.raises(InputError) as error:
@@ -129,11 +130,11 @@ def test_a_damaged_file_is_one_line(member: Member, name: str, text: str) -> Non
 
 
 def test_the_commands_find_a_member_of_a_comparison(seeds: Path) -> None:
-    found = member_of(runs.read_run(seeds / "bn-seed-4"))
+    found = trained_model(runs.read_run(seeds / "bn-seed-4"))
     assert commands(section_of(found))[0].endswith("--model saved_models/compare/bn-seed-4")
 
 
-def test_a_run_without_a_model_has_nothing_to_export(member: Member) -> None:
+def test_a_run_without_a_model_has_nothing_to_export(member: TrainedModel) -> None:
     assert member.run is not None
     member.run.model_path.unlink()
     assert deployment([member]) is None

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasbn.cli.options import model_settings, training_settings
-from kerasbn.experiments.comparison import Comparison, Member, comparison_of
+from kerasbn.experiments.comparison import Comparison, comparison_of
+from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports.document import Code, Paragraph, Table
 from kerasbn.reports.reproduce import (
     compare_command,
@@ -56,8 +57,8 @@ datasets = st.sampled_from([SAMPLE, MNIST])
 
 def member(
     model: ModelSettings, training: TrainingSettings, data: DataRecord = SAMPLE, name: str = "x"
-) -> Member:
-    return Member(name, model, training, data, "CPU", "finished", {"epoch": []})
+) -> TrainedModel:
+    return TrainedModel(name, model, training, data, "CPU", "finished", {"epoch": []})
 
 
 def compared(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kerasbn.experiments.comparison import Comparison, Member
+from kerasbn.experiments.comparison import Comparison
+from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports.results import certainty, findings, runs_answer
 from kerasbn.runs import METRICS, DataRecord, Status
 from kerasbn.training.settings import ModelSettings, TrainingSettings
@@ -15,12 +16,14 @@ from kerasbn.training.settings import ModelSettings, TrainingSettings
 DATA = DataRecord("mnist", "0" * 64, 60000, 10000)
 
 
-def member(bn: bool, seed: int, accuracies: Sequence[float], status: Status = "finished") -> Member:
+def member(
+    bn: bool, seed: int, accuracies: Sequence[float], status: Status = "finished"
+) -> TrainedModel:
     history = {
         name: [a if name.endswith("accuracy") else 1 - a for a in accuracies] for name in METRICS
     } | {"epoch": [float(i + 1) for i in range(len(accuracies))]}
     model, training = ModelSettings(bn=bn), TrainingSettings(seed=seed)
-    return Member(f"{bn}-{seed}", model, training, DATA, "", status, history)
+    return TrainedModel(f"{bn}-{seed}", model, training, DATA, "", status, history)
 
 
 def compared(with_bn: Sequence[Sequence[float]], without: Sequence[Sequence[float]]) -> Comparison:

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from kerasbn.errors import InputError
-from kerasbn.experiments.comparison import Comparison, Member
+from kerasbn.experiments.comparison import Comparison
+from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports.sources import find_subject, inventory_tables, take_inventory
 from kerasbn.sweeps.study import Study
 
@@ -66,10 +67,10 @@ def test_damaged_folders_are_named_and_hide_nothing(root: Path) -> None:
 
 
 def test_a_subject_is_found_by_name_folder_or_result(root: Path) -> None:
-    kinds = {"bn": Member, "compare": Comparison, "rates": Study}
+    kinds = {"bn": TrainedModel, "compare": Comparison, "rates": Study}
     for name, kind in kinds.items():
         assert isinstance(find_subject(name, root), kind)
-    assert isinstance(find_subject(root / "plain", Path("elsewhere")), Member)
+    assert isinstance(find_subject(root / "plain", Path("elsewhere")), TrainedModel)
     study = find_subject("rates", root)
     assert find_subject(study) is study
 

@@ -28,7 +28,6 @@ keras.config.set_floatx("float64")
 
 from kerasbn.data.datasets import Split, load_dataset
 from kerasbn.errors import InputError
-from kerasbn.experiments.train import job, train_jobs
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 digits = load_dataset("mnist-sample")
@@ -37,11 +36,11 @@ pair = ModelSettings(), ModelSettings(bn=False)
 training = TrainingSettings(steps=50)  # two epochs of 20 and a part of a third
 for device in ("cpu", "all"):
     members = [job(each, f"{device}-{each.bn}", probe=True) for each in pair]
-    train_jobs(members, digits, training, device=device, quiet=True, root=Path(sys.argv[1]))
+    train_runs(members, digits, training, device=device, quiet=True, root=Path(sys.argv[1]))
 other = job(ModelSettings(hidden=(8, 16, 8), bn_position="after"), "other")
-train_jobs([other], digits, training, device="all", quiet=True, root=Path(sys.argv[1]))
+train_runs([other], digits, training, device="all", quiet=True, root=Path(sys.argv[1]))
 try:
-    train_jobs(members[:1], digits, replace(training, batch_size=31), device="all", force=True,
+    train_runs(members[:1], digits, replace(training, batch_size=31), device="all", force=True,
           root=Path(sys.argv[1]))
 except InputError as error:
     print(error)

@@ -1,0 +1,111 @@
+"""One trained model: its settings, its history, and its run where that still exists."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kerasbn.errors import CheckFailedError, StoppedError
+from kerasbn.experiments.curves import Curve, draw_curves, label, title
+from kerasbn.plotting import COLOR
+from kerasbn.probes.results import findings_of
+from kerasbn.probes.topics.topic import Finding
+from kerasbn.runs import DataRecord, History, Run, Status
+from kerasbn.training.settings import ModelSettings, TrainingSettings
+from kerasbn.wording import loss, percent, plural
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, repr=False)
+class TrainedModel:
+    """One trained model.
+
+    Attributes:
+        name: The name of its run.
+        model: What model it is.
+        training: How it was trained.
+        data: The dataset.
+        device: Where it was trained, in words.
+        status: How the training ended; see `kerasbn.runs.RunRecord`.
+        history: The metrics by epoch; see `kerasbn.runs.Run`.
+        diverged_at_step: The step at which the loss became NaN or infinite, if it did.
+        run: Its run; None if it no longer exists or another run has taken its name.
+    """
+
+    name: str
+    model: ModelSettings
+    training: TrainingSettings
+    data: DataRecord
+    device: str
+    status: Status
+    history: History
+    diverged_at_step: int | None = None
+    run: Run | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss became NaN or infinite."""
+        return self.status == "diverged"
+
+    def curve(self, name: str | None = None) -> Curve:
+        """Return its learning curve, labeled `name` or else by whether the model has BN."""
+        ending: str = "" if self.status == "finished" else self.status
+        if self.diverged and self.diverged_at_step:
+            ending = f"diverged at step {self.diverged_at_step}"
+        color = COLOR["with_bn" if self.model.bn else "without_bn"]
+        return Curve(name or label(self.model.bn), self.history, ending, color=color)
+
+    def title(self, seeds: str | None = None) -> str:
+        """Return the title of its figure: model, dataset and training."""
+        return title(self.model, self.training, self.data, seeds)
+
+    def figure(self) -> "Figure":
+        """Draw its learning curves."""
+        return draw_curves([self.curve()], self.title(), self.data.note)
+
+    def findings(self) -> list[Finding]:
+        """Return what its probes found; nothing if it was not probed."""
+        return findings_of([self.run]) if self.run else []
+
+    def summary(self) -> str:
+        """Return its test metrics after the last epoch, in one line."""
+        epochs = plural(len(self.history["epoch"]), "epoch")
+        if not self.history["epoch"]:
+            return f"{self.status} after {epochs}"
+        accuracy, value = (self.history[name][-1] for name in ("val_accuracy", "val_loss"))
+        line = f"test accuracy {percent(accuracy)}, test loss {loss(value)} after {epochs}"
+        return line if self.status == "finished" else f"{line} ({self.status})"
+
+    def check_ending(self) -> None:
+        """Raise if the training did not end as planned.
+
+        Raises:
+            CheckFailedError: If it diverged; the message names the step and the learning rate.
+            StoppedError: If Ctrl-C ended it.
+        """
+        place = self.run.path if self.run else self.name
+        epochs = plural(len(self.history["epoch"]), "epoch")
+        if self.diverged:
+            raise CheckFailedError(
+                f"{place}: the loss became NaN or infinite at step {self.diverged_at_step} with "
+                f"learning rate {self.training.lr:g}, expected a finite loss; try a lower --lr "
+                f"({epochs} before that kept)"
+            )
+        if self.status == "interrupted":
+            raise StoppedError(f"stopped; {epochs} kept in {place}")
+
+    def __repr__(self) -> str:
+        return f"<TrainedModel {self.name}: {self.summary()}>"
+
+
+def trained_model(run: Run) -> TrainedModel:
+    """Return the trained model of a run.
+
+    Raises:
+        InputError: If its history is damaged.
+    """
+    record = run.record
+    return TrainedModel(
+        run.name, record.model, record.training, record.data, record.device, record.status,
+        run.history, record.diverged_at_step, run,
+    )  # fmt: skip
