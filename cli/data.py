@@ -17,7 +17,7 @@ STATUS_STYLES = {"ok": "green", "missing": "", "incomplete": "red", "damaged": "
 
 @click.group("data", invoke_without_command=True)
 @dataset_options
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def command(ctx: click.Context, dataset: str, data_dir: str | None, as_json: bool) -> None:
     """List the available datasets and verify their checksums.

@@ -13,11 +13,13 @@ import click
     "--out",
     metavar="OUT.keras",
     type=click.Path(path_type=Path),
-    help="Where to write the folded network; without it only the plan is shown.",
+    help="File for the folded model.  [default: only print the plan]",
 )
-@click.option("--no-check", is_flag=True, help="Skip the comparison with the unfolded network.")
-@click.option("--no-clip", is_flag=True, help="Leave out folds that turn a relu into a clip.")
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option("--no-check", is_flag=True, help="Skip the comparison with the original model.")
+@click.option(
+    "--no-clip", is_flag=True, help="Do not rewrite a ReLU as a clip to fold more BN layers."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def command(
     verbose: bool,
@@ -29,10 +31,10 @@ def command(
     no_clip: bool,
     as_json: bool,
 ) -> None:
-    """Fold the normalizations of a Keras network into the layers beside them.
+    """Fold the BN layers of a model into their neighboring layers.
 
-    Prints what becomes of each normalization and scaling, and why. The folded network is compared
-    with the unfolded one in float64, and what does not agree is not folded.
+    Prints for each BN layer and scaling where it was folded, or why it was kept. The folded model
+    is compared with the original in float64; a fold that does not agree is undone.
 
     \b
     Example:

@@ -31,7 +31,7 @@ import click
     metavar="DIR",
     help="Save the preprocessed inputs as images.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the predictions as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     images: tuple[str, ...],
     model: str | None,

@@ -1,4 +1,4 @@
-"""Saved Keras networks, read or written whole, or one line that says why not."""
+"""Loading and saving Keras models, with one line that says why a file cannot be used."""
 
 import json
 import re
@@ -14,135 +14,122 @@ if TYPE_CHECKING:
     import keras
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
+ADVICE = "save the whole model with model.save"
 
 
 def load_model(path: Path | str) -> "keras.Model":
-    """Give the network saved in a `.keras`, `.h5` or `.hdf5` file, not compiled.
+    """Load a model from a `.keras`, `.h5` or `.hdf5` file, uncompiled.
 
-    Keras safe mode stays on: no code from the file is run, so a Lambda layer that carries Python
-    code is refused. A changed byte in a `.keras` file is found by its checksum; `.h5` has none,
-    so there only damage to the structure is found, not to the numbers.
+    Keras safe mode stays on: no code in the file is run, so a Lambda layer with Python code is
+    refused. A changed byte in a `.keras` file is found by its checksum. `.h5` files have none, so
+    there only damage to the structure is found, not to the numbers.
 
     Raises:
-        InputError: if there is no such file, or it holds no network, is damaged, or needs classes
-            that this program doesn't know.
+        InputError: If there is no such file, or it holds no model, is damaged, or needs unknown
+            classes.
     """
     path = Path(path)
-    _check_kind(path)
-    # Keras is loaded here and not above, so that naming a wrong file is answered at once.
+    _check_file(path)
+    # Loaded only here, so that a wrong file name is reported at once.
     import keras
 
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # damaged, it makes zip, HDF5, JSON or Keras raise almost anything
-        raise _in_words(path, error) from error
+    except Exception as error:  # on a damaged file zip, HDF5, JSON and Keras raise almost anything
+        raise _reason(path, error) from error
     if not isinstance(model, keras.Model):
-        raise expected(
-            path, f"a {type(model).__name__}", "a network", "save the whole model with model.save"
-        )
+        raise expected(path, f"a {type(model).__name__}", "a model", ADVICE)
     return model
 
 
 def save_model(model: "keras.Model", path: Path) -> None:
-    """Write a network as a `.keras` file that is whole or not there.
+    """Save a model as a `.keras` file, complete or not at all.
 
     Raises:
-        InputError: if it cannot be written there, or holds what Keras cannot save.
+        InputError: If the file cannot be written, or Keras cannot save the model.
     """
     check_new_file(path, ".keras")
     with atomic_write(path) as temporary:
         try:
             model.save(temporary)
         except (TypeError, ValueError, NotImplementedError) as error:
-            said = f"{path}: Keras cannot save this network ({quoted(error)})"
-            raise InputError(said) from error
+            raise InputError(f"{path}: Keras cannot save this model ({quoted(error)})") from error
 
 
-def _check_kind(path: Path) -> None:
-    """Say what can be said without Keras: is there a file, of a known kind, whole?"""
-    advice = "give a network saved by model.save"
+def _check_file(path: Path) -> None:
+    """Check what can be checked without Keras: existence, suffix and archive."""
+    suffixes = ", ".join(SUFFIXES)
     if path.is_dir():
-        raise expected(path, "a folder", f"a file ending in {', '.join(SUFFIXES)}", advice)
+        raise expected(path, "a folder", f"a file ending in {suffixes}", ADVICE)
     if not path.exists():
-        raise expected(path, "no such file", "a saved network", advice)
+        raise expected(path, "no such file", "a saved model")
     if path.suffix not in SUFFIXES:
-        kind = f"a file ending in '{path.suffix}'" if path.suffix else "a file without an ending"
-        raise expected(path, kind, f"one ending in {', '.join(SUFFIXES)}", advice)
-    if path.suffix == ".keras":
-        _check_zip(path)
-
-
-def _check_zip(path: Path) -> None:
-    """Read a `.keras` file through, so that its checksums speak."""
+        found = f"a file ending in '{path.suffix}'" if path.suffix else "a file without a suffix"
+        raise expected(path, found, f"one ending in {suffixes}", ADVICE)
+    if path.suffix != ".keras":
+        return
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            names = archive.namelist()
+            damaged, names = archive.testzip(), archive.namelist()
     except PermissionError as error:
-        raise InputError(f"{path}: may not be read; change its permissions") from error
+        raise InputError(f"{path}: cannot be read; change its permissions") from error
     except Exception as error:  # zipfile raises a dozen kinds on damaged archives
         raise _damaged(path) from error
     if damaged is not None:
         raise _damaged(path)
     if "config.json" not in names:
-        raise expected(
-            path, "an archive without config.json", "a saved network", "save it with model.save"
-        )
+        raise expected(path, "an archive without config.json", "a saved model", ADVICE)
 
 
 def _damaged(path: Path) -> InputError:
     return expected(
-        path, "a file that is truncated or damaged", "a whole saved network", "copy or save it anew"
+        path, "a file that is truncated or damaged", "an intact model file", "copy or save it again"
     )
 
 
-def _in_words(path: Path, error: Exception) -> InputError:
-    """One line for whatever Keras raised while it read `path`."""
-    config = _config_of(path)
-    text = quoted(error, longest=None)
+def _reason(path: Path, error: Exception) -> InputError:
+    """Return the error for a file that Keras could not load."""
+    config, text = _config_of(path), quoted(error, longest=None)
     if "__lambda__" in json.dumps(config) or "lambda" in text.lower():
         return expected(
-            path,
-            "a network that carries Python code (a lambda)",
-            "layers that can be read without running code",
-            "replace it by keras.ops or a layer, and save it again",
-        )
+            path, "a model with Python code (a lambda)", "layers that need no code from the file",
+            "replace it with keras.ops or a layer, and save the model again",
+        )  # fmt: skip
     # A .keras file names the module of every class; for .h5 only Keras's message names one.
-    unknown = sorted(set(_foreign(config))) or re.findall(
+    unknown = sorted(set(_custom_classes(config))) or re.findall(
         r"(?:Unknown layer|Could not locate class): ?'(\w+)'", text
     )
     if unknown:
         return expected(
-            path,
-            f"a network with custom classes ({', '.join(unknown)})",
-            "layers of Keras alone",
+            path, f"a model with custom classes ({', '.join(unknown)})", "layers of Keras alone",
             "load it in Python, where these classes are known, and use kerasbn.fold(model)",
-        )
+        )  # fmt: skip
     if "No model config" in text:
-        return expected(
-            path, "weights without a network", "a whole network", "save it with model.save"
-        )
+        return expected(path, "weights without a model", "a whole model", ADVICE)
     if config is not None:
         return InputError(
-            f"{path}: the file is whole, but Keras cannot build its network ({text[:200]}); "
-            "save it with the Keras version that is installed here"
+            f"{path}: the file is intact, but Keras cannot build its model ({text[:200]}); "
+            "save it again with the installed version of Keras"
         )
     return _damaged(path)
 
 
 def _config_of(path: Path) -> Any:  # noqa: ANN401 - any JSON value
-    """The configuration inside a `.keras` file; None for `.h5` and for what is no JSON."""
-    if path.suffix != ".keras":
+    """Return the configuration of the model in a file, or None if it cannot be read."""
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read("config.json"))
+        import h5py
+
+        with h5py.File(path) as file:
+            return json.loads(file.attrs["model_config"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None
-    with zipfile.ZipFile(path) as archive:
-        try:
-            return json.loads(archive.read("config.json"))
-        except ValueError:
-            return None
 
 
-def _foreign(config: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
-    """Every class and function named anywhere in a configuration that is not Keras's own."""
+def _custom_classes(config: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
+    """Yield the names of all classes and functions in a configuration that are not Keras's own."""
     if isinstance(config, dict):
         module, name = config.get("module"), config.get("class_name")
         if isinstance(module, str) and isinstance(name, str):
@@ -153,7 +140,7 @@ def _foreign(config: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
         elif "module" in config and isinstance(name, str):  # a class registered by its name alone
             yield name
         for value in config.values():
-            yield from _foreign(value)
+            yield from _custom_classes(value)
     elif isinstance(config, list):
         for value in config:
-            yield from _foreign(value)
+            yield from _custom_classes(value)

@@ -163,7 +163,7 @@ def name_values(graph: ir.Graph) -> None:
         for at, value in enumerate(node.outputs):
             if value not in ports:
                 value.name = _free(f"{node.name}:{at}" if at else str(node.name), taken)
-                value.shape = value.type = None  # inferred by whoever reads the file
+                value.shape = value.type = None  # readers of the file infer them
         for at, value in enumerate(reads(node)):
             if value in constants and value.const_value is not None:
                 constants.remove(value)
