@@ -29,8 +29,7 @@ from kerasbn.records import write_json
 from kerasbn.training.callbacks import EvaluateEachEpoch, SingleModelCallbacks, StopOnInterrupt
 from kerasbn.training.devices import Device, choose_device
 from kerasbn.training.ensembles import Ensemble, Learner, SingleModel, compile_model
-from kerasbn.training.loop import fit
-from kerasbn.training.mirrored import fit_mirrored
+from kerasbn.training.loop import fit, fit_data_parallel
 from kerasbn.training.models import mlp
 from kerasbn.training.progress import ProgressDisplay
 from kerasbn.training.settings import ModelSettings, TrainingSettings, settings_from
@@ -255,7 +254,7 @@ def _check(
             'install it: pip install "kerasbn[tensorboard]"',
         )  # fmt: skip
     place = choose_device(device)
-    place.check_batch(training.batch_size)
+    place.check_batch_size(training.batch_size)
     return place
 
 
@@ -290,7 +289,7 @@ def _fit(
     """Train all models: equal ones as an ensemble, or each on its own over several devices."""
     trainings = {job.key: job.training for job in jobs}
     if place.replicas:
-        fit_mirrored(models, trainings, data, schedule, callbacks, place.replicas)
+        fit_data_parallel(models, trainings, data, schedule, callbacks, place.replicas)
         return
     equal: dict[ModelSettings, list[str]] = {}
     for job in jobs:

@@ -1,8 +1,8 @@
 """Keras callbacks for models that train side by side.
 
-The logs hold the metrics of each model as ``KEY:metric``. `EvaluateEachEpoch` adds them after every
-epoch. `SingleModelCallbacks` passes them, under plain names, to callbacks made for one model, such
-as those of Keras. A model without metrics in the logs has diverged.
+The logs hold the metrics of each model as `KEY:metric`. `EvaluateEachEpoch` adds them at the end of
+every epoch. `SingleModelCallbacks` passes them on, under plain names, to callbacks for one model,
+such as Keras's own. A model that has diverged has no metrics in the logs.
 """
 
 import math
@@ -21,16 +21,16 @@ Logs = dict[str, Any] | None
 
 
 class EvaluateEachEpoch(keras.callbacks.Callback):
-    """Evaluates every model after every epoch, and detects models that diverge.
+    """Evaluates every model after each epoch, and detects divergence.
 
-    A model diverges with the first batch whose loss is NaN or infinite, or when its evaluation is.
-    From then on it has no metrics; when all models have diverged, training stops. An epoch that is
-    interrupted has no metrics either.
+    A model has diverged at the first batch with a NaN or infinite loss, or if its evaluation is not
+    finite. It has no metrics from then on. Training stops when all models have diverged. An epoch
+    that is interrupted has no metrics either.
 
     Attributes:
-        diverged: The step at which a model diverged, counted from 1, by key.
-        weights: The weights of each model after its last epoch with metrics, by key.
-        epochs: The number of epochs with metrics.
+        diverged: The step at which each diverged model did, counted from 1.
+        weights: Weights of each model after its last epoch with metrics.
+        epochs: Number of epochs with metrics.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -39,74 +39,76 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
         self.weights: dict[str, list[np.ndarray]] = {}
         self.epochs = 0
         self._schedule = schedule
-        self._done: Sequence[int] = ()  # steps done at the start of the epoch and after each chunk
+        self._steps_done: Sequence[int] = ()  # at the start of the epoch and after each chunk
         self._chunks_done = 0
 
-    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - called by Keras
-        """Start counting the chunks of the epoch."""
-        self._done = self._schedule.steps_done(epoch)
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
+        """Start to count the chunks of the epoch."""
+        self._steps_done = self._schedule.steps_done(epoch)
         self._chunks_done = 0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Look for losses in this chunk that are not finite."""
-        for key in self.model.networks:
-            bad = int((logs or {})[f"{key}:bad_step"])
-            if bad >= 0:
-                self.diverged.setdefault(key, self._done[batch] + bad + 1)
+        """Look for losses that are not finite in the chunk that ended."""
+        for key in self.model.models:
+            bad_step = int((logs or {})[f"{key}:bad_step"])
+            if bad_step >= 0:
+                self.diverged.setdefault(key, self._steps_done[batch] + bad_step + 1)
         self._chunks_done = batch + 1
-        if len(self.diverged) == len(self.model.networks):
-            self.model.stop_training = True
+        self._stop_if_all_diverged()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Replace the logs of the last chunk by the metrics of the evaluation."""
+        """Replace the metrics of the last chunk in the logs by those of the evaluation."""
         logs = {} if logs is None else logs
         logs.clear()
-        if self._done[self._chunks_done] < self._schedule.steps_after(epoch):
+        step = self._schedule.steps_after(epoch)
+        if self._steps_done[self._chunks_done] < step:
             return
         weights = self.model.all_weights()
         for key, metrics in self.model.evaluate_all().items():
             if not all(map(math.isfinite, metrics.values())):
-                self.diverged.setdefault(key, self._schedule.steps_after(epoch))
-            if key in self.diverged:
-                continue
-            self.weights[key] = weights[key]
-            logs |= {f"{key}:{name}": value for name, value in metrics.items()}
-            logs[f"{key}:step"] = self._schedule.steps_after(epoch)
+                self.diverged.setdefault(key, step)
+            if key not in self.diverged:
+                self.weights[key] = weights[key]
+                logs |= {f"{key}:{name}": value for name, value in metrics.items()}
+                logs[f"{key}:step"] = step
         self.epochs = epoch + 1
-        if len(self.diverged) == len(self.model.networks):
+        self._stop_if_all_diverged()
+
+    def _stop_if_all_diverged(self) -> None:
+        if len(self.diverged) == len(self.model.models):
             self.model.stop_training = True
 
 
 class SingleModelCallbacks(keras.callbacks.Callback):
-    """Runs callbacks written for one model on one of several; epochs count from 1."""
+    """Runs callbacks that expect a single model on one of several, with epochs counted from 1."""
 
     def __init__(
-        self, key: str, network: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
+        self, key: str, model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
     ) -> None:
         super().__init__()
         self._key = key
         self._callbacks = callbacks
         for callback in callbacks:
-            callback.set_model(network)
+            callback.set_model(model)
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Forward the call."""
+        """Pass it on."""
         for callback in self._callbacks:
             callback.on_train_begin(logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Forward the call."""
+        """Pass it on."""
         for callback in self._callbacks:
             callback.on_epoch_begin(epoch + 1, logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Forward the metrics of the model, if it has any."""
-        metrics = metrics_of(logs, self._key)
-        for callback in self._callbacks if metrics else ():
-            callback.on_epoch_end(epoch + 1, metrics)
+        """Pass on the metrics of the model, if there are any."""
+        if metrics := metrics_of(logs, self._key):
+            for callback in self._callbacks:
+                callback.on_epoch_end(epoch + 1, metrics)
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """Forward the call."""
+        """Pass it on."""
         for callback in self._callbacks:
             callback.on_train_end(logs)
 
@@ -114,41 +116,38 @@ class SingleModelCallbacks(keras.callbacks.Callback):
 class StopOnInterrupt(keras.callbacks.Callback):
     """Ends training after the current chunk when Ctrl-C is pressed.
 
-    A second Ctrl-C interrupts at once, as usual. The handler is active within the ``with`` block,
-    and only in the main thread, since Python allows signal handlers nowhere else.
+    A second Ctrl-C interrupts at once. Signals are handled within the `with` block, and only in the
+    main thread, since Python allows no other.
 
     Args:
-        on_interrupt: Called at the first Ctrl-C, to tell the user.
+        on_interrupt: Called at the first Ctrl-C, to tell the user what happens.
     """
 
     def __init__(self, on_interrupt: Callable[[], None]) -> None:
         super().__init__()
         self.interrupted = False
         self._on_interrupt = on_interrupt
-        self._before: Any = None
+        self._previous: Any = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._stop)
+            self._previous = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore()
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:  # noqa: ARG002
-        """Stop if Ctrl-C was pressed."""
+        """Stop if interrupted."""
         if self.interrupted:
             self.model.stop_training = True
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal's call
-        self._restore()
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.__exit__()
         self.interrupted = True
         self._on_interrupt()
-
-    def _restore(self) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
 
 
 def metrics_of(logs: Logs, key: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The device to train on."""
+"""The devices to train on."""
 
 import os
 import platform
@@ -7,73 +7,73 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from kerasbn.errors import expected
+from kerasbn.errors import ArgumentError
 
 
 @dataclass(frozen=True)
 class Device:
-    """The device, or devices, of a training.
+    """Where to train.
 
     Attributes:
-        name: TensorFlow's name of the (first) device, such as ``/GPU:0``.
-        description: The device in words, for the record of a run.
-        replicas: The names of all devices if each batch is split among several.
+        name: TensorFlow's name of the device, such as `/GPU:0`; the first of several.
+        description: Text for the record of a run.
+        replicas: Names of all devices for data-parallel training; empty for a single device.
     """
 
     name: str
     description: str
     replicas: tuple[str, ...] = ()
 
-    def check_batch(self, size: int) -> None:
-        """Raise `InputError` if a batch of this size cannot be split evenly."""
+    def check_batch_size(self, size: int) -> None:
+        """Raise `ArgumentError` if a batch of this size cannot be split evenly."""
         count = len(self.replicas)
         if count and size % count:
-            raise expected(
-                f"--device all, --batch-size {size}",
-                f"a batch of {size} for {count} devices",
-                f"a multiple of {count}",
+            raise ArgumentError(
+                "batch_size",
+                size,
+                f"a multiple of {count}, to split each batch over {count} devices",
             )
 
 
 def choose_device(choice: str = "auto") -> Device:
-    """Return the device that `choice` names, and let the memory use of GPUs grow on demand.
+    """Return the device that `choice` names, and let TensorFlow allocate GPU memory as needed.
 
     Args:
-        choice: ``auto`` (the first GPU, or the CPU), ``cpu``, ``gpu``, ``gpu:N``, or ``all`` (every
-            GPU, or every logical CPU of TensorFlow, by default one).
+        choice: `auto` (the first GPU, otherwise the CPU), `cpu`, `gpu`, `gpu:N`, or `all` (all
+            GPUs, otherwise all logical CPUs, by default one).
 
     Raises:
-        InputError: If it is none of these, or there is no such GPU.
+        ArgumentError: If `choice` is none of these, or there is no such GPU.
     """
-    match = re.fullmatch(r"auto|all|cpu|gpu(?::(\d+))?", choice)
+    match = isinstance(choice, str) and re.fullmatch(r"auto|all|cpu|gpu(?::(\d+))?", choice)
     if not match:
-        raise expected(f"--device {choice}", f"'{choice}'", "auto, all, cpu, gpu or gpu:N")
+        raise ArgumentError("device", choice, "auto, all, cpu, gpu or gpu:N")
     gpus = tf.config.list_physical_devices("GPU")
     if choice == "cpu" or (choice in ("auto", "all") and not gpus):
         cpus = len(tf.config.list_logical_devices("CPU")) if choice == "all" else 1
-        return _one_or_all("CPU", [f"CPU ({platform.machine()}, {os.cpu_count()} cores)"] * cpus)
+        return _device("CPU", [f"CPU ({platform.machine()}, {os.cpu_count()} cores)"] * cpus)
     number = int(match[1] or 0)
     if number >= len(gpus):
-        have = ", ".join(["cpu", *(f"gpu:{i}" for i in range(len(gpus)))])
-        raise expected(
-            f"--device {choice}",
-            "a GPU that TensorFlow does not see",
-            f"one of the devices it sees: {have}",
+        found = ", ".join(["cpu", *(f"gpu:{i}" for i in range(len(gpus)))])
+        raise ArgumentError(
+            "device",
+            choice,
+            f"one of the devices it sees: {found}",
             'a GPU needs a driver and pip install "kerasbn[gpu]"',
+            received="a GPU that TensorFlow does not see",
         )
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # the GPUs are already in use
+        except RuntimeError:  # the GPUs are in use already
             break
-    chosen = range(len(gpus)) if choice == "all" else [number]
-    details = [tf.config.experimental.get_device_details(gpus[i]) for i in chosen]
+    numbers = range(len(gpus)) if choice == "all" else [number]
+    details = [tf.config.experimental.get_device_details(gpus[i]) for i in numbers]
     names = [each.get("device_name", "unnamed") for each in details]
-    words = [f"GPU {i} ({name})" for i, name in zip(chosen, names, strict=True)]
-    return _one_or_all("GPU", words, number)
+    return _device("GPU", [f"GPU {i} ({n})" for i, n in zip(numbers, names, strict=True)], number)
 
 
-def _one_or_all(kind: str, descriptions: list[str], first: int = 0) -> Device:
-    """Return the devices of a kind from number `first` on, one for each description."""
-    replicas = tuple(f"/{kind}:{first + i}" for i in range(len(descriptions)))
-    return Device(replicas[0], ", ".join(descriptions), replicas if len(replicas) > 1 else ())
+def _device(kind: str, descriptions: list[str], first: int = 0) -> Device:
+    """Return one or several devices of a kind, numbered from `first`."""
+    names = tuple(f"/{kind}:{first + i}" for i in range(len(descriptions)))
+    return Device(names[0], ", ".join(descriptions), names if len(names) > 1 else ())

@@ -1,13 +1,21 @@
-"""Keras's `fit` and its callbacks, with many batches in each compiled call.
+"""The training loop: Keras's `fit` and callbacks, with many batches in each compiled call.
 
-Small networks are bound by the calls, not by the arithmetic: at one batch a call Python and the
-runtime cost some twenty times what the batch does. So an element of the data set is a chunk of
-batches, given as indices into digits that are resident on the device, and the train step loops
-over them inside XLA. Several networks train side by side in one step, those of one seed on the same
-batches.
+With small models, Python and the runtime take about twenty times as long as the arithmetic of a
+batch. So the images stay on the device, an element of the `tf.data` pipeline is a chunk of batches
+given as indices, and the train step loops over them inside XLA. Several models train side by side
+in one step; those with the same seed see the same batches.
+
+Data-parallel training (`fit_data_parallel`) puts a replica of each model on every device and splits
+each batch. Gradients are summed over the devices, and BN uses the mean and variance of the whole
+batch (`synchronized=True`), so results differ from one device only by rounding. TensorFlow's
+`MirroredStrategy` supports neither loops over batches nor XLA, so a call trains one batch. It is
+only worth it when a step on the device takes longer than launching it. The small MLPs here are
+launch-bound.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 import keras
 import numpy as np
@@ -15,163 +23,220 @@ import tensorflow as tf
 
 from kerasbn.data.batching import Schedule, index_chunks
 from kerasbn.data.datasets import Dataset
-from kerasbn.training.ensembles import Learner
+from kerasbn.training.ensembles import Learner, SingleModel, compile_model
+from kerasbn.training.settings import TrainingSettings
 
-SLICE = 2000  # digits evaluated at a time, which bounds the memory
-
-
-class SideBySide(keras.Model):
-    """Several learners trained side by side, and evaluated, in compiled calls.
-
-    It is a Keras model only to borrow `fit`: it has no layers of its own and is never saved. What
-    a train step returns, and so the logs of each callback, is for each network, by its key:
-    ``KEY:batch_loss`` and ``KEY:batch_accuracy``, means over the chunk in training mode, and
-    ``KEY:bad_step``, the first batch of the chunk whose loss is not finite (-1: none).
-
-    Attributes:
-        networks: the networks of all learners by key.
-        seeds: the seeds there are; the batches of each are a lane of a chunk.
-
-    Args:
-        learners: what is trained.
-        digits: what they learn and are evaluated on.
-        compiled: whether XLA compiles the steps and the evaluation.
-    """
-
-    def __init__(
-        self, learners: Sequence[Learner], digits: Dataset, *, compiled: bool = True
-    ) -> None:
-        super().__init__(name="side_by_side")
-        self.learners = tuple(learners)
-        self.networks = {key: net for each in learners for key, net in each.networks.items()}
-        self.seeds = tuple(dict.fromkeys(seed for each in learners for seed in each.seeds))
-        # One resident array for both sets: one compiled evaluation serves both, by range.
-        pixels = tf.concat([digits.train.images, digits.test.images], axis=0)
-        labels = tf.concat([digits.train.labels, digits.test.labels], axis=0)
-        self._pixels = tf.Variable(pixels, trainable=False, name="pixels")
-        # TensorFlow keeps no int32 variables on a GPU, so the labels are int64.
-        self._labels = tf.Variable(tf.cast(labels, tf.int64), trainable=False, name="labels")
-        self._ranges = {
-            "train": (0, len(digits.train)),
-            "test": (len(digits.train), len(digits.train) + len(digits.test)),
-        }
-        self._evaluate_range = tf.function(
-            self._sums_over_range, jit_compile=compiled, autograph=False
-        )
-        self.compile(jit_compile=compiled)
-
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Train every network on each batch of a chunk.
-
-        Args:
-            data: indices, int32 `[steps, seeds, batch]`, and how many of these steps count.
-        """
-        indices, count = data
-        one_step = tf.function(self._one_step, autograph=False)
-        size = len(self.networks)
-
-        def body(step: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            losses, hits = one_step(indices[step])
-            loss_sum, hit_sum, bad = sums
-            first_bad = tf.where(~tf.math.is_finite(losses) & (bad < 0), step, bad)
-            return step + 1, loss_sum + losses, hit_sum + hits, first_bad
-
-        start = (tf.constant(0), tf.zeros(size), tf.zeros(size), -tf.ones(size, tf.int32))
-        _, losses, hits, bad = tf.while_loop(lambda step, *_: step < count, body, start)
-        batches = tf.cast(tf.maximum(count, 1), tf.float32)
-        digits = batches * tf.cast(tf.shape(indices)[-1], tf.float32)
-        return self._logs(losses / batches, hits / digits, bad)
-
-    def _logs(self, losses: tf.Tensor, rates: tf.Tensor, bad: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What a train step returns, from a vector over the networks for each figure."""
-        figures = {"batch_loss": losses, "batch_accuracy": rates, "bad_step": bad}
-        return {
-            f"{key}:{figure}": values[i]
-            for i, key in enumerate(self.networks)
-            for figure, values in figures.items()
-        }
-
-    def _one_step(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of every network on the digits `rows`: losses and counts of right answers."""
-        images, labels = tf.gather(self._pixels, rows), tf.gather(self._labels, rows)
-        losses, hits = [], []
-        for learner in self.learners:
-            lanes = [self.seeds.index(seed) for seed in learner.seeds]
-            loss, hit = learner.learn(_lanes(images, lanes), _lanes(labels, lanes))
-            losses.append(loss)
-            hits.append(hit)
-        return tf.concat(losses, 0), tf.concat(hits, 0)
-
-    def evaluate_all(self) -> dict[str, dict[str, float]]:
-        """Loss and accuracy of every network on all digits of both sets, with moving statistics.
-
-        Gives `loss`, `accuracy` (training set), `val_loss` and `val_accuracy` (test set) by key.
-        """
-        figures: dict[str, dict[str, float]] = {key: {} for key in self.networks}
-        for prefix, (start, stop) in zip(("", "val_"), self._ranges.values(), strict=True):
-            sums = self._evaluate_range(tf.constant(start), tf.constant(stop))
-            losses, hits = (each.numpy() for each in sums)
-            for i, key in enumerate(self.networks):
-                figures[key][f"{prefix}loss"] = float(losses[i]) / (stop - start)
-                figures[key][f"{prefix}accuracy"] = float(hits[i]) / (stop - start)
-        return figures
-
-    def _sums_over_range(self, start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Sums of losses and of right answers over digits `start` to `stop`, a slice at a time."""
-        size = len(self.networks)
-
-        def body(first: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            rows = first + tf.range(SLICE)
-            counted = rows < stop
-            rows = tf.minimum(rows, stop - 1)
-            images, labels = tf.gather(self._pixels, rows), tf.gather(self._labels, rows)
-            each = [learner.examine(images, labels, counted) for learner in self.learners]
-            losses, hits = (tf.concat(figure, 0) for figure in zip(*each, strict=True))
-            return first + SLICE, sums[0] + losses, sums[1] + hits
-
-        begin = (start, tf.zeros(size), tf.zeros(size))
-        _, losses, hits = tf.while_loop(lambda first, *_: first < stop, body, begin)
-        return losses, hits
-
-    def all_weights(self) -> dict[str, list[np.ndarray]]:
-        """The present weights of every network by key, as its `set_weights` takes them."""
-        return {key: value for each in self.learners for key, value in each.weights().items()}
-
-    def weights_of(self, key: str) -> list[np.ndarray]:
-        """The present weights of one network, as its `set_weights` takes them."""
-        (learner,) = (each for each in self.learners if key in each.networks)
-        return learner.weights()[key]
+EVALUATION_BATCH = 2000  # bounds the memory that an evaluation takes
 
 
 def fit(
     learners: Sequence[Learner],
-    digits: Dataset,
+    dataset: Dataset,
     schedule: Schedule,
     callbacks: Sequence[keras.callbacks.Callback],
     device: str,
 ) -> None:
-    """Train networks side by side with Keras's `fit`.
+    """Train models side by side on one device.
 
     Args:
-        learners: what is trained; each network sees the batches of its own seed.
-        digits: what they train on.
-        schedule: for how long, in what batches, and where callbacks get to look.
-        callbacks: Keras callbacks. A batch, to them, is a chunk of batches.
-        device: TensorFlow's name of the device, such as ``/CPU:0``; the networks must be there.
+        learners: What to train; each model sees the batches of its own seed.
+        dataset: What to train and evaluate on.
+        schedule: The number of batches and their grouping into chunks.
+        callbacks: Keras callbacks, for which a chunk of batches is a batch.
+        device: TensorFlow's name of the device that the models are on, such as `/CPU:0`.
     """
     with tf.device(device):
-        model = SideBySide(learners, digits)
-        run_fit(model, index_chunks(schedule, model.seeds), schedule, callbacks)
+        loop = TrainingLoop(learners, dataset)
+        _fit(loop, index_chunks(schedule, loop.seeds), schedule, callbacks)
 
 
-def run_fit(
-    model: SideBySide,
+def fit_data_parallel(
+    models: Mapping[str, keras.Model],
+    settings: Mapping[str, TrainingSettings],
+    dataset: Dataset,
+    schedule: Schedule,
+    callbacks: Sequence[keras.callbacks.Callback],
+    devices: Sequence[str],
+) -> None:
+    """Train models side by side, with each batch split over several devices.
+
+    Args:
+        models: The models by key. They do not change: the callbacks get the trained weights from
+            the `TrainingLoop`.
+        settings: Training settings by key.
+        dataset: What to train and evaluate on; every device holds all of it.
+        schedule: The number of batches; their size is a multiple of the number of devices.
+        callbacks: Keras callbacks, called after every batch.
+        devices: TensorFlow's names of the devices.
+    """
+    with _strategy(tuple(devices)).scope():
+        learners = [_synchronized(key, model, settings[key]) for key, model in models.items()]
+        loop = DataParallelLoop(learners, dataset)
+        schedule = schedule.batch_by_batch()
+        with warnings.catch_warnings():
+            # The last epoch may have fewer steps than the others.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+            _fit(loop, single_batches(schedule, loop.seeds), schedule, callbacks)
+
+
+class TrainingLoop(keras.Model):
+    """Trains several learners side by side, and evaluates them, in compiled calls.
+
+    A Keras model only in order to use `fit`: it has no layers of its own and is never saved. The
+    logs that callbacks get hold for each model `KEY:batch_loss` and `KEY:batch_accuracy`, the means
+    over the chunk in training mode, and `KEY:bad_step`, the index of the first batch in the chunk
+    with a loss that is not finite, or -1.
+
+    Attributes:
+        models: The models of all learners by key.
+        seeds: The distinct seeds, in the order of the seed axis of a chunk.
+
+    Args:
+        learners: What to train.
+        dataset: What to train and evaluate on.
+        compiled: Compile the train step and the evaluation with XLA.
+    """
+
+    def __init__(
+        self, learners: Sequence[Learner], dataset: Dataset, *, compiled: bool = True
+    ) -> None:
+        super().__init__(name="training_loop")
+        self.learners = tuple(learners)
+        self.models = {key: model for each in learners for key, model in each.models.items()}
+        self.seeds = tuple(dict.fromkeys(seed for each in learners for seed in each.seeds))
+        # One array for both splits, so that one compiled evaluation serves both.
+        train, test = dataset.train, dataset.test
+        images = tf.concat([train.images, test.images], axis=0)
+        labels = tf.concat([train.labels, test.labels], axis=0)
+        self._images = tf.Variable(images, trainable=False, name="images")
+        # int64, since TensorFlow keeps no int32 variables on a GPU.
+        self._labels = tf.Variable(tf.cast(labels, tf.int64), trainable=False, name="labels")
+        self._splits = {"": (0, len(train)), "val_": (len(train), len(train) + len(test))}
+        self._compiled_evaluation = tf.function(
+            self._evaluate_rows, jit_compile=compiled, autograph=False
+        )
+        self.compile(jit_compile=compiled)
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Train every model on the batches of a chunk.
+
+        Args:
+            data: Indices of images, int32 `[steps, seeds, batch]`, and the number of steps to take.
+        """
+        indices, count = data
+        one_step = tf.function(self._one_step, autograph=False)
+        size = len(self.models)
+
+        def body(step: tf.Tensor, *totals: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            losses, correct = one_step(indices[step])
+            loss_sum, correct_sum, bad_step = totals
+            is_first_bad = ~tf.math.is_finite(losses) & (bad_step < 0)
+            bad_step = tf.where(is_first_bad, step, bad_step)
+            return step + 1, loss_sum + losses, correct_sum + correct, bad_step
+
+        start = (tf.constant(0), tf.zeros(size), tf.zeros(size), -tf.ones(size, tf.int32))
+        _, losses, correct, bad_step = tf.while_loop(lambda step, *_: step < count, body, start)
+        batches = tf.cast(tf.maximum(count, 1), tf.float32)
+        examples = batches * tf.cast(tf.shape(indices)[-1], tf.float32)
+        return self._logs(losses / batches, correct / examples, bad_step)
+
+    def _one_step(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Take one step on the images `rows`, `[seeds, batch]`; return losses and correct ones."""
+        images, labels = tf.gather(self._images, rows), tf.gather(self._labels, rows)
+        results = []
+        for learner in self.learners:
+            order = [self.seeds.index(seed) for seed in learner.seeds]
+            results.append(learner.train_step(_select(images, order), _select(labels, order)))
+        losses, correct = (tf.concat(each, 0) for each in zip(*results, strict=True))
+        return losses, correct
+
+    def _logs(
+        self, losses: tf.Tensor, accuracies: tf.Tensor, bad_steps: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        metrics = {"batch_loss": losses, "batch_accuracy": accuracies, "bad_step": bad_steps}
+        return {
+            f"{key}:{name}": values[i]
+            for i, key in enumerate(self.models)
+            for name, values in metrics.items()
+        }
+
+    def evaluate_all(self) -> dict[str, dict[str, float]]:
+        """Evaluate every model on both splits, with moving statistics.
+
+        Returns:
+            For each key `loss` and `accuracy` (training set), `val_loss` and `val_accuracy` (test
+            set).
+        """
+        metrics: dict[str, dict[str, float]] = {key: {} for key in self.models}
+        for prefix, (start, stop) in self._splits.items():
+            results = self._compiled_evaluation(tf.constant(start), tf.constant(stop))
+            losses, correct = (each.numpy() for each in results)
+            for i, key in enumerate(self.models):
+                metrics[key][f"{prefix}loss"] = float(losses[i]) / (stop - start)
+                metrics[key][f"{prefix}accuracy"] = float(correct[i]) / (stop - start)
+        return metrics
+
+    def _evaluate_rows(self, start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return summed losses and correct predictions on the images from `start` to `stop`."""
+        size = len(self.models)
+
+        def body(first: tf.Tensor, *totals: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            rows = first + tf.range(EVALUATION_BATCH)
+            is_valid = rows < stop
+            rows = tf.minimum(rows, stop - 1)
+            images, labels = tf.gather(self._images, rows), tf.gather(self._labels, rows)
+            results = [each.test_step(images, labels, is_valid) for each in self.learners]
+            losses, correct = (tf.concat(each, 0) for each in zip(*results, strict=True))
+            return first + EVALUATION_BATCH, totals[0] + losses, totals[1] + correct
+
+        begin = (start, tf.zeros(size), tf.zeros(size))
+        _, losses, correct = tf.while_loop(lambda first, *_: first < stop, body, begin)
+        return losses, correct
+
+    def all_weights(self) -> dict[str, list[np.ndarray]]:
+        """Return the current weights of every model by key, in the order of `get_weights`."""
+        return {key: value for each in self.learners for key, value in each.weights().items()}
+
+    def weights_of(self, key: str) -> list[np.ndarray]:
+        """Return the current weights of one model, in the order of `get_weights`."""
+        return next(each for each in self.learners if key in each.models).weights()[key]
+
+
+class DataParallelLoop(TrainingLoop):
+    """A `TrainingLoop` within the scope of a `MirroredStrategy`, with one batch per call."""
+
+    def __init__(self, learners: Sequence[Learner], dataset: Dataset) -> None:
+        super().__init__(learners, dataset, compiled=False)
+        self.built = True  # otherwise Keras would call it on a batch to build it
+
+    def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Train every model on the part of a batch that this device gets.
+
+        Args:
+            data: Indices of images, int32 `[part of the batch, seeds]`.
+        """
+        replica = tf.distribute.get_replica_context()
+        # Keras divides losses by the number of devices, so their sum is the mean.
+        losses, correct = replica.all_reduce("sum", list(self._one_step(tf.transpose(data))))
+        bad_step = tf.where(tf.math.is_finite(losses), -1, 0)
+        examples = data.shape[0] * replica.num_replicas_in_sync
+        return self._logs(losses, correct / examples, bad_step)
+
+
+def single_batches(schedule: Schedule, seeds: Sequence[int]) -> tf.data.Dataset:
+    """Return the batches of all epochs one by one, indices `[batch, seeds]`."""
+    chunks = index_chunks(schedule.batch_by_batch(), seeds)
+    counted = chunks.filter(lambda _, count: count > 0)
+    return counted.map(lambda indices, _: tf.transpose(indices[0]))
+
+
+def _fit(
+    loop: TrainingLoop,
     data: tf.data.Dataset,
     schedule: Schedule,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Keras's `fit`, an element of `data` for each chunk of the schedule."""
-    model.fit(
+    loop.fit(
         data,
         epochs=schedule.epochs,
         steps_per_epoch=schedule.chunks,
@@ -181,6 +246,31 @@ def run_fit(
     )
 
 
-def _lanes(chunk: tf.Tensor, lanes: list[int]) -> tf.Tensor:
-    """Those lanes of a batch `[lanes, ...]`; most often all of them, which costs nothing."""
-    return chunk if lanes == list(range(chunk.shape[0])) else tf.gather(chunk, lanes)
+@cache
+def _strategy(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """Return the strategy for these devices, one per process.
+
+    TensorFlow remembers the shape of every sum over the devices by its number, and all strategies
+    count from the same number. A second strategy would fail on a model with other shapes.
+    """
+    return tf.distribute.MirroredStrategy(list(devices))
+
+
+def _synchronized(key: str, model: keras.Model, settings: TrainingSettings) -> SingleModel:
+    """Clone a model within the scope of a strategy, with BN statistics shared by all devices."""
+
+    def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            config["synchronized"] = True
+        return type(layer).from_config(config)
+
+    clone = keras.models.clone_model(model, clone_function=clone_layer)
+    clone.set_weights(model.get_weights())
+    return SingleModel(key, compile_model(clone, settings), settings.seed)
+
+
+def _select(batches: tf.Tensor, order: list[int]) -> tf.Tensor:
+    """Return `batches[order]`; usually that is all of them, which needs no copy."""
+    is_all = order == list(range(batches.shape[0]))
+    return batches if is_all else tf.gather(batches, order)

@@ -1,20 +1,20 @@
-"""A training runs on the device that was asked for, or says which there are."""
+"""Training uses the requested device; an unknown one is an error that lists the devices."""
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tensorflow as tf
 
-from kerasbn.errors import InputError
+from kerasbn.errors import ArgumentError
 from kerasbn.training.devices import choose_device
 
-ON_THE_SECOND = """
+ON_THE_SECOND_CPU = """
 import sys
 from pathlib import Path
-from dataclasses import replace
-from pathlib import Path
+
 import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -27,52 +27,53 @@ from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 placed = {}
 
-def spy(learners, digits, schedule, callbacks, device):
-    fit(learners, digits, schedule, callbacks, device)
-    model = callbacks[0].model
-    placed["pixels"], placed["labels"] = model._pixels.device, model._labels.device
-    solo, ensemble = learners
-    variables = [*solo.networks["bn"].variables, *ensemble._trainable, *ensemble._others]
+def record_devices(learners, dataset, schedule, callbacks, device):
+    fit(learners, dataset, schedule, callbacks, device)
+    loop = callbacks[0].model
+    placed["images"], placed["labels"] = loop._images.device, loop._labels.device
+    single, ensemble = learners
+    variables = [*single.models["bn"].variables, *ensemble._trainable, *ensemble._non_trainable]
     placed.update({each.path: each.value.device for each in variables})
 
-fit, experiment.fit = experiment.fit, spy
-experiment.choose_device = lambda choice: Device("/CPU:1", "the second")
-seeds = [TrainingSettings(seed=seed) for seed in (0, 1)]
-members = [experiment.job(ModelSettings())] + [
-    experiment.TrainingJob(f"plain-{each.seed}", ModelSettings(bn=False), training=each)
-    for each in seeds
+fit, experiment.fit = experiment.fit, record_devices
+experiment.choose_device = lambda choice: Device("/CPU:1", "the second one")
+jobs = [experiment.TrainingJob("bn", ModelSettings(), TrainingSettings(steps=3))] + [
+    experiment.TrainingJob(
+        f"plain-{seed}", ModelSettings(bn=False), TrainingSettings(steps=3, seed=seed)
+    )
+    for seed in (0, 1)
 ]
-experiment.train_jobs(members, load_dataset("mnist-sample"), TrainingSettings(steps=3), quiet=True,
-                 root=Path(sys.argv[1]))
+experiment.train_jobs(jobs, load_dataset("mnist-sample"), root=Path(sys.argv[1]))
 assert len(placed) > 10
 wrong = {name: device for name, device in placed.items() if not device.endswith("CPU:1")}
 assert not wrong, wrong
 """
 
 
+@pytest.mark.slow
 def test_everything_is_on_the_device(tmp_path: Path) -> None:
-    """Two logical devices stand for two real ones, set up in a process of their own."""
+    """Two logical CPUs of a new process stand for two devices."""
     done = subprocess.run(
-        [sys.executable, "-c", ON_THE_SECOND, str(tmp_path)], capture_output=True, text=True
+        [sys.executable, "-c", ON_THE_SECOND_CPU, str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_the_cpu_is_there() -> None:
+def test_the_cpu_is_described() -> None:
     device = choose_device("cpu")
     assert device.name == "/CPU:0"
     assert device.description.startswith("CPU (")
 
 
-@pytest.mark.parametrize("choice", ["gpu:", "gpu:-1", "GPU", "cuda", "", "cpu:0"])
-def test_other_words_are_refused(choice: str) -> None:
-    with pytest.raises(InputError, match=r"expected auto, all, cpu, gpu or gpu:N"):
+@pytest.mark.parametrize("choice", ["gpu:", "gpu:-1", "GPU", "cuda", "", "cpu:0", 0])
+def test_an_invalid_choice_is_an_error(choice: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"^device=.* expected auto, all, cpu, gpu or gpu:N"):
         choose_device(choice)
 
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A machine with two GPUs, as far as TensorFlow says; gives those told to grow with need."""
+    """Let TensorFlow report two GPUs; return the names of those with memory growth set."""
     gpus = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(2)]
     grown: list[str] = []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
@@ -88,23 +89,23 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(
     ("choice", "name"), [("auto", "/GPU:0"), ("gpu", "/GPU:0"), ("gpu:1", "/GPU:1")]
 )
-def test_a_gpu_is_taken_where_there_is_one(two_gpus: list[str], choice: str, name: str) -> None:
+def test_a_gpu_is_used_if_there_is_one(two_gpus: list[str], choice: str, name: str) -> None:
     device = choose_device(choice)
     assert device.name == name
     assert device.description == f"GPU {name[-1]} (Model T)"
     assert len(two_gpus) == 2
 
 
-def test_the_cpu_can_be_taken_beside_a_gpu(two_gpus: list[str]) -> None:
+def test_the_cpu_can_be_chosen_despite_a_gpu(two_gpus: list[str]) -> None:
     assert choose_device("cpu").name == "/CPU:0"
     assert two_gpus == []
 
 
-def test_an_absent_gpu_is_an_error_that_lists_the_devices(two_gpus: list[str]) -> None:
-    with pytest.raises(InputError) as error:
+def test_a_missing_gpu_is_an_error_that_lists_the_devices(two_gpus: list[str]) -> None:
+    with pytest.raises(ArgumentError) as error:
         choose_device("gpu:2")
     assert str(error.value).startswith(
-        "--device gpu:2: received a GPU that TensorFlow does not see, "
+        "device='gpu:2': received a GPU that TensorFlow does not see, "
         "expected one of the devices it sees: cpu, gpu:0, gpu:1"
     )
     assert two_gpus == []

@@ -13,7 +13,7 @@ from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset
 from kerasbn.training.callbacks import EvaluateEachEpoch
 from kerasbn.training.ensembles import Ensemble, SingleModel, compile_model
-from kerasbn.training.loop import SideBySide, fit
+from kerasbn.training.loop import TrainingLoop, fit
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import ACTIVATIONS, TrainingSettings
 
@@ -109,7 +109,7 @@ def test_every_network_has_a_member_axis(
     together = Ensemble(networks, settings)
     seen = [next(iter(batches(few_digits.train, 48, seed=each.seed, epoch=0))) for each in settings]
     images, labels = (tf.stack(each) for each in zip(*seen, strict=True))
-    losses, _ = tf.function(together.learn, autograph=False)(images, tf.cast(labels, tf.int64))
+    losses, _ = tf.function(together.train_step, autograph=False)(images, tf.cast(labels, tf.int64))
     last, (x, y) = networks["0-0.02"], seen[1]
     assert last.train_on_batch(x, y)[0] == pytest.approx(float(losses[1]), rel=1e-6)
     for mine, theirs in zip(together.weights()["0-0.02"], last.get_weights(), strict=True):
@@ -137,7 +137,7 @@ def test_the_evaluation_of_a_member_is_keras_evaluate(few_digits: Dataset) -> No
     networks = members(settings)
     together = Ensemble(networks, settings)
     watch = trained(few_digits, together, settings=settings[0])
-    figures = SideBySide([together], few_digits).evaluate_all()
+    figures = TrainingLoop([together], few_digits).evaluate_all()
     for key, network in networks.items():
         network.set_weights(watch.weights[key])  # a plain Keras network, taken out
         for prefix, split in (("", few_digits.train), ("val_", few_digits.test)):

@@ -1,6 +1,10 @@
-"""Many batches in a compiled call train just as one batch a call does."""
+"""The compiled loop trains like plain Keras, on one device and data-parallel on several."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,18 +12,19 @@ import numpy as np
 import pytest
 from plain_batches import batches
 
+from kerasbn import runs
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset
 from kerasbn.training.callbacks import EvaluateEachEpoch
 from kerasbn.training.ensembles import SingleModel, compile_model
-from kerasbn.training.loop import SideBySide, fit
+from kerasbn.training.loop import TrainingLoop, fit
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
 
 
 @pytest.fixture
 def float64() -> Iterator[None]:
-    """Networks made here compute in float64, which judges."""
+    """Let models compute in float64."""
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     yield
@@ -27,102 +32,191 @@ def float64() -> Iterator[None]:
     keras.config.set_dtype_policy("float32")
 
 
-def networks(settings: TrainingSettings, **options: Any) -> dict[str, keras.Model]:
-    pair = {"bn": True, "plain": False}
+def pair(settings: TrainingSettings, **options: Any) -> dict[str, keras.Model]:
     return {
         key: compile_model(mlp(bn=bn, hidden=(12, 9), seed=settings.seed, **options), settings)
-        for key, bn in pair.items()
+        for key, bn in {"bn": True, "plain": False}.items()
     }
 
 
-def solos(trained: dict[str, keras.Model], settings: TrainingSettings) -> list[SingleModel]:
-    return [SingleModel(key, network, settings.seed) for key, network in trained.items()]
-
-
-def schedule(digits: Dataset, settings: TrainingSettings) -> Schedule:
-    return Schedule.of(len(digits.train), settings.batch_size, settings.epochs, settings.steps)
+def learners(models: dict[str, keras.Model], settings: TrainingSettings) -> list[SingleModel]:
+    return [SingleModel(key, model, settings.seed) for key, model in models.items()]
 
 
 def train(
-    networks: dict[str, keras.Model], digits: Dataset, settings: TrainingSettings
+    models: dict[str, keras.Model], data: Dataset, settings: TrainingSettings
 ) -> EvaluateEachEpoch:
-    """Train them with no callback but `EvaluateEachEpoch`, which is given back."""
-    watch = EvaluateEachEpoch(schedule(digits, settings))
-    fit(solos(networks, settings), digits, schedule(digits, settings), [watch], "/CPU:0")
-    return watch
+    """Train models in place; return the only callback."""
+    schedule = Schedule.of(len(data.train), settings.batch_size, settings.epochs, settings.steps)
+    evaluation = EvaluateEachEpoch(schedule)
+    fit(learners(models, settings), data, schedule, [evaluation], "/CPU:0")
+    return evaluation
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_it_is_plain_keras_training(few_digits: Dataset, optimizer: str) -> None:
+def test_training_equals_plain_keras(few_digits: Dataset, optimizer: str) -> None:
     settings = TrainingSettings(optimizer=optimizer, lr=0.02, batch_size=48, epochs=2, seed=3)
-    ours, plain = networks(settings), networks(settings)
-    train(ours, few_digits, settings)
-    for network in plain.values():
+    models, references = pair(settings), pair(settings)
+    train(models, few_digits, settings)
+    for reference in references.values():
         for epoch in range(2):
             for images, labels in batches(few_digits.train, 48, seed=3, epoch=epoch):
-                network.train_on_batch(images, labels)
-    for key in ours:
-        for mine, theirs in zip(ours[key].weights, plain[key].weights, strict=True):
-            # 26 steps; a wrong order, a missed update or stale statistics differ by 1e-2.
-            np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-10, err_msg=mine.path)
+                reference.train_on_batch(images, labels)
+    for key in models:
+        for actual, expected in zip(models[key].weights, references[key].weights, strict=True):
+            # 26 steps; a wrong order, a missed update or stale statistics would differ by 1e-2.
+            np.testing.assert_allclose(actual, expected, rtol=1e-7, atol=1e-10, err_msg=actual.path)
 
 
-def test_the_evaluation_is_keras_evaluate(few_digits: Dataset) -> None:
+def test_evaluation_equals_keras_evaluate(few_digits: Dataset) -> None:
     settings = TrainingSettings(batch_size=32, epochs=1)
-    trained = networks(settings)
-    train(trained, few_digits, settings)
-    figures = SideBySide(solos(trained, settings), few_digits).evaluate_all()
-    for key, network in trained.items():
+    models = pair(settings)
+    train(models, few_digits, settings)
+    metrics = TrainingLoop(learners(models, settings), few_digits).evaluate_all()
+    for key, model in models.items():
         for prefix, split in (("", few_digits.train), ("val_", few_digits.test)):
-            loss, accuracy = network.evaluate(split.images, split.labels, verbose=0)
-            assert figures[key][f"{prefix}loss"] == pytest.approx(loss, rel=1e-5)
-            assert figures[key][f"{prefix}accuracy"] == pytest.approx(accuracy, abs=1e-7)
+            loss, accuracy = model.evaluate(split.images, split.labels, verbose=0)
+            assert metrics[key][f"{prefix}loss"] == pytest.approx(loss, rel=1e-5)
+            assert metrics[key][f"{prefix}accuracy"] == pytest.approx(accuracy, abs=1e-7)
 
 
-def test_more_digits_than_a_slice_holds_are_all_counted(sample_digits: Dataset) -> None:
-    settings = TrainingSettings()
-    network = compile_model(mlp(seed=1), settings)
-    figures = SideBySide([SingleModel("bn", network, 0)], sample_digits).evaluate_all()["bn"]
-    loss, accuracy = network.evaluate(
-        sample_digits.train.images, sample_digits.train.labels, verbose=0
-    )
-    assert len(sample_digits.train) == 4000
-    assert figures["loss"] == pytest.approx(loss, rel=1e-5)
-    assert figures["accuracy"] == pytest.approx(accuracy, abs=1e-7)
+def test_evaluation_takes_several_batches(sample_digits: Dataset) -> None:
+    model = compile_model(mlp(seed=1), TrainingSettings())
+    metrics = TrainingLoop([SingleModel("bn", model, 0)], sample_digits).evaluate_all()["bn"]
+    train_split = sample_digits.train
+    loss, accuracy = model.evaluate(train_split.images, train_split.labels, verbose=0)
+    assert len(train_split) == 4000
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-5)
+    assert metrics["accuracy"] == pytest.approx(accuracy, abs=1e-7)
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_neighbour_changes_nothing(few_digits: Dataset) -> None:
+def test_a_model_trains_the_same_beside_another(few_digits: Dataset) -> None:
     settings = TrainingSettings(epochs=1, seed=2)
-    together, alone = networks(settings), networks(settings)
+    together, alone = pair(settings), pair(settings)
     train(together, few_digits, settings)
     train({"bn": alone["bn"]}, few_digits, settings)
-    for mine, theirs in zip(together["bn"].weights, alone["bn"].weights, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-10, err_msg=mine.path)
+    for actual, expected in zip(together["bn"].weights, alone["bn"].weights, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-7, atol=1e-10, err_msg=actual.path)
 
 
-def test_the_same_settings_give_the_same_bits(few_digits: Dataset) -> None:
+def test_training_is_bit_reproducible(few_digits: Dataset) -> None:
     settings = TrainingSettings(epochs=2, seed=9)
-    first, second = networks(settings), networks(settings)
-    for each in (first, second):
-        train(each, few_digits, settings)
+    first, second = pair(settings), pair(settings)
+    for models in (first, second):
+        train(models, few_digits, settings)
     for key in first:
         for one, other in zip(first[key].weights, second[key].weights, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=one.path)
 
 
-def test_the_step_that_diverges_is_known(few_digits: Dataset) -> None:
+def test_the_step_of_divergence_is_exact(few_digits: Dataset) -> None:
     settings = TrainingSettings(optimizer="sgd", lr=0.3, batch_size=32, epochs=2, seed=1)
-    trained = networks(settings, init="normal:1", activation="linear")
-    watch = train(trained, few_digits, settings)
-    by_hand = networks(settings, init="normal:1", activation="linear")["plain"]
+    models = pair(settings, init="normal:1", activation="linear")
+    evaluation = train(models, few_digits, settings)
+    reference = pair(settings, init="normal:1", activation="linear")["plain"]
     step = 0
     for epoch in range(2):
         for images, labels in batches(few_digits.train, 32, seed=1, epoch=epoch):
             step += 1
-            if not np.isfinite(by_hand.train_on_batch(images, labels)[0]):
-                assert watch.diverged == {"plain": step}
-                assert watch.epochs == 2  # the other went on
+            if not np.isfinite(reference.train_on_batch(images, labels)[0]):
+                assert evaluation.diverged == {"plain": step}
+                assert evaluation.epochs == 2  # the other model continues
                 return
-    pytest.fail("this network was meant to diverge")
+    pytest.fail("the model should diverge")
+
+
+TRAIN_ON_ONE_AND_TWO_CPUS = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import keras
+
+keras.config.set_dtype_policy("float64")
+keras.config.set_floatx("float64")
+
+from kerasbn.data.datasets import Split, load_dataset
+from kerasbn.errors import InputError
+from kerasbn.experiments.train import TrainingJob, train_jobs
+from kerasbn.training.settings import ModelSettings, TrainingSettings
+
+root = Path(sys.argv[1])
+data = load_dataset("mnist-sample")
+data = replace(data, train=Split(data.train.images[:640], data.train.labels[:640]))
+settings = TrainingSettings(steps=50)  # two epochs of 20 steps and half of a third
+for device in ("cpu", "all"):
+    jobs = [
+        TrainingJob(f"{bn}", ModelSettings(bn=bn), settings, f"{device}-{bn}", probe=True)
+        for bn in (True, False)
+    ]
+    train_jobs(jobs, data, device=device, root=root)
+model = ModelSettings(hidden=(8, 16, 8), bn_position="after")
+other = TrainingJob("other", model, settings, "other")
+train_jobs([other], data, device="all", root=root)
+try:
+    odd = replace(other, training=replace(settings, batch_size=31))
+    train_jobs([odd], data, device="all", force=True, root=root)
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def on_two_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Two logical CPUs stand for two devices; the runs, and what the process printed."""
+    root = tmp_path_factory.mktemp("saved_models")
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN_ON_ONE_AND_TWO_CPUS, str(root)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return root, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bn", [True, False])
+def test_data_parallel_training_gives_the_same_results(
+    on_two_devices: tuple[Path, str], bn: bool
+) -> None:
+    one, two = (runs.read_run(on_two_devices[0] / f"{device}-{bn}") for device in ("cpu", "all"))
+    assert list(one.history["step"]) == two.history["step"] == [20, 40, 50]
+    # Statistics of half a batch, or a gradient summed or averaged twice, would differ by 1e-2.
+    for metric in ("loss", "val_loss"):  # summed in float32
+        np.testing.assert_allclose(two.history[metric], one.history[metric], rtol=1e-6)
+    loaded = (keras.models.load_model(run.model_path) for run in (two, one))
+    for actual, expected in zip(*(model.get_weights() for model in loaded), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+def test_data_parallel_training_of_another_model_in_the_same_process(
+    on_two_devices: tuple[Path, str],
+) -> None:
+    assert runs.read_run(on_two_devices[0] / "other").status == "finished"
+
+
+@pytest.mark.slow
+def test_data_parallel_training_saves_a_plain_model(on_two_devices: tuple[Path, str]) -> None:
+    model = keras.models.load_model(on_two_devices[0] / "all-True" / runs.MODEL)
+    layers = [each for each in model.layers if isinstance(each, keras.layers.BatchNormalization)]
+    assert [each.synchronized for each in layers] == [False, False]
+
+
+@pytest.mark.slow
+def test_the_record_names_all_devices(on_two_devices: tuple[Path, str]) -> None:
+    record = json.loads((on_two_devices[0] / "all-True" / runs.RECORD).read_text())
+    assert record["device"].count("CPU") == 2
+    assert record["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_split_evenly_is_an_error(on_two_devices: tuple[Path, str]) -> None:
+    assert on_two_devices[1] == (
+        "batch_size=31: received 31, expected a multiple of 2, to split each batch over 2 devices\n"
+    )

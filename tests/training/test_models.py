@@ -100,5 +100,5 @@ def test_every_activation_opens_in_plain_keras(activation: str, bn: bool, tmp_pa
 
 
 def test_bad_settings_are_refused() -> None:
-    with pytest.raises(InputError, match="--activation mish"):
+    with pytest.raises(InputError, match="activation='mish': received"):
         mlp(activation="mish")

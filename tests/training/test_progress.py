@@ -76,4 +76,4 @@ def test_a_large_loss_is_short(capsys: pytest.CaptureFixture[str]) -> None:
         progress.on_epoch_begin(0)
         progress.on_epoch_end(0, logs(bn=0.1234, plain=941469.1))
     losses = [re.findall(r"loss (\S+) acc", line) for line in capsys.readouterr().err.splitlines()]
-    assert losses == [["0.123", "0.123"], ["9.41e+05", "9.41e+05"]]
+    assert losses == [["0.123", "0.123"], ["941,000", "941,000"]]
