@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import kerasbn
 from kerasbn.errors import expected
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Metadata:
         probabilities: Whether export added a softmax to the output.
     """
 
-    version: str = field(default_factory=lambda: kerasbn.__version__)
+    version: str = field(default_factory=lambda: _version())
     digest: str = ""
     plan: Sequence[Mapping[str, Any]] = ()
     labels: tuple[str, ...] = ()
@@ -64,6 +63,13 @@ class Metadata:
             _PREFIX + key: value if isinstance(value, str) else _json(value)
             for key, value in sorted(asdict(self).items())
         }
+
+
+def _version() -> str:
+    """Return the version of kerasbn; the look-up takes 40 ms, which only an export has to pay."""
+    from importlib.metadata import version
+
+    return version("kerasbn")
 
 
 def read_metadata(properties: Mapping[str, str]) -> Metadata | None:
