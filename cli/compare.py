@@ -90,9 +90,9 @@ def command(
 
 
 def _show(result: "Comparison", as_json: bool) -> None:
+    from kerasbn.common.records import to_plain
     from kerasbn.experiments.comparison import PICTURE
     from kerasbn.probes.results import print_findings
-    from kerasbn.records import to_plain
 
     findings = result.findings()
     if as_json:

@@ -34,8 +34,8 @@ def command(ctx: click.Context, dataset: str, data_dir: str | None, as_json: boo
     """
     if ctx.invoked_subcommand:
         return
+    from kerasbn.common.errors import CheckFailedError
     from kerasbn.data.datasets import find_datasets, selected
-    from kerasbn.errors import CheckFailedError
 
     locations = find_datasets(dataset, data_dir)
     choice = selected(locations)

@@ -41,8 +41,8 @@ def command(
       kerasbn export model.onnx
       kerasbn export classifier.onnx --model classifier.keras --probabilities
     """
-    from kerasbn.files import check_new_file
-    from kerasbn.keras_internals import quiet_tensorflow
+    from kerasbn.common.files import check_new_file
+    from kerasbn.common.keras_internals import quiet_tensorflow
     from kerasbn.runs import find_model
 
     check_new_file(out, ".onnx")

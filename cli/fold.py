@@ -40,10 +40,10 @@ def command(
     Example:
       kerasbn fold classifier.keras -o folded.keras
     """
-    from kerasbn.files import check_new_file
-    from kerasbn.keras_internals import quiet_tensorflow
+    from kerasbn.common.files import check_new_file
+    from kerasbn.common.keras_internals import quiet_tensorflow
+    from kerasbn.common.saved_models import load_model, save_model
     from kerasbn.runs import find_model
-    from kerasbn.saved_models import load_model, save_model
 
     if out is not None:
         check_new_file(out, ".keras")

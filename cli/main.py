@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kerasbn.errors import KerasbnError, did_you_mean
+from kerasbn.common.errors import KerasbnError, did_you_mean
 
 # The commands and their one-line help, in the order of a day's work. Each is imported from the file
 # of its name only when it is run, so that help opens at once.

@@ -130,8 +130,8 @@ def load_training_data(
     Raises:
         InputError: If there is no such dataset, or the settings do not suit it.
     """
+    from kerasbn.common.keras_internals import quiet_tensorflow
     from kerasbn.data.datasets import load_dataset
-    from kerasbn.keras_internals import quiet_tensorflow
 
     data = load_dataset(dataset, data_dir, quiet=quiet)
     training.check(models, len(data.train))

@@ -68,8 +68,8 @@ def command(
       kerasbn recalibrate bn
       kerasbn recalibrate classifier.keras --data photos/ --scale 0.00392157 -o better.keras
     """
+    from kerasbn.common.keras_internals import quiet_tensorflow
     from kerasbn.experiments.recalibrate import recalibrate_saved, request_recalibration
-    from kerasbn.keras_internals import quiet_tensorflow
 
     request = request_recalibration(
         model,

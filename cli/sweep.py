@@ -120,7 +120,7 @@ def command(
 
 
 def _show(study: "Study", as_json: bool) -> None:
-    from kerasbn.records import to_plain
+    from kerasbn.common.records import to_plain
     from kerasbn.sweeps.progress import status_of
 
     if as_json:
@@ -146,7 +146,7 @@ def _bullet(text: str) -> str:
 
 
 def _show_status(grid: str, run: str | None, as_json: bool) -> None:
-    from kerasbn.records import to_plain
+    from kerasbn.common.records import to_plain
     from kerasbn.sweeps.progress import is_running, read_progress, status_of
     from kerasbn.sweeps.sweep import requested_study
 

@@ -55,9 +55,9 @@ def command(
     if run is not None:
         check_name(run, force=force)
     data = load_training_data(dataset, data_dir, [model], training, quiet=quiet, verbose=verbose)
+    from kerasbn.common.records import to_plain
     from kerasbn.experiments.train import train
     from kerasbn.probes.results import print_findings
-    from kerasbn.records import to_plain
 
     trained = train(
         data,

@@ -49,9 +49,9 @@ def command(
       kerasbn verify model.onnx
       kerasbn verify model.onnx --against model.keras --inputs photos.npz
     """
+    from kerasbn.common.keras_internals import quiet_tensorflow
     from kerasbn.inference.session import Session
     from kerasbn.inference.verify import verify
-    from kerasbn.keras_internals import quiet_tensorflow
 
     Session(model)  # report an unusable file before TensorFlow takes seconds to load
     quiet_tensorflow(verbose)

@@ -14,7 +14,7 @@ _HOMES = {
     "Exported": "kerasbn.onnx_export.export",
     "Fold": "kerasbn.folding.plan",
     "Kept": "kerasbn.folding.plan",
-    "KerasbnError": "kerasbn.errors",
+    "KerasbnError": "kerasbn.common.errors",
     "ModelSettings": "kerasbn.training.settings",
     "Prediction": "kerasbn.inference.classifier",
     "Study": "kerasbn.sweeps.study",
@@ -77,8 +77,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from kerasbn.common.errors import KerasbnError
     from kerasbn.data.datasets import Dataset, load_dataset
-    from kerasbn.errors import KerasbnError
     from kerasbn.experiments.compare import compare
     from kerasbn.experiments.comparison import Comparison
     from kerasbn.experiments.train import train
@@ -107,7 +107,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type is that of the req
         raise AttributeError(f"module 'kerasbn' has no attribute '{name}'")
     if name in _NEED_TENSORFLOW:
         # TensorFlow's native libraries print at import, which a notebook would show.
-        import_module("kerasbn.keras_internals").quiet_tensorflow()
+        import_module("kerasbn.common.keras_internals").quiet_tensorflow()
     return getattr(import_module(_HOMES[name]), name)
 
 

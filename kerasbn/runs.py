@@ -16,9 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from kerasbn.errors import ArgumentError, InputError, expected
-from kerasbn.files import NewFolder, new_folder
-from kerasbn.records import read_csv, read_json
+from kerasbn.common.errors import ArgumentError, InputError, expected
+from kerasbn.common.files import NewFolder, new_folder
+from kerasbn.common.records import read_csv, read_json
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 ROOT = Path("saved_models")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasbn.keras_internals import quiet_tensorflow
+from kerasbn.common.keras_internals import quiet_tensorflow
 
 quiet_tensorflow()
 import keras  # noqa: E402 - TensorFlow comes first, silenced

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kerasbn.keras_internals import quiet_tensorflow
+from kerasbn.common.keras_internals import quiet_tensorflow
 
 quiet_tensorflow()
 

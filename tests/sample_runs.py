@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasbn.records import write_csv, write_json
+from kerasbn.common.records import write_csv, write_json
 from kerasbn.runs import HISTORY, HISTORY_COLUMNS, RECORD, DataRecord, Run, RunRecord
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 

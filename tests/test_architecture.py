@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,70 +12,37 @@ import kerasbn
 
 ROOT = Path(__file__).parent.parent
 
-# Who may import whom; a package may always import from itself.
-GROUND = {"kerasbn.errors", "kerasbn.files", "kerasbn.records", "kerasbn.wording"}
+# The packages, from the ground up: who may import whom. A package may always import from itself.
+COMMON = "kerasbn.common"
 ALLOWED = {
-    "kerasbn.errors": set(),
-    "kerasbn.wording": set(),
-    "kerasbn.files": {"kerasbn.errors"},
-    "kerasbn.records": {"kerasbn.errors", "kerasbn.files"},
-    "kerasbn.keras_internals": set(),
-    "kerasbn.runs": GROUND | {"kerasbn.training"},
-    "kerasbn.saved_models": GROUND,
-    "kerasbn.plotting": GROUND,
-    "kerasbn.data": GROUND,
-    "kerasbn.folding": {
-        "kerasbn.errors",
-        "kerasbn.keras_internals",
-        "kerasbn.runs",
-        "kerasbn.saved_models",
+    COMMON: set(),
+    "kerasbn.data": {COMMON},
+    "kerasbn.training": {COMMON, "kerasbn.data"},
+    "kerasbn.runs": {COMMON, "kerasbn.training"},
+    "kerasbn.probes": {COMMON, "kerasbn.data", "kerasbn.training", "kerasbn.runs"},
+    "kerasbn.experiments": {
+        COMMON, "kerasbn.data", "kerasbn.training", "kerasbn.runs", "kerasbn.probes",
     },
-    "kerasbn.training": GROUND | {"kerasbn.data", "kerasbn.keras_internals"},
-    "kerasbn.probes": GROUND
-    | {"kerasbn.data", "kerasbn.plotting", "kerasbn.runs", "kerasbn.training"},
-    "kerasbn.experiments": GROUND
-    | {
-        "kerasbn.data",
-        "kerasbn.plotting",
-        "kerasbn.probes",
-        "kerasbn.runs",
-        "kerasbn.saved_models",
-        "kerasbn.training",
+    "kerasbn.sweeps": {
+        COMMON, "kerasbn.data", "kerasbn.training", "kerasbn.runs", "kerasbn.experiments",
     },
-    "kerasbn.sweeps": GROUND
-    | {
-        "kerasbn.data",
-        "kerasbn.experiments",
-        "kerasbn.keras_internals",
-        "kerasbn.plotting",
-        "kerasbn.runs",
-        "kerasbn.training",
-    },
-    "kerasbn.reports": GROUND
-    | {
-        "kerasbn.experiments",
-        "kerasbn.plotting",
-        "kerasbn.probes",
-        "kerasbn.runs",
+    "kerasbn.reports": {
+        COMMON, "kerasbn.training", "kerasbn.runs", "kerasbn.probes", "kerasbn.experiments",
         "kerasbn.sweeps",
-        "kerasbn.training",
     },
-    "kerasbn.inference": GROUND
-    | {
-        "kerasbn.data",
-        "kerasbn.folding",
-        "kerasbn.keras_internals",
-        "kerasbn.runs",
-        "kerasbn.saved_models",
-    },
-    "kerasbn.onnx_export": GROUND
-    | {
-        "kerasbn.folding",
-        "kerasbn.inference",
-        "kerasbn.keras_internals",
-        "kerasbn.runs",
-        "kerasbn.saved_models",
-    },
+    "kerasbn.folding": {COMMON, "kerasbn.runs"},
+    "kerasbn.inference": {COMMON, "kerasbn.data", "kerasbn.runs", "kerasbn.folding"},
+    "kerasbn.onnx_export": {COMMON, "kerasbn.runs", "kerasbn.folding", "kerasbn.inference"},
+}  # fmt: skip
+# The modules of the ground floor, likewise.
+COMMON_ALLOWED = {
+    "errors": set(),
+    "wording": set(),
+    "keras_internals": set(),
+    "files": {"errors"},
+    "records": {"errors", "files"},
+    "plotting": {"errors", "files"},
+    "saved_models": {"errors", "files"},
 }
 HEAVY = (
     "tensorflow", "keras", "tf2onnx", "matplotlib", "onnx", "onnx_ir", "onnxruntime", "numpy",
@@ -86,22 +54,32 @@ def modules_of(package: str) -> list[Path]:
     return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
-def own_imports(path: Path) -> set[str]:
-    """The parts of kerasbn that a file imports, anywhere in it."""
+def own_imports(path: Path, depth: int = 2) -> set[str]:
+    """The parts of kerasbn that a file imports, anywhere in it; their names cut at a depth."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return {".".join(name.split(".")[:2]) for name in found if name.startswith("kerasbn.")}
+    return {".".join(name.split(".")[:depth]) for name in found if name.startswith("kerasbn.")}
 
 
 @pytest.mark.parametrize("package", ALLOWED)
-def test_arrows_run_downward(package: str) -> None:
+def test_imports_point_downward(package: str) -> None:
     for path in modules_of(package):
-        upward = own_imports(path) - ALLOWED[package] - {package, "kerasbn.__version__"}
+        upward = own_imports(path) - ALLOWED[package] - {package}
         assert not upward, f"{path.relative_to(ROOT)} imports {upward}"
+
+
+@pytest.mark.parametrize("module", COMMON_ALLOWED)
+def test_imports_point_downward_on_the_ground_floor(module: str) -> None:
+    imported = own_imports(ROOT / f"kerasbn/common/{module}.py", depth=3)
+    assert imported <= {f"{COMMON}.{name}" for name in COMMON_ALLOWED[module]}
+
+
+def test_no_packages_import_each_other() -> None:
+    assert tuple(TopologicalSorter(ALLOWED).static_order())
 
 
 def test_every_part_has_its_place() -> None:
@@ -163,7 +141,7 @@ def test_inference_loads_neither_keras_nor_onnx() -> None:
 def test_keras_loads_no_scikit_learn_for_a_command() -> None:
     code = """
 import sys
-from kerasbn.keras_internals import quiet_tensorflow
+from kerasbn.common.keras_internals import quiet_tensorflow
 quiet_tensorflow()
 import keras.wrappers
 assert "sklearn" not in sys.modules

@@ -8,7 +8,7 @@ import pytest
 from sample_runs import run_record, write_run
 
 from kerasbn import runs
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 
 HEADER = "epoch,accuracy,loss,step,val_accuracy,val_loss\n"
 

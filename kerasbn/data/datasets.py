@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import platformdirs
 
+from kerasbn.common.errors import ArgumentError, InputError, did_you_mean, expected
 from kerasbn.data import download, mnist_sample
 from kerasbn.data.idx import MNIST, Bytes, find_file, read_folder, require_folder
-from kerasbn.errors import ArgumentError, InputError, did_you_mean, expected
 
 DATASETS = ("auto", "mnist", "mnist-sample")
 ENVIRONMENT = "KERASBN_DATA"

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from kerasbn.common.errors import InputError
+from kerasbn.common.files import atomic_write
 from kerasbn.data.idx import IdxFile, find_file, read_file
-from kerasbn.errors import InputError
-from kerasbn.files import atomic_write
 
 if TYPE_CHECKING:
     from rich.progress import Progress

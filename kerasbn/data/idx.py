@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbn.errors import InputError, expected
+from kerasbn.common.errors import InputError, expected
 
 Bytes = NDArray[np.uint8]
 

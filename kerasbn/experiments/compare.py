@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kerasbn import runs
+from kerasbn.common.errors import InputError
+from kerasbn.common.files import new_folder
+from kerasbn.common.plotting import save_figure
+from kerasbn.common.wording import seed_range
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import InputError
 from kerasbn.experiments.comparison import (
     PICTURE,
     Comparison,
@@ -18,8 +21,6 @@ from kerasbn.experiments.comparison import (
 )
 from kerasbn.experiments.train import TrainingJob, dataset_or_default, train_jobs
 from kerasbn.experiments.trained_model import trained_model
-from kerasbn.files import new_folder
-from kerasbn.plotting import save_figure
 from kerasbn.probes.results import save_pictures
 from kerasbn.training.settings import (
     ModelSettings,
@@ -27,7 +28,6 @@ from kerasbn.training.settings import (
     seed_settings,
     settings_from,
 )
-from kerasbn.wording import seed_range
 
 PAIRS_AT_ONCE = 8  # more pairs trained together give the processor nothing more to do at once
 

@@ -20,16 +20,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasbn.errors import CheckFailedError, InputError, StoppedError, expected
+from kerasbn.common.errors import CheckFailedError, InputError, StoppedError, expected
+from kerasbn.common.records import as_table, read_json, write_csv, write_json
+from kerasbn.common.wording import (
+    interval,
+    listed,
+    loss_sd,
+    percent_sd,
+    plural,
+    points,
+    seed_range,
+    seeds,
+)
 from kerasbn.experiments.curves import MEANS, PANELS, Curve, draw_curves, mean_curve
 from kerasbn.experiments.statistics import METHOD, MIN_PAIRS, Difference, Row, by_epoch, columns
 from kerasbn.experiments.trained_model import TrainedModel, trained_model
 from kerasbn.probes.results import findings_of
 from kerasbn.probes.topics.topic import Finding
-from kerasbn.records import as_table, read_json, write_csv, write_json
 from kerasbn.runs import HISTORY_COLUMNS, METRICS, DataRecord, History, Run, Status, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
-from kerasbn.wording import interval, listed, loss_sd, percent_sd, plural, points, seed_range, seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

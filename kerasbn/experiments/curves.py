@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kerasbn.experiments.statistics import Row
-from kerasbn.plotting import (
+from kerasbn.common.plotting import (
     COLOR,
     DASHES,
     MARKERS,
@@ -22,9 +21,10 @@ from kerasbn.plotting import (
     accuracy_axis,
     label_ends,
 )
+from kerasbn.common.wording import loss, percent, seed_range
+from kerasbn.experiments.statistics import Row
 from kerasbn.runs import DataRecord, History
 from kerasbn.training.settings import ModelSettings, TrainingSettings
-from kerasbn.wording import loss, percent, seed_range
 
 DATA_NAMES = {"mnist": "MNIST", "mnist-sample": "a sample of MNIST"}
 OPTIMIZER_NAMES = {"adam": "Adam", "sgd": "SGD"}

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasbn import runs
+from kerasbn.common.errors import ArgumentError, expected
+from kerasbn.common.files import check_new_file
+from kerasbn.common.records import write_json
+from kerasbn.common.wording import percent, plural
 from kerasbn.data.datasets import Dataset, load_dataset
-from kerasbn.errors import ArgumentError, expected
-from kerasbn.files import check_new_file
-from kerasbn.records import write_json
 from kerasbn.runs import Run, find_model, run_of
-from kerasbn.wording import percent, plural
 
 if TYPE_CHECKING:
     import keras
@@ -151,7 +151,7 @@ def recalibrate_saved(
         InputError: If the model cannot be loaded or has no BN layer, the data does not fit it, or
             the result cannot be written; then nothing is written.
     """
-    from kerasbn.saved_models import load_model, save_model
+    from kerasbn.common.saved_models import load_model, save_model
     from kerasbn.training.recalibrate import accuracy, recalibrate
 
     model = load_model(request.file)
@@ -192,7 +192,7 @@ def _write_run(
     metrics are those measured anew on the source's own test set: the accuracy or, with other data,
     none.
     """
-    from kerasbn.saved_models import save_model
+    from kerasbn.common.saved_models import save_model
 
     data, name = request.data, f"{source.name}-recalibrated"
     same_data = isinstance(data, Dataset) and data.digest == source.record.data.digest

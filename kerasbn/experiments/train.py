@@ -15,17 +15,17 @@ import keras
 import tensorflow as tf
 
 from kerasbn import runs
+from kerasbn.common.errors import ArgumentError, expected
+from kerasbn.common.plotting import save_figure
+from kerasbn.common.records import write_json
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset, load_dataset
-from kerasbn.errors import ArgumentError, expected
 from kerasbn.experiments.curves import label
 from kerasbn.experiments.trained_model import TrainedModel, trained_model
-from kerasbn.plotting import save_figure
 from kerasbn.probes.batch_composition import predict_in_batches
 from kerasbn.probes.readings import BatchResult, write_probes
 from kerasbn.probes.recording import Probe, probe_steps, stops_for
 from kerasbn.probes.results import save_pictures
-from kerasbn.records import write_json
 from kerasbn.training.callbacks import EvaluateEachEpoch, SingleModelCallbacks, StopOnInterrupt
 from kerasbn.training.devices import Device, choose_device
 from kerasbn.training.ensembles import Ensemble, Learner, SingleModel, compile_model

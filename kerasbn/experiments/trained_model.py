@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kerasbn.errors import CheckFailedError, StoppedError
+from kerasbn.common.errors import CheckFailedError, StoppedError
+from kerasbn.common.plotting import COLOR
+from kerasbn.common.wording import loss, percent, plural
 from kerasbn.experiments.curves import Curve, draw_curves, label, title
-from kerasbn.plotting import COLOR
 from kerasbn.probes.results import findings_of
 from kerasbn.probes.topics.topic import Finding
 from kerasbn.runs import DataRecord, History, Run, Status
 from kerasbn.training.settings import ModelSettings, TrainingSettings
-from kerasbn.wording import loss, percent, plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

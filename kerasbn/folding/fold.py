@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 
-from kerasbn.errors import CheckFailedError, expected
+from kerasbn.common.errors import CheckFailedError, expected
+from kerasbn.common.saved_models import load_model
 from kerasbn.folding.keras.graph import read_model
 from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.keras.verification import SelfCheck
 from kerasbn.folding.plan import Plan, plan_folds
 from kerasbn.runs import find_model
-from kerasbn.saved_models import load_model
 
 
 @dataclass(frozen=True)

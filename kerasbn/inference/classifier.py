@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbn.errors import ArgumentError, CheckFailedError, expected
+from kerasbn.common.errors import ArgumentError, CheckFailedError, expected
 from kerasbn.inference.metadata import check_intact
 from kerasbn.inference.session import Port, Session
 

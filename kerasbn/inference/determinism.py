@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbn.errors import InputError, expected
+from kerasbn.common.errors import InputError, expected
 from kerasbn.inference.session import Session
 
 Array = NDArray[Any]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbn.errors import ArgumentError, CheckFailedError, InputError, expected
+from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, expected
 from kerasbn.inference.classifier import Classifier, Prediction
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class SamplePredictions:
         from shutil import get_terminal_size
         from textwrap import fill
 
-        from kerasbn.wording import percent
+        from kerasbn.common.wording import percent
 
         width = columns or get_terminal_size().columns
         captions = [
@@ -303,7 +303,7 @@ def _row(name: str, prediction: Prediction) -> dict[str, Any]:
 def _save(image: Images, folder: Path, name: str) -> None:
     from PIL import Image
 
-    from kerasbn.files import atomic_write
+    from kerasbn.common.files import atomic_write
 
     try:
         folder.mkdir(exist_ok=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasbn.errors import expected
+from kerasbn.common.errors import expected
 
 if TYPE_CHECKING:
     import keras
@@ -76,7 +76,7 @@ def read_metadata(properties: Mapping[str, str]) -> Metadata | None:
     """Return the metadata in a file's properties, or None if kerasbn did not write the file.
 
     A damaged property is ignored: the model can be used without it. This reads JSON itself, since
-    the schemas of `kerasbn.records` would add 30 ms to each start of ``kerasbn infer``.
+    the schemas of `kerasbn.common.records` would add 30 ms to each start of ``kerasbn infer``.
     """
     if not properties.get(f"{_PREFIX}version"):
         return None

@@ -10,12 +10,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from kerasbn.errors import ArgumentError, expected
+from kerasbn.common.errors import ArgumentError, expected
+from kerasbn.common.keras_internals import operation_of
 from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.keras.verification import predict
 from kerasbn.folding.plan import Plan
 from kerasbn.inference.session import Session
-from kerasbn.keras_internals import operation_of
 
 Array = NDArray[Any]
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from kerasbn.errors import ArgumentError, expected
+from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.inference.session import Port, Session
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from kerasbn.errors import ArgumentError, InputError, expected, quoted
+from kerasbn.common.errors import ArgumentError, InputError, expected, quoted
 from kerasbn.inference.metadata import Metadata, check_intact, read_metadata
 
 Array = NDArray[Any]

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import onnx
 from numpy.typing import NDArray
 
-from kerasbn.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
+from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
+from kerasbn.common.records import to_plain, write_json
+from kerasbn.common.wording import listed, plural
 from kerasbn.inference.determinism import (
     LARGEST_BATCH,
     Determinism,
@@ -21,9 +23,7 @@ from kerasbn.inference.metadata import Metadata, is_altered
 from kerasbn.inference.remaining import count_remaining, remaining_nodes
 from kerasbn.inference.samples import samples_for
 from kerasbn.inference.session import Session, as_path
-from kerasbn.records import to_plain, write_json
 from kerasbn.runs import Run, find_model, find_run, run_of
-from kerasbn.wording import listed, plural
 
 Array = NDArray[Any]
 Arrays = list[Array]
@@ -263,7 +263,7 @@ def _find_model(
                 "against", type(against), "a Keras model, a .keras or .h5 file, or a run"
             )
         return against, "", None
-    from kerasbn.saved_models import load_model
+    from kerasbn.common.saved_models import load_model
 
     if against is not None:
         file = find_model(str(against))

@@ -10,9 +10,9 @@ import onnx
 import onnx_ir as ir
 import tensorflow as tf
 
-from kerasbn.errors import InputError, expected
+from kerasbn.common.errors import InputError, expected
+from kerasbn.common.keras_internals import all_layers, convert_function, operation_of
 from kerasbn.folding.keras.clone import recurrent_states
-from kerasbn.keras_internals import all_layers, convert_function, operation_of
 from kerasbn.onnx_export.canonical import LAYER, free_name, subgraphs
 from kerasbn.onnx_export.trace import all_layer_names, layer_of, structure, trace
 

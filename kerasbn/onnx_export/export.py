@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from kerasbn.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
-from kerasbn.files import atomic_write, check_new_file
+from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
+from kerasbn.common.files import atomic_write, check_new_file
+from kerasbn.common.saved_models import load_model
 from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.keras.randomize import random_inputs
 from kerasbn.folding.keras.rewrite import rewrite
@@ -27,7 +28,6 @@ from kerasbn.onnx_export.canonical import CanonicalForm
 from kerasbn.onnx_export.convert import OPSET, OPSETS, convert, scaling_paths
 from kerasbn.onnx_export.passes import simplify
 from kerasbn.runs import find_model, run_of
-from kerasbn.saved_models import load_model
 
 # The limit of protocol buffers. ONNX can spread larger models over files, which this does not.
 _LARGEST_FILE = 2**31 - 1

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerasbn.common.keras_internals import all_layers, takes_argument
 from kerasbn.folding.keras.clone import is_builtin
 from kerasbn.folding.keras.graph import training_at_inference
-from kerasbn.keras_internals import all_layers, takes_argument
 
 Tensor = Any  # TensorFlow and Keras ship no types
 Call = Callable[..., Tensor]

@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbn.errors import expected
-from kerasbn.records import read_csv, read_json, write_csv, write_json
+from kerasbn.common.errors import expected
+from kerasbn.common.records import read_csv, read_json, write_csv, write_json
 from kerasbn.runs import Run
 
 TABLE, RECORD = "probes.csv", "probes.json"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
-from kerasbn.plotting import save_figure
+from kerasbn.common.plotting import save_figure
 from kerasbn.probes.readings import ProbedRun, has_probes, read_probes
 from kerasbn.probes.topics import TOPICS
 from kerasbn.probes.topics.topic import Finding

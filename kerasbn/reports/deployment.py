@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kerasbn import runs
-from kerasbn.errors import expected
+from kerasbn.common.errors import expected
+from kerasbn.common.records import read_json
+from kerasbn.common.wording import listed, plural
 from kerasbn.experiments.comparison import RECORD as COMPARISON
 from kerasbn.experiments.trained_model import TrainedModel
-from kerasbn.records import read_json
 from kerasbn.reports.document import Block, Cell, CheckResult, Code, Paragraph, Section, Table
 from kerasbn.reports.reproduce import labels_of, printable
 from kerasbn.runs import Run
-from kerasbn.wording import listed, plural
 
 PLAN, VERIFICATION = "plan.json", "verify.json"  # written by export and verify
 QUESTIONS = {

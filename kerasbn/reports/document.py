@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasbn import wording
+from kerasbn.common import wording
 from kerasbn.reports.svg import Drawing, css_variable, dark_variant
 
 TEMPLATES = Path(__file__).parent / "templates"

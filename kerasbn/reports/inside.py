@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from kerasbn.common.wording import plural
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.probes.readings import has_probes
@@ -11,7 +12,6 @@ from kerasbn.reports.document import Block, Code, Formula, Paragraph, Section
 from kerasbn.reports.reproduce import compare_command, labels_of, reproduce_command
 from kerasbn.runs import Run
 from kerasbn.training.settings import option_text
-from kerasbn.wording import plural
 
 FORMULA = "y = γ · (x − mean) / √(variance + ε) + β"  # noqa: RUF001 - the letters of the paper
 SYMBOLS = "mean and variance: of the batch in training, moving averages at inference"

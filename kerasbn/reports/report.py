@@ -6,13 +6,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from kerasbn.errors import ArgumentError, expected
+from kerasbn.common.errors import ArgumentError, expected
+from kerasbn.common.files import atomic_write
+from kerasbn.common.plotting import FORMATS, save_figure
+from kerasbn.common.wording import listed, plural
 from kerasbn.experiments import curves
 from kerasbn.experiments.comparison import Comparison, comparison_of
 from kerasbn.experiments.curves import draw_curves
 from kerasbn.experiments.trained_model import TrainedModel
-from kerasbn.files import atomic_write
-from kerasbn.plotting import FORMATS, save_figure
 from kerasbn.reports.charts import comparison_charts, member_curves, run_charts
 from kerasbn.reports.deployment import deployment
 from kerasbn.reports.document import Article, Page, Section, render
@@ -37,7 +38,6 @@ from kerasbn.reports.svg import escape_label
 from kerasbn.runs import Run
 from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.study import Study
-from kerasbn.wording import listed, plural
 
 PAGE = ".html"
 

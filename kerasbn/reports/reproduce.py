@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kerasbn import wording
+from kerasbn.common import wording
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.curves import data_title
 from kerasbn.experiments.trained_model import TrainedModel

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from kerasbn import wording
+from kerasbn.common import wording
 from kerasbn.experiments.comparison import KINDS, Comparison
 from kerasbn.experiments.curves import PANELS, data_title, label
 from kerasbn.experiments.statistics import METHOD, MIN_PAIRS, Difference, Row, Spread

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kerasbn import runs, wording
-from kerasbn.errors import ArgumentError, InputError, expected
+from kerasbn import runs
+from kerasbn.common import wording
+from kerasbn.common.errors import ArgumentError, InputError, expected
 from kerasbn.experiments import comparison as comparisons
 from kerasbn.experiments.comparison import Comparison, read_comparison
 from kerasbn.experiments.trained_model import TrainedModel, trained_model

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from kerasbn import wording
+from kerasbn.common import wording
 from kerasbn.experiments.statistics import METHOD
 from kerasbn.reports.charts import figure_blocks
 from kerasbn.reports.document import (

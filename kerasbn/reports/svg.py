@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, PercentFormatter
 from matplotlib.transforms import Bbox, BboxBase
 
-from kerasbn import wording
+from kerasbn.common import wording
 
 ZERO_WIDTH_SPACE = "\u200b"
 _COLOR = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)

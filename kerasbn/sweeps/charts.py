@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from kerasbn.experiments.curves import DATA_NAMES, label
-from kerasbn.plotting import (
+from kerasbn.common.plotting import (
     COLOR,
     DPI,
     MARKERS,
@@ -19,10 +18,11 @@ from kerasbn.plotting import (
     label_ends,
     save_figure,
 )
+from kerasbn.common.wording import listed, percent, plural
+from kerasbn.experiments.curves import DATA_NAMES, label
 from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.summaries import SeedResults, Summary, curves_of, describe, summarize
 from kerasbn.training.settings import SETTINGS, short_text
-from kerasbn.wording import listed, percent, plural
 
 KINDS = {True: "with_bn", False: "without_bn"}
 LOG_FROM = 10.0  # an axis is logarithmic if its values differ by this factor

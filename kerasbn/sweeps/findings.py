@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from kerasbn.common.files import atomic_write
+from kerasbn.common.wording import listed, percent, percent_sd, plural, sentence
 from kerasbn.experiments.comparison import difference_text
 from kerasbn.experiments.curves import DATA_NAMES
 from kerasbn.experiments.statistics import METHOD
-from kerasbn.files import atomic_write
 from kerasbn.sweeps.grid import Range
 from kerasbn.sweeps.study import FINDINGS, Study
 from kerasbn.sweeps.summaries import (
@@ -20,7 +21,6 @@ from kerasbn.sweeps.summaries import (
     summarize,
 )
 from kerasbn.training.settings import SETTINGS, Value, option_text, short_text
-from kerasbn.wording import listed, percent, percent_sd, plural, sentence
 
 NEAR = 0.01  # one point of accuracy: as good as the best
 MAX_LINES = 6  # about what is near the best: one for each value of the other axes

@@ -28,8 +28,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from kerasbn.errors import InputError, did_you_mean, expected
-from kerasbn.records import decode_toml, read_toml
+from kerasbn.common.errors import InputError, did_you_mean, expected
+from kerasbn.common.records import decode_toml, read_toml
 from kerasbn.training.settings import MAX_SEEDS, SETTINGS, Value, find_setting
 
 KEYS = ("question", "source", "seeds", "sample", "sample_seed", "options", "axes")

@@ -10,8 +10,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from kerasbn.common.plotting import COLOR, NOTE_COLOR
 from kerasbn.experiments.curves import label
-from kerasbn.plotting import COLOR, NOTE_COLOR
 from kerasbn.sweeps.summaries import SeedResults, Summary
 from kerasbn.sweeps.trials import Configuration
 from kerasbn.training.settings import SETTINGS, short_text

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
+from kerasbn.common.plotting import ACCURACY_TICKS, NOTE_COLOR, height
 from kerasbn.experiments.curves import label
-from kerasbn.plotting import ACCURACY_TICKS, NOTE_COLOR, height
 from kerasbn.sweeps.summaries import Summary, mean_of
 from kerasbn.training.settings import SETTINGS, Value, short_text
 

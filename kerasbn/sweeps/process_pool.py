@@ -170,7 +170,7 @@ def _run(connection: Connection, scratch: Path, threads: int, device: str, verbo
 def _work(connection: Connection, threads: int, device: str, scratch: Path, verbose: bool) -> None:
     """Train the batches that the connection delivers, one after another."""
     try:
-        from kerasbn.keras_internals import quiet_tensorflow
+        from kerasbn.common.keras_internals import quiet_tensorflow
 
         quiet_tensorflow(verbose)
         from kerasbn.sweeps.worker import train_batch, use_threads

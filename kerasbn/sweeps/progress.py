@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from kerasbn.errors import InputError, expected
-from kerasbn.records import read_json, write_json
+from kerasbn.common.errors import InputError, expected
+from kerasbn.common.records import read_json, write_json
+from kerasbn.common.wording import percent_sd
 from kerasbn.sweeps.study import STATUSES, Study
 from kerasbn.sweeps.summaries import best, describe, summarize
 from kerasbn.sweeps.trials import TrialBatch
-from kerasbn.wording import percent_sd
 
 try:
     import fcntl

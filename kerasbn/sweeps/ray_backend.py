@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any
 
+from kerasbn.common.errors import InputError, KerasbnError, expected
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import InputError, KerasbnError, expected
 from kerasbn.sweeps.trials import BackendLostError, Event, Files, TrialBatch, error_line
 
 REACH_SECONDS = 3.0  # for a TCP connection to the head
@@ -224,7 +224,7 @@ def _train(
 ) -> Files:
     """Train a batch on a node, which may have joined after the versions were checked."""
     check_versions(versions, {socket.gethostname(): _own_versions()})
-    from kerasbn.keras_internals import quiet_tensorflow
+    from kerasbn.common.keras_internals import quiet_tensorflow
 
     quiet_tensorflow()
     from kerasbn.sweeps.worker import train_batch, use_threads

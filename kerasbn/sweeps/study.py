@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from kerasbn import runs
+from kerasbn.common.errors import InputError, expected
+from kerasbn.common.files import new_folder
+from kerasbn.common.records import as_table, read_csv, read_json, to_plain, write_csv, write_json
+from kerasbn.common.wording import plural
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import InputError, expected
 from kerasbn.experiments.train import data_record, versions
-from kerasbn.files import new_folder
-from kerasbn.records import as_table, read_csv, read_json, to_plain, write_csv, write_json
 from kerasbn.sweeps.grid import KEYS, Grid, parse_grid
 from kerasbn.sweeps.trials import Trial, list_trials
 from kerasbn.training.settings import option_text
-from kerasbn.wording import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

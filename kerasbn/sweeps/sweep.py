@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kerasbn import runs
+from kerasbn.common.errors import ArgumentError, CheckFailedError, StoppedError, expected
+from kerasbn.common.files import new_folder
 from kerasbn.data.datasets import Dataset, load_dataset
-from kerasbn.errors import ArgumentError, CheckFailedError, StoppedError, expected
-from kerasbn.files import new_folder
 from kerasbn.sweeps.findings import write_findings
 from kerasbn.sweeps.grid import Grid, load_grid, parse_grid, recipes
 from kerasbn.sweeps.progress import (

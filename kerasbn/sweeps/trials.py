@@ -13,7 +13,7 @@ from itertools import groupby, pairwise, product
 from math import ceil
 from typing import Any
 
-from kerasbn.errors import CheckFailedError, InputError, KerasbnError, quoted
+from kerasbn.common.errors import CheckFailedError, InputError, KerasbnError, quoted
 from kerasbn.sweeps.grid import Grid, Range
 from kerasbn.training.settings import (
     MODEL_SETTINGS,

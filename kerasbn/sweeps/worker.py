@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from kerasbn import runs
+from kerasbn.common.records import write_json
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.train import TrainingJob, train_jobs
-from kerasbn.records import write_json
 from kerasbn.sweeps.trials import Files, TrialBatch
 
 

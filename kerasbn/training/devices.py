@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from kerasbn.errors import ArgumentError
+from kerasbn.common.errors import ArgumentError
 
 
 @dataclass(frozen=True)

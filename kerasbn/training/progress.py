@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from kerasbn.common.wording import loss, percent
 from kerasbn.data.batching import Schedule
 from kerasbn.training.callbacks import Logs, metrics_of
-from kerasbn.wording import loss, percent
 
 NARROW = 60  # columns of a terminal below which the metrics leave no room for the bar
 

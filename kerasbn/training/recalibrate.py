@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasbn.errors import ArgumentError, InputError, expected
-from kerasbn.keras_internals import LayerCall, all_layers, record_calls, restore_layer_state
+from kerasbn.common.errors import ArgumentError, InputError, expected
+from kerasbn.common.keras_internals import LayerCall, all_layers, record_calls, restore_layer_state
 
 Floats = NDArray[np.float64]
 

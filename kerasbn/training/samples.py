@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from kerasbn.common.errors import InputError, expected
 from kerasbn.data.datasets import Split
 from kerasbn.data.images import Layout, as_digit, as_input, collect, read_picture
-from kerasbn.errors import InputError, expected
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any, get_type_hints
 
-from kerasbn.errors import ArgumentError, InputError, did_you_mean
+from kerasbn.common.errors import ArgumentError, InputError, did_you_mean
 
 Value = bool | int | float | str | tuple[int, ...] | None
 

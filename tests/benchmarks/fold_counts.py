@@ -10,7 +10,7 @@ Numbers are worn in (kerasbn.folding.keras.randomize), since fresh ones would le
 import argparse
 import time
 
-from kerasbn.keras_internals import quiet_tensorflow
+from kerasbn.common.keras_internals import quiet_tensorflow
 
 quiet_tensorflow()
 import keras  # noqa: E402 - TensorFlow comes first, silenced

@@ -67,7 +67,7 @@ def write(name: str, files: Path) -> None:
     """Export a network in each form that is not there yet."""
     from networks import build  # type: ignore[import-not-found] # the script beside this one
 
-    from kerasbn.keras_internals import quiet_tensorflow
+    from kerasbn.common.keras_internals import quiet_tensorflow
 
     quiet_tensorflow()
     from kerasbn import export

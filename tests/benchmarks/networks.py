@@ -178,7 +178,7 @@ def quality(record: Record | None, base: Record | None) -> str:
 
 def measure(name: str, tools: Iterable[str]) -> Iterator[Record]:
     """The results of each tool for one model."""
-    from kerasbn.keras_internals import quiet_tensorflow
+    from kerasbn.common.keras_internals import quiet_tensorflow
 
     quiet_tensorflow()
     import keras

@@ -19,7 +19,7 @@ Images = np.ndarray[Any, Any]
 
 EXPORT = """
 import sys
-from kerasbn.keras_internals import quiet_tensorflow
+from kerasbn.common.keras_internals import quiet_tensorflow
 quiet_tensorflow()
 from kerasbn import export
 from kerasbn.training.models import mlp
@@ -304,7 +304,7 @@ def test_without_a_model_it_says_how_to_make_one(
 
 @pytest.mark.usefixtures("here")
 def test_every_flipped_bit_is_found() -> None:
-    from kerasbn.errors import InputError
+    from kerasbn.common.errors import InputError
     from kerasbn.inference.classifier import Classifier
     from kerasbn.inference.metadata import CHECKSUM, PLACEHOLDER
 

@@ -279,7 +279,7 @@ def test_verbose_shows_what_is_otherwise_silent(tmp_path: Path) -> None:
 def test_an_error_within_tensorflow_stays_visible(tmp_path: Path) -> None:
     """Silencing TensorFlow's import must not swallow why it fails."""
     (tmp_path / "tensorflow.py").write_text("raise RuntimeError('no tensorflow today')")
-    code = "from kerasbn.keras_internals import quiet_tensorflow; quiet_tensorflow()"
+    code = "from kerasbn.common.keras_internals import quiet_tensorflow; quiet_tensorflow()"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from sample_runs import run_record
 
 from kerasbn import export
+from kerasbn.common.records import write_json
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.inference.metadata import CHECKSUM
-from kerasbn.records import write_json
 from kerasbn.runs import DataRecord
 
 Kerasbn = Callable[..., tuple[int, str, str]]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kerasbn.common.errors import InputError
 from kerasbn.data import download, mnist_sample
 from kerasbn.data.datasets import (
     DATASETS,
@@ -22,7 +23,6 @@ from kerasbn.data.datasets import (
     selected,
 )
 from kerasbn.data.idx import IdxFile
-from kerasbn.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("alone")
 

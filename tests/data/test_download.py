@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from kerasbn.common.errors import InputError
 from kerasbn.data import download
 from kerasbn.data.download import UnavailableError, download_files, unreachable
 from kerasbn.data.idx import IdxFile, read_folder
-from kerasbn.errors import InputError
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 Mirror = Callable[[Answer], str]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kerasbn.common.errors import InputError
 from kerasbn.data.idx import MNIST, IdxFile, find_file, read_file, read_folder
-from kerasbn.errors import InputError
 
 IMAGES, LABELS = 0, 1
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from kerasbn.common.errors import InputError
 from kerasbn.data.datasets import Split, load_dataset
 from kerasbn.data.images import (
     FORMATS,
@@ -19,7 +20,6 @@ from kerasbn.data.images import (
     collect,
     read_picture,
 )
-from kerasbn.errors import InputError
 
 Bytes = NDArray[np.uint8]
 

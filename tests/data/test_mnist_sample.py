@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kerasbn.common.errors import InputError
 from kerasbn.data import mnist_sample
 from kerasbn.data.datasets import Split, load_dataset
 from kerasbn.data.idx import Bytes
-from kerasbn.errors import InputError
 
 
 def splits_of(arrays: list[Bytes]) -> tuple[Split, Split]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kerasbn import runs
+from kerasbn.common.errors import ArgumentError, InputError
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import ArgumentError, InputError
 from kerasbn.experiments import compare as module
 from kerasbn.experiments.compare import compare
 from kerasbn.experiments.comparison import KINDS, Comparison

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sample_runs import run_record, write_run
 
-from kerasbn import records
-from kerasbn.errors import CheckFailedError, InputError, StoppedError
+from kerasbn.common import records
+from kerasbn.common.errors import CheckFailedError, InputError, StoppedError
 from kerasbn.experiments.comparison import (
     KINDS,
     Comparison,

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
+from kerasbn.common.plotting import COLOR, height, save_figure
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.curves import (
     MAX_MARKERS,
@@ -16,7 +17,6 @@ from kerasbn.experiments.curves import (
     colors_of,
     draw_curves,
 )
-from kerasbn.plotting import COLOR, height, save_figure
 
 
 def curve(label: str, epochs: int, seed: int, ending: str = "", color: str = "") -> Curve:

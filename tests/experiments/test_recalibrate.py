@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from sample_runs import job, train_runs
 
+from kerasbn.common.errors import InputError
 from kerasbn.data import datasets as files
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import InputError
 from kerasbn.experiments.recalibrate import (
     RecalibrationRequest,
     recalibrate_saved,

@@ -9,11 +9,11 @@ import pytest
 from sample_runs import job, train_runs
 
 import kerasbn
+from kerasbn.common.errors import CheckFailedError, InputError, StoppedError
+from kerasbn.common.records import to_plain
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import CheckFailedError, InputError, StoppedError
 from kerasbn.experiments import train as experiment
 from kerasbn.experiments.trained_model import trained_model
-from kerasbn.records import to_plain
 from kerasbn.runs import Run, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 

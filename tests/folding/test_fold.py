@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import kerasbn
-from kerasbn.errors import CheckFailedError, InputError
+from kerasbn.common.errors import CheckFailedError, InputError
 from kerasbn.folding.fold import fold_plan, fold_with_plan
 from kerasbn.folding.keras import verification
 from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters

@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import kerasbn
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.folding.fold import fold_plan
 from kerasbn.folding.keras import pass_through_layers
 from kerasbn.folding.keras.randomize import randomize_parameters

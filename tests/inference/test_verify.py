@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from kerasbn import export, verify
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.inference.metadata import CHECKSUM
 from kerasbn.inference.verify import FAILED, NOT_CHECKED, PASSED
 

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 
 from kerasbn import export
-from kerasbn.errors import CheckFailedError, InputError
+from kerasbn.common.errors import CheckFailedError, InputError
 from kerasbn.folding.keras.verification import predict
 
 ALLOWED = {"float16": 5e-3, "float32": 2e-6, "float64": 1e-6}
@@ -132,17 +132,17 @@ def test_every_linear_layer_is_one_node_with_its_bias(make_network: Make, tmp_pa
 
 SCRIPT = """
 import sys
-from kerasbn.keras_internals import quiet_tensorflow
+from kerasbn.common.keras_internals import quiet_tensorflow
 quiet_tensorflow()
 from kerasbn import export
-from kerasbn.saved_models import load_model
+from kerasbn.common.saved_models import load_model
 for name in sys.argv[2:]:
     export(load_model(f"{sys.argv[1]}/{name}.keras"), f"{sys.argv[1]}/{name}-elsewhere.onnx")
 """
 
 
 def test_the_same_file_gives_the_same_bytes(make_network: Make, tmp_path: Path) -> None:
-    from kerasbn.saved_models import load_model
+    from kerasbn.common.saved_models import load_model
 
     names = ("mnist", "grouped", "recurrent", "bidirectional", "attention")
     for name in names:

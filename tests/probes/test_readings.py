@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sample_runs import run_record
 
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.probes.readings import (
     MODEL,
     BatchResult,

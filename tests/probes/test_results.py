@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.probes.readings import TABLE, read_probes
 from kerasbn.probes.results import findings, pictures, print_findings, save_pictures

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from kerasbn.common.plotting import COLOR
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.curves import colors_of
 from kerasbn.experiments.trained_model import TrainedModel
-from kerasbn.plotting import COLOR
 from kerasbn.reports.charts import figure_blocks, member_curves
 from kerasbn.reports.document import Charts
 from kerasbn.reports.sources import find_subject

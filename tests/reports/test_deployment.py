@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kerasbn import runs
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.trained_model import TrainedModel, trained_model
 from kerasbn.folding.fold import fold_plan

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kerasbn import runs
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.report import report
 

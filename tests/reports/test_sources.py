@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports.sources import find_subject, inventory_tables, take_inventory

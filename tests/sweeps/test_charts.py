@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from kerasbn.plotting import COLOR, height
+from kerasbn.common.plotting import COLOR, height
 from kerasbn.sweeps.charts import draw_charts, save_charts
 from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.summaries import summarize

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.sweeps.grid import Grid, load_grid, parse_change, parse_grid, recipes
 from kerasbn.sweeps.trials import configurations, list_batches, list_trials
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.sweeps.progress import (
     Progress,
     duration,

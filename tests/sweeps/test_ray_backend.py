@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.sweeps import ray_backend
 
 # How soon the head notices that a node is gone.

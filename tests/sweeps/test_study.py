@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from kerasbn.common.errors import InputError
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import InputError
 from kerasbn.sweeps.grid import parse_grid
 from kerasbn.sweeps.study import (
     Study,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import kerasbn
+from kerasbn.common.errors import InputError, StoppedError
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import InputError, StoppedError
 from kerasbn.sweeps import process_pool
 from kerasbn.sweeps.grid import parse_grid
 from kerasbn.sweeps.progress import read_progress

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.runs import check_name
 from kerasbn.sweeps.grid import Grid, load_grid, parse_grid, recipes
 from kerasbn.sweeps.trials import (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from kerasbn.errors import ArgumentError
+from kerasbn.common.errors import ArgumentError
 from kerasbn.training.devices import choose_device
 
 ON_THE_SECOND_CPU = """

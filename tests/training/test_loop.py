@@ -143,7 +143,7 @@ keras.config.set_dtype_policy("float64")
 keras.config.set_floatx("float64")
 
 from kerasbn.data.datasets import Split, load_dataset
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.experiments.train import TrainingJob, train_jobs
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasbn.errors import InputError
+from kerasbn.common.errors import InputError
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import ACTIVATIONS
 

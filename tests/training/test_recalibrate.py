@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasbn.common.errors import InputError
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import InputError
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.training.ensembles import compile_model
 from kerasbn.training.models import mlp

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from kerasbn.common.errors import InputError
 from kerasbn.data.datasets import Dataset
-from kerasbn.errors import InputError
 from kerasbn.training.models import mlp
 from kerasbn.training.samples import from_digits, from_folder, from_npz
 

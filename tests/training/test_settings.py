@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasbn.errors import ArgumentError, InputError
+from kerasbn.common.errors import ArgumentError, InputError
 from kerasbn.training.settings import (
     SETTINGS,
     ModelSettings,

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasbn.common.keras_internals import operation_class
 from kerasbn.folding.affine import Affine
 from kerasbn.folding.clips import Clip
-from kerasbn.keras_internals import operation_class
 
 Layer = Any  # Keras ships no types
 

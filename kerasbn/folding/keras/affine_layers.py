@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasbn.common.keras_internals import normalization_statistics
 from kerasbn.folding.affine import Affine, CannotFold, affine
 from kerasbn.folding.graph import Kind
-from kerasbn.keras_internals import normalization_statistics
 
 Layer = Any  # Keras ships no types
 

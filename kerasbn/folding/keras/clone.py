@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from kerasbn.errors import InputError, quoted
-from kerasbn.keras_internals import (
+from kerasbn.common.errors import InputError, quoted
+from kerasbn.common.keras_internals import (
     all_layers,
     lambda_output_shape,
     operation_of,

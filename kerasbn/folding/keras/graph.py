@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from kerasbn.errors import expected
+from kerasbn.common.errors import expected
+from kerasbn.common.keras_internals import all_layers, functional_class, nodes_in_order
 from kerasbn.folding.affine import Affine, CannotFold, Shape
 from kerasbn.folding.clips import Clip
 from kerasbn.folding.graph import Call, Graph, Kind, Value
@@ -21,7 +22,6 @@ from kerasbn.folding.keras.pass_through_layers import (
     forward,
 )
 from kerasbn.folding.linear import Edit
-from kerasbn.keras_internals import all_layers, functional_class, nodes_in_order
 
 
 @dataclass(eq=False)

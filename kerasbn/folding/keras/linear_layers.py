@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasbn.common.keras_internals import attention_projections
 from kerasbn.folding.affine import Array, CannotFold, Shape, affine
 from kerasbn.folding.keras.activations import name_of, passes_function
 from kerasbn.folding.linear import Edit, LinearMap
-from kerasbn.keras_internals import attention_projections
 
 Layer = Any  # Keras ships no types
 

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasbn.common.keras_internals import operation_class
 from kerasbn.folding.affine import (
     Affine,
     CannotFold,
@@ -27,7 +28,6 @@ from kerasbn.folding.affine import (
     split,
 )
 from kerasbn.folding.keras.activations import name_of, passes_function
-from kerasbn.keras_internals import operation_class
 
 Layer = Any  # Keras ships no types
 Choices = list[list[Affine]]

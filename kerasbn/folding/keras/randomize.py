@@ -6,10 +6,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbn.errors import InputError, expected
+from kerasbn.common.errors import InputError, expected
+from kerasbn.common.keras_internals import all_layers, own_variables
 from kerasbn.folding.graph import Call, Graph, Value
 from kerasbn.folding.keras.graph import read_model
-from kerasbn.keras_internals import all_layers, own_variables
 
 Layer = Any  # Keras ships no types
 

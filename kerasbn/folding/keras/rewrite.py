@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from kerasbn.common.keras_internals import nodes_in_order, takes_argument
 from kerasbn.folding.affine import Affine, compose
 from kerasbn.folding.keras.activations import build_clip
 from kerasbn.folding.keras.affine_layers import affine_of, is_affine, merged
@@ -12,7 +13,6 @@ from kerasbn.folding.keras.clone import clone_input, clone_layer, copy_state, fl
 from kerasbn.folding.keras.graph import is_graph, require_graph, unwrap
 from kerasbn.folding.keras.linear_layers import FoldedWeights, fold_into
 from kerasbn.folding.plan import Plan
-from kerasbn.keras_internals import nodes_in_order, takes_argument
 
 Layer = Any  # Keras ships no types
 

@@ -9,14 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasbn.errors import InputError, quoted
+from kerasbn.common.errors import InputError, quoted
+from kerasbn.common.keras_internals import all_layers
 from kerasbn.folding.graph import Call, Graph
 from kerasbn.folding.keras.clone import SINGLE_ONLY, is_builtin, recurrent_states
 from kerasbn.folding.keras.graph import input_structure, read_model, training_at_inference
 from kerasbn.folding.keras.randomize import check_inputs, random_inputs
 from kerasbn.folding.keras.rewrite import copy_model, rewrite
 from kerasbn.folding.plan import Plan
-from kerasbn.keras_internals import all_layers
 
 Arrays = list[np.ndarray]
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from kerasbn import wording
+from kerasbn.common import wording
 from kerasbn.probes.readings import MODEL, Floats, ProbedRun, Series
 from kerasbn.probes.topics import panels as p
 from kerasbn.probes.topics.topic import (

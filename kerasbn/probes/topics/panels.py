@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, SymmetricalLogLocator
 
-from kerasbn.plotting import COLOR
+from kerasbn.common.plotting import COLOR
 from kerasbn.probes.readings import ProbedRun, Series
 from kerasbn.probes.topics.topic import label
 

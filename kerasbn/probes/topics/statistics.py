@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, PercentFormatter
 
-from kerasbn import wording
-from kerasbn.plotting import OTHER_COLORS
+from kerasbn.common import wording
+from kerasbn.common.plotting import OTHER_COLORS
 from kerasbn.probes.readings import BatchResult, ProbedRun
 from kerasbn.probes.topics import panels as p
 from kerasbn.probes.topics.topic import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from kerasbn import wording
+from kerasbn.common import wording
 from kerasbn.probes.readings import Floats, ProbedRun, Reading
 
 if TYPE_CHECKING:  # it imports TensorFlow, which reading recorded probes does not need

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-from kerasbn import keras_internals
-from kerasbn.keras_internals import quiet_tensorflow
+from kerasbn.common import keras_internals
+from kerasbn.common.keras_internals import quiet_tensorflow
 
 quiet_tensorflow()
 
@@ -62,7 +62,7 @@ def test_convert_function_gives_onnx_even_for_an_exact_gelu_and_what_a_layer_cap
 def test_garbage_is_collected_again_once_tensorflow_is_loaded() -> None:
     code = """
 import gc
-from kerasbn.keras_internals import quiet_tensorflow
+from kerasbn.common.keras_internals import quiet_tensorflow
 quiet_tensorflow()
 assert gc.isenabled()
 """

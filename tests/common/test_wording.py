@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasbn import wording
+from kerasbn.common import wording
 
 
 @pytest.mark.parametrize(

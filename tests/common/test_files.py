@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kerasbn.errors import ArgumentError, InputError, KerasbnError
-from kerasbn.files import atomic_write, new_folder
+from kerasbn.common.errors import ArgumentError, InputError, KerasbnError
+from kerasbn.common.files import atomic_write, new_folder
 
 
 def write(path: Path, content: bytes) -> None:

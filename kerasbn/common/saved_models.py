@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasbn.errors import InputError, expected, quoted
-from kerasbn.files import atomic_write, check_new_file
+from kerasbn.common.errors import InputError, expected, quoted
+from kerasbn.common.files import atomic_write, check_new_file
 
 if TYPE_CHECKING:
     import keras

@@ -19,8 +19,8 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from kerasbn.errors import InputError, expected, quoted
-from kerasbn.files import atomic_write
+from kerasbn.common.errors import InputError, expected, quoted
+from kerasbn.common.files import atomic_write
 
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 50

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
-from kerasbn.errors import InputError, expected
+from kerasbn.common.errors import InputError, expected
 
 
 @contextmanager

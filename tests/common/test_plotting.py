@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
-from kerasbn.errors import InputError
-from kerasbn.plotting import (
+from kerasbn.common.errors import InputError
+from kerasbn.common.plotting import (
     COLOR,
     OTHER_COLORS,
     End,

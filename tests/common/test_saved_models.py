@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from kerasbn.errors import InputError
-from kerasbn.saved_models import load_model
+from kerasbn.common.errors import InputError
+from kerasbn.common.saved_models import load_model
 
 
 class Doubling(keras.layers.Layer):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasbn import records
-from kerasbn.errors import InputError
-from kerasbn.records import read_csv, read_json, read_toml, write_csv, write_json
+from kerasbn.common import records
+from kerasbn.common.errors import InputError
+from kerasbn.common.records import read_csv, read_json, read_toml, write_csv, write_json
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from kerasbn.errors import expected
-from kerasbn.files import atomic_write
+from kerasbn.common.errors import expected
+from kerasbn.common.files import atomic_write
 
 FORMATS = (".png", ".svg", ".pdf")
 DPI = 150
