@@ -48,8 +48,10 @@ class ArgumentError(InputError):
     ) -> None:
         self.name, self.value = name, value
         self._received, self._expected, self._advice = received, expected, advice
-        found = received or repr(value)
-        super().__init__(f"{name}={value!r}: {_problem(found, expected, advice)}")
+        text = repr(value)
+        is_short = len(text) <= 80 and "\n" not in text  # unlike that of an array or a dataset
+        subject = f"{name}={text}" if is_short else name
+        super().__init__(f"{subject}: {_problem(received or text, expected, advice)}")
 
     def for_command_line(self) -> str:
         """Return the line with the option in place of the argument."""

@@ -168,18 +168,18 @@ def recalibrate_saved(
 
 def _batches(request: RecalibrationRequest, model: "keras.Model") -> tuple[Any, Any, str, str]:
     """Return the batches for statistics and for accuracy, and both in words."""
-    from kerasbn.training.samples import from_digits, from_folder, from_npz
+    from kerasbn.training.model_inputs import folder_batches, npz_batches, split_batches
 
     data, pixels = request.data, (request.scale, request.offset)
     if isinstance(data, Dataset):
-        train, test = (from_digits(split, model, *pixels) for split in (data.train, data.test))
+        train, test = (split_batches(split, model, *pixels) for split in (data.train, data.test))
         counts = plural(len(data.train), "training image"), plural(len(data.test), "test image")
         return train, test, f"{counts[0]} of {data.name}", counts[1]
     if data.is_dir():
         # The model of a run takes images in MNIST's form.
-        batches = from_folder(data, model, *pixels, digits=request.source is not None)
+        batches = folder_batches(data, model, *pixels, digits=request.source is not None)
     else:
-        batches = from_npz(data, model)
+        batches = npz_batches(data, model)
     return batches, batches, str(data), "the same data"
 
 

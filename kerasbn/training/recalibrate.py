@@ -1,9 +1,8 @@
-"""Replace moving statistics by population statistics (Ioffe and Szegedy 2015, Algorithm 2).
+"""Recalibration: replace moving statistics by population statistics.
 
-Training leaves a running mean of batch statistics in each BN layer. If its momentum was too high
-for the number of steps, or the data has changed, the statistics are wrong, and the model predicts
-worse at inference than in training. Here each BN layer, in the order of the graph, gets the mean
-and variance of its inputs, computed with the new statistics of the layers before it.
+Training leaves a moving average of batch statistics in each BN layer. If its momentum was too high
+for the number of steps, or the data has changed, these are not the statistics of the layer's
+inputs, and the model is worse at inference than it was in training. Keras has no function for this.
 """
 
 from dataclasses import dataclass
@@ -22,11 +21,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shift:
-    """How far the statistics of one BN layer were off, at its worst unit.
+    """Largest change of the statistics of one BN layer, over its channels.
 
     Attributes:
-        layer: The name of the layer.
-        mean: The change of the mean, in standard deviations of the population.
+        layer: Name of the layer.
+        mean: Change of the mean, in standard deviations of the population.
         variance: The larger of new/old and old/new variance, epsilon included; 1 is no change.
     """
 
@@ -41,126 +40,133 @@ class Shift:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recalibration:
-    """A model with population statistics.
+    """Result of `recalibrate`.
 
     Attributes:
-        model: The new model.
-        shifts: How far the statistics of each BN layer were off.
+        model: A copy of the model with population statistics.
+        shifts: The change of each BN layer's statistics, in the order of the graph.
     """
 
     model: keras.Model
     shifts: tuple[Shift, ...]
 
+    def __repr__(self) -> str:
+        lines = (f"  {shift}" for shift in self.shifts)
+        return "\n".join([f"Recalibration of {self.model.name}", *lines])
+
 
 def recalibrate(
     model: keras.Model, data: tf.data.Dataset, *, unbiased: bool = True
 ) -> Recalibration:
-    """Return a copy of a model whose BN layers have the statistics of `data`.
+    """Replace the moving statistics of a copy of a model by the population statistics of `data`.
 
-    Layer by layer in the order of the graph (Ioffe and Szegedy 2015, Algorithm 2, with all data as
-    one batch, so batch sizes do not matter), the moving mean becomes the mean of the layer's input
-    and the moving variance its variance times m/(m-1), with m the number of values per unit. The
-    layers before it already use their new statistics, and dropout is off. Sums are in float64. The
-    data is read once per BN layer.
+    Follows Algorithm 2 of Ioffe and Szegedy (2015), with all of the data as one batch, so that the
+    batch size does not matter. Each BN layer, in the order of the graph, gets the mean and variance
+    of its inputs; the layers before it already use their new statistics, and dropout is off. Sums
+    are in float64. Every BN layer takes one pass over the data.
 
     Args:
-        model: A functional or Sequential model; it is not changed.
-        data: A finite `tf.data.Dataset` of batches: inputs, or tuples that start with inputs.
-        unbiased: Whether the variance has the factor m/(m-1), as in the paper.
+        model: A functional or Sequential model. It does not change.
+        data: Batches of the model's inputs, or of tuples that begin with them. Must be finite.
+        unbiased: Multiply variances by m/(m-1), as the paper does, where m is the number of values
+            per channel.
 
     Returns:
-        The new model, and how far the statistics of each layer were off.
+        A `Recalibration` with the new `model`, and in `shifts` how far its statistics moved.
 
     Raises:
-        InputError: If an argument has the wrong type, there is no BN layer or no data, or the input
-            of a BN layer is not finite.
+        InputError: If the model has no BN layer or cannot be copied, or there is no data, or the
+            inputs of a BN layer are not finite.
 
     Examples:
         >>> import kerasbn
-        >>> import numpy as np
         >>> import tensorflow as tf
-        >>> images = np.zeros((8, 28, 28), "uint8")
-        >>> data = tf.data.Dataset.from_tensor_slices(images).batch(4)
-        >>> result = kerasbn.recalibrate(kerasbn.mlp(), data)
-        >>> [shift.layer for shift in result.shifts]
-        ['bn_1', 'bn_2']
+        >>> model = kerasbn.mlp(hidden=(16,))  # moving statistics are initially 0 and 1
+        >>> images = kerasbn.load_dataset("mnist-sample").train.images
+        >>> data = tf.data.Dataset.from_tensor_slices(images).batch(256)
+        >>> result = kerasbn.recalibrate(model, data)
+        >>> result
+        Recalibration of mlp_bn
+          bn_1: mean off by up to ... standard deviations, variance by up to a factor of ...
+        >>> result.model.get_layer("bn_1").moving_mean.numpy().shape
+        (16,)
     """
-    for name, value, kind in (("model", model, keras.Model), ("data", data, tf.data.Dataset)):
-        if not isinstance(value, kind):
-            wrong = f"a {type(value).__name__}"
-            raise ArgumentError(name, value, f"a {kind.__name__}", received=wrong)
-    new = _copy(model)
+    kinds = {"a Keras model": keras.Model, "a tf.data.Dataset": tf.data.Dataset}
+    for name, value, kind in zip(("model", "data"), (model, data), kinds, strict=True):
+        if not isinstance(value, kinds[kind]):
+            raise ArgumentError(name, value, kind, received=f"a {type(value).__name__}")
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise expected("the data", "an infinite dataset", "a finite one", "use take(n)")
+        raise expected("data", "an infinite dataset", "a finite one", "use take(n)")
     first = next(iter(data.take(1)), None)
     if first is None:
-        raise expected("the data", "no batch", "some training data")
-    normalizations = [
-        layer for layer in all_layers(new) if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    with record_calls(normalizations) as calls:
-        new(_inputs(first), training=False)
-    found = list(dict.fromkeys(call.layer for call in calls))
-    if not found:
+        raise expected("data", "no batches", "examples like those the model was trained on")
+    copy = _copy(model)
+    layers = all_layers(copy)
+    with record_calls(
+        [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    ) as calls:
+        copy(_inputs(first), training=False)
+    called = list(dict.fromkeys(call.layer for call in calls))
+    if not called:
         raise expected(
-            f"model '{model.name}'", "a model without BN layers",
-            "at least one BN layer", "there are no statistics to replace",
+            f"model '{model.name}'", "a model without BN layers", "at least one BN layer",
+            "there are no statistics to replace",
         )  # fmt: skip
-    return Recalibration(new, tuple(_replace(new, layer, data, unbiased) for layer in found))
+    return Recalibration(copy, tuple(_update(copy, layer, data, unbiased) for layer in called))
 
 
 def accuracy(model: keras.Model, data: tf.data.Dataset) -> float | None:
-    """Return the accuracy at inference, 0 to 1; None without labels or classes.
+    """Return the accuracy at inference, 0 to 1, or None without labels or class probabilities.
 
-    Labels are class numbers or one-hot; the largest output is the predicted class.
+    Labels are class numbers or one-hot; the prediction is the largest of several outputs.
     """
-    right = count = 0
-    answer = tf.function(lambda inputs: model(inputs, training=False))
+    correct = count = 0
+    predict = tf.function(lambda inputs: model(inputs, training=False))
     for batch in data:
         if not isinstance(batch, tuple) or len(batch) < 2:
             return None
-        answers, labels = answer(batch[0]), np.asarray(batch[1])
-        if not tf.is_tensor(answers) or len(answers.shape) != 2 or answers.shape[1] < 2:
+        outputs, labels = predict(batch[0]), np.asarray(batch[1])
+        if not tf.is_tensor(outputs) or len(outputs.shape) != 2 or outputs.shape[1] < 2:
             return None
-        if labels.shape == tuple(answers.shape):
+        if labels.shape == tuple(outputs.shape):
             labels = labels.argmax(-1)
-        right += int((np.argmax(answers, -1) == labels.reshape(-1)).sum())
+        correct += int((np.argmax(outputs, -1) == labels.reshape(-1)).sum())
         count += len(labels)
-    return right / count if count else None
+    return correct / count if count else None
 
 
 def _copy(model: keras.Model) -> keras.Model:
     try:
-        new = keras.models.clone_model(model)
-        new.set_weights(model.get_weights())
-        for old, copied in zip(all_layers(model), all_layers(new), strict=True):
-            restore_layer_state(copied, old)
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        for new, old in zip(all_layers(copy), all_layers(model), strict=True):
+            restore_layer_state(new, old)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise expected(
-            f"model '{model.name}'", f"a {type(model).__name__} that Keras cannot copy",
+            f"model '{model.name}'", f"a {type(model).__name__} that Keras cannot clone",
             "a functional or Sequential model",
         ) from error  # fmt: skip
-    return new
+    return copy
 
 
-def _replace(
+def _update(
     model: keras.Model,
     layer: keras.layers.BatchNormalization,
     data: tf.data.Dataset,
     unbiased: bool,
 ) -> Shift:
-    """Assign population statistics to one BN layer, and return the shift."""
+    """Replace the statistics of one BN layer, and return their change."""
     count, mean, squares = _population(model, layer, data)
     divisor = count - 1 if unbiased else count
     if divisor < 1:
-        raise expected("the data", "one value in each unit", "more, for a variance")
+        raise expected("data", "one value per channel", "more, for a variance")
     variance = squares / divisor
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
         raise InputError(
-            f"layer '{layer.name}': received NaN or infinite values from the layers before it, "
-            "expected finite ones; the model or the data is damaged"
+            f"layer '{layer.name}': received NaN or infinite inputs, expected finite ones; "
+            "the model or the data is damaged"
         )
     old_mean, old_variance = (
         np.asarray(keras.ops.convert_to_numpy(each), np.float64)
@@ -169,52 +175,52 @@ def _replace(
     layer.moving_mean.assign(mean)
     layer.moving_variance.assign(variance)
     ratio = (variance + layer.epsilon) / (old_variance + layer.epsilon)
-    off = np.abs(mean - old_mean) / np.sqrt(variance + layer.epsilon)
-    return Shift(layer.name, float(off.max()), float(np.maximum(ratio, 1 / ratio).max()))
+    change = np.abs(mean - old_mean) / np.sqrt(variance + layer.epsilon)
+    return Shift(layer.name, float(change.max()), float(np.maximum(ratio, 1 / ratio).max()))
 
 
 def _population(
     model: keras.Model, layer: keras.layers.BatchNormalization, data: tf.data.Dataset
 ) -> tuple[float, Floats, Floats]:
-    """Return count, mean and sum of squared deviations of the inputs of a layer, over all calls.
+    """Return count, mean and sum of squared deviations of a layer's inputs, over all its calls.
 
-    Batches are combined as in Chan, Golub and LeVeque (1979), which is numerically stable.
+    Batches are combined by the formula of Chan, Golub and LeVeque (1979), which is stable.
     """
 
-    def sums_of(inputs: Any) -> list[tuple[tf.Tensor, ...]]:  # noqa: ANN401 - what the network takes
+    def moments(inputs: Any) -> list[tuple[tf.Tensor, ...]]:  # noqa: ANN401 - what the model takes
         with record_calls([layer]) as calls:
             model(inputs, training=False)
-        return [_sums(call, layer.axis) for call in calls]
+        return [_moments(call, layer.axis) for call in calls]
 
-    # TensorFlow prunes the layers after this one, since nothing of them is returned.
-    compiled = tf.function(sums_of, autograph=False)
+    # TensorFlow prunes what comes after the layer, since nothing of it is returned.
+    compiled = tf.function(moments, autograph=False)
     count, mean, squares = 0.0, np.zeros(1), np.zeros(1)
     for batch in data:
-        for sums in compiled(_inputs(batch)):
-            more, its_mean, its_squares = (each.numpy() for each in sums)
-            if more > 0:
-                both = count + float(more)
-                apart = its_mean - mean
-                mean = mean + apart * (more / both)
-                squares = squares + its_squares + apart**2 * (count * more / both)
-                count = both
+        for results in compiled(_inputs(batch)):
+            new_count, new_mean, new_squares = (each.numpy() for each in results)
+            if new_count > 0:
+                total = count + float(new_count)
+                delta = new_mean - mean
+                mean = mean + delta * (new_count / total)
+                squares = squares + new_squares + delta**2 * (count * new_count / total)
+                count = total
     return count, mean, squares
 
 
-def _sums(call: LayerCall, axis: int) -> tuple[tf.Tensor, ...]:
-    """Return count, mean and sum of squared deviations per unit, float64, without masked values."""
+def _moments(call: LayerCall, axis: int) -> tuple[tf.Tensor, ...]:
+    """Return count, mean and sum of squared deviations per channel, without masked values."""
     values = tf.cast(call.values, tf.float64)
-    rank = len(values.shape)
     weights = tf.ones_like(values)
     if call.mask is not None:
         weights = tf.cast(call.mask, tf.float64)[..., None] * weights
-    over = [i for i in range(rank) if i != axis % rank]
-    counts = tf.reduce_sum(weights, over, keepdims=True)
-    mean = tf.math.divide_no_nan(tf.reduce_sum(weights * values, over, keepdims=True), counts)
-    squares = tf.reduce_sum(weights * (values - mean) ** 2, over)
+    rank = len(values.shape)
+    axes = [i for i in range(rank) if i != axis % rank]
+    counts = tf.reduce_sum(weights, axes, keepdims=True)
+    mean = tf.math.divide_no_nan(tf.reduce_sum(weights * values, axes, keepdims=True), counts)
+    squares = tf.reduce_sum(weights * (values - mean) ** 2, axes)
     return tf.reduce_max(counts), tf.reshape(mean, [-1]), squares
 
 
-def _inputs(batch: Any) -> Any:  # noqa: ANN401 - what a data set yields
-    """Return the inputs in a batch, which labels and weights may follow."""
+def _inputs(batch: Any) -> Any:  # noqa: ANN401 - what a dataset yields
+    """Return the model's inputs in a batch, without labels and sample weights."""
     return batch[0] if isinstance(batch, tuple) else batch

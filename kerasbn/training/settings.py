@@ -33,9 +33,9 @@ class Setting:
         default: Its default.
         help: The help of its option, a sentence.
         label: What charts and tables call it.
-        choices: The values it can have, if they can be listed.
         expects: What a valid value is, in words.
         is_valid: Whether a value of the right type is valid.
+        choices: The values it can have, if they can be listed.
         metavar: What help shows in place of a value; generated if empty.
     """
 
@@ -44,10 +44,10 @@ class Setting:
     default: Value
     help: str
     label: str
-    choices: tuple[str, ...]
     expects: str
     is_valid: Callable[[Any], bool]
-    metavar: str
+    choices: tuple[str, ...] = ()
+    metavar: str = ""
 
     @property
     def option(self) -> str:
@@ -65,13 +65,12 @@ class Setting:
         Raises:
             ArgumentError: If it has another type or is out of range.
         """
-        converted = _convert(self.kind, value)
         if value is None and self.default is None:
             return None
+        converted: Value = _convert(self.kind, value)
         if converted is None or not self.is_valid(converted):
             raise ArgumentError(self.name, value, self.expects)
-        checked: Value = converted
-        return checked
+        return converted
 
     def parse(self, text: str) -> Value:
         """Return the value that `text` stands for on the command line.
@@ -79,45 +78,35 @@ class Setting:
         Raises:
             ArgumentError: If it stands for no valid value.
         """
-        parsers: dict[type, Callable[[str], object]] = {
-            bool: lambda text: {"true": True, "false": False}[text.lower()],
-            int: int,
-            float: float,
-        }
+        text = text.strip()
         try:
-            value = parsers.get(self.kind, str)(text.strip())
+            if self.kind is bool:
+                return {"true": True, "false": False}[text.lower()]
+            return self.check(self.kind(text) if self.is_number else text)
         except (ValueError, KeyError):
             raise ArgumentError(self.name, text, self.expects) from None
-        return self.check(value)
 
 
-def _setting(
-    default: Any,  # noqa: ANN401 - a value of the field's type
-    help: str,  # noqa: A002 - as click has it
-    *,
-    label: str,
-    choices: tuple[str, ...] = (),
-    expects: str = "",
-    is_valid: Callable[[Any], bool] = lambda _: True,
-    metavar: str = "",
-) -> Any:  # noqa: ANN401 - a field of any type
-    if choices:
-        expects, is_valid = f"one of {', '.join(choices)}", choices.__contains__
-    about = {
-        "help": help, "label": label, "choices": choices, "expects": expects,
-        "is_valid": is_valid, "metavar": metavar,
-    }  # fmt: skip
-    return field(default=default, metadata=about)
+def _setting(default: Any, text: str, label: str, **about: Any) -> Any:  # noqa: ANN401 - of any type
+    """Return a dataclass field with its default, its help and the rest of its `Setting`."""
+    return field(default=default, metadata={"help": text, "label": label, **about})
 
 
-def _count(default: int | None, help: str, *, label: str, expects: str = "") -> Any:  # noqa: A002, ANN401
-    return _setting(
-        default,
-        help,
-        label=label,
-        expects=expects or "a whole number above 0 and below 2^31",
-        is_valid=lambda count: 1 <= count < 2**31,
-    )
+def _choice(default: str, text: str, label: str, choices: tuple[str, ...]) -> Any:  # noqa: ANN401
+    expects = f"one of {', '.join(choices)}"
+    is_valid = choices.__contains__
+    return _setting(default, text, label, expects=expects, is_valid=is_valid, choices=choices)
+
+
+_FLAG = {"expects": "True or False", "is_valid": lambda _: True}
+_COUNT = {
+    "expects": "a whole number above 0 and below 2^31",
+    "is_valid": lambda count: 1 <= count < 2**31,
+}
+_POSITIVE = {
+    "expects": "a finite number above 0",
+    "is_valid": lambda value: 0 < value < math.inf,
+}
 
 
 class _Checked:
@@ -140,43 +129,38 @@ class ModelSettings(_Checked):
     """
 
     bn: bool = _setting(
-        True, "Add a BN layer to every hidden layer.", label="batch normalization",
-        expects="True or False",
-    )  # fmt: skip
+        True, "Add a BN layer to every hidden layer.", "batch normalization", **_FLAG
+    )
     hidden: tuple[int, ...] = _setting(
-        (32, 32), "Units of each hidden layer, separated by commas.", label="hidden layers",
+        (32, 32), "Units of each hidden layer, separated by commas.", "hidden layers",
         expects=f"layer sizes from 1 to {MAX_UNITS:,}, separated by commas, such as 32,32",
         is_valid=lambda sizes: bool(sizes) and all(1 <= size <= MAX_UNITS for size in sizes),
         metavar="SIZES",
     )  # fmt: skip
-    activation: str = _setting(
-        "relu", "Activation of the hidden layers.", label="activation", choices=ACTIVATIONS
+    activation: str = _choice("relu", "Activation of the hidden layers.", "activation", ACTIVATIONS)
+    bn_position: str = _choice(
+        "before", "BN before or after the activation.", "BN position", ("before", "after")
     )
-    bn_position: str = _setting(
-        "before", "BN before or after the activation.", label="BN position",
-        choices=("before", "after"),
-    )  # fmt: skip
     bn_momentum: float = _setting(
-        0.9, "Momentum of the moving statistics (PyTorch's 0.1 is 0.9 here).", label="BN momentum",
+        0.9, "Momentum of the moving statistics (PyTorch's 0.1 is 0.9 here).", "BN momentum",
         expects="a number from 0 up to, but not including, 1",
         is_valid=lambda momentum: 0 <= momentum < 1,
     )  # fmt: skip
     bn_epsilon: float = _setting(
-        1e-5, "Added to the variance before the square root.", label="BN epsilon",
-        expects="a finite number above 0", is_valid=lambda epsilon: 0 < epsilon < math.inf,
-    )  # fmt: skip
+        1e-5, "Added to the variance before the square root.", "BN epsilon", **_POSITIVE
+    )
     init: str = _setting(
         "glorot_uniform",
         "Kernel initializer: glorot_uniform, he_normal, torch (PyTorch's default for Linear), or "
         "normal:STD.",
-        label="initializer",
+        "initializer",
         expects="glorot_uniform, he_normal, torch or normal:STD, such as normal:0.05",
         is_valid=lambda text: _initializer(text) is not None,
         metavar="NAME",
     )
     bias_before_bn: bool = _setting(
-        False, "Keep the bias of layers followed by BN (redundant with beta).",
-        label="bias before BN", expects="True or False",
+        False, "Keep the bias of layers followed by BN (redundant with beta).", "bias before BN",
+        **_FLAG,
     )  # fmt: skip
 
 
@@ -191,18 +175,15 @@ class TrainingSettings(_Checked):
         ArgumentError: If a value has the wrong type or is out of range.
     """
 
-    epochs: int = _count(10, "Number of epochs.", label="epochs")
-    steps: int | None = _count(
-        None, "Total number of training steps; overrides --epochs.", label="steps"
+    epochs: int = _setting(10, "Number of epochs.", "epochs", **_COUNT)
+    steps: int | None = _setting(
+        None, "Total number of training steps; overrides --epochs.", "steps", **_COUNT
     )
-    batch_size: int = _count(32, "Batch size.", label="batch size")
-    optimizer: str = _setting("adam", "Optimizer.", label="optimizer", choices=("adam", "sgd"))
-    lr: float = _setting(
-        0.01, "Learning rate.", label="learning rate", expects="a finite number above 0",
-        is_valid=lambda lr: 0 < lr < math.inf,
-    )  # fmt: skip
+    batch_size: int = _setting(32, "Batch size.", "batch size", **_COUNT)
+    optimizer: str = _choice("adam", "Optimizer.", "optimizer", ("adam", "sgd"))
+    lr: float = _setting(0.01, "Learning rate.", "learning rate", **_POSITIVE)
     seed: int = _setting(
-        0, "Random seed for initialization and batch order.", label="seed",
+        0, "Random seed for initialization and batch order.", "seed",
         expects="a whole number from 0 to 2^31-1", is_valid=lambda seed: 0 <= seed < 2**31,
     )  # fmt: skip
 
@@ -284,24 +265,24 @@ def parse_init(text: str) -> tuple[str, float]:
     Raises:
         ArgumentError: If there is no such initializer.
     """
-    SETTINGS["init"].check(text)
     initializer = _initializer(text)
-    assert initializer is not None
+    if initializer is None:
+        raise ArgumentError("init", text, SETTINGS["init"].expects)
     return initializer
 
 
 def command_options(*settings: ModelSettings | TrainingSettings) -> list[str]:
     """Return the options of ``kerasbn train`` that differ from their defaults, as arguments."""
     arguments = []
-    for each in settings:
-        for about in fields(each):
-            setting, value = SETTINGS[about.name], getattr(each, about.name)
-            if value == setting.default or (about.name == "epochs" and _has_steps(each)):
-                continue
-            if setting.kind is bool:
-                arguments.append(setting.option if value else f"--no-{setting.option[2:]}")
-            else:
-                arguments += [setting.option, option_text(value)]
+    values = {name: value for each in settings for name, value in vars(each).items()}
+    for name, value in values.items():
+        setting = SETTINGS[name]
+        if value == setting.default or (name == "epochs" and values["steps"] is not None):
+            continue
+        if setting.kind is bool:
+            arguments.append(setting.option if value else f"--no-{setting.option[2:]}")
+        else:
+            arguments += [setting.option, option_text(value)]
     return arguments
 
 
@@ -321,10 +302,6 @@ def short_text(value: Value) -> str:
     if isinstance(value, tuple) and len(set(value)) == 1 and len(value) > 1:
         return f"{len(value)}x{value[0]}"
     return option_text(value)
-
-
-def _has_steps(settings: ModelSettings | TrainingSettings) -> bool:
-    return isinstance(settings, TrainingSettings) and settings.steps is not None
 
 
 def _convert(kind: type, value: object) -> Any:  # noqa: ANN401 - a value of that kind

@@ -106,7 +106,7 @@ def test_a_file_becomes_a_file(kerasbn: Kerasbn, small: Path) -> None:
     [
         (["none.keras"], "none.keras: received no such file"),
         (["plain.keras", *SAMPLE], "received a model without BN layers, expected"),
-        (["small.keras", *SAMPLE], "takes (3,), expected one that takes a picture"),
+        (["small.keras", *SAMPLE], "takes (3,), expected one that takes an image"),
         (["small.keras", "--data", "absent"], "--data absent: received no such file or folder"),
         (["small.keras", "--data", "small.keras"], "received no array 'x'"),
         (["small.keras", "--data", "data.npz", "-o", "a.h5"], "received a file ending in '.h5'"),

@@ -1,4 +1,4 @@
-"""Recalibrated statistics are those of numpy in float64, and they rescue a network."""
+"""Recalibrated statistics equal those of NumPy in float64, and improve a model that needs them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasbn.common.errors import InputError
+from kerasbn.common.errors import ArgumentError, InputError
 from kerasbn.data.datasets import Dataset
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.training.ensembles import compile_model
@@ -20,7 +20,7 @@ L = keras.layers
 
 @pytest.fixture
 def float64() -> Any:
-    """Networks made here compute in float64, which judges."""
+    """Let models compute in float64."""
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     yield
@@ -28,15 +28,15 @@ def float64() -> Any:
     keras.config.set_dtype_policy("float32")
 
 
-def worn(*layers: Any, shape: tuple[int | None, ...], seed: int = 1) -> keras.Model:
-    """A network with statistics and weights that are not those of fresh layers."""
+def randomized(*layers: Any, shape: tuple[int | None, ...], seed: int = 1) -> keras.Model:
+    """A model with random statistics and weights."""
     model = keras.Sequential([keras.Input(shape), *layers])
     randomize_parameters(model, seed)
     return model
 
 
 def normalized(x: np.ndarray, layer: Any) -> np.ndarray:
-    """The textbook's formula, over the last axis."""
+    """Apply a BN layer along the last axis."""
     mean, variance, gamma, beta = (
         np.asarray(each)
         for each in (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
@@ -51,26 +51,28 @@ def data(x: Any, *others: np.ndarray, size: int = 7) -> tf.data.Dataset:
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("unbiased", [True, False])
-def test_the_statistics_are_numpys(few_digits: Dataset, unbiased: bool) -> None:
+def test_statistics_equal_numpy(few_digits: Dataset, unbiased: bool) -> None:
     images = few_digits.train.images[:100]
     model = mlp(hidden=(12, 9), activation="tanh", seed=3)
     randomize_parameters(model, 5)
     before = [np.array(weight) for weight in model.get_weights()]
     new = recalibrate(model, data(images), unbiased=unbiased).model
-    x = images.reshape(100, 784) * np.float64(np.float32(1 / 255))  # Keras holds it in float32
+    x = images.reshape(100, 784) * np.float64(np.float32(1 / 255))  # Keras keeps it in float32
     for k in (1, 2):
         x = x @ np.asarray(new.get_layer(f"dense_{k}").kernel)
         layer = new.get_layer(f"bn_{k}")
         np.testing.assert_allclose(layer.moving_mean, x.mean(0), rtol=1e-9, atol=1e-12)
         variance = x.var(0, ddof=1 if unbiased else 0)
         np.testing.assert_allclose(layer.moving_variance, variance, rtol=1e-9)
-        x = np.tanh(normalized(x, layer))  # with the new statistics, so the order is the graph's
+        x = np.tanh(normalized(x, layer))  # with the new statistics
     for weight, same in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(weight, same)  # the network given stays as it is
+        np.testing.assert_array_equal(weight, same)  # the given model does not change
 
 
-def test_it_does_not_matter_how_the_data_is_cut() -> None:
-    model = worn(L.Dense(6), L.BatchNormalization(), L.ReLU(), L.BatchNormalization(), shape=(5,))
+def test_the_batch_size_does_not_matter() -> None:
+    model = randomized(
+        L.Dense(6), L.BatchNormalization(), L.ReLU(), L.BatchNormalization(), shape=(5,)
+    )
     x = np.random.default_rng(1).normal(1000, 1, (101, 5)).astype("float32")
     one, other = (recalibrate(model, data(x, size=size)).model for size in (101, 8))
     for weight, same in zip(one.get_weights(), other.get_weights(), strict=True):
@@ -78,8 +80,8 @@ def test_it_does_not_matter_how_the_data_is_cut() -> None:
 
 
 @pytest.mark.usefixtures("float64")
-def test_every_place_a_normalization_can_be_in() -> None:
-    """Within a network and a wrapper, called twice, with channels first, under a mask."""
+def test_bn_layers_anywhere_in_a_model() -> None:
+    """In an inner model and a wrapper, called twice, and with channels first."""
     rng = np.random.default_rng(2)
     x = rng.normal(2, 3, (40, 6, 4))
     inner = keras.Sequential([keras.Input((6, 4)), L.BatchNormalization(name="inside")])
@@ -103,8 +105,8 @@ def test_every_place_a_normalization_can_be_in() -> None:
         np.testing.assert_allclose(layer.moving_variance, values.var(axes), rtol=1e-9)
 
 
-def test_layers_that_learned_outside_of_training_are_copied_as_they_are() -> None:
-    """A Normalization keeps its variables in a second form, a lookup its words in no variable."""
+def test_adapted_layers_are_copied() -> None:
+    """A Normalization layer has constants besides its variables, a lookup layer only a table."""
     rng = np.random.default_rng(5)
     x = rng.normal([1, -20, 300], [2, 0.1, 50], (90, 3)).astype("float32")
     words = np.array([[["bird"], ["cat"], ["dog"]][i] for i in rng.integers(0, 3, 90)])
@@ -126,7 +128,7 @@ def test_layers_that_learned_outside_of_training_are_copied_as_they_are() -> Non
 
 
 class Scaled(keras.layers.Layer):
-    """A layer of one's own with a normalization of its own."""
+    """A custom layer that contains a BN layer."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -136,9 +138,9 @@ class Scaled(keras.layers.Layer):
         return self.norm(2 * x)
 
 
-def test_a_normalization_within_a_layer_of_ones_own() -> None:
+def test_a_bn_layer_in_a_custom_layer() -> None:
     x = np.random.default_rng(3).normal(5, 2, (30, 4)).astype("float32")
-    model = worn(Scaled(), L.BatchNormalization(), shape=(4,))
+    model = randomized(Scaled(), L.BatchNormalization(), shape=(4,))
     found = recalibrate(model, data(x), unbiased=False)
     assert len(found.shifts) == 2
     inner = found.model.layers[0].norm
@@ -147,27 +149,27 @@ def test_a_normalization_within_a_layer_of_ones_own() -> None:
     assert inner.moving_mean is not model.layers[0].norm.moving_mean
 
 
-def test_masked_values_do_not_count() -> None:
+def test_masked_values_are_left_out() -> None:
     x = np.random.default_rng(3).normal(5, 2, (30, 6, 4)).astype("float32")
     x[:, 4:] = 0
-    model = worn(L.Masking(0.0), L.BatchNormalization(), shape=(6, 4))
+    model = randomized(L.Masking(0.0), L.BatchNormalization(), shape=(6, 4))
     layer = recalibrate(model, data(x), unbiased=False).model.layers[-1]
     np.testing.assert_allclose(layer.moving_mean, x[:, :4].mean((0, 1)), rtol=1e-5)
     np.testing.assert_allclose(layer.moving_variance, x[:, :4].var((0, 1)), rtol=1e-5)
 
 
-def test_it_rescues_a_network_whose_momentum_was_too_high(sample_digits: Dataset) -> None:
-    """After 60 steps at 0.999 the moving variances are still 94 % of the 1 they began with."""
+def test_it_improves_a_model_whose_momentum_was_too_high(sample_digits: Dataset) -> None:
+    """After 60 steps at 0.999, the initial value still has 94% of the weight in the statistics."""
     settings = TrainingSettings()
-    network = compile_model(mlp(bn_momentum=0.999, seed=1), settings)
+    model = compile_model(mlp(bn_momentum=0.999, seed=1), settings)
     train, test = sample_digits.train, sample_digits.test
     images, labels = train.images[:1920], train.labels[:1920]
-    # In order: Keras's own shuffle would make this another network every time.
-    network.fit(images, labels, batch_size=32, epochs=1, shuffle=False, verbose=0)
-    held_out = data(test.images, test.labels, size=256)
-    before = accuracy(network, held_out)
-    found = recalibrate(network, data(train.images, train.labels, size=256))
-    after = accuracy(found.model, held_out)
+    # Not shuffled, so that the result is always the same.
+    model.fit(images, labels, batch_size=32, epochs=1, shuffle=False, verbose=0)
+    test_data = data(test.images, test.labels, size=256)
+    before = accuracy(model, test_data)
+    found = recalibrate(model, data(train.images, train.labels, size=256))
+    after = accuracy(found.model, test_data)
     assert before is not None
     assert after is not None
     assert before < 0.75, before
@@ -176,11 +178,12 @@ def test_it_rescues_a_network_whose_momentum_was_too_high(sample_digits: Dataset
     assert found.shifts[0].variance > 2
     again = recalibrate(found.model, data(train.images, size=100))
     assert all(shift.mean < 1e-3 and shift.variance < 1.001 for shift in again.shifts)
-    assert "bn_1: mean off by up to " in str(found.shifts[0])
+    assert repr(found).startswith("Recalibration of mlp_bn\n  bn_1: mean off by up to ")
+    assert len(repr(found).splitlines()) == 3
 
 
-def test_a_shift_is_the_worst_unit_s() -> None:
-    model = worn(L.BatchNormalization(epsilon=1e-9), shape=(2,))
+def test_a_shift_is_the_maximum_over_channels() -> None:
+    model = randomized(L.BatchNormalization(epsilon=1e-9), shape=(2,))
     layer = model.layers[0]
     layer.moving_mean.assign([1.0, 5.0])
     layer.moving_variance.assign([4.0, 1.0])
@@ -192,13 +195,13 @@ def test_a_shift_is_the_worst_unit_s() -> None:
 
 def test_accuracy_needs_labels_and_classes() -> None:
     x = np.eye(4, dtype="float32")
-    model = worn(L.BatchNormalization(), shape=(4,))
+    model = randomized(L.BatchNormalization(), shape=(4,))
     model.set_weights([np.ones(4), np.zeros(4), np.zeros(4), np.ones(4)])
     assert accuracy(model, data(x)) is None
     assert accuracy(model, data(x, np.array([0, 1, 2, 0]), size=3)) == 0.75
     assert accuracy(model, data(x, np.array([[0], [1], [2], [3]]))) == 1.0
     assert accuracy(model, data(x, np.eye(4)[[0, 0, 2, 3]])) == 0.75
-    single = worn(L.Dense(1), L.BatchNormalization(), shape=(4,))
+    single = randomized(L.Dense(1), L.BatchNormalization(), shape=(4,))
     assert accuracy(single, data(x, np.zeros(4))) is None
 
 
@@ -207,21 +210,21 @@ def test_accuracy_needs_labels_and_classes() -> None:
     [
         (data(np.ones((4, 3), "float32")).repeat(), "an infinite dataset"),
         (data(np.ones((4, 3), "float32")).take(0), "received no batch"),
-        (data(np.ones((1, 3), "float32")), "received one value in each unit"),
+        (data(np.ones((1, 3), "float32")), "received one value per channel"),
         (data(np.full((4, 3), np.nan, "float32")), "layer 'bn': received NaN or infinite"),
     ],
 )
-def test_data_that_gives_no_statistics(batches: tf.data.Dataset, said: str) -> None:
+def test_data_without_statistics_is_an_error(batches: tf.data.Dataset, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        recalibrate(worn(L.BatchNormalization(name="bn"), shape=(3,)), batches)
+        recalibrate(randomized(L.BatchNormalization(name="bn"), shape=(3,)), batches)
 
 
-def test_a_network_without_normalization_is_refused() -> None:
+def test_a_model_without_bn_is_an_error() -> None:
     with pytest.raises(InputError, match="received a model without BN layers"):
         recalibrate(mlp(bn=False), data(np.zeros((4, 28, 28), "uint8")))
 
 
-def test_what_keras_cannot_copy_is_refused() -> None:
+def test_a_model_that_cannot_be_cloned_is_an_error() -> None:
     class Own(keras.Model):
         def __init__(self, size: int) -> None:
             super().__init__()
@@ -230,5 +233,18 @@ def test_what_keras_cannot_copy_is_refused() -> None:
         def call(self, inputs: Any) -> Any:
             return inputs
 
-    with pytest.raises(InputError, match="received a Own that Keras cannot copy"):
+    with pytest.raises(InputError, match="received a Own that Keras cannot clone"):
         recalibrate(Own(3), data(np.zeros((4, 3), "float32")))
+
+
+@pytest.mark.parametrize(
+    ("model", "batches", "name"),
+    [("bn.keras", data(np.zeros((4, 3))), "model"), (mlp(), np.zeros((4, 28, 28)), "data")],
+)
+def test_a_wrong_type_is_an_error_that_names_the_argument(
+    model: Any, batches: Any, name: str
+) -> None:
+    with pytest.raises(ArgumentError, match=r"received a (str|ndarray), expected a ") as error:
+        recalibrate(model, batches)
+    assert error.value.name == name
+    assert "\n" not in str(error.value)
