@@ -138,6 +138,15 @@ def test_inference_loads_neither_keras_nor_onnx() -> None:
     assert loaded_by(code) <= {"numpy", "onnxruntime"}
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["reports.sources", "reports.report", "sweeps.study", "sweeps.findings", "probes.results",
+     "experiments.comparison", "experiments.recalibrate", "inference.classifier"],
+)  # fmt: skip
+def test_reading_loads_no_keras(module: str) -> None:
+    assert not {"tensorflow", "keras", "tf2onnx"} & loaded_by(f"import kerasbn.{module}")
+
+
 def test_keras_loads_no_scikit_learn_for_a_command() -> None:
     code = """
 import sys

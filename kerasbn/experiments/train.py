@@ -5,10 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 import keras
@@ -21,7 +19,12 @@ from kerasbn.common.records import write_json
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset, load_dataset
 from kerasbn.experiments.curves import label
-from kerasbn.experiments.trained_model import TrainedModel, trained_model
+from kerasbn.experiments.trained_model import (
+    TrainedModel,
+    data_record,
+    trained_model,
+    versions,
+)
 from kerasbn.probes.batch_composition import predict_in_batches
 from kerasbn.probes.readings import BatchResult, write_probes
 from kerasbn.probes.recording import Probe, probe_steps, stops_for
@@ -220,17 +223,6 @@ def train_jobs(
             if figures and job.probe and len(jobs) == 1:  # a pair is drawn together
                 save_pictures([run], run.path)
     return [runs.read_run(folder.placed) for folder in folders.values() if folder.placed]
-
-
-def data_record(data: Dataset) -> runs.DataRecord:
-    """Return what a record says about a dataset; the place it was read from is private."""
-    return runs.DataRecord(data.name, data.digest, len(data.train), len(data.test), data.note)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of everything that the results of a training depend on."""
-    libraries = {name: version(name) for name in ("kerasbn", "tensorflow", "keras", "numpy")}
-    return {"python": python_version(), **libraries}
 
 
 def _check(

@@ -1,11 +1,17 @@
-"""One trained model: its settings, its history, and its run where that still exists."""
+"""One trained model: its settings, its history, and its run where that still exists.
+
+No Keras is loaded.
+"""
 
 from dataclasses import dataclass
+from importlib.metadata import version
+from platform import python_version
 from typing import TYPE_CHECKING
 
 from kerasbn.common.errors import CheckFailedError, StoppedError
 from kerasbn.common.plotting import COLOR
 from kerasbn.common.wording import loss, percent, plural
+from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.curves import Curve, draw_curves, label, title
 from kerasbn.probes.results import findings_of
 from kerasbn.probes.topics.topic import Finding
@@ -109,3 +115,14 @@ def trained_model(run: Run) -> TrainedModel:
         run.name, record.model, record.training, record.data, record.device, record.status,
         run.history, record.diverged_at_step, run,
     )  # fmt: skip
+
+
+def data_record(data: Dataset) -> DataRecord:
+    """Return what a record says about a dataset; the place it was read from is private."""
+    return DataRecord(data.name, data.digest, len(data.train), len(data.test), data.note)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that the results of a training depend on."""
+    libraries = {name: version(name) for name in ("kerasbn", "tensorflow", "keras", "numpy")}
+    return {"python": python_version(), **libraries}

@@ -23,7 +23,7 @@ from kerasbn.common.files import new_folder
 from kerasbn.common.records import as_table, read_csv, read_json, to_plain, write_csv, write_json
 from kerasbn.common.wording import plural
 from kerasbn.data.datasets import Dataset
-from kerasbn.experiments.train import data_record, versions
+from kerasbn.experiments.trained_model import data_record, versions
 from kerasbn.sweeps.grid import KEYS, Grid, parse_grid
 from kerasbn.sweeps.trials import Trial, list_trials
 from kerasbn.training.settings import option_text
