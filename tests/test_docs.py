@@ -104,6 +104,17 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
         assert len(set(cells)) == 1, table
 
 
+def test_every_file_named_exists() -> None:
+    root = README.parent
+    for text in (README.read_text(), (root / ".github/CONTRIBUTING.md").read_text()):
+        named = re.findall(r"`((?:kerasbn|cli|tests|saved_models)/[\w./-]*)`", text)
+        named += re.findall(r"`(\w+/(?:\w+/)*\w+\.py)`", text)
+        for name in named:
+            known = (root / name, root / "kerasbn" / name)
+            made = name.startswith("saved_models/compare") or name == "saved_models/NAME"
+            assert made or any(path.exists() for path in known), name
+
+
 def test_every_command_is_shown() -> None:
     assert {arguments[0] for arguments in commands_shown() if arguments} >= set(COMMANDS)
 
