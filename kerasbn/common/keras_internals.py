@@ -36,7 +36,7 @@ def quiet_tensorflow(verbose: bool = False) -> None:
     try:
         with (
             os.fdopen(os.dup(saved), "w", buffering=1) as duplicate,
-            _left_out("sklearn"),
+            hide_package("sklearn"),
             _uncollected(),
         ):
             sys.stderr = duplicate
@@ -64,16 +64,16 @@ def _uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def _left_out(package: str) -> Iterator[None]:
-    """Let nothing find a package that is not loaded yet.
+def hide_package(package: str) -> Iterator[None]:
+    """Make `import package` fail within the block, unless it is already imported.
 
-    Keras has wrappers for scikit-learn, which the extra `digits` brings, and loads it for them if
-    it can. That is a fifth of the time that TensorFlow and Keras take to load, for nothing here.
+    Keras imports scikit-learn, if installed, for wrappers that nothing here uses. That is a fifth
+    of the time that TensorFlow and Keras take to import.
     """
     if package in sys.modules:
         yield
         return
-    sys.modules[package] = None  # type: ignore[assignment] # what `import` takes for: it is not there
+    sys.modules[package] = None  # type: ignore[assignment] # makes `import` raise ImportError
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ gradient.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,47 +20,6 @@ from kerasbn.training.settings import TrainingSettings
 _OPTIMIZERS = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
 
 LossAndCorrect = tuple[tf.Tensor, tf.Tensor]
-
-
-class Learner(Protocol):
-    """One or several models ("members") that are trained in one step.
-
-    Attributes:
-        models: Plain Keras models by key. Those of an ensemble keep their initial weights.
-        seeds: The seed of each member, which determines the batches that it sees.
-    """
-
-    models: dict[str, keras.Model]
-    seeds: Sequence[int]
-
-    def train_step(self, images: tf.Tensor, labels: tf.Tensor) -> LossAndCorrect:
-        """Train each member on its own batch.
-
-        Args:
-            images: uint8 `[members, batch, 28, 28]`.
-            labels: int64 `[members, batch]`.
-
-        Returns:
-            The mean loss and the number of correct predictions of each member, float32
-            `[members]`, in training mode and before the update.
-        """
-
-    def test_step(
-        self, images: tf.Tensor, labels: tf.Tensor, is_valid: tf.Tensor
-    ) -> LossAndCorrect:
-        """Evaluate all members on the same batch, with moving statistics.
-
-        Args:
-            images: uint8 `[batch, 28, 28]`.
-            labels: int64 `[batch]`.
-            is_valid: bool `[batch]`; the other examples are padding.
-
-        Returns:
-            The sum of the losses and the number of correct predictions, float32 `[members]`.
-        """
-
-    def weights(self) -> dict[str, list[np.ndarray]]:
-        """Return the current weights of each model by key, in the order of `get_weights`."""
 
 
 def compile_model(model: keras.Model, settings: TrainingSettings) -> keras.Model:
@@ -75,7 +34,12 @@ def compile_model(model: keras.Model, settings: TrainingSettings) -> keras.Model
 
 
 class SingleModel:
-    """A compiled model that is trained in place; a `Learner`."""
+    """A compiled model that is trained in place, as an ensemble with one member.
+
+    Attributes:
+        models: The Keras model by key.
+        seeds: The seed of each member, which determines the batches that it sees.
+    """
 
     def __init__(self, key: str, model: keras.Model, seed: int) -> None:
         self.models = {key: model}
@@ -83,7 +47,16 @@ class SingleModel:
         self._model = model
 
     def train_step(self, images: tf.Tensor, labels: tf.Tensor) -> LossAndCorrect:
-        """Train the model on a batch; see `Learner`."""
+        """Train each member on its own batch.
+
+        Args:
+            images: uint8 `[members, batch, 28, 28]`.
+            labels: int64 `[members, batch]`.
+
+        Returns:
+            The mean loss and the number of correct predictions of each member, float32
+            `[members]`, in training mode and before the update.
+        """
         model = self._model
         with tf.GradientTape() as tape:
             logits = model(images[0], training=True)
@@ -95,16 +68,25 @@ class SingleModel:
     def test_step(
         self, images: tf.Tensor, labels: tf.Tensor, is_valid: tf.Tensor
     ) -> LossAndCorrect:
-        """Evaluate the model on a batch; see `Learner`."""
+        """Evaluate all members on the same batch, with moving statistics.
+
+        Args:
+            images: uint8 `[batch, 28, 28]`.
+            labels: int64 `[batch]`.
+            is_valid: bool `[batch]`; the other examples are padding.
+
+        Returns:
+            The sum of the losses and the number of correct predictions, float32 `[members]`.
+        """
         return _evaluate(self._model(images, training=False)[None], labels, is_valid)
 
     def weights(self) -> dict[str, list[np.ndarray]]:
-        """Return the weights by key; see `Learner`."""
+        """Return the current weights of each model by key, in the order of `get_weights`."""
         return {key: model.get_weights() for key, model in self.models.items()}
 
 
 class Ensemble:
-    """Models of one architecture that are trained together, each as it would be alone; a `Learner`.
+    """Models of one architecture that are trained together, each as it would be alone.
 
     Args:
         models: The members by key. Training starts from their weights, but does not change them:
@@ -125,11 +107,10 @@ class Ensemble:
         self._optimizer.build(self._trainable)
 
     def train_step(self, images: tf.Tensor, labels: tf.Tensor) -> LossAndCorrect:
-        """Train each member on its own batch; see `Learner`."""
+        """Train each member on its own batch; see `SingleModel`."""
 
-        def call(member: tuple[Any, ...]) -> tuple[Any, ...]:
-            logits, non_trainable = self._model.stateless_call(*member, training=True)
-            return logits, non_trainable
+        def call(member: tuple[Any, ...]) -> Any:  # noqa: ANN401 - tensors
+            return self._model.stateless_call(*member, training=True)
 
         trainable = [variable.value for variable in self._trainable]
         with tf.GradientTape() as tape:
@@ -145,7 +126,7 @@ class Ensemble:
     def test_step(
         self, images: tf.Tensor, labels: tf.Tensor, is_valid: tf.Tensor
     ) -> LossAndCorrect:
-        """Evaluate all members on the same batch; see `Learner`."""
+        """Evaluate all members on the same batch; see `SingleModel`."""
 
         def call(member: tuple[Any, ...]) -> Any:  # noqa: ANN401 - a tensor
             return self._model.stateless_call(*member, images, training=False)[0]
@@ -155,13 +136,16 @@ class Ensemble:
         return _evaluate(_for_each(call, members), labels, is_valid)
 
     def weights(self) -> dict[str, list[np.ndarray]]:
-        """Return the weights of each member by key; see `Learner`."""
+        """Return the weights of each member by key; see `SingleModel`."""
         variables = [*self._model.trainable_variables, *self._model.non_trainable_variables]
         stacked = dict(
             zip(map(id, variables), [*self._trainable, *self._non_trainable], strict=True)
         )
         order = [keras.ops.convert_to_numpy(stacked[id(each)]) for each in self._model.weights]
         return {key: [stack[i] for stack in order] for i, key in enumerate(self.models)}
+
+
+Learner = SingleModel | Ensemble
 
 
 def _for_each(call: Callable[..., Any], members: tuple[Any, ...]) -> Any:  # noqa: ANN401 - tensors

@@ -47,7 +47,7 @@ def fit(
     """
     with tf.device(device):
         loop = TrainingLoop(learners, dataset)
-        _fit(loop, index_chunks(schedule, loop.seeds), schedule, callbacks)
+        loop.fit_schedule(index_chunks(schedule, loop.seeds), schedule, callbacks)
 
 
 def fit_data_parallel(
@@ -73,10 +73,12 @@ def fit_data_parallel(
         learners = [_synchronized(key, model, settings[key]) for key, model in models.items()]
         loop = DataParallelLoop(learners, dataset)
         schedule = schedule.batch_by_batch()
+        chunks = index_chunks(schedule, loop.seeds).filter(lambda _, count: count > 0)
+        batches = chunks.map(lambda indices, _: tf.transpose(indices[0]))
         with warnings.catch_warnings():
             # The last epoch may have fewer steps than the others.
             warnings.filterwarnings("ignore", "Your input ran out of data")
-            _fit(loop, single_batches(schedule, loop.seeds), schedule, callbacks)
+            loop.fit_schedule(batches, schedule, callbacks)
 
 
 class TrainingLoop(keras.Model):
@@ -117,6 +119,17 @@ class TrainingLoop(keras.Model):
         )
         self.compile(jit_compile=compiled)
 
+    def fit_schedule(
+        self,
+        data: tf.data.Dataset,
+        schedule: Schedule,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> None:
+        """Call `fit`; `data` has one element per chunk of the schedule."""
+        epochs, chunks = schedule.epochs, schedule.chunks
+        options = {"shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
+        self.fit(data, epochs=epochs, steps_per_epoch=chunks, **options)
+
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Train every model on the batches of a chunk.
 
@@ -141,7 +154,7 @@ class TrainingLoop(keras.Model):
         return self._logs(losses / batches, correct / examples, bad_step)
 
     def _one_step(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Take one step on the images `rows`, `[seeds, batch]`; return losses and correct ones."""
+        """Train on the images with indices `rows`, `[seeds, batch]`; return losses and counts."""
         images, labels = tf.gather(self._images, rows), tf.gather(self._labels, rows)
         results = []
         for learner in self.learners:
@@ -221,29 +234,6 @@ class DataParallelLoop(TrainingLoop):
         bad_step = tf.where(tf.math.is_finite(losses), -1, 0)
         examples = data.shape[0] * replica.num_replicas_in_sync
         return self._logs(losses, correct / examples, bad_step)
-
-
-def single_batches(schedule: Schedule, seeds: Sequence[int]) -> tf.data.Dataset:
-    """Return the batches of all epochs one by one, indices `[batch, seeds]`."""
-    chunks = index_chunks(schedule.batch_by_batch(), seeds)
-    counted = chunks.filter(lambda _, count: count > 0)
-    return counted.map(lambda indices, _: tf.transpose(indices[0]))
-
-
-def _fit(
-    loop: TrainingLoop,
-    data: tf.data.Dataset,
-    schedule: Schedule,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> None:
-    loop.fit(
-        data,
-        epochs=schedule.epochs,
-        steps_per_epoch=schedule.chunks,
-        shuffle=False,
-        verbose=0,
-        callbacks=list(callbacks),
-    )
 
 
 @cache

@@ -31,14 +31,14 @@ def mlp(
     seed and k, so models with and without BN start from the same kernels.
 
     Args:
-        bn: Add a BN layer to every hidden layer. All arguments but `seed` are the fields of
-            `ModelSettings`, which describes them.
+        bn: Add a BN layer to every hidden layer. This and all further arguments but `seed` are the
+            fields of `ModelSettings`.
         hidden: Units of each hidden layer.
         activation: Activation of the hidden layers.
         bn_position: BN `"before"` or `"after"` the activation.
         bn_momentum: Momentum of the moving statistics.
         bn_epsilon: Added to the variance before the square root.
-        init: Kernel initializer.
+        init: Kernel initializer: `glorot_uniform`, `he_normal`, `torch` or `normal:STD`.
         bias_before_bn: Keep the bias of layers followed by BN.
         seed: Random seed of the initializers.
 

@@ -19,6 +19,7 @@ from kerasbn.common.errors import ArgumentError, InputError, did_you_mean
 Value = bool | int | float | str | tuple[int, ...] | None
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "elu", "gelu", "silu", "leaky_relu", "linear")
+INITIALIZERS = ("glorot_uniform", "he_normal", "torch")  # and normal:STD
 MAX_SEEDS = 1000  # of one comparison
 MAX_UNITS = 1_000_000  # of one layer
 
@@ -155,7 +156,7 @@ class ModelSettings(_Checked):
         "normal:STD.",
         "initializer",
         expects="glorot_uniform, he_normal, torch or normal:STD, such as normal:0.05",
-        is_valid=lambda text: _initializer(text) is not None,
+        is_valid=lambda text: _is_initializer(text),
         metavar="NAME",
     )
     bias_before_bn: bool = _setting(
@@ -242,10 +243,9 @@ def settings_from(keywords: Mapping[str, Any]) -> tuple[ModelSettings, TrainingS
         InputError: If a keyword is no setting, or its value cannot be used.
     """
     values = {find_setting(name).name: value for name, value in keywords.items()}
-    return (
-        ModelSettings(**{name: values[name] for name in MODEL_SETTINGS if name in values}),
-        TrainingSettings(**{name: values[name] for name in TRAINING_SETTINGS if name in values}),
-    )
+    model = {name: value for name, value in values.items() if name in MODEL_SETTINGS}
+    training = {name: value for name, value in values.items() if name in TRAINING_SETTINGS}
+    return ModelSettings(**model), TrainingSettings(**training)
 
 
 def seed_settings(training: TrainingSettings, seeds: int) -> list[TrainingSettings]:
@@ -265,10 +265,9 @@ def parse_init(text: str) -> tuple[str, float]:
     Raises:
         ArgumentError: If there is no such initializer.
     """
-    initializer = _initializer(text)
-    if initializer is None:
-        raise ArgumentError("init", text, SETTINGS["init"].expects)
-    return initializer
+    SETTINGS["init"].check(text)
+    name, _, std = text.partition(":")
+    return name, float(std or 0)
 
 
 def command_options(*settings: ModelSettings | TrainingSettings) -> list[str]:
@@ -306,15 +305,12 @@ def short_text(value: Value) -> str:
 
 def _convert(kind: type, value: object) -> Any:  # noqa: ANN401 - a value of that kind
     """Return `value` as an instance of `kind`, or None if it has another type."""
-    if kind is bool or isinstance(value, bool):
-        return value if kind is bool and isinstance(value, bool) else None
-    if kind is float:
-        return float(value) if isinstance(value, Real) else None
-    if kind is int:
-        return int(value) if isinstance(value, Integral) else None
     if kind is tuple:
         return _sizes(value)
-    return value if isinstance(value, str) else None
+    accepted = {float: Real, int: Integral}.get(kind, kind)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        return None
+    return kind(value)
 
 
 def _sizes(value: object) -> tuple[int, ...] | None:
@@ -330,13 +326,9 @@ def _sizes(value: object) -> tuple[int, ...] | None:
     return None if None in sizes else tuple(sizes)
 
 
-def _initializer(text: str) -> tuple[str, float] | None:
-    """Return an initializer's name and standard deviation, or None if it does not exist."""
-    if text in ("glorot_uniform", "he_normal", "torch"):
-        return text, 0.0
-    name, _, number = text.partition(":")
+def _is_initializer(text: str) -> bool:
+    name, _, std = text.partition(":")
     try:
-        std = float(number)
+        return text in INITIALIZERS or (name == "normal" and 0 < float(std) < math.inf)
     except ValueError:
-        return None
-    return (name, std) if name == "normal" and 0 < std < math.inf else None
+        return False

@@ -1,9 +1,9 @@
-"""The rival: the same two networks in plain Keras, as a tutorial would train them.
+"""Train the same two models in plain Keras, as a tutorial would; the reference of speed.py.
 
-`tf.data` from arrays, shuffle, `batch(32)`, `fit`, then `evaluate` on both sets after every epoch,
-and the picture at the end. With `float32` the arrays hold pixels from 0 to 1, as in most tutorials;
-with `uint8` they stay as they are and the network scales them, which takes less memory. Prints a
-line of JSON with the seconds of each epoch of both networks. Run by speed.py.
+`tf.data` from arrays, shuffle, `batch(32)`, `fit`, `evaluate` on both splits after every epoch, and
+a figure at the end. With `float32` the arrays hold pixels from 0 to 1, as in most tutorials; with
+`uint8` the model scales them, which takes less memory. Prints a line of JSON with the seconds of
+each epoch of both models.
 """
 
 import json
@@ -21,8 +21,8 @@ import tensorflow as tf
 from kerasbn.data.datasets import load_dataset
 
 
-def network(bn: bool, pixels: str) -> keras.Model:
-    """784-32-32-10, as in the experiment."""
+def mlp(bn: bool, pixels: str) -> keras.Model:
+    """Build an MLP 784-32-32-10, as `kerasbn.mlp` does."""
     x = image = keras.Input((28, 28), dtype=pixels)
     if pixels == "uint8":
         x = keras.layers.Rescaling(1 / 255)(x)
@@ -42,32 +42,32 @@ def network(bn: bool, pixels: str) -> keras.Model:
 
 
 def main(data_dir: str, epochs: int, pixels: str) -> None:
-    """Train both networks, a network at a time in every epoch, and draw their curves."""
-    digits = load_dataset("mnist", data_dir)
-    arrays: list[np.ndarray] = [digits.train.images, digits.test.images]
+    """Train both models, one after the other in every epoch, and plot their curves."""
+    data = load_dataset("mnist", data_dir)
+    arrays: list[np.ndarray] = [data.train.images, data.test.images]
     if pixels == "float32":
         arrays = [images.astype("float32") / 255 for images in arrays]
-    train = tf.data.Dataset.from_tensor_slices((arrays[0], digits.train.labels))
+    train = tf.data.Dataset.from_tensor_slices((arrays[0], data.train.labels))
     batches = train.shuffle(60_000).batch(32, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     every = train.batch(32)
-    test = tf.data.Dataset.from_tensor_slices((arrays[1], digits.test.labels)).batch(32)
-    networks = {"with": network(True, pixels), "without": network(False, pixels)}
-    figures: dict[str, list[list[float]]] = {name: [] for name in networks}
+    test = tf.data.Dataset.from_tensor_slices((arrays[1], data.test.labels)).batch(32)
+    models = {"with": mlp(True, pixels), "without": mlp(False, pixels)}
+    metrics: dict[str, list[list[float]]] = {name: [] for name in models}
     seconds = []
     for _ in range(epochs):
         start = time.perf_counter()
-        for name, model in networks.items():
+        for name, model in models.items():
             model.fit(batches, verbose=0)
-            both = [*model.evaluate(every, verbose=0), *model.evaluate(test, verbose=0)]
-            figures[name].append(both)
+            results = [*model.evaluate(every, verbose=0), *model.evaluate(test, verbose=0)]
+            metrics[name].append(results)
         seconds.append(time.perf_counter() - start)
     _, panels = plt.subplots(2, 2, figsize=(11, 7))
     for i, axes in enumerate(panels.flat):
-        for name, rows in figures.items():
+        for name, rows in metrics.items():
             axes.plot([row[i] for row in rows], label=name)
         axes.legend()
     plt.savefig("plain.png", dpi=150)
-    print(json.dumps({"epoch_seconds": seconds, "accuracy": figures["with"][-1][3]}))  # noqa: T201 - the result
+    print(json.dumps({"epoch_seconds": seconds, "accuracy": metrics["with"][-1][3]}))  # noqa: T201 - the result
 
 
 if __name__ == "__main__":

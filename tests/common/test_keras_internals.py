@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from importlib import import_module
+
+import pytest
 
 from kerasbn.common import keras_internals
 from kerasbn.common.keras_internals import quiet_tensorflow
@@ -67,6 +70,30 @@ quiet_tensorflow()
 assert gc.isenabled()
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_hide_package_makes_an_import_fail_within_the_block() -> None:
+    sys.modules.pop("this", None)
+    with keras_internals.hide_package("this"), pytest.raises(ImportError):
+        import_module("this")
+    assert "this" not in sys.modules
+    with keras_internals.hide_package("sys"):
+        assert import_module("sys") is sys
+
+
+def test_restore_layer_state_restores_what_is_not_in_variables() -> None:
+    x = np.array([[1.0], [3.0]], "float32")
+    old, new = keras.layers.Normalization(), keras.layers.Normalization()
+    old.adapt(x)
+    new.build((None, 1))
+    new.set_weights(old.get_weights())
+    keras_internals.restore_layer_state(new, old)
+    np.testing.assert_array_equal(new(x), old(x))
+    words = np.array(["cat", "dog"])
+    lookup, copy = keras.layers.StringLookup(), keras.layers.StringLookup()
+    lookup.adapt(words)
+    keras_internals.restore_layer_state(copy, lookup)
+    assert copy.get_vocabulary() == lookup.get_vocabulary()
 
 
 def test_record_calls_sees_every_call_and_restores_the_layer() -> None:

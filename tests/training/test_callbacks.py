@@ -1,4 +1,4 @@
-"""What happens beside a training: figures, views of one network, Ctrl-C."""
+"""Callbacks evaluate, record one of several models, and stop at Ctrl-C."""
 
 import os
 import signal
@@ -23,26 +23,30 @@ from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
 
 
-class Note(keras.callbacks.Callback):
-    """Writes down what it is told."""
+class Recorder(keras.callbacks.Callback):
+    """Records the calls that it gets."""
 
     def __init__(self) -> None:
         super().__init__()
         self.epochs: list[tuple[int, dict[str, Any]]] = []
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def on_train_begin(self, logs: object = None) -> None:
-        self.told.append("begin")
+        self.calls.append("begin")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epochs.append((epoch, dict(logs or {})))
 
     def on_train_end(self, logs: object = None) -> None:
-        self.told.append("end")
+        self.calls.append("end")
+
+    @property
+    def steps(self) -> list[int]:
+        return [metrics["step"] for _, metrics in self.epochs]
 
 
 class InterruptAfter(keras.callbacks.Callback):
-    """Presses Ctrl-C when so many chunks are over."""
+    """Sends Ctrl-C after so many chunks."""
 
     def __init__(self, chunks: int) -> None:
         super().__init__()
@@ -54,88 +58,91 @@ class InterruptAfter(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def trained(
-    digits: Dataset, settings: TrainingSettings, *callbacks: Any, **options: Any
+def train(
+    data: Dataset,
+    settings: TrainingSettings,
+    *callbacks: keras.callbacks.Callback,
+    single: dict[str, keras.callbacks.Callback] | None = None,
+    **options: Any,
 ) -> EvaluateEachEpoch:
-    """Train a pair with these callbacks after `EvaluateEachEpoch`, which is given back."""
-    size = len(digits.train)
+    """Train a pair with an `EvaluateEachEpoch`, which is returned, and further callbacks.
+
+    `single` are callbacks for one model, by its key.
+    """
+    size = len(data.train)
     schedule = Schedule.of(size, settings.batch_size, settings.epochs, settings.steps)
-    watch = EvaluateEachEpoch(schedule)
-    networks = {
+    evaluation = EvaluateEachEpoch(schedule)
+    models = {
         key: compile_model(mlp(bn=key == "bn", hidden=(8,), **options), settings)
         for key in ("bn", "plain")
     }
-    views = [
-        SingleModelCallbacks(each.key, networks[each.key], [each.note])
-        for each in callbacks[:1]
-        if each
+    wrapped = [
+        SingleModelCallbacks(key, models[key], [callback])
+        for key, callback in (single or {}).items()
     ]
-    learners = [SingleModel(key, network, settings.seed) for key, network in networks.items()]
-    fit(learners, digits, schedule, [watch, *views, *callbacks[1:]], "/CPU:0")
-    return watch
+    learners = [SingleModel(key, model, settings.seed) for key, model in models.items()]
+    fit(learners, data, schedule, [evaluation, *wrapped, *callbacks], "/CPU:0")
+    return evaluation
 
 
-class Watched:
-    """A note of one network."""
-
-    def __init__(self, key: str) -> None:
-        self.key, self.note = key, Note()
-
-
-def test_a_view_shows_one_network_and_epochs_from_one(few_digits: Dataset) -> None:
-    watched = Watched("plain")
-    trained(few_digits, TrainingSettings(epochs=2), watched)
-    assert watched.note.told == ["begin", "end"]
-    assert [epoch for epoch, _ in watched.note.epochs] == [1, 2]
-    for _, figures in watched.note.epochs:
-        assert set(figures) == {"loss", "accuracy", "val_loss", "val_accuracy", "step"}
-    assert [figures["step"] for _, figures in watched.note.epochs] == [20, 40]
-    assert isinstance(watched.note.model, keras.Model)
-    assert watched.note.model.name == "mlp_plain"
+def test_callbacks_for_one_model_get_its_metrics_and_count_epochs_from_one(
+    few_digits: Dataset,
+) -> None:
+    recorder = Recorder()
+    train(few_digits, TrainingSettings(epochs=2), single={"plain": recorder})
+    assert recorder.calls == ["begin", "end"]
+    assert [epoch for epoch, _ in recorder.epochs] == [1, 2]
+    for _, metrics in recorder.epochs:
+        assert set(metrics) == {"loss", "accuracy", "val_loss", "val_accuracy", "step"}
+    assert recorder.steps == [20, 40]
+    assert isinstance(recorder.model, keras.Model)
+    assert recorder.model.name == "mlp_plain"
 
 
-def test_steps_end_within_an_epoch_that_is_measured(few_digits: Dataset) -> None:
-    watched = Watched("bn")
-    trained(few_digits, TrainingSettings(steps=27), watched)
-    assert [figures["step"] for _, figures in watched.note.epochs] == [20, 27]
+def test_a_last_epoch_that_ends_early_is_evaluated(few_digits: Dataset) -> None:
+    recorder = Recorder()
+    train(few_digits, TrainingSettings(steps=27), single={"bn": recorder})
+    assert recorder.steps == [20, 27]
 
 
-def test_a_diverged_network_has_no_figures_and_the_other_goes_on(few_digits: Dataset) -> None:
-    watched = Watched("plain")
+def test_a_diverged_model_has_no_metrics_and_the_other_continues(few_digits: Dataset) -> None:
+    recorder = Recorder()
     settings = TrainingSettings(optimizer="sgd", lr=0.5, epochs=4)
-    watch = trained(few_digits, settings, watched, init="normal:1", activation="linear")
-    assert set(watch.diverged) == {"plain"}
-    assert watch.epochs == 4
-    assert len(watched.note.epochs) == (watch.diverged["plain"] - 1) // 20
-    assert "bn" in watch.weights
+    evaluation = train(
+        few_digits, settings, single={"plain": recorder}, init="normal:1", activation="linear"
+    )
+    assert set(evaluation.diverged) == {"plain"}
+    assert evaluation.epochs == 4
+    assert len(recorder.epochs) == (evaluation.diverged["plain"] - 1) // 20
+    assert "bn" in evaluation.weights
 
 
-def test_training_stops_when_none_is_left(few_digits: Dataset) -> None:
-    note = Note()
-    watch = trained(few_digits, TrainingSettings(lr=1e38, epochs=50), None, note)
-    assert set(watch.diverged) == {"bn", "plain"}
-    assert len(note.epochs) < 50
+def test_training_stops_when_all_models_have_diverged(few_digits: Dataset) -> None:
+    recorder = Recorder()
+    evaluation = train(few_digits, TrainingSettings(lr=1e38, epochs=50), recorder)
+    assert set(evaluation.diverged) == {"bn", "plain"}
+    assert len(recorder.epochs) < 50
 
 
-def test_ctrl_c_ends_at_a_chunk_and_keeps_whole_epochs(sample_digits: Dataset) -> None:
-    said = []
+def test_ctrl_c_stops_after_a_chunk_and_keeps_complete_epochs(sample_digits: Dataset) -> None:
+    messages = []
     before = signal.getsignal(signal.SIGINT)
-    with StopOnInterrupt(lambda: said.append("stopping")) as stop:
-        # A chunk of the sample is an epoch of 125 steps: the third one is never begun.
-        watch = trained(sample_digits, TrainingSettings(epochs=5), None, InterruptAfter(2), stop)
+    with StopOnInterrupt(lambda: messages.append("stopping")) as stop:
+        # A chunk of the sample is an epoch of 125 steps; the third one does not start.
+        evaluation = train(sample_digits, TrainingSettings(epochs=5), InterruptAfter(2), stop)
     assert stop.interrupted
-    assert said == ["stopping"]
-    assert watch.epochs == 2
+    assert messages == ["stopping"]
+    assert evaluation.epochs == 2
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_within_an_epoch_drops_that_epoch(sample_digits: Dataset) -> None:
-    settings = TrainingSettings(epochs=5, batch_size=4)  # 1,000 steps, 3 chunks an epoch
-    note = Note()
+    settings = TrainingSettings(epochs=5, batch_size=4)  # 1,000 steps, 3 chunks per epoch
+    recorder = Recorder()
     with StopOnInterrupt(lambda: None) as stop:
-        watch = trained(sample_digits, settings, None, InterruptAfter(4), stop, note)
-    assert watch.epochs == 1
-    assert [bool(figures) for _, figures in note.epochs] == [True, False]
+        evaluation = train(sample_digits, settings, InterruptAfter(4), stop, recorder)
+    assert evaluation.epochs == 1
+    assert [bool(metrics) for _, metrics in recorder.epochs] == [True, False]
 
 
 def test_a_second_ctrl_c_interrupts_at_once() -> None:
@@ -146,30 +153,29 @@ def test_a_second_ctrl_c_interrupts_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_another_thread_leaves_the_signal_alone() -> None:
-    seen = []
+def test_signals_are_not_handled_in_another_thread() -> None:
+    handlers = []
 
-    def listen() -> None:
+    def enter() -> None:
         with StopOnInterrupt(lambda: None):
-            seen.append(signal.getsignal(signal.SIGINT))
+            handlers.append(signal.getsignal(signal.SIGINT))
 
     before = signal.getsignal(signal.SIGINT)
-    thread = Thread(target=listen)
+    thread = Thread(target=enter)
     thread.start()
     thread.join()
-    assert seen == [before]
+    assert handlers == [before]
 
 
-def test_kerass_own_callbacks_write_through_a_view(few_digits: Dataset, tmp_path: Path) -> None:
-    watched = Watched("bn")
-    watched.note = keras.callbacks.CSVLogger(tmp_path / "history.csv")
-    trained(few_digits, TrainingSettings(epochs=2), watched)
+def test_callbacks_of_keras_work_on_one_model(few_digits: Dataset, tmp_path: Path) -> None:
+    logger = keras.callbacks.CSVLogger(tmp_path / "history.csv")
+    train(few_digits, TrainingSettings(epochs=2), single={"bn": logger})
     lines = (tmp_path / "history.csv").read_text().splitlines()
     assert lines[0] == "epoch,accuracy,loss,step,val_accuracy,val_loss"
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
 
 
-def test_metrics_of_one_network() -> None:
+def test_metrics_of_one_model() -> None:
     logs = {"bn:loss": 1.0, "bn-2:loss": 2.0, "plain:loss": 3.0}
     assert metrics_of(logs, "bn") == {"loss": 1.0}
     assert metrics_of(None, "bn") == {}

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,6 @@ from kerasbn.training.ensembles import SingleModel, compile_model
 from kerasbn.training.loop import TrainingLoop, fit
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    """Let models compute in float64."""
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
 
 
 def pair(settings: TrainingSettings, **options: Any) -> dict[str, keras.Model]:

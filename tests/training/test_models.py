@@ -1,4 +1,4 @@
-"""The networks are what their settings say, and start alike."""
+"""Models have the layers and initial weights that their settings say."""
 
 from itertools import product
 from pathlib import Path
@@ -12,39 +12,39 @@ from kerasbn.training.models import mlp
 from kerasbn.training.settings import ACTIVATIONS
 
 
-def kinds(network: keras.Model) -> list[str]:
-    return [type(layer).__name__ for layer in network.layers]
+def kinds(model: keras.Model) -> list[str]:
+    return [type(layer).__name__ for layer in model.layers]
 
 
-def denses(network: keras.Model) -> list[keras.layers.Dense]:
-    return [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+def denses(model: keras.Model) -> list[keras.layers.Dense]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
 
 
-def test_the_network_of_the_experiment() -> None:
-    network = mlp()
-    assert kinds(network) == [
+def test_the_default_model() -> None:
+    model = mlp()
+    assert kinds(model) == [
         "InputLayer", "Rescaling", "Flatten",
         "Dense", "BatchNormalization", "ReLU",
         "Dense", "BatchNormalization", "ReLU",
         "Dense",
     ]  # fmt: skip
-    assert [each.name for each in network.inputs] == ["image"]
-    assert network.output_names == ["logits"]
-    assert network.inputs[0].dtype == "uint8"
-    assert network.inputs[0].shape == (None, 28, 28)
-    assert network.output_shape == (None, 10)
-    assert [layer.units for layer in denses(network)] == [32, 32, 10]
-    normalization = network.get_layer("bn_1")
-    assert (normalization.momentum, normalization.epsilon) == (0.9, 1e-5)
+    assert [each.name for each in model.inputs] == ["image"]
+    assert model.output_names == ["logits"]
+    assert model.inputs[0].dtype == "uint8"
+    assert model.inputs[0].shape == (None, 28, 28)
+    assert model.output_shape == (None, 10)
+    assert [layer.units for layer in denses(model)] == [32, 32, 10]
+    bn = model.get_layer("bn_1")
+    assert (bn.momentum, bn.epsilon) == (0.9, 1e-5)
 
 
-def test_pixels_are_scaled_to_one() -> None:
+def test_pixels_are_scaled_to_1() -> None:
     scaling = mlp().get_layer("rescaling")
     assert float(np.max(scaling(np.full((1, 28, 28), 255, np.uint8)))) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("init", ["glorot_uniform", "he_normal", "torch", "normal:0.05"])
-def test_with_and_without_start_from_the_same_kernels(init: str) -> None:
+def test_models_with_and_without_bn_start_from_the_same_kernels(init: str) -> None:
     pairs = zip(
         denses(mlp(bn=True, init=init, seed=4)),
         denses(mlp(bn=False, init=init, seed=4)),
@@ -60,23 +60,23 @@ def test_with_and_without_start_from_the_same_kernels(init: str) -> None:
     assert np.abs(same_shape[0] - same_shape[1]).max() > 0.01
 
 
-def test_initializers_have_their_spread() -> None:
-    def spread(init: str) -> float:
+def test_initializers_have_the_right_standard_deviation() -> None:
+    def deviation(init: str) -> float:
         return float(np.std(denses(mlp(hidden=(500,), init=init))[0].kernel))
 
-    assert spread("glorot_uniform") == pytest.approx((2 / (784 + 500)) ** 0.5, rel=0.02)
-    assert spread("he_normal") == pytest.approx((2 / 784) ** 0.5, rel=0.02)
-    assert spread("normal:0.7") == pytest.approx(0.7, rel=0.02)
-    assert spread("torch") == pytest.approx((1 / 784 / 3) ** 0.5, rel=0.02)
+    assert deviation("glorot_uniform") == pytest.approx((2 / (784 + 500)) ** 0.5, rel=0.02)
+    assert deviation("he_normal") == pytest.approx((2 / 784) ** 0.5, rel=0.02)
+    assert deviation("normal:0.7") == pytest.approx(0.7, rel=0.02)
+    assert deviation("torch") == pytest.approx((1 / 784 / 3) ** 0.5, rel=0.02)
 
 
-def test_torch_draws_biases_too() -> None:
+def test_torch_initializes_biases_too() -> None:
     layer = denses(mlp(bn=False, hidden=(500,), init="torch"))[0]
     for values in (np.asarray(layer.kernel), np.asarray(layer.bias)):
         assert 0.95 / 28 < np.abs(values).max() <= 1 / 28
 
 
-def test_a_normalized_dense_has_no_bias_unless_asked() -> None:
+def test_a_layer_followed_by_bn_has_no_bias_by_default() -> None:
     assert [layer.use_bias for layer in denses(mlp())] == [False, False, True]
     assert [layer.use_bias for layer in denses(mlp(bias_before_bn=True))] == [True] * 3
     assert [layer.use_bias for layer in denses(mlp(bn=False))] == [True] * 3
@@ -85,20 +85,20 @@ def test_a_normalized_dense_has_no_bias_unless_asked() -> None:
     assert [layer.use_bias for layer in denses(linear)] == [False, False, True]
 
 
-def test_the_normalization_has_its_position() -> None:
+def test_bn_after_the_activation() -> None:
     after = kinds(mlp(hidden=(8,), bn_position="after"))
     assert after[3:] == ["Dense", "ReLU", "BatchNormalization", "Dense"]
 
 
 @pytest.mark.parametrize(("activation", "bn"), list(product(ACTIVATIONS, [True, False])))
-def test_every_activation_opens_in_plain_keras(activation: str, bn: bool, tmp_path: Path) -> None:
-    network = mlp(bn=bn, hidden=(6, 5), activation=activation)
-    network.save(tmp_path / "network.keras")
+def test_every_model_loads_in_plain_keras(activation: str, bn: bool, tmp_path: Path) -> None:
+    model = mlp(bn=bn, hidden=(6, 5), activation=activation)
+    model.save(tmp_path / "model.keras")
     images = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
-    loaded = keras.models.load_model(tmp_path / "network.keras")
-    np.testing.assert_array_equal(loaded(images), network(images))
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(images), model(images))
 
 
-def test_bad_settings_are_refused() -> None:
+def test_an_invalid_setting_is_an_error() -> None:
     with pytest.raises(InputError, match="activation='mish': received"):
         mlp(activation="mish")

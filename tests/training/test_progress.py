@@ -1,4 +1,4 @@
-"""What a user sees of a training, on a terminal and elsewhere."""
+"""The progress display, on terminals of several widths and elsewhere."""
 
 import re
 
@@ -11,18 +11,18 @@ LABELS = {"bn": "With BN", "plain": "Without BN"}
 
 
 def logs(**losses: float) -> dict[str, float]:
-    """The figures of networks at the end of an epoch, by their loss."""
+    """Return the logs at the end of an epoch, given the loss of each model."""
     names = ("loss", "val_loss", "batch_loss")
-    figures = {f"{key}:{name}": loss for key, loss in losses.items() for name in names}
+    metrics = {f"{key}:{name}": loss for key, loss in losses.items() for name in names}
     accuracies = ("accuracy", "val_accuracy", "batch_accuracy")
-    return figures | {f"{key}:{name}": 0.9512 for key in losses for name in accuracies}
+    return metrics | {f"{key}:{name}": 0.9512 for key in losses for name in accuracies}
 
 
 def shown(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> list[str]:
-    """The last state of the bar of two networks on a terminal so wide, by its parts."""
-    monkeypatch.setenv("FORCE_COLOR", "1")  # to rich this is a terminal
+    """Return the words of the last line that a terminal of this width shows for two models."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then treats it as a terminal
     monkeypatch.setenv("COLUMNS", str(columns))
     with ProgressDisplay(Schedule.of(640, 32, 12), LABELS, quiet=False) as progress:
         progress.on_epoch_begin(0)
@@ -36,23 +36,23 @@ def shown(
 def test_a_terminal_of_80_columns_shows_everything(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    epoch, number, bar, left, *figures = shown(80, monkeypatch, capsys)
+    epoch, number, bar, left, *metrics = shown(80, monkeypatch, capsys)
     assert (epoch, number) == ("epoch", "1/12")
     assert set(bar) <= set("━╸╺")
     assert re.fullmatch(r"[-\d]+:[-\d]+:[-\d]+", left)
-    assert " ".join(figures) == "With BN 0.157 95.1% Without BN 0.188 95.1%"
+    assert " ".join(metrics) == "With BN 0.157 95.1% Without BN 0.188 95.1%"
 
 
 def test_a_narrow_terminal_keeps_epoch_and_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    epoch, number, left, *figures = shown(40, monkeypatch, capsys)
+    epoch, number, left, *metrics = shown(40, monkeypatch, capsys)
     assert (epoch, number) == ("epoch", "1/12")
     assert re.fullmatch(r"[-\d]+:[-\d]+:[-\d]+", left)
-    assert " ".join(figures).startswith("With BN 0.157")
+    assert " ".join(metrics).startswith("With BN 0.157")
 
 
-def test_a_network_that_diverged_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_diverged_model_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressDisplay(Schedule.of(640, 32, 3), LABELS, quiet=False) as progress:
         for epoch in range(3):
             progress.on_epoch_begin(epoch)
@@ -64,14 +64,14 @@ def test_a_network_that_diverged_is_named_once(capsys: pytest.CaptureFixture[str
     ]  # fmt: skip
 
 
-def test_an_epoch_that_is_cut_short_names_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_epoch_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressDisplay(Schedule.of(640, 32, 3), LABELS, quiet=False) as progress:
         progress.on_epoch_begin(0)
         progress.on_epoch_end(0, {})
     assert capsys.readouterr().err == ""
 
 
-def test_a_large_loss_is_short(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_large_loss_is_rounded(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressDisplay(Schedule.of(640, 32, 9), LABELS, quiet=False) as progress:
         progress.on_epoch_begin(0)
         progress.on_epoch_end(0, logs(bn=0.1234, plain=941469.1))

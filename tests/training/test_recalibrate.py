@@ -18,16 +18,6 @@ from kerasbn.training.settings import TrainingSettings
 L = keras.layers
 
 
-@pytest.fixture
-def float64() -> Any:
-    """Let models compute in float64."""
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
-
-
 def randomized(*layers: Any, shape: tuple[int | None, ...], seed: int = 1) -> keras.Model:
     """A model with random statistics and weights."""
     model = keras.Sequential([keras.Input(shape), *layers])
