@@ -1,1 +1,1 @@
-"""Keras networks with and without batch normalization, and how they are trained."""
+"""Models with and without batch normalization, and how they are trained."""

@@ -56,12 +56,10 @@ def choose_device(choice: str = "auto") -> Device:
     if number >= len(gpus):
         found = ", ".join(["cpu", *(f"gpu:{i}" for i in range(len(gpus)))])
         raise ArgumentError(
-            "device",
-            choice,
-            f"one of the devices it sees: {found}",
+            "device", choice, f"one of the devices it sees: {found}",
             'a GPU needs a driver and pip install "kerasbn[gpu]"',
             received="a GPU that TensorFlow does not see",
-        )
+        )  # fmt: skip
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)

@@ -131,8 +131,8 @@ class Ensemble:
         def call(member: tuple[Any, ...]) -> Any:  # noqa: ANN401 - a tensor
             return self._model.stateless_call(*member, images, training=False)[0]
 
-        variables = (self._trainable, self._non_trainable)
-        members = tuple([variable.value for variable in group] for group in variables)
+        groups = (self._trainable, self._non_trainable)
+        members = tuple([variable.value for variable in group] for group in groups)
         return _evaluate(_for_each(call, members), labels, is_valid)
 
     def weights(self) -> dict[str, list[np.ndarray]]:

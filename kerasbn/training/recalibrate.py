@@ -93,20 +93,18 @@ def recalibrate(
         >>> result.model.get_layer("bn_1").moving_mean.numpy().shape
         (16,)
     """
-    kinds = {"a Keras model": keras.Model, "a tf.data.Dataset": tf.data.Dataset}
-    for name, value, kind in zip(("model", "data"), (model, data), kinds, strict=True):
-        if not isinstance(value, kinds[kind]):
-            raise ArgumentError(name, value, kind, received=f"a {type(value).__name__}")
+    if not isinstance(model, keras.Model):
+        raise ArgumentError("model", model, "a Keras model", received=f"a {type(model).__name__}")
+    if not isinstance(data, tf.data.Dataset):
+        raise ArgumentError("data", data, "a tf.data.Dataset", received=f"a {type(data).__name__}")
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise expected("data", "an infinite dataset", "a finite one", "use take(n)")
     first = next(iter(data.take(1)), None)
     if first is None:
         raise expected("data", "no batches", "examples like those the model was trained on")
     copy = _copy(model)
-    layers = all_layers(copy)
-    with record_calls(
-        [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    ) as calls:
+    kind = keras.layers.BatchNormalization
+    with record_calls([each for each in all_layers(copy) if isinstance(each, kind)]) as calls:
         copy(_inputs(first), training=False)
     called = list(dict.fromkeys(call.layer for call in calls))
     if not called:

@@ -62,6 +62,7 @@ def train_one_by_one(
     return trained
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     ("optimizer", "rates"), [("adam", (0.02, 0.02)), ("adam", (0.02, 0.04)), ("sgd", (0.2, 0.1))]
@@ -85,6 +86,7 @@ def test_members_equal_models_trained_by_plain_keras(
                 np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12, err_msg=str(own))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     ("activation", "bn_position"), [*((each, "before") for each in ACTIVATIONS), ("relu", "after")]
@@ -138,6 +140,7 @@ def test_evaluation_of_members_equals_keras_evaluate(few_digits: Dataset) -> Non
     assert len({metrics[key]["loss"] for key in models}) == len(models)
 
 
+@pytest.mark.slow
 def test_a_diverged_member_does_not_affect_the_others(few_digits: Dataset) -> None:
     settings = [replace(BASE, seed=seed) for seed in SEEDS]
     intact, damaged = members(settings), members(settings)

@@ -42,6 +42,7 @@ def train(
     return evaluation
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_training_equals_plain_keras(few_digits: Dataset, optimizer: str) -> None:
@@ -100,6 +101,7 @@ def test_training_is_bit_reproducible(few_digits: Dataset) -> None:
             np.testing.assert_array_equal(one, other, err_msg=one.path)
 
 
+@pytest.mark.slow
 def test_the_step_of_divergence_is_exact(few_digits: Dataset) -> None:
     settings = TrainingSettings(optimizer="sgd", lr=0.3, batch_size=32, epochs=2, seed=1)
     models = pair(settings, init="normal:1", activation="linear")
