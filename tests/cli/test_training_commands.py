@@ -41,11 +41,12 @@ def test_results_and_progress_go_their_ways(
     compared: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     _, done = compared
-    first, second = done.stdout.splitlines()
+    first, second, third = done.stdout.splitlines()
     assert re.fullmatch(
-        r"test accuracy \d\d\.\d\d% with BN, \d\d\.\d\d% without: [+-]\d+\.\d\d points", first
+        r"Test accuracy: \d\d\.\d\d% with BN, \d\d\.\d\d% without: [+-]\d+\.\d\d points\.", first
     )
-    assert second == f"curves: {Path('saved_models/compare/compare.png')}"
+    assert second == f"runs: {Path('saved_models/bn')}, {Path('saved_models/plain')}"
+    assert third == f"curves: {Path('saved_models/compare/compare.png')}"
     # Nothing but our own lines: no word of TensorFlow, XLA or CUDA.
     lines = done.stderr.splitlines()
     assert len(lines) == 4, done.stderr
@@ -62,14 +63,14 @@ def test_many_seeds_give_an_interval(tmp_path: Path) -> None:
     first, method, last = done.stdout.splitlines()
     number = r"-?\d+\.\d+"
     assert re.fullmatch(
-        rf"test accuracy in %: with BN {number} ± {number}, without {number} ± {number}: "
-        rf"[+-]{number} points \(95 % interval {number} to {number}, 3 pairs\)",
+        rf"Test accuracy: {number} ± {number}% with BN, {number} ± {number}% without: "
+        rf"[+-]{number} points \(95% interval {number} to {number}, 3 pairs\)\.",
         first,
     )
-    assert "paired t" in method
+    assert "paired t-test" in method
     assert last == f"curves: {Path('saved_models/compare/compare.png')}"
     record = json.loads((tmp_path / "saved_models" / "compare" / "compare.json").read_text())
-    assert record["sentence"] in first
+    assert record["summary"] == first
 
 
 @pytest.mark.parametrize("count", ["0", "1001"])
@@ -77,16 +78,15 @@ def test_a_number_of_seeds_out_of_range_is_one_line(tmp_path: Path, count: str) 
     done = kerasbn("compare", "--seeds", count, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"kerasbn: --seeds {count}: received {count}, expected a whole number from 1 to 1,000\n"
+        f"kerasbn: --seeds {count}: received '{count}', expected a whole number from 1 to 1,000\n"
     )
 
 
 def test_report_lists_and_draws(compared: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = compared
     listed = kerasbn("report", cwd=folder)
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == [
-        "run", "plain", "bn", "studies:",
-    ]  # fmt: skip
+    firsts = [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
+    assert firsts == ["Runs", "run", "plain", "bn", "Comparisons", "comparison", "compare"]
     drawn = kerasbn("report", "bn", "saved_models/plain", "-o", "both.svg", cwd=folder)
     assert (drawn.returncode, drawn.stdout) == (0, "both.svg\n")
     assert (folder / "both.svg").read_text().startswith("<?xml")
@@ -128,7 +128,7 @@ def test_the_sample_is_said_to_be_one(tmp_path: Path) -> None:
     }
     done = kerasbn("train", "--steps", "3", cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
-    note = "This is the sample of 5,000 digits"
+    note = "This is a sample of 5,000 MNIST images"
     assert done.stderr.count(note) == 1
     record = json.loads((tmp_path / "saved_models" / "bn" / "run.json").read_text())
     assert record["data"]["name"] == "mnist-sample"
@@ -146,9 +146,9 @@ def test_the_sample_is_said_to_be_one(tmp_path: Path) -> None:
         (["train", "--batch-size", "1"], "one example has no variance"),
         (["compare", "--batch-size", "1"], "one example has no variance"),
         (["train", "--batch-size", "5000"], "expected at most the 4,000 training examples"),
-        (["train", "--run", "../up"], "--run ../up: received '../up' as a name"),
-        (["train", "--run", ""], "received '' as a name"),
-        (["compare", "--run", "a/b"], "--run a/b: received 'a/b' as a name"),
+        (["train", "--run", "../up"], "--run ../up: received '../up', expected letters"),
+        (["train", "--run", ""], "received '', expected letters"),
+        (["compare", "--run", "a/b"], "--run a/b: received 'a/b', expected letters"),
         (["train", "--activation", "mish"], "'mish' is not one of"),
         (["train", "--optimizer", "adamw"], "'adamw' is not one of"),
         (["train", "--device", "gpu:9"], "a GPU that TensorFlow does not see, expected one of"),
@@ -158,7 +158,7 @@ def test_the_sample_is_said_to_be_one(tmp_path: Path) -> None:
         ),
         (["train", "--epoch", "3"], "No such option"),
         (["trian"], "did you mean 'train'?"),
-        (["report", "nobody"], "nobody: received no run of this name"),
+        (["report", "nobody"], "nobody: received an unknown name"),
         (["report", "nobody", "-o", "x.gif"], "received"),
     ],
 )

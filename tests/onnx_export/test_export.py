@@ -207,7 +207,7 @@ def test_probabilities_are_a_softmax_of_the_logits(
 def test_probabilities_of_what_has_none_are_refused(
     name: str, make_network: Make, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="--probabilities: received"):
+    with pytest.raises(InputError, match="probabilities=True: received"):
         export(make_network(name), tmp_path / "model.onnx", probabilities=True)
 
 
@@ -294,7 +294,7 @@ def test_export_and_verify_count_what_is_in_the_file(tmp_path: Path) -> None:
     exported = export(keras.Model(x, y), tmp_path / "model.onnx", fold=False)
     folded = verify(exported.path).folded
     assert folded.figures == {
-        "BN layers": [" + ".join(r.nodes) for r in exported.remaining if r.kind == "BN layer"],
+        "bn_nodes": [" + ".join(r.nodes) for r in exported.remaining if r.kind == "BN layer"],
         "scalings": [" + ".join(r.nodes) for r in exported.remaining if r.kind == "scaling"],
     }
 
