@@ -94,7 +94,7 @@ def train(
         >>> data = kerasbn.load_dataset("mnist-sample")
         >>> trained = kerasbn.train(data, epochs=1, bn=False)
         >>> trained
-        <TrainedModel plain: test accuracy ...% after 1 epoch>
+        <TrainedModel plain: test accuracy ..., test loss ... after 1 epoch>
         >>> sorted(trained.history)
         ['accuracy', 'epoch', 'loss', 'step', 'val_accuracy', 'val_loss']
     """

@@ -61,10 +61,8 @@ def test_a_run_becomes_a_new_run(kerasbn: Kerasbn, few_digits: Dataset, tmp_path
     first, second, what, accuracy, written = out.splitlines()
     assert first.startswith("bn_1: mean off by up to ")
     assert second.startswith("bn_2: mean off by up to ")
-    assert what == (
-        "statistics of 4,000 digits of mnist-sample, variance times m/(m-1), as in the paper"
-    )
-    assert accuracy.startswith("accuracy on 1,000 other digits: ")
+    assert what == "statistics of 4,000 training images of mnist-sample, unbiased variance, m/(m-1)"
+    assert accuracy.startswith("accuracy on 1,000 test images: ")
     assert written == f"written: {Path('saved_models/slow-recalibrated')}"
     run, source = (read_run(tmp_path / "saved_models" / n) for n in ("slow-recalibrated", "slow"))
     assert run.record.recalibrated is not None
