@@ -91,6 +91,7 @@ def test_every_part_has_its_place() -> None:
     assert parts - set(ALLOWED) == {"kerasbn.__init__", "kerasbn.__main__"}
 
 
+@pytest.mark.slow
 def test_nothing_imports_cli_by_its_folder_name() -> None:
     for path in sorted(ROOT.glob("*/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -138,6 +139,7 @@ def test_inference_loads_neither_keras_nor_onnx() -> None:
     assert loaded_by(code) <= {"numpy", "onnxruntime"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     ["reports.sources", "reports.report", "sweeps.study", "sweeps.findings", "probes.results",
@@ -147,6 +149,7 @@ def test_reading_loads_no_keras(module: str) -> None:
     assert not {"tensorflow", "keras", "tf2onnx"} & loaded_by(f"import kerasbn.{module}")
 
 
+@pytest.mark.slow
 def test_keras_loads_no_scikit_learn_for_a_command() -> None:
     code = """
 import sys

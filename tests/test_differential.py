@@ -3,9 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 RUNNER = Path(__file__).parent / "differential.py"
 
 
+@pytest.mark.slow
 def test_random_networks_fold_right() -> None:
     done = subprocess.run(
         [sys.executable, RUNNER, "--count", "40", "--seed", "100000"],

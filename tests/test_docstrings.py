@@ -8,6 +8,7 @@ import pytest
 import kerasbn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", kerasbn.__all__)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # some examples write files

@@ -37,6 +37,7 @@ def exported(trained: Path) -> tuple[Path, Any]:
     return trained, out
 
 
+@pytest.mark.slow
 def test_export_tells_what_it_wrote(exported: tuple[Path, str]) -> None:
     folder, out = exported
     lines = out.splitlines()
@@ -77,6 +78,7 @@ def numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, float) else []
 
 
+@pytest.mark.slow
 def test_verify_passes_and_writes_its_result_beside_the_run(exported: tuple[Path, str]) -> None:
     folder, _ = exported
     code, out, err = kerasbn(folder, "verify", "model.onnx")
@@ -91,6 +93,7 @@ def test_verify_passes_and_writes_its_result_beside_the_run(exported: tuple[Path
     assert written["parity"]["figures"]["samples"] == 256
 
 
+@pytest.mark.slow
 def test_unfolded_keeps_them_and_says_so(exported: tuple[Path, str]) -> None:
     folder, _ = exported
     code, out, _ = kerasbn(folder, "export", "plain.onnx", "--no-fold", "--json")
@@ -99,6 +102,7 @@ def test_unfolded_keeps_them_and_says_so(exported: tuple[Path, str]) -> None:
     assert sorted(kinds) == ["BN layer", "BN layer", "scaling"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -78,6 +78,7 @@ def one_line(err: str) -> bool:
     return err.count("\n") == 1 and err.startswith("kerasbn: ")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_shows_images_and_the_accuracy(run: Any) -> None:
     code, out, err = run("infer", "--count", "3")
@@ -105,6 +106,7 @@ def test_accuracy_is_that_of_the_test_set(run: Any) -> None:
     assert np.allclose([row["probabilities"] for row in found["images"]], wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_no_accuracy_on_images_of_the_training_set(models: Path, run: Any) -> None:
     code, out, _ = run("infer", "--model", str(models / "mnist.onnx"))
@@ -117,6 +119,7 @@ def test_no_accuracy_on_images_of_the_training_set(models: Path, run: Any) -> No
     assert found["accuracy"] is None
 
 
+@pytest.mark.slow
 def test_files_folders_patterns_and_standard_input(here: Path, run: Any) -> None:
     folder = here / "digits"
     folder.mkdir()
@@ -161,6 +164,7 @@ def test_unreadable_files_of_a_folder_are_named(here: Path, run: Any) -> None:
     assert list(found["failed"]) == ["digits/b.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_pictures_of_every_kind(run: Any) -> None:
     picture = Image.fromarray(seven())
@@ -178,6 +182,7 @@ def test_pictures_of_every_kind(run: Any) -> None:
             assert out.split()[1:] == probability
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", ["empty.png", "text.png", "huge.png", "dot.png", "absent.png"])
 def test_unusable_images(name: str, run: Any) -> None:
@@ -209,6 +214,7 @@ def classifier(path: Path, shape: list[Any], kind: int = TensorProto.FLOAT) -> N
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [["n", 8, 6, 3], ["n", 3, 8, 6], [1, 8, 6, 3], ["n", "h", "w", 3]]
 )
@@ -246,6 +252,7 @@ def test_outputs_that_are_not_finite(here: Path, run: Any) -> None:
     assert "other.onnx: the model gives numbers that are not finite" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -321,6 +328,7 @@ def test_every_flipped_bit_is_found() -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_neither_tensorflow_nor_keras_is_loaded() -> None:
     Image.fromarray(seven()).save("a.png")

@@ -51,6 +51,7 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "small.keras"
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_new_run(kerasbn: Kerasbn, few_digits: Dataset, tmp_path: Path) -> None:
     slow = job(ModelSettings(bn_momentum=0.999), "slow")
     train_runs(

@@ -37,6 +37,7 @@ def compared(
     return folder, done
 
 
+@pytest.mark.slow
 def test_results_and_progress_go_their_ways(
     compared: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -57,6 +58,7 @@ def test_results_and_progress_go_their_ways(
         assert line.startswith(f"epoch {epoch}/2 {label:10}  train loss ")
 
 
+@pytest.mark.slow
 def test_many_seeds_give_an_interval(tmp_path: Path) -> None:
     done = kerasbn("compare", "--seeds", "3", *QUICK, "--quiet", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -82,6 +84,7 @@ def test_a_number_of_seeds_out_of_range_is_one_line(tmp_path: Path, count: str) 
     )
 
 
+@pytest.mark.slow
 def test_report_lists_and_draws(compared: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = compared
     listed = kerasbn("report", cwd=folder)
@@ -92,6 +95,7 @@ def test_report_lists_and_draws(compared: tuple[Path, subprocess.CompletedProces
     assert (folder / "both.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_report_names_a_damaged_run(tmp_path: Path) -> None:
     folder = tmp_path / "saved_models" / "odd"
     folder.mkdir(parents=True)
@@ -105,6 +109,7 @@ def test_report_names_a_damaged_run(tmp_path: Path) -> None:
     assert drawn.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_train_prints_json(tmp_path: Path) -> None:
     done = kerasbn("train", "--no-bn", "--steps", "9", "--json", "--quiet", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -115,6 +120,7 @@ def test_train_prints_json(tmp_path: Path) -> None:
     assert record["final"]["step"] == 9
 
 
+@pytest.mark.slow
 def test_the_sample_is_said_to_be_one(tmp_path: Path) -> None:
     """With an empty cache and mirrors out of reach, `auto` takes the sample and tells."""
     environment = {
@@ -135,6 +141,7 @@ def test_the_sample_is_said_to_be_one(tmp_path: Path) -> None:
     assert record["data"]["note"].startswith(note)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -174,6 +181,7 @@ def test_bad_input_is_one_line(arguments: list[str], line: str, tmp_path: Path) 
     assert list(tmp_path.glob("saved_models/*")) == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "saved_models").write_text("a file, where a folder belongs")
     done = kerasbn("train", *QUICK, cwd=tmp_path)
@@ -182,6 +190,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(full_disk: Path) -> None:
     done = kerasbn("train", *QUICK, cwd=full_disk)
     assert done.returncode == 2, done.stderr
@@ -190,6 +199,7 @@ def test_a_full_disk_leaves_nothing_behind(full_disk: Path) -> None:
     assert list((full_disk / "saved_models").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_divergence_is_exit_code_1(tmp_path: Path) -> None:
     done = kerasbn("train", "--no-bn", "--lr", "1e38", *QUICK, cwd=tmp_path)
     assert done.returncode == 1

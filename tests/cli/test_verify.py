@@ -95,6 +95,7 @@ def nudge(model: onnx.ModelProto) -> None:
     tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
 
 
+@pytest.mark.slow
 def test_good_file_passes_and_result_is_written(here: Path, kerasbn: Kerasbn) -> None:
     code, out, err = kerasbn("verify", "model.onnx")
     assert (code, err) == (0, "")
@@ -107,6 +108,7 @@ def test_good_file_passes_and_result_is_written(here: Path, kerasbn: Kerasbn) ->
     assert written["passed"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("columns", [40, 80])
 def test_output_fits_the_terminal(
@@ -366,6 +368,7 @@ def test_bad_input_is_one_line(arguments: list[str], line: str, kerasbn: Kerasbn
     assert line in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_flipped_bits_are_found(kerasbn: Kerasbn) -> None:
     whole = Path("model.onnx").read_bytes()

@@ -62,6 +62,7 @@ def test_convert_function_gives_onnx_even_for_an_exact_gelu_and_what_a_layer_cap
     assert len(proto.graph.input) == 1 + len(constants)
 
 
+@pytest.mark.slow
 def test_garbage_is_collected_again_once_tensorflow_is_loaded() -> None:
     code = """
 import gc

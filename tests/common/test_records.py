@@ -58,6 +58,7 @@ def test_a_damaged_record_is_one_line_that_names_the_key(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

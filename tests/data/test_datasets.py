@@ -199,6 +199,7 @@ def statuses(name: str = "auto", data_dir: Path | None = None) -> dict[str, str]
     return {location.kind: location.status for location in find_datasets(name, data_dir)}
 
 
+@pytest.mark.slow
 def test_every_location_is_found(
     idx_files: tuple[IdxFile, ...],
     mnist_folder: Path,
@@ -231,6 +232,7 @@ def test_a_missing_sample_says_how_to_install_it() -> None:
     assert (location.status, location.path) == ("missing", 'pip install "kerasbn[digits]"')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["ok", "missing", "incomplete", "damaged"])
 def test_the_selected_location_is_the_one_that_is_loaded(
     status: Availability, idx_files: tuple[IdxFile, ...], mnist_folder: Path, cache: Path

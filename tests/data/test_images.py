@@ -90,6 +90,7 @@ def test_a_thousand_digits_of_the_full_test_set_too(full_mnist: Path) -> None:
     assert sum(kept) >= 990
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("light", ["even", "gradient", "shadow", "board"])
 def test_a_photograph_gives_the_digit_that_is_on_it(digits: Split, light: str) -> None:
     likenesses = [
@@ -101,6 +102,7 @@ def test_a_photograph_gives_the_digit_that_is_on_it(digits: Split, light: str) -
     assert np.quantile(likenesses, 0.05) > 0.88
 
 
+@pytest.mark.slow
 def test_a_shadow_is_not_taken_for_the_ink(digits: Split) -> None:
     """Where the digit is small, most of what is dark or light in the picture is no ink."""
     likenesses = [

@@ -42,6 +42,7 @@ def test_one_pair_is_two_runs_and_a_folder(comparison: Compared) -> None:
         assert files == ["curves.png", "history.csv", "model.keras", "run.json"]
 
 
+@pytest.mark.slow
 def test_several_seeds_are_one_folder(compared: Comparison) -> None:
     assert compared.path is not None
     assert compared.path.name == "compare"
@@ -75,6 +76,7 @@ def test_moving_statistics_were_updated(comparison: Compared) -> None:
     assert np.abs(np.asarray(layer.moving_variance) - 1).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_pair_is_what_its_seed_alone_gives(
     compared: Comparison, few_digits: Dataset, tmp_path: Path
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_run_of_a_seed_is_a_plain_model(compared: Comparison, few_digits: Data
     assert [layer.name for layer in model.layers][-3:] == ["dense_2", "relu_2", "logits"]
 
 
+@pytest.mark.slow
 def test_names_are_numbered_or_requested(few_digits: Dataset, tmp_path: Path) -> None:
     for name in (None, None, "mine"):
         last = compare(few_digits, steps=3, run=name, root=tmp_path)
@@ -123,6 +126,7 @@ def test_names_are_numbered_or_requested(few_digits: Dataset, tmp_path: Path) ->
     assert [record[kind][0]["run"] for kind in KINDS] == ["../bn-2", "../plain-2"]
 
 
+@pytest.mark.slow
 def test_one_model_diverges_and_the_other_goes_on(few_digits: Dataset, tmp_path: Path) -> None:
     settings = WILD | {"lr": 3.0, "hidden": (8,), "epochs": 3}
     result = compare(few_digits, root=tmp_path, **settings)
@@ -134,6 +138,7 @@ def test_one_model_diverges_and_the_other_goes_on(few_digits: Dataset, tmp_path:
     result.check_ending()
 
 
+@pytest.mark.slow
 def test_models_of_several_seeds_that_diverge(few_digits: Dataset, tmp_path: Path) -> None:
     settings = WILD | {"lr": 0.3, "hidden": (12, 9)}
     result = compare(few_digits, seeds=2, root=tmp_path, run="wild", **settings)

@@ -35,6 +35,7 @@ def asked(run: Run, data: Dataset | Path, *, force: bool = False) -> Recalibrati
     return RecalibrationRequest(run.model_path, run, data, None, unbiased=False, force=force)
 
 
+@pytest.mark.slow
 def test_a_run_recalibrated_on_its_own_digits_has_their_accuracy(
     trained: Run, few_digits: Dataset, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from kerasbn.training.settings import ModelSettings, TrainingSettings
 SHORT = TrainingSettings(epochs=2, seed=3)
 
 
+@pytest.mark.slow
 def test_the_record_tells_everything(few_digits: Dataset, tmp_path: Path) -> None:
     network = ModelSettings(hidden=(7,), activation="tanh")
     (run,) = train_runs([job(network)], few_digits, SHORT, quiet=True, root=tmp_path)
@@ -43,6 +44,7 @@ def test_the_record_tells_everything(few_digits: Dataset, tmp_path: Path) -> Non
     assert "test accuracy" in trained_model(run).summary()
 
 
+@pytest.mark.slow
 def test_the_same_settings_make_the_same_run(few_digits: Dataset, tmp_path: Path) -> None:
     pair = [
         train_runs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)[0]
@@ -52,11 +54,13 @@ def test_the_same_settings_make_the_same_run(few_digits: Dataset, tmp_path: Path
     assert pair[0].history == pair[1].history
 
 
+@pytest.mark.slow
 def test_no_path_of_the_machine_is_recorded(few_digits: Dataset, tmp_path: Path) -> None:
     (run,) = train_runs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
     assert str(tmp_path) not in (run.path / "run.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_at_once_is_kept_without_a_network(
     few_digits: Dataset, tmp_path: Path
 ) -> None:
@@ -75,6 +79,7 @@ def test_a_run_that_diverges_at_once_is_kept_without_a_network(
     )
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_the_curves(few_digits: Dataset, tmp_path: Path) -> None:
     import tensorflow as tf
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -110,6 +115,7 @@ def test_bad_input_leaves_nothing_behind(few_digits: Dataset, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_run_is_written_keeps_it(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +137,7 @@ def test_ctrl_c_while_a_run_is_written_keeps_it(
         trained_model(first).check_ending()
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_drops_the_run(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +167,7 @@ def test_a_network_too_large_for_the_memory_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_taken_name_needs_force(few_digits: Dataset, tmp_path: Path) -> None:
     one = [job(ModelSettings(), "mine")]
     short = TrainingSettings(steps=2)
@@ -171,6 +179,7 @@ def test_a_taken_name_needs_force(few_digits: Dataset, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_a_name_taken_meanwhile_is_not_overwritten(few_digits: Dataset, tmp_path: Path) -> None:
     short = TrainingSettings(steps=2)
     train_runs([job(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)

@@ -45,6 +45,7 @@ NO_CLIPS: dict[str, Callable[[], Any]] = {
 values = arrays(np.float64, 4, elements=st.sampled_from([-2.0, -0.5, 0.0, 0.3, 1.0, 4.0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLIPS)
 @given(s=values, t=values)
 def test_a_clip_and_an_affine_are_the_activation_of_the_affine(

@@ -50,6 +50,7 @@ def test_the_given_network_stays_untouched() -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_the_result_keeps_names_structure_and_kind(tmp_path: Path) -> None:
     model = two_towers()
     folded, plan = (result := fold_with_plan(model)).model, result.plan
@@ -66,6 +67,7 @@ def test_the_result_keeps_names_structure_and_kind(tmp_path: Path) -> None:
     assert difference(predict(folded, arrays), predict(model, arrays)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16"])
 def test_in_any_float_dtype(policy: str) -> None:
     keras.config.set_dtype_policy(policy)
@@ -184,6 +186,7 @@ def test_channels_first_is_judged_too() -> None:
     assert difference(predict(result.model, arrays), predict(model, arrays)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("wrong_law")
 def test_a_wrong_fold_is_found_in_channels_first() -> None:
     (kept,) = fold_with_plan(channels_first()).plan.kept()
@@ -349,6 +352,7 @@ def test_an_empty_plan_gives_a_plain_copy() -> None:
 # -- networks of keras.applications ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "normalizations", "plain"),
     [("MobileNetV2", 32, 52, 52), ("ResNet50V2", 32, 49, 32), ("DenseNet121", 32, 121, 59)],

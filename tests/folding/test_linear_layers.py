@@ -83,6 +83,7 @@ def test_a_causal_convolution_pads(chain: Chain, judged: Judged) -> None:
     assert "pads its input with zeros" in plan.kept()[0].reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     "layer",
@@ -108,6 +109,7 @@ def test_recurrent_layers_absorb_what_precedes(
     assert [type(each) for each in plan] == [Fold, Kept]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer", [lambda: L.GRU(3, dropout=0.4), lambda: L.Bidirectional(L.LSTM(3, dropout=0.4))]
 )
@@ -184,6 +186,7 @@ def test_a_positive_scale_crosses_a_rectifier_in_the_layer(chain: Chain, judged:
     assert judged(chain((4,), L.Dense(3, activation="relu"), L.Rescaling(-0.5))).kept()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

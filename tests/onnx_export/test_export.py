@@ -38,6 +38,7 @@ def exported(
     return path
 
 
+@pytest.mark.slow
 def test_answers_as_keras_does(exported: Path, network: keras.Model, make_inputs: Any) -> None:
     for count in (1, 5):
         inputs = make_inputs(network, count, seed=count)
@@ -112,6 +113,7 @@ def test_inputs_and_outputs_have_the_names_of_the_keras_model(
         assert [port.name for port in graph.output] == outputs
 
 
+@pytest.mark.slow
 def test_every_linear_layer_is_one_node_with_its_bias(make_network: Make, tmp_path: Path) -> None:
     for name in ("sequential", "nested", "two_inputs", "residual", "separable", "channels_first"):
         network = make_network(name)
@@ -141,6 +143,7 @@ for name in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_the_same_file_gives_the_same_bytes(make_network: Make, tmp_path: Path) -> None:
     from kerasbn.common.saved_models import load_model
 
@@ -211,6 +214,7 @@ def test_probabilities_of_what_has_none_are_refused(
         export(make_network(name), tmp_path / "model.onnx", probabilities=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [13, 15, 17])
 def test_older_opsets(opset: int, make_network: Make, make_inputs: Any, tmp_path: Path) -> None:
     for name in ("mnist", "grouped", "residual"):
@@ -238,6 +242,7 @@ class Determinant(keras.layers.Layer):
         return tf.linalg.expm(x)
 
 
+@pytest.mark.slow
 def test_what_onnx_has_not_is_refused_with_the_name_of_the_layer(tmp_path: Path) -> None:
     x = keras.Input((3, 3), name="x")
     network = keras.Model(x, Determinant(name="power")(x))

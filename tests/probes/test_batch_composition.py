@@ -30,6 +30,7 @@ def chosen(found: list[BatchResult], statistics: str, size: int, order: str) -> 
     return row
 
 
+@pytest.mark.slow
 def test_with_moving_statistics_nothing_depends_on_the_batch(trained: Trained) -> None:
     model, test, found = trained
     _, accuracy = model.evaluate(test.images, test.labels, verbose=0)

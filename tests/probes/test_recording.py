@@ -84,6 +84,7 @@ def test_the_probe_examples_are_the_training_sets_and_always_the_same(
     assert len(probe_examples(few_digits.train)) == 640
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"bn": False}, {"bn_position": "after"}])
 def test_gradients_are_those_of_the_model(options: Any, split: Split) -> None:
     model = randomized(**options)
@@ -164,6 +165,7 @@ def test_gamma_and_beta_can_undo_bn(activation: str, split: Split) -> None:
         np.testing.assert_allclose(mine.output, theirs.output, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_landscape_is_the_loss_of_the_model(split: Split) -> None:
     model = randomized()
     weights = model.get_weights()
@@ -251,6 +253,7 @@ def probed(
     return [read_probes(run) for run in kept]
 
 
+@pytest.mark.slow
 def test_training_is_bit_equal_with_probes(few_digits: Dataset, tmp_path: Path) -> None:
     members = [job(SMALL), job(replace(SMALL, bn=False))]
     plain = train_runs(members, few_digits, SHORT, quiet=True, root=tmp_path)
@@ -266,6 +269,7 @@ def test_training_is_bit_equal_with_probes(few_digits: Dataset, tmp_path: Path) 
     assert not (plain[0].path / "probes.csv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bn", [True, False])
 def test_readings_belong_to_their_step(bn: bool, few_digits: Dataset, tmp_path: Path) -> None:
     """Training for fewer steps gives the weights that a longer training had then."""
@@ -291,6 +295,7 @@ def test_readings_belong_to_their_step(bn: bool, few_digits: Dataset, tmp_path: 
     assert long.series("logits", "shift_cosine").steps.tolist() == steps[:-1]
 
 
+@pytest.mark.slow
 def test_one_step_is_enough(few_digits: Dataset, tmp_path: Path) -> None:
     (found,) = probed(few_digits, replace(SHORT, steps=1), tmp_path, job(SMALL, probe=True))
     assert found.series(MODEL, "loss").steps.tolist() == [0, 1]
@@ -362,6 +367,7 @@ def test_tensorboard_shows_scalars_and_histograms(few_digits: Dataset, tmp_path:
     assert {"dense_1/preactivations", "logits/gradients"} <= set(events.Tags()["tensors"])
 
 
+@pytest.mark.slow
 def test_a_probed_run_is_read_as_any_other(few_digits: Dataset, tmp_path: Path) -> None:
     (run,) = train_runs([job(SMALL, probe=True)], few_digits, SHORT, quiet=True, root=tmp_path)
     assert runs.read_run(run.path).record == run.record

@@ -27,6 +27,7 @@ def both(probed_pair: Probed) -> list[Run]:
     return list(probed_pair[1].probed_runs)
 
 
+@pytest.mark.slow
 def test_the_findings_of_a_real_pair(probed_pair: Probed) -> None:
     _, comparison = probed_pair
     found = findings([read_probes(run) for run in comparison.probed_runs])
@@ -128,6 +129,7 @@ def changed(run: Run, folder: Path, from_step: int, values: tuple[str, str]) -> 
     return Run(folder, run.record)
 
 
+@pytest.mark.slow
 def test_a_diverged_run_is_drawn_and_described(probed_pair: Probed, tmp_path: Path) -> None:
     healthy, run = both(probed_pair)
     diverged = changed(run, tmp_path / "plain", 5, ("inf", "nan"))
@@ -141,6 +143,7 @@ def test_a_diverged_run_is_drawn_and_described(probed_pair: Probed, tmp_path: Pa
     assert len(list(tmp_path.glob("probes-*.png"))) == len(NAMES)
 
 
+@pytest.mark.slow
 def test_nothing_but_nan_is_drawn_too(probed_pair: Probed, tmp_path: Path) -> None:
     for run in both(probed_pair):
         broken = changed(run, tmp_path / run.name, 0, ("nan", "nan"))

@@ -102,6 +102,7 @@ def tables_of(page: Element) -> dict[str, Element]:
     return collapsed | open_
 
 
+@pytest.mark.slow
 def test_the_numbers_of_many_seeds_are_those_of_the_csv(seeds: Path, tmp_path: Path) -> None:
     tables = tables_of(page_of(tmp_path, seeds))
     names = {"val_accuracy": "Test accuracy", "val_loss": "Test loss",
@@ -129,6 +130,7 @@ def test_shown_numbers_are_rounded_exact_ones(seeds: Path, tmp_path: Path) -> No
         assert shown == pytest.approx(100 * float(each.attributes["value"] or ""), abs=0.00501)
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_pair_are_those_of_its_histories(
     comparison: Compared, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ def altered(source: Path, target: Path, **changes: object) -> str:
     return str(target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_runs_are_reported_together(comparison: Compared, tmp_path: Path, suffix: str) -> None:
     root, _ = comparison
@@ -33,6 +34,7 @@ def test_runs_are_reported_together(comparison: Compared, tmp_path: Path, suffix
     assert path.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_equal_subjects_give_equal_bytes(comparison: Compared, tmp_path: Path, suffix: str) -> None:
     root, _ = comparison
@@ -78,6 +80,7 @@ def test_wrong_types_name_the_argument(arguments: Any, line: str) -> None:
     assert str(error.value).startswith(line)
 
 
+@pytest.mark.slow
 def test_results_are_reported_as_their_folders_are(comparison: Compared, tmp_path: Path) -> None:
     root, result = comparison
     assert result.with_bn[0].run is not None

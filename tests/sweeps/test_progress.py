@@ -37,6 +37,7 @@ def figures(trial: Trial, epoch: int) -> float | str | None:
     return 0.7 + 0.02 * epoch + 0.05 * trial.bn + 0.01 * trial.seed
 
 
+@pytest.mark.slow
 def test_another_process_sees_the_progress_only_while_the_sweep_runs(made_up: MadeUp) -> None:
     study = made_up(RAW, figures)
     progress = Progress(list_batches(list(study.trials)), done={0}, shares={1: 0.25})

@@ -85,6 +85,7 @@ def train(
     return evaluation
 
 
+@pytest.mark.slow
 def test_callbacks_for_one_model_get_its_metrics_and_count_epochs_from_one(
     few_digits: Dataset,
 ) -> None:
@@ -99,12 +100,14 @@ def test_callbacks_for_one_model_get_its_metrics_and_count_epochs_from_one(
     assert recorder.model.name == "mlp_plain"
 
 
+@pytest.mark.slow
 def test_a_last_epoch_that_ends_early_is_evaluated(few_digits: Dataset) -> None:
     recorder = Recorder()
     train(few_digits, TrainingSettings(steps=27), single={"bn": recorder})
     assert recorder.steps == [20, 27]
 
 
+@pytest.mark.slow
 def test_a_diverged_model_has_no_metrics_and_the_other_continues(few_digits: Dataset) -> None:
     recorder = Recorder()
     settings = TrainingSettings(optimizer="sgd", lr=0.5, epochs=4)
@@ -117,6 +120,7 @@ def test_a_diverged_model_has_no_metrics_and_the_other_continues(few_digits: Dat
     assert "bn" in evaluation.weights
 
 
+@pytest.mark.slow
 def test_training_stops_when_all_models_have_diverged(few_digits: Dataset) -> None:
     recorder = Recorder()
     evaluation = train(few_digits, TrainingSettings(lr=1e38, epochs=50), recorder)
@@ -124,6 +128,7 @@ def test_training_stops_when_all_models_have_diverged(few_digits: Dataset) -> No
     assert len(recorder.epochs) < 50
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_a_chunk_and_keeps_complete_epochs(sample_digits: Dataset) -> None:
     messages = []
     before = signal.getsignal(signal.SIGINT)
@@ -136,6 +141,7 @@ def test_ctrl_c_stops_after_a_chunk_and_keeps_complete_epochs(sample_digits: Dat
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_ctrl_c_within_an_epoch_drops_that_epoch(sample_digits: Dataset) -> None:
     settings = TrainingSettings(epochs=5, batch_size=4)  # 1,000 steps, 3 chunks per epoch
     recorder = Recorder()
@@ -167,6 +173,7 @@ def test_signals_are_not_handled_in_another_thread() -> None:
     assert handlers == [before]
 
 
+@pytest.mark.slow
 def test_callbacks_of_keras_work_on_one_model(few_digits: Dataset, tmp_path: Path) -> None:
     logger = keras.callbacks.CSVLogger(tmp_path / "history.csv")
     train(few_digits, TrainingSettings(epochs=2), single={"bn": logger})

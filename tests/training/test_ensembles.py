@@ -107,6 +107,7 @@ def test_any_model_can_have_a_member_axis(
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_each_learner_sees_the_batches_of_its_seeds(few_digits: Dataset) -> None:
     """The other learners have the seeds in another order, or fewer of them."""
@@ -125,6 +126,7 @@ def test_each_learner_sees_the_batches_of_its_seeds(few_digits: Dataset) -> None
     assert not np.allclose(evaluation.weights["3-0.02"][0], evaluation.weights["0-0.02"][0])
 
 
+@pytest.mark.slow
 def test_evaluation_of_members_equals_keras_evaluate(few_digits: Dataset) -> None:
     settings = [replace(BASE, seed=seed, epochs=1) for seed in SEEDS]
     models = members(settings)

@@ -59,6 +59,7 @@ def test_training_equals_plain_keras(few_digits: Dataset, optimizer: str) -> Non
             np.testing.assert_allclose(actual, expected, rtol=1e-7, atol=1e-10, err_msg=actual.path)
 
 
+@pytest.mark.slow
 def test_evaluation_equals_keras_evaluate(few_digits: Dataset) -> None:
     settings = TrainingSettings(batch_size=32, epochs=1)
     models = pair(settings)
@@ -81,6 +82,7 @@ def test_evaluation_takes_several_batches(sample_digits: Dataset) -> None:
     assert metrics["accuracy"] == pytest.approx(accuracy, abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_a_model_trains_the_same_beside_another(few_digits: Dataset) -> None:
     settings = TrainingSettings(epochs=1, seed=2)
@@ -91,6 +93,7 @@ def test_a_model_trains_the_same_beside_another(few_digits: Dataset) -> None:
         np.testing.assert_allclose(actual, expected, rtol=1e-7, atol=1e-10, err_msg=actual.path)
 
 
+@pytest.mark.slow
 def test_training_is_bit_reproducible(few_digits: Dataset) -> None:
     settings = TrainingSettings(epochs=2, seed=9)
     first, second = pair(settings), pair(settings)
