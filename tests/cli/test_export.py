@@ -48,6 +48,7 @@ def test_export_tells_what_it_wrote(exported: tuple[Path, str]) -> None:
     assert lines[2] == "  remaining: nothing"
 
 
+@pytest.mark.slow
 def test_the_plan_is_written_beside_the_run(exported: tuple[Path, str]) -> None:
     folder, _ = exported
     plan = json.loads((folder / "saved_models/first/plan.json").read_text())

@@ -88,6 +88,7 @@ def test_shows_images_and_the_accuracy(run: Any) -> None:
     assert out.splitlines()[-1].endswith("% (mnist-sample, 1,000 images)")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_accuracy_is_that_of_the_test_set(run: Any) -> None:
     from kerasbn.data.datasets import load_dataset

@@ -209,6 +209,7 @@ def test_divergence_is_exit_code_1(tmp_path: Path) -> None:
     assert record["status"] == "diverged"
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_epochs_so_far(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "kerasbn", "train", "--dataset", "mnist-sample", "--epochs", "9999"],
@@ -253,6 +254,7 @@ def test_ctrl_c_before_the_first_epoch_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.glob("saved_models/*")) == []
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     process = subprocess.Popen(
@@ -279,6 +281,7 @@ def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     assert re.search(r"loss \d\.\d{3} \d\d\.\d%", text)
 
 
+@pytest.mark.slow
 def test_verbose_shows_what_is_otherwise_silent(tmp_path: Path) -> None:
     loud = kerasbn("-v", "train", "--steps", "2", "--quiet", *QUICK, cwd=tmp_path)
     silent = kerasbn("train", "--steps", "2", "--quiet", *QUICK, cwd=tmp_path)

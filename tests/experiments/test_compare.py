@@ -96,6 +96,7 @@ def test_a_pair_is_what_its_seed_alone_gives(
             np.testing.assert_allclose(weight, same, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_seed_is_a_plain_model(compared: Comparison, few_digits: Dataset) -> None:
     assert compared.path is not None
     path = compared.path / "plain-seed-6"

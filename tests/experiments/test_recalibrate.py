@@ -52,6 +52,7 @@ def test_a_run_recalibrated_on_its_own_digits_has_their_accuracy(
     np.testing.assert_allclose(layer.moving_variance, x.var(0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_accuracy_on_other_data_is_not_the_run_s(
     trained: Run, few_digits: Dataset, tmp_path: Path
 ) -> None:

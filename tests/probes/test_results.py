@@ -50,6 +50,7 @@ def test_the_findings_of_a_real_pair(probed_pair: Probed) -> None:
     assert moving.accuracy == pytest.approx(final, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 40])
 def test_findings_fit_a_terminal_and_break_between_words(probed_pair: Probed, width: int) -> None:
     found = probed_pair[1].findings()

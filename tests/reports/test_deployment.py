@@ -52,6 +52,7 @@ def verification(**verdicts: Status) -> dict[str, Any]:
     return {"path": "m.onnx", "passed": True, **{each.name: asdict(each) for each in found}}
 
 
+@pytest.mark.slow
 def test_before_an_export_the_page_has_the_commands(member: TrainedModel) -> None:
     assert "Not exported yet" in words(section_of(member))
     assert commands(section_of(member)) == [
@@ -129,6 +130,7 @@ def test_a_damaged_file_is_one_line(member: TrainedModel, name: str, text: str) 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_commands_find_a_member_of_a_comparison(seeds: Path) -> None:
     found = trained_model(runs.read_run(seeds / "bn-seed-4"))
     assert commands(section_of(found))[0].endswith("--model saved_models/compare/bn-seed-4")

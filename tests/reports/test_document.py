@@ -121,6 +121,7 @@ def test_the_numbers_of_many_seeds_are_those_of_the_csv(seeds: Path, tmp_path: P
         assert last[1:] == pytest.approx(wanted[-1][1:])
 
 
+@pytest.mark.slow
 def test_shown_numbers_are_rounded_exact_ones(seeds: Path, tmp_path: Path) -> None:
     page = page_of(tmp_path, seeds)
     found = [each for each in page.all("data") if "%" in each.text and "±" in each.text]

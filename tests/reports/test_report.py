@@ -45,6 +45,7 @@ def test_equal_subjects_give_equal_bytes(comparison: Compared, tmp_path: Path, s
     assert one == two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_runs_on_different_data_are_not_reported_together(
     comparison: Compared, tmp_path: Path, suffix: str

@@ -148,6 +148,7 @@ def test_masked_values_are_left_out() -> None:
     np.testing.assert_allclose(layer.moving_variance, x[:, :4].var((0, 1)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_improves_a_model_whose_momentum_was_too_high(sample_digits: Dataset) -> None:
     """After 60 steps at 0.999, the initial value still has 94% of the weight in the statistics."""
     settings = TrainingSettings()
