@@ -7,7 +7,7 @@ weights change.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,48 +15,11 @@ import tensorflow as tf
 
 from kerasbn.data.datasets import Split
 from kerasbn.probes.activations import Block, WeightOrder, Weights, mean_loss
+from kerasbn.probes.topics.topic import Landscape, Shift
 
 # Section 3.1 of the paper goes along the gradient up to 0.4 times the gradient.
 STEP_SIZES = (0.05, 0.1, 0.2, 0.4)
 MAX_EXAMPLES = 256  # in all batches together, unless one batch is larger
-
-
-class Landscape(NamedTuple):
-    """The loss at the weights W and along the gradient, at W - size * dL/dW for each step size.
-
-    Attributes:
-        loss: L(W).
-        gradient: Euclidean norm of dL/dW over all trainable weights.
-        losses: L after each step, by step size (Figure 4(a) of the paper shows their range).
-        changes: Euclidean distance between the gradients before and after each step, by step size
-            (Figure 4(b), "gradient predictiveness").
-        smoothness: The largest ratio of change to length of the step (Figure 4(c), "effective
-            beta-smoothness"). The smaller, the smoother.
-    """
-
-    loss: float
-    gradient: float
-    losses: dict[float, float]
-    changes: dict[float, float]
-    smoothness: float
-
-
-class Shift(NamedTuple):
-    """How much the gradient of one layer's kernel changes when the layers before it take a step.
-
-    The paper's internal covariate shift (definition 2.1): G is the gradient with respect to the
-    layer's own weights before a training step, G' the same after only the layers before it have
-    taken that step.
-
-    Attributes:
-        distance: ||G - G'||.
-        relative: ||G - G'|| / ||G||.
-        cosine: Cosine of the angle between G and G': 1 if only the gradient's norm changed.
-    """
-
-    distance: float
-    relative: float
-    cosine: float
 
 
 class LossLandscape:

@@ -1,7 +1,6 @@
 """Topics on gradients: their size by layer, internal covariate shift, and the loss landscape."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +11,7 @@ from kerasbn.probes.readings import MODEL, Floats, ProbedRun, Series
 from kerasbn.probes.topics import panels as p
 from kerasbn.probes.topics.topic import (
     Finding,
+    Shift,
     Snapshot,
     Topic,
     Value,
@@ -22,9 +22,6 @@ from kerasbn.probes.topics.topic import (
     moments,
     pair_of,
 )
-
-if TYPE_CHECKING:
-    from kerasbn.probes.landscape import Shift
 
 VANISHING, EXPLODING = 1e-2, 1e2  # the first layer's gradient relative to the last layer's
 RUNAWAY = 1e4  # the first layer's largest gradient relative to the last layer's at the start
@@ -156,7 +153,7 @@ class CovariateShift(Topic):
             yield layer.name, "input_mean_drift", "", mean
             yield layer.name, "input_sd_drift", "", sd
 
-    def measure_step(self, shifts: Mapping[str, "Shift"]) -> Iterable[Value]:
+    def measure_step(self, shifts: Mapping[str, Shift]) -> Iterable[Value]:
         for layer, shift in shifts.items():
             for quantity, value in shift._asdict().items():
                 yield layer, f"shift_{quantity}", "", value

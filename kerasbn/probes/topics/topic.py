@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,10 +11,47 @@ from matplotlib.figure import Figure
 from kerasbn.common import wording
 from kerasbn.probes.readings import Floats, ProbedRun, Reading
 
-if TYPE_CHECKING:  # it imports TensorFlow, which reading recorded probes does not need
-    from kerasbn.probes.landscape import Landscape, Shift
-
 Value = tuple[str, str, str, float]  # layer, quantity, which, value: a `Reading` without its step
+
+
+class Landscape(NamedTuple):
+    """The loss at the weights W and along the gradient, at W - size * dL/dW for each step size.
+
+    The figures are those of the paper that `kerasbn.probes.landscape` names.
+
+    Attributes:
+        loss: L(W).
+        gradient: Euclidean norm of dL/dW over all trainable weights.
+        losses: L after each step, by step size (Figure 4(a) of the paper shows their range).
+        changes: Euclidean distance between the gradients before and after each step, by step size
+            (Figure 4(b), "gradient predictiveness").
+        smoothness: The largest ratio of change to length of the step (Figure 4(c), "effective
+            beta-smoothness"). The smaller, the smoother.
+    """
+
+    loss: float
+    gradient: float
+    losses: dict[float, float]
+    changes: dict[float, float]
+    smoothness: float
+
+
+class Shift(NamedTuple):
+    """How much the gradient of one layer's kernel changes when the layers before it take a step.
+
+    The internal covariate shift of the same paper (definition 2.1): G is the gradient with respect
+    to the layer's own weights before a training step, G' the same after only the layers before it
+    have taken that step.
+
+    Attributes:
+        distance: ||G - G'||.
+        relative: ||G - G'|| / ||G||.
+        cosine: Cosine of the angle between G and G': 1 if only the gradient's norm changed.
+    """
+
+    distance: float
+    relative: float
+    cosine: float
 
 
 class BNSnapshot(NamedTuple):
@@ -60,7 +97,7 @@ class Snapshot(NamedTuple):
 
     step: int
     layers: Sequence[LayerSnapshot]
-    landscape: "Landscape"
+    landscape: Landscape
 
 
 @dataclass(frozen=True)
@@ -93,7 +130,7 @@ class Topic(ABC):
         """Return what to record at a probe."""
         return ()
 
-    def measure_step(self, shifts: Mapping[str, "Shift"]) -> Iterable[Value]:  # noqa: ARG002
+    def measure_step(self, shifts: Mapping[str, Shift]) -> Iterable[Value]:  # noqa: ARG002
         """Return what to record of the step after a probe, given covariate shifts by layer."""
         return ()
 
