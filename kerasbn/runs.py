@@ -19,13 +19,13 @@ from typing import Any, Literal
 from kerasbn.common.errors import ArgumentError, InputError, expected
 from kerasbn.common.files import NewFolder, new_folder
 from kerasbn.common.records import read_csv, read_json
+from kerasbn.common.saved_models import MODEL_SUFFIXES
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 ROOT = Path("saved_models")
 RECORD, HISTORY, MODEL, CURVES = "run.json", "history.csv", "model.keras", "curves.png"
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 HISTORY_COLUMNS = ("epoch", "accuracy", "loss", "step", "val_accuracy", "val_loss")
-MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 Status = Literal["finished", "interrupted", "diverged"]
 History = dict[str, list[float]]

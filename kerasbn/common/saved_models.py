@@ -13,7 +13,7 @@ from kerasbn.common.files import atomic_write, check_new_file
 if TYPE_CHECKING:
     import keras
 
-SUFFIXES = (".keras", ".h5", ".hdf5")
+MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 ADVICE = "save the whole model with model.save"
 
 
@@ -58,12 +58,12 @@ def save_model(model: "keras.Model", path: Path) -> None:
 
 def _check_file(path: Path) -> None:
     """Check what can be checked without Keras: existence, suffix and archive."""
-    suffixes = ", ".join(SUFFIXES)
+    suffixes = ", ".join(MODEL_SUFFIXES)
     if path.is_dir():
         raise expected(path, "a folder", f"a file ending in {suffixes}", ADVICE)
     if not path.exists():
         raise expected(path, "no such file", "a saved model")
-    if path.suffix not in SUFFIXES:
+    if path.suffix not in MODEL_SUFFIXES:
         found = f"a file ending in '{path.suffix}'" if path.suffix else "a file without a suffix"
         raise expected(path, found, f"one ending in {suffixes}", ADVICE)
     if path.suffix != ".keras":

@@ -333,22 +333,24 @@ def read_comparison(path: Path) -> Comparison:
     for kind in KINDS:
         model = replace(record.model, bn=kind == "with_bn")
         members = []
-        for seed, told in zip(record.seeds, getattr(record, kind), strict=True):
-            history = _history(told.history)
+        for seed, saved in zip(record.seeds, getattr(record, kind), strict=True):
+            history = _history(saved.history)
             if history is None:
                 raise expected(file, "a damaged record (columns of a history)", what, advice)
             member = TrainedModel(
-                name=Path(told.run).name,
+                name=Path(saved.run).name,
                 model=model,
                 training=replace(record.training, seed=seed),
                 data=record.data,
                 device=record.device,
-                status=told.status,
+                status=saved.status,
                 history=history,
-                diverged_at_step=told.diverged_at_step,
+                diverged_at_step=saved.diverged_at_step,
             )
             members.append(
-                replace(member, run=_unchanged_run(Path(os.path.normpath(path / told.run)), member))
+                replace(
+                    member, run=_unchanged_run(Path(os.path.normpath(path / saved.run)), member)
+                )
             )
         sides[kind] = tuple(members)
     return Comparison(path.name, sides["with_bn"], sides["without_bn"], path)
