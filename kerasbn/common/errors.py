@@ -26,28 +26,17 @@ class InputError(KerasbnError):
 
 
 class ArgumentError(InputError):
-    """The value of an argument cannot be used.
+    """The value of an argument cannot be used; `received` replaces the value in the message.
 
     From Python the line names the argument, ``batch_size=0: received ...``; on the command line it
     names the option, ``--batch-size 0: received ...``.
-
-    Attributes:
-        name: The name of the argument, which is also that of the option.
-        value: Its value.
-
-    Args:
-        name: The name of the argument.
-        value: Its value.
-        expected: What would have been right.
-        advice: What to do about it, as a clause without a full stop.
-        received: What was found, where that is not the value itself.
     """
 
     def __init__(
         self, name: str, value: object, expected: str, advice: str = "", received: str = ""
     ) -> None:
         self.name, self.value = name, value
-        self._received, self._expected, self._advice = received, expected, advice
+        self._problem = received, expected, advice
         text = repr(value)
         is_short = len(text) <= 80 and "\n" not in text  # unlike that of an array or a dataset
         subject = f"{name}={text}" if is_short else name
@@ -55,9 +44,9 @@ class ArgumentError(InputError):
 
     def for_command_line(self) -> str:
         """Return the line with the option in place of the argument."""
-        value = self.value
+        value, (received, expected, advice) = self.value, self._problem
         text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-        problem = _problem(self._received or f"'{text}'", self._expected, self._advice)
+        problem = _problem(received or f"'{text}'", expected, advice)
         return f"--{self.name.replace('_', '-')} {text}: {problem}"
 
 
@@ -72,14 +61,7 @@ class StoppedError(KerasbnError):
 
 
 def expected(subject: object, received: object, expected: str, advice: str = "") -> InputError:
-    """Return the `InputError` ``subject: received X, expected Y; advice``.
-
-    Args:
-        subject: What the line is about, such as the path of a file.
-        received: What was found, in the user's terms.
-        expected: What would have been right.
-        advice: What to do about it, as a clause without a full stop.
-    """
+    """Return the `InputError` ``subject: received X, expected Y; advice``."""
     return InputError(f"{subject}: {_problem(received, expected, advice)}")
 
 
@@ -90,12 +72,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def quoted(error: BaseException, longest: int | None = 200) -> str:
-    """Return what another library says in one line, without terminal colors.
-
-    Args:
-        error: The exception it raised.
-        longest: The number of characters to keep; None for all.
-    """
+    """Return what another library says in one line of at most `longest` characters, uncolored."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:longest]
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from errno import EEXIST, ENOTEMPTY
 from itertools import count
 from pathlib import Path
@@ -54,17 +55,12 @@ def check_new_file(path: Path, suffix: str) -> None:
         raise expected(path, "a folder that does not exist", "an existing one", "make it first")
 
 
+@dataclass
 class NewFolder:
-    """A folder being written.
+    """A folder being written to `path`; once complete, it is at `placed`."""
 
-    Attributes:
-        path: Where it is while it is being written.
-        placed: Where it is once it is complete; None before.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.placed: Path | None = None
+    path: Path
+    placed: Path | None = None
 
 
 @contextmanager
@@ -73,13 +69,9 @@ def new_folder(
 ) -> Iterator[NewFolder]:
     """Yield a temporary folder in `parent`, which is renamed to `name` at the end of the block.
 
-    If the block raises, it is removed and an existing folder is left unchanged.
-
-    Args:
-        parent: The folder that will contain it; created if missing.
-        name: The name of the new folder.
-        numbered: If the name is taken, use `name-2`, `name-3` and so on.
-        replace: If the name is taken by a folder, replace that.
+    `parent` is created if missing. If the name is taken, `replace` replaces a folder, and
+    `numbered` uses `name-2`, `name-3` and so on. If the block raises, the temporary folder is
+    removed and an existing one is left unchanged.
 
     Raises:
         InputError: If the name is taken and neither option is set, or the folder cannot be written.
@@ -94,8 +86,7 @@ def new_folder(
             yield folder
         with _describe_errors(target):
             if replace and target.is_dir():
-                _replace_folder(folder.path, target)
-                folder.placed = target
+                folder.placed = _replace_folder(folder.path, target)
             else:
                 folder.placed = _rename_to_free_name(folder.path, target, numbered)
     except InputError as error:  # users should not see the temporary name of the folder
@@ -105,30 +96,27 @@ def new_folder(
         shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def _replace_folder(folder: Path, target: Path) -> None:
-    """Rename `folder` to `target`, and remove the folder that was there."""
-    old = _temporary_path(target)
-    target.rename(old)
+def _replace_folder(folder: Path, target: Path) -> Path:
+    old = target.rename(_temporary_path(target))
     try:
         folder.rename(target)
     except BaseException:
         old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+    return target
 
 
 def _rename_to_free_name(folder: Path, target: Path, numbered: bool) -> Path:
-    """Rename `folder` to `target` or, if `numbered`, to the first free name, and return it."""
-    for number in count(1):
+    for number in count(1) if numbered else (1,):
         path = target if number == 1 else target.with_name(f"{target.name}-{number}")
-        if not path.exists():  # rename would silently replace an empty folder
-            try:
-                return folder.rename(path)
-            except OSError as error:
-                if error.errno not in (EEXIST, ENOTEMPTY):  # another process just took the name
-                    raise
-        if not numbered:
-            break
+        if path.exists():  # rename would silently replace an empty folder
+            continue
+        try:
+            return folder.rename(path)
+        except OSError as error:
+            if error.errno not in (EEXIST, ENOTEMPTY):  # another process just took the name
+                raise
     raise FileExistsError(EEXIST, "it exists already", str(target))
 
 

@@ -39,25 +39,18 @@ class End(NamedTuple):
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
-    """Save a figure in the format of its suffix: .png, .svg or .pdf.
-
-    The same figure gives the same bytes: the file contains no date and no random identifiers.
+    """Save a figure in the format of its suffix, without date and random identifiers.
 
     Raises:
-        InputError: If the suffix is another one or the file cannot be written.
+        InputError: If the suffix is not one of `FORMATS` or the file cannot be written.
     """
-    check_format(path)
     suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise expected(path, f"'{path.suffix}' as a format", f"one of {', '.join(FORMATS)}")
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
     with atomic_write(path) as temporary, rc_context({"svg.hashsalt": "kerasbn"}):
         figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=metadata)
     return path
-
-
-def check_format(path: Path) -> None:
-    """Raise `InputError` if figures cannot be saved with this suffix."""
-    if path.suffix.lower() not in FORMATS:
-        raise expected(path, f"'{path.suffix}' as a format", f"one of {', '.join(FORMATS)}")
 
 
 def height(accuracy: Any) -> Any:  # noqa: ANN401 - a number or an array, as matplotlib has it
@@ -87,20 +80,15 @@ def accuracy_axis(axes: Axes, low: float = 0.0, high: float = 1.0) -> None:
     ticks: list[float] = []
     for candidates in (ACCURACY_TICKS, *([i / n for i in range(n + 1)] for n in (20, 100, 500))):
         if len(ticks) < 4:
-            for tick in candidates:
-                if low <= tick <= high and all(
-                    abs(height(tick) - height(t)) > apart for t in ticks
-                ):
+            for tick in [each for each in candidates if low <= each <= high]:
+                if all(abs(height(tick) - height(other)) > apart for other in ticks):
                     ticks.append(tick)
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{round(100 * tick, 4):g}%"))
 
 
 def label_ends(axes: Axes, ends: Sequence[End]) -> None:
-    """Write a label to the right of the end of each curve, without overlap.
-
-    The limits of the axes must be final.
-    """
+    """Label the right end of each curve, without overlap; the limits of the axes must be final."""
     scale = axes.yaxis.get_transform()
     low, high = scale.transform(axes.get_ylim())
     left, right = axes.get_xlim()
@@ -115,10 +103,6 @@ def label_ends(axes: Axes, ends: Sequence[End]) -> None:
         axes.annotate(
             end.text,
             (end.x, float(scale.inverted().transform(y - excess))),
-            xytext=(8, 0),
-            textcoords="offset points",
-            color=end.color,
-            va="center",
-            fontsize=9.5,
-            fontweight="bold",
-        )
+            xytext=(8, 0), textcoords="offset points",
+            color=end.color, va="center", fontsize=9.5, fontweight="bold",
+        )  # fmt: skip

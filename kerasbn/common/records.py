@@ -1,18 +1,14 @@
 """Every JSON, TOML and CSV file that is read back, checked against a schema.
 
-A schema is a dataclass, or any type that msgspec knows. msgspec was chosen over pydantic and
-cattrs: it decodes and validates in one pass without building an untyped tree first, takes plain
-dataclasses as they are, names the offending key in its errors, has no dependencies, and imports in
-0.03 s.
-
-Files are read up to `MAX_BYTES` and nested up to `MAX_DEPTH`, so that none can use up the memory.
+msgspec takes plain dataclasses as schemas, validates while it decodes, names the offending key, and
+imports in 0.03 s. Readers limit size and depth, so that no file can use up the memory. Their `what`
+and `advice` are for the error: what the file should hold, and what to do if it does not.
 """
 
 import csv
 import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args
@@ -29,65 +25,38 @@ T = TypeVar("T")
 
 
 def read_json(path: Path, schema: type[T], what: str, advice: str = "") -> T:
-    """Read a JSON file as an instance of `schema`.
-
-    Args:
-        path: The file.
-        schema: A dataclass or another type that msgspec validates. Unknown keys are ignored.
-        what: What the file should hold, such as "a run's record", for the error.
-        advice: What to do if it does not, for the error.
+    """Read a JSON file as an instance of `schema`, ignoring unknown keys.
 
     Raises:
-        InputError: If the file is missing, unreadable, too large, no JSON, or does not match the
-            schema. The message names the offending key.
+        InputError: If it cannot be read or does not match; the message names the offending key.
     """
-    return decode_json(_read(path, what, advice), schema, path, what, advice)
-
-
-def decode_json(
-    content: bytes | str, schema: type[T], subject: object, what: str, advice: str = ""
-) -> T:
-    """Decode JSON as an instance of `schema`; `subject` is what the error is about.
-
-    Raises:
-        InputError: If it is no JSON or does not match the schema.
-    """
+    content = _read(path, what, advice)
     try:
         return msgspec.json.decode(content, type=schema)
-    except (msgspec.ValidationError, InputError) as error:
-        raise _damaged(subject, quoted(error), what, advice) from error
+    except (msgspec.ValidationError, InputError, RecursionError) as error:
+        raise _damaged(path, error, what, advice) from error
     except msgspec.DecodeError as error:
-        raise expected(subject, "text that is not JSON", what, advice) from error
-    except RecursionError as error:
-        raise _damaged(subject, "nested too deeply", what, advice) from error
+        raise expected(path, "text that is not JSON", what, advice) from error
 
 
 def read_toml(path: Path, what: str, advice: str = "") -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        InputError: If the file is missing, unreadable, too large, nested too deeply, or no TOML.
-    """
+    """Read a TOML file."""
     return decode_toml(_read(path, what, advice), path, what, advice)
 
 
 def decode_toml(content: bytes, subject: object, what: str, advice: str = "") -> dict[str, Any]:
-    """Decode TOML; `subject` is what the error is about.
-
-    Raises:
-        InputError: If it is no TOML or nested too deeply.
-    """
+    """Decode TOML; `subject` is what the error is about."""
     try:
         table = tomllib.loads(content.decode("utf-8"))
+        if _is_deep(table):
+            raise RecursionError
+        return table
     except UnicodeDecodeError as error:
         raise expected(subject, "a file that is not text", what, advice) from error
     except tomllib.TOMLDecodeError as error:
         raise expected(subject, f"text that is not TOML ({error})", what, advice) from error
     except (RecursionError, ValueError) as error:  # ValueError: an integer of too many digits
-        raise _damaged(subject, quoted(error), what, advice) from error
-    if _is_deep(table):
-        raise _damaged(subject, "nested too deeply", what, advice)
-    return table
+        raise _damaged(subject, error, what, advice) from error
 
 
 def read_csv(
@@ -99,21 +68,13 @@ def read_csv(
     finite: bool = True,
     max_bytes: int | None = None,
 ) -> dict[str, list[Any]]:
-    """Read a CSV file with a header as a list of values for each column.
+    """Read a CSV file with a header as a list of values for each of `columns`.
 
-    Args:
-        path: The file.
-        columns: The columns it must have, with the type of their values: str, int or float, or
-            ``int | None`` and ``float | None`` where a cell can be empty. Other columns are
-            ignored.
-        what: What the file should hold, for the error.
-        advice: What to do if it does not, for the error.
-        finite: Whether NaN and infinity are refused.
-        max_bytes: The largest size that is read; None for `MAX_BYTES`.
+    Their types are str, int or float, or ``int | None`` and ``float | None`` where a cell can be
+    empty. `finite` refuses NaN and infinity.
 
     Raises:
-        InputError: If the file is missing, unreadable, too large, lacks a column, or has a cell of
-            another type.
+        InputError: If it cannot be read, lacks a column, or has a cell of another type.
     """
     text = _read(path, what, advice, max_bytes).decode("utf-8", errors="replace")
     table: dict[str, list[Any]] = {name: [] for name in columns}
@@ -131,22 +92,14 @@ def read_csv(
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as JSON, whole or not at all; NaN and infinity become null.
-
-    Raises:
-        InputError: If the file cannot be written.
-    """
-    content = msgspec.json.format(msgspec.json.encode(to_plain(value)), indent=2)
+    """Write a value as JSON, whole or not at all; NaN and infinity become null."""
+    content = msgspec.json.format(msgspec.json.encode(value), indent=2)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content + b"\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table with a header, whole or not at all.
-
-    Raises:
-        InputError: If the file cannot be written.
-    """
+    """Write a table with a header, whole or not at all."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -155,15 +108,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 def to_plain(value: Any) -> Any:  # noqa: ANN401 - any value, as JSON holds it
     """Return a value as JSON holds it: dataclasses as objects, NaN and infinity as None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: to_plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    return value
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def as_table(columns: Mapping[str, Sequence[Any]]) -> Any:  # noqa: ANN401 - a DataFrame or dict
@@ -213,20 +158,16 @@ def _cell(text: str | None, kind: Any, name: str, *, finite: bool) -> object:  #
     return value
 
 
-def _is_deep(value: object) -> bool:
-    """Return whether a value is nested deeper than `MAX_DEPTH`; works level by level."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            item
-            for each in level
-            if isinstance(each, dict | list)
-            for item in (each.values() if isinstance(each, dict) else each)
-        ]
-    return any(isinstance(each, dict | list) for each in level)
+def _is_deep(value: object, depth: int = MAX_DEPTH) -> bool:
+    """Return whether dicts and lists are nested deeper than `depth`."""
+    items = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        return False
+    return depth == 0 or any(_is_deep(item, depth - 1) for item in items)
 
 
-def _damaged(subject: object, reason: str, what: str, advice: str) -> InputError:
+def _damaged(subject: object, error: Exception, what: str, advice: str) -> InputError:
+    reason = "nested too deeply" if isinstance(error, RecursionError) else quoted(error)
     # msgspec writes the place as `$.model.lr`: the dollar is the file.
     reason = reason.replace(" - at `$.", " at `").replace("`$`", "the top level")
     return expected(subject, f"a damaged record ({reason})", what, advice)

@@ -13,7 +13,9 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def percent(share: float | None) -> str:
     """Return a share as a percentage: ``97.25%``."""
-    return MISSING if share is None else _finite(share) or f"{100 * share:.2f}%"
+    if share is None or not math.isfinite(share):
+        return number(share)
+    return f"{100 * share:.2f}%"
 
 
 def percent_sd(mean: float | None, sd: float | None) -> str:
@@ -25,31 +27,29 @@ def percent_sd(mean: float | None, sd: float | None) -> str:
 
 def points(difference: float | None) -> str:
     """Return a difference of two shares in percentage points: ``+1.66 points``."""
-    return MISSING if difference is None else f"{_signed(100 * difference, 2)} points"
+    return MISSING if difference is None else f"{100 * difference:+z.2f} points"
 
 
 def interval(low: float, high: float) -> str:
     """Return the interval of a difference of shares, in points: ``95% interval 1.51 to 1.82``."""
-    return f"95% interval {_plain(100 * low, 2)} to {_plain(100 * high, 2)}"
+    return f"95% interval {100 * low:z.2f} to {100 * high:z.2f}"  # z: never -0.00
 
 
 def loss(value: float | None) -> str:
     """Return a loss with three decimals, a large one with three significant digits."""
-    if value is None:
-        return MISSING
-    return _finite(value) or (f"{value:.3f}" if abs(value) < 100 else number(value))
+    if value is None or not math.isfinite(value) or abs(value) >= 100:
+        return number(value)
+    return f"{value:.3f}"
 
 
 def loss_sd(mean: float | None, sd: float | None) -> str:
     """Return a mean loss with its standard deviation: ``0.094 ± 0.003``."""
-    if mean is None or sd is None:
-        return loss(mean)
-    return f"{loss(mean)} ± {loss(sd)}"
+    return loss(mean) if mean is None or sd is None else f"{loss(mean)} ± {loss(sd)}"
 
 
 def loss_difference(difference: float | None) -> str:
     """Return a difference of two losses with its sign: ``+0.012``."""
-    return MISSING if difference is None else _signed(difference, 3)
+    return MISSING if difference is None else f"{difference:+z.3f}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -57,7 +57,7 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None:
         return MISSING
     if not math.isfinite(value):
-        return _finite(value)
+        return "NaN" if math.isnan(value) else f"{'-' * (value < 0)}infinite"
     if value == 0 or 1e-4 <= abs(value) < 1e7:
         rounded = float(f"{value:.{digits}g}")
         if rounded == int(rounded):
@@ -81,9 +81,8 @@ def plural(count: int, noun: str) -> str:
 
 def listed(items: Sequence[str], conjunction: str = "and") -> str:
     """Return items as a list within a sentence: ``a, b and c``."""
-    if len(items) < 2:
-        return "".join(items)
-    return f"{', '.join(items[:-1])} {conjunction} {items[-1]}"
+    *first, last = items or [""]
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
 def seed_range(first: int, last: int) -> str:
@@ -99,19 +98,3 @@ def seeds(values: Sequence[int]) -> str:
 def sentence(text: str) -> str:
     """Return a clause as a sentence of its own: a capital first and a full stop last."""
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
-
-
-def _finite(value: float) -> str:
-    """Return the word for NaN and infinity, and nothing for any other number."""
-    if math.isnan(value):
-        return "NaN"
-    return "" if math.isfinite(value) else f"{'-' * (value < 0)}infinite"
-
-
-def _plain(value: float, places: int) -> str:
-    """Return a number with fixed decimals, never as ``-0.00``."""
-    return f"{value:z.{places}f}"
-
-
-def _signed(value: float, places: int) -> str:
-    return f"{value:+z.{places}f}"
