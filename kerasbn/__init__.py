@@ -6,75 +6,37 @@ Public names load on first use (PEP 562), so ``import kerasbn`` is fast and load
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-_HOMES = {
-    "Check": "kerasbn.inference.verify",
-    "Classifier": "kerasbn.inference.classifier",
-    "Comparison": "kerasbn.experiments.comparison",
-    "Dataset": "kerasbn.data.datasets",
-    "Exported": "kerasbn.onnx_export.export",
-    "Fold": "kerasbn.folding.plan",
-    "Kept": "kerasbn.folding.plan",
-    "KerasbnError": "kerasbn.common.errors",
-    "ModelSettings": "kerasbn.training.settings",
-    "Prediction": "kerasbn.inference.classifier",
-    "Study": "kerasbn.sweeps.study",
-    "TrainedModel": "kerasbn.experiments.trained_model",
-    "TrainingSettings": "kerasbn.training.settings",
-    "Verification": "kerasbn.inference.verify",
-    "compare": "kerasbn.experiments.compare",
-    "export": "kerasbn.onnx_export.export",
-    "find_run": "kerasbn.runs",
-    "fold": "kerasbn.folding.fold",
-    "fold_plan": "kerasbn.folding.fold",
-    "load_dataset": "kerasbn.data.datasets",
-    "mlp": "kerasbn.training.models",
-    "recalibrate": "kerasbn.training.recalibrate",
-    "report": "kerasbn.reports.report",
-    "sweep": "kerasbn.sweeps.sweep",
-    "train": "kerasbn.experiments.train",
-    "verify": "kerasbn.inference.verify",
+_NAMES = {
+    "common.errors": ("KerasbnError",),
+    "data.datasets": ("Dataset", "load_dataset"),
+    "experiments.compare": ("compare",),
+    "experiments.comparison": ("Comparison",),
+    "experiments.train": ("train",),
+    "experiments.trained_model": ("TrainedModel",),
+    "folding.fold": ("fold", "fold_plan"),
+    "folding.plan": ("Fold", "Kept"),
+    "inference.classifier": ("Classifier", "Prediction"),
+    "inference.verify": ("Check", "Verification", "verify"),
+    "onnx_export.export": ("Exported", "export"),
+    "reports.report": ("report",),
+    "runs": ("find_run",),
+    "sweeps.study": ("Study",),
+    "sweeps.sweep": ("sweep",),
+    "training.models": ("mlp",),
+    "training.recalibrate": ("recalibrate",),
+    "training.settings": ("ModelSettings", "TrainingSettings"),
 }
-
-_NEED_TENSORFLOW = (
-    "compare",
-    "export",
-    "fold",
-    "fold_plan",
-    "mlp",
-    "recalibrate",
-    "train",
-    "verify",
-)
+_HOMES = {name: f"kerasbn.{module}" for module, names in _NAMES.items() for name in names}
+_NEED_TENSORFLOW = {
+    "compare", "export", "fold", "fold_plan", "mlp", "recalibrate", "train", "verify",
+}  # fmt: skip
 
 __all__ = [
-    "Check",
-    "Classifier",
-    "Comparison",
-    "Dataset",
-    "Exported",
-    "Fold",
-    "Kept",
-    "KerasbnError",
-    "ModelSettings",
-    "Prediction",
-    "Study",
-    "TrainedModel",
-    "TrainingSettings",
-    "Verification",
-    "__version__",
-    "compare",
-    "export",
-    "find_run",
-    "fold",
-    "fold_plan",
-    "load_dataset",
-    "mlp",
-    "recalibrate",
-    "report",
-    "sweep",
-    "train",
-    "verify",
-]
+    "Check", "Classifier", "Comparison", "Dataset", "Exported", "Fold", "Kept", "KerasbnError",
+    "ModelSettings", "Prediction", "Study", "TrainedModel", "TrainingSettings", "Verification",
+    "__version__", "compare", "export", "find_run", "fold", "fold_plan", "load_dataset", "mlp",
+    "recalibrate", "report", "sweep", "train", "verify",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from kerasbn.common.errors import KerasbnError

@@ -16,9 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from kerasbn.common import records
 from kerasbn.common.errors import ArgumentError, InputError, expected
 from kerasbn.common.files import NewFolder, new_folder
-from kerasbn.common.records import read_csv, read_json
 from kerasbn.common.saved_models import MODEL_SUFFIXES
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
@@ -35,71 +35,43 @@ _NAME = re.compile(r"\w[\w.-]{0,99}")
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The dataset of a training, without the place it was read from.
-
-    Attributes:
-        name: Such as "mnist".
-        digest: SHA-256 of its images and labels.
-        train: The number of training examples.
-        test: The number of test examples.
-        note: What a reader should know about it, or "".
-    """
+    """The dataset of a training, without the place it was read from."""
 
     name: str
-    digest: str
-    train: int
+    digest: str  # SHA-256 of images and labels
+    train: int  # number of examples
     test: int
-    note: str = ""
+    note: str = ""  # what a reader should know about it
 
 
 @dataclass(frozen=True)
 class RunRecord:
     """What ``run.json`` holds.
 
-    Attributes:
-        status: "finished", "interrupted" (by Ctrl-C; the epochs so far are kept) or "diverged" (the
-            loss became NaN or infinite; the epochs before that are kept).
-        started: Start of the training, ISO 8601 in UTC.
-        finished: Its end.
-        seconds: Its duration.
-        model: What model was trained.
-        training: How it was trained.
-        data: The dataset.
-        device: Where it was trained, in words.
-        versions: Versions of Python and the libraries that the results depend on.
-        parameters: The number of parameters of the model.
-        epochs: The number of epochs with metrics.
-        final: The metrics of the last epoch by the names of `HISTORY_COLUMNS`; empty without one.
-        diverged_at_step: The step at which the loss became NaN or infinite.
-        recalibrated: What a recalibration changed, if this run is the result of one.
-        digest: SHA-256 of history and weights, for the runs of a sweep.
+    An interrupted run (Ctrl-C) and a diverged one (the loss became NaN or infinite) keep the epochs
+    before that.
     """
 
     status: Status
-    started: str
+    started: str  # ISO 8601 in UTC
     finished: str
     seconds: float
     model: ModelSettings
     training: TrainingSettings
     data: DataRecord
-    device: str
-    versions: dict[str, str]
-    parameters: int
-    epochs: int
-    final: dict[str, float] = field(default_factory=dict)
+    device: str  # in words
+    versions: dict[str, str]  # of Python and the libraries that the results depend on
+    parameters: int  # number of the model's
+    epochs: int  # number of those with metrics
+    final: dict[str, float] = field(default_factory=dict)  # the last row of the history
     diverged_at_step: int | None = None
-    recalibrated: dict[str, Any] | None = None
-    digest: str = ""
+    recalibrated: dict[str, Any] | None = None  # what the recalibration changed that made this run
+    digest: str = ""  # SHA-256 of history and weights, for the runs of a sweep
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk.
-
-    Attributes:
-        path: Its folder.
-        record: What its ``run.json`` holds.
-    """
+    """A run on disk: its folder, and what its ``run.json`` holds."""
 
     path: Path
     record: RunRecord
@@ -138,19 +110,14 @@ def read_run(path: Path) -> Run:
     if not (path / RECORD).exists():
         found = "no run" if not path.exists() else f"a folder without {RECORD}"
         raise expected(path, found, "the folder of a run", "kerasbn report lists the runs")
-    return Run(path, read_json(path / RECORD, RunRecord, "the record of a run", "train again"))
+    record = records.read_json(path / RECORD, RunRecord, "the record of a run", "train again")
+    return Run(path, record)
 
 
 def read_history(path: Path) -> History:
-    """Read a history as columns of finite numbers.
-
-    Raises:
-        InputError: If the file is missing or damaged.
-    """
-    columns = dict.fromkeys(HISTORY_COLUMNS, float)
-    return read_csv(
-        path, columns, "one row of numbers per epoch", "the run is damaged: train again"
-    )
+    """Read a history as columns of finite numbers."""
+    what, advice = "one row of numbers per epoch", "the run is damaged: train again"
+    return records.read_csv(path, dict.fromkeys(HISTORY_COLUMNS, float), what, advice)
 
 
 def survey(root: Path = ROOT) -> tuple[list[Run], list[InputError]]:
@@ -164,11 +131,6 @@ def survey(root: Path = ROOT) -> tuple[list[Run], list[InputError]]:
     return sorted(runs, key=lambda run: run.record.finished), problems
 
 
-def list_runs(root: Path = ROOT) -> list[Run]:
-    """Return the runs in `root` that are not damaged, the newest last."""
-    return survey(root)[0]
-
-
 def find_run(name: str, root: Path = ROOT) -> Run:
     """Return the run called `name` in `root`, or the run in the folder `name`.
 
@@ -178,29 +140,25 @@ def find_run(name: str, root: Path = ROOT) -> Run:
     for path in (root / name, Path(name)):
         if path.is_dir():
             return read_run(path)
-    names = ", ".join(run.name for run in list_runs(root)) or "none yet"
+    names = ", ".join(run.name for run in survey(root)[0]) or "none yet"
     raise expected(name, "no run of this name", f"a run in {root} ({names})", "see kerasbn report")
 
 
 def find_model(name: str | None = None, root: Path = ROOT) -> Path:
-    """Return the file of a model.
-
-    Args:
-        name: The name or folder of a run, or a .keras or .h5 file; None for the newest run.
-        root: The folder of the runs.
+    """Return a model file: `name` itself, that of the run `name`, or of the newest run for None.
 
     Raises:
         InputError: If there is none, or the run diverged before it had a model to keep.
     """
-    if name is not None and (Path(name).suffix in MODEL_SUFFIXES or Path(name).is_file()):
-        if not Path(name).is_file():
-            raise expected(name, "no such file", "a .keras or .h5 file, or the name of a run")
-        return Path(name)
     if name is None:
-        runs = [run for run in list_runs(root) if run.model_path.is_file()]
-        if not runs:
+        files = [run.model_path for run in survey(root)[0] if run.model_path.is_file()]
+        if not files:
             raise expected(root, "no run", "a trained model", "train one: kerasbn train --bn")
-        return runs[-1].model_path
+        return files[-1]
+    if Path(name).is_file():
+        return Path(name)
+    if Path(name).suffix in MODEL_SUFFIXES:
+        raise expected(name, "no such file", "a .keras or .h5 file, or the name of a run")
     run = find_run(name, root)
     if not run.model_path.is_file():
         raise expected(
@@ -211,11 +169,7 @@ def find_model(name: str | None = None, root: Path = ROOT) -> Path:
 
 
 def run_of(model: Path) -> Run | None:
-    """Return the run that a model file belongs to, or None for a file on its own.
-
-    Raises:
-        InputError: If the record of the run is damaged.
-    """
+    """Return the run that a model file belongs to, or None for a file on its own."""
     if model.name != MODEL or not (model.parent / RECORD).is_file():
         return None
     return read_run(model.resolve().parent)  # resolved, since the run has the name of its folder
@@ -247,22 +201,15 @@ def pair_names(name: str | None) -> dict[str, str | None]:
 def check_pair_names(name: str | None, *, force: bool = False, root: Path = ROOT) -> None:
     """Raise `ArgumentError` if a comparison may not be called `name`."""
     if name is not None:
-        for each in (name, *filter(None, pair_names(name).values())):
-            # No folder has the bare name, so it may be taken.
-            check_name(each, force=force or each == name, root=root)
+        check_name(name, force=True)  # no folder has the bare name, so it may be taken
+        for each in filter(None, pair_names(name).values()):
+            check_name(each, force=force, root=root)
 
 
 def new_run(
     name: str | None, default: str, *, force: bool = False, root: Path = ROOT
 ) -> AbstractContextManager[NewFolder]:
-    """Return a folder to write a run into, which gets its name when the block ends.
-
-    Args:
-        name: The requested name, or None for `default`, `default-2`, ...
-        default: The name if none was requested.
-        force: Whether to replace an existing run called `name`.
-        root: The folder of the runs.
-    """
+    """Return a folder to write a run into: `name`, or for None `default`, `default-2`, ..."""
     if name is None:
         return new_folder(root, default, numbered=True)
     return new_folder(root, name, replace=force)

@@ -25,7 +25,7 @@ def test_the_run_that_finished_last_is_the_last(tmp_path: Path) -> None:
     write_run(tmp_path, "a", run_record(finished="2026-01-03T00:00:00+00:00"))
     write_run(tmp_path, "c")
     write_run(tmp_path, ".half.part")  # being written, or left by a crash
-    assert [run.name for run in runs.list_runs(tmp_path)] == ["b", "c", "a"]
+    assert [run.name for run in runs.survey(tmp_path)[0]] == ["b", "c", "a"]
 
 
 @pytest.mark.parametrize(

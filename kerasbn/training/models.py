@@ -1,11 +1,12 @@
 """The models of the experiments: functional Keras MLPs with and without batch normalization."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 
-from kerasbn.training.settings import ModelSettings, parse_init
+from kerasbn.training.settings import ModelSettings
 
 CLASSES = 10
 
@@ -62,47 +63,38 @@ def mlp(
     x = keras.layers.Flatten(name="flatten")(x)
     bn_follows = bn and (bn_position == "before" or activation == "linear")
     for k, units in enumerate(settings.hidden, start=1):
-        options = _initializers(init, x.shape[-1], seed, k)
         use_bias = bias_before_bn or not bn_follows
-        x = keras.layers.Dense(units, use_bias=use_bias, name=f"dense_{k}", **options)(x)
+        x = _dense(x, units, init, (seed, k), use_bias=use_bias, name=f"dense_{k}")
+        normalize = keras.layers.BatchNormalization(
+            momentum=settings.bn_momentum, epsilon=settings.bn_epsilon, name=f"bn_{k}"
+        )
         if bn and bn_position == "before":
-            x = _batch_normalization(settings, k)(x)
+            x = normalize(x)
         if activation == "relu":
             x = keras.layers.ReLU(name=f"relu_{k}")(x)
         elif activation != "linear":
             x = keras.layers.Activation(activation, name=f"{activation}_{k}")(x)
         if bn and bn_position == "after":
-            x = _batch_normalization(settings, k)(x)
-    options = _initializers(init, x.shape[-1], seed, len(settings.hidden) + 1)
-    logits = keras.layers.Dense(CLASSES, name="logits", **options)(x)
+            x = normalize(x)
+    logits = _dense(x, CLASSES, init, (seed, len(settings.hidden) + 1), name="logits")
     return keras.Model(image, logits, name="mlp_bn" if bn else "mlp_plain")
 
 
-def _batch_normalization(settings: ModelSettings, k: int) -> keras.layers.BatchNormalization:
-    return keras.layers.BatchNormalization(
-        momentum=settings.bn_momentum, epsilon=settings.bn_epsilon, name=f"bn_{k}"
-    )
-
-
-def _initializers(
-    init: str, fan_in: int, seed: int, k: int
-) -> dict[str, keras.initializers.Initializer]:
-    """Return the initializers of the k-th Dense layer.
+def _dense(x: Any, units: int, init: str, key: tuple[int, int], **options: Any) -> Any:  # noqa: ANN401 - tensors
+    """Apply a Dense layer whose kernel depends on its shape and `key` alone.
 
     `torch` is the default of torch.nn.Linear: kernel and bias are uniform within 1/sqrt(fan_in).
     Variance scaling of 1/3 by fan_in has the same bounds.
     """
-    name, std = parse_init(init)
-    layer_seed = int(np.random.SeedSequence((seed, k)).generate_state(1)[0] >> 1)
+    name, _, std = init.partition(":")
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0] >> 1)
     kernels = {
-        "glorot_uniform": keras.initializers.GlorotUniform(layer_seed),
-        "he_normal": keras.initializers.HeNormal(layer_seed),
-        "normal": keras.initializers.RandomNormal(stddev=std, seed=layer_seed),
-        "torch": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=layer_seed),
+        "glorot_uniform": keras.initializers.GlorotUniform(seed),
+        "he_normal": keras.initializers.HeNormal(seed),
+        "normal": keras.initializers.RandomNormal(stddev=float(std or 0), seed=seed),
+        "torch": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=seed),
     }
-    bound = 1 / math.sqrt(fan_in)
-    bias = keras.initializers.RandomUniform(-bound, bound, seed=layer_seed + 1)
-    return {
-        "kernel_initializer": kernels[name],
-        "bias_initializer": bias if name == "torch" else keras.initializers.Zeros(),
-    }
+    if name == "torch":
+        bound = 1 / math.sqrt(x.shape[-1])
+        options["bias_initializer"] = keras.initializers.RandomUniform(-bound, bound, seed + 1)
+    return keras.layers.Dense(units, kernel_initializer=kernels[name], **options)(x)

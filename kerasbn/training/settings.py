@@ -9,6 +9,7 @@ Nothing heavy is loaded here, so a bad value is refused at once.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
@@ -19,36 +20,23 @@ from kerasbn.common.errors import ArgumentError, InputError, did_you_mean
 Value = bool | int | float | str | tuple[int, ...] | None
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "elu", "gelu", "silu", "leaky_relu", "linear")
-INITIALIZERS = ("glorot_uniform", "he_normal", "torch")  # and normal:STD
 MAX_SEEDS = 1000  # of one comparison
 MAX_UNITS = 1_000_000  # of one layer
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known about one hyper-parameter besides its value.
-
-    Attributes:
-        name: The name of the field.
-        kind: The type of its values: bool, int, float, str or tuple (of ints).
-        default: Its default.
-        help: The help of its option, a sentence.
-        label: What charts and tables call it.
-        expects: What a valid value is, in words.
-        is_valid: Whether a value of the right type is valid.
-        choices: The values it can have, if they can be listed.
-        metavar: What help shows in place of a value; generated if empty.
-    """
+    """What is known about one hyper-parameter besides its value."""
 
     name: str
-    kind: type
+    kind: type  # of its values: bool, int, float, str or tuple (of ints)
     default: Value
     help: str
-    label: str
-    expects: str
-    is_valid: Callable[[Any], bool]
+    label: str  # in charts and tables
+    expects: str  # a valid value, in words
+    is_valid: Callable[[Any], bool]  # for a value of the right type
     choices: tuple[str, ...] = ()
-    metavar: str = ""
+    metavar: str = ""  # in place of a value in the help; generated if empty
 
     @property
     def option(self) -> str:
@@ -61,11 +49,7 @@ class Setting:
         return self.kind in (int, float)
 
     def check(self, value: object) -> Value:
-        """Return `value` as the type of the setting.
-
-        Raises:
-            ArgumentError: If it has another type or is out of range.
-        """
+        """Return `value` as the type of the setting, or raise `ArgumentError`."""
         if value is None and self.default is None:
             return None
         converted: Value = _convert(self.kind, value)
@@ -74,11 +58,7 @@ class Setting:
         return converted
 
     def parse(self, text: str) -> Value:
-        """Return the value that `text` stands for on the command line.
-
-        Raises:
-            ArgumentError: If it stands for no valid value.
-        """
+        """Return the value of `text` from the command line, or raise `ArgumentError`."""
         text = text.strip()
         try:
             if self.kind is bool:
@@ -99,15 +79,21 @@ def _choice(default: str, text: str, label: str, choices: tuple[str, ...]) -> An
     return _setting(default, text, label, expects=expects, is_valid=is_valid, choices=choices)
 
 
+def _is_initializer(text: str) -> bool:
+    name, _, std = text.partition(":")
+    try:
+        is_normal = name == "normal" and 0 < float(std) < math.inf
+    except ValueError:
+        return False
+    return is_normal or text in ("glorot_uniform", "he_normal", "torch")
+
+
 _FLAG = {"expects": "True or False", "is_valid": lambda _: True}
 _COUNT = {
     "expects": "a whole number above 0 and below 2^31",
     "is_valid": lambda count: 1 <= count < 2**31,
 }
-_POSITIVE = {
-    "expects": "a finite number above 0",
-    "is_valid": lambda value: 0 < value < math.inf,
-}
+_POSITIVE = {"expects": "a finite number above 0", "is_valid": lambda value: 0 < value < math.inf}
 
 
 class _Checked:
@@ -156,7 +142,7 @@ class ModelSettings(_Checked):
         "normal:STD.",
         "initializer",
         expects="glorot_uniform, he_normal, torch or normal:STD, such as normal:0.05",
-        is_valid=lambda text: _is_initializer(text),
+        is_valid=_is_initializer,
         metavar="NAME",
     )
     bias_before_bn: bool = _setting(
@@ -230,8 +216,7 @@ def find_setting(name: str) -> Setting:
     if key in SETTINGS:
         return SETTINGS[key]
     by_label = {each.label.lower().replace(" ", "_"): each.name for each in SETTINGS.values()}
-    near = by_label.get(key)
-    hint = f"did you mean '{near}'?" if near else did_you_mean(key, SETTINGS)
+    hint = f"did you mean '{by_label[key]}'?" if key in by_label else did_you_mean(key, SETTINGS)
     line = f"received '{name}' as a setting, expected one of {', '.join(SETTINGS)}"
     raise InputError(f"{line}; {hint}" if hint else line)
 
@@ -257,17 +242,6 @@ def seed_settings(training: TrainingSettings, seeds: int) -> list[TrainingSettin
     if _convert(int, seeds) is None or not 1 <= seeds <= MAX_SEEDS:
         raise ArgumentError("seeds", seeds, f"a whole number from 1 to {MAX_SEEDS:,}")
     return [replace(training, seed=training.seed + i) for i in range(seeds)]
-
-
-def parse_init(text: str) -> tuple[str, float]:
-    """Return the name of an initializer and, for ``normal:STD``, its standard deviation (else 0).
-
-    Raises:
-        ArgumentError: If there is no such initializer.
-    """
-    SETTINGS["init"].check(text)
-    name, _, std = text.partition(":")
-    return name, float(std or 0)
 
 
 def command_options(*settings: ModelSettings | TrainingSettings) -> list[str]:
@@ -313,22 +287,14 @@ def _convert(kind: type, value: object) -> Any:  # noqa: ANN401 - a value of tha
     return kind(value)
 
 
+_SIZES = r"\s*[0-9]{1,9}\s*(,\s*[0-9]{1,9}\s*)*"
+
+
 def _sizes(value: object) -> tuple[int, ...] | None:
     """Return layer sizes from numbers, or from text such as ``32,32``."""
-    if isinstance(value, str):
-        parts = [part.strip() for part in value.split(",")]
-        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
-            return None
-        return tuple(map(int, parts))
+    if isinstance(value, str) and re.fullmatch(_SIZES, value):
+        value = list(map(int, value.split(",")))
     if not isinstance(value, list | tuple):
         return None
     sizes = [_convert(int, size) for size in value]
     return None if None in sizes else tuple(sizes)
-
-
-def _is_initializer(text: str) -> bool:
-    name, _, std = text.partition(":")
-    try:
-        return text in INITIALIZERS or (name == "normal" and 0 < float(std) < math.inf)
-    except ValueError:
-        return False

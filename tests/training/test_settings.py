@@ -19,7 +19,6 @@ from kerasbn.training.settings import (
     command_options,
     find_setting,
     option_text,
-    parse_init,
     seed_settings,
     settings_from,
     short_text,
@@ -66,18 +65,13 @@ def test_a_bad_layer_size_is_refused(text: str) -> None:
     assert line.startswith(f"--hidden {text}: received '{text}', expected layer sizes from 1 to")
 
 
-def test_initializers_are_read() -> None:
-    assert parse_init("torch") == ("torch", 0.0)
-    assert parse_init("normal:0.05") == ("normal", 0.05)
-
-
 @pytest.mark.parametrize(
     "text",
     ["", "normal", "normal:", "normal:0", "normal:nan", "normal:-1", "torch:2", "torch:", "lecun"],
 )
 def test_a_bad_initializer_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"init=.*expected glorot_uniform, he_normal, torch"):
-        parse_init(text)
+        ModelSettings(init=text)
 
 
 @pytest.mark.parametrize(
