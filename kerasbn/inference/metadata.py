@@ -7,6 +7,7 @@ was rewritten by another tool, such as an optimizer, and is not checked.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "kerasbn."
 # The properties that are JSON, with their types; all others are plain text.
-_TYPES: dict[str, type] = {
-    "plan": list,
-    "data": dict,
-    "labels": list,
-    "scalings": list,
-    "probabilities": bool,
-}
+_TYPES = {"plan": list, "data": dict, "labels": list, "bn_layers": list, "probabilities": bool}
 
 CHECKSUM = "kerasbn.checksum"
 _SIZE_DIGITS, _SUM_DIGITS = 12, 64
@@ -43,8 +38,7 @@ class Metadata:
         data: The dataset of the training, as in the run's record: `name`, `digest`, the counts
             `train` and `test`, and a `note`; empty if unknown.
         run: The name of the run, or "".
-        scalings: The layers that are scalings. Their remaining nodes are counted as scalings, all
-            other remaining nodes as BN.
+        bn_layers: The names of the model's BN layers, folded or not; None if unknown.
         probabilities: Whether export added a softmax to the output.
     """
 
@@ -54,7 +48,7 @@ class Metadata:
     labels: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     run: str = ""
-    scalings: tuple[str, ...] = ()
+    bn_layers: tuple[str, ...] | None = None
     probabilities: bool = False
 
     def properties(self) -> dict[str, str]:
@@ -81,9 +75,13 @@ def read_metadata(properties: Mapping[str, str]) -> Metadata | None:
     if not properties.get(f"{_PREFIX}version"):
         return None
     found: dict[str, Any] = {}
-    for key in Metadata.__dataclass_fields__:
-        text = properties.get(_PREFIX + key, "")
-        found[key] = _parsed(text, _TYPES[key]) if key in _TYPES else text
+    for key, text in properties.items():
+        name = key.removeprefix(_PREFIX)
+        kind = _TYPES.get(name, str)
+        with suppress(ValueError, RecursionError):
+            value = text if kind is str else json.loads(text)
+            if name in Metadata.__dataclass_fields__ and isinstance(value, kind):
+                found[name] = tuple(value) if isinstance(value, list) else value
     return Metadata(**found)
 
 
@@ -137,12 +135,3 @@ def check_intact(path: Path) -> None:
 
 def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr)
-
-
-def _parsed(text: str, kind: type) -> Any:  # noqa: ANN401 - of the given type, lists as tuples
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    value = value if isinstance(value, kind) else kind()
-    return tuple(value) if isinstance(value, list) else value

@@ -1,127 +1,82 @@
-"""The BN nodes and affine nodes that an ONNX file still has."""
+"""The BN layers that an ONNX file still has."""
 
-from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections import defaultdict
+from collections.abc import Collection, Sized
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-Kind = Literal["BN layer", "scaling"]
-KINDS: tuple[Kind, ...] = ("BN layer", "scaling")
+from kerasbn.common.wording import plural
 
-# Operations that are linear in their first input with constant weights: those that have a bias.
+# Operations that are linear in their first input with constant weights.
 _LINEAR = ("Gemm", "MatMul", "Conv", "ConvTranspose", "Einsum")
+_RECURRENT = ("LSTM", "GRU", "RNN", "Loop", "Scan", "Gather")
 _AFFINE = ("Mul", "Div", "Add", "Sub")
 # What may stand between the Mul and the Add of one BN layer, or before the bias of a linear layer.
 _LAYOUT = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Identity")
-_RECURRENT = ("LSTM", "GRU", "RNN", "Loop", "Scan", "Gather")
-
-
-@dataclass(frozen=True)
-class Remaining:
-    """A BN layer or scaling that is still a step of its own: one node, or several in a row.
-
-    Attributes:
-        kind: `BN layer`, or `scaling` where nothing before it has weights.
-        nodes: the names of its nodes.
-    """
-
-    kind: Kind
-    nodes: tuple[str, ...]
+_PLAIN = (*_AFFINE, *_LAYOUT, *_LINEAR, "BatchNormalization")
 
 
 def remaining_nodes(
-    model: onnx.ModelProto | ir.Model, scalings: Collection[str] | None = None
-) -> tuple[Remaining, ...]:
-    """Find every BatchNormalization node, and every affine node with constants per channel.
+    model: onnx.ModelProto | ir.Model, bn_layers: Collection[str] | None = None
+) -> tuple[str, ...]:
+    """Return each BN layer that is still a step of its own, by its nodes: ``bn/Mul + bn/Add``.
 
-    An affine node is a Mul, Div, Add or Sub with a constant that varies along one axis at most;
-    several in a row are one affine map. An Add right behind a linear layer without another bias is
-    that layer's bias. Before the first layer with weights a constant for all channels counts too. A
-    layer that normalizes by the mean over the batch axis is a BN layer as well.
-    Nodes of a layer that computes statistics of each example, or that is an activation, belong to
-    that layer, such as the gamma of a LayerNormalization or the slope of a PReLU.
+    A BatchNormalization node counts, and so does BN written out as arithmetic. In a file that names
+    its BN layers, these are the nodes with the names of such layers. In any other file, these are
+    the Mul, Div, Add and Sub nodes in a row that have constants per channel and stand behind the
+    first weights. What stands ahead of the first weights scales the inputs, as Rescaling and
+    ``preprocess_input`` do. The bias of a linear layer does not count, nor does a factor of a layer
+    that computes other things too, such as LayerNormalization or PReLU.
 
     Args:
-        model: the model in an ONNX file.
-        scalings: the layers that are scalings; None to take each affine node ahead of the first
-            weights for one.
+        model: The model in an ONNX file.
+        bn_layers: The names of the BN layers; None if the file does not name them.
     """
     graph = (model if isinstance(model, ir.Model) else ir.from_proto(model)).graph
-    return tuple(_Search(graph).found(scalings))
+    found = _behind_weights(graph) if bn_layers is None else _named(graph, bn_layers)
+    return tuple(
+        " + ".join(node.name or str(node.outputs[0].name) for node in nodes) for nodes in found
+    )
 
 
-def count_remaining(found: Collection[Remaining]) -> str:
-    """Return the counts in words, such as "2 BN layers and 1 scaling", or "nothing"."""
-    counts = Counter(each.kind for each in found)
-    said = [f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in KINDS if counts[kind]]
-    return " and ".join(said) or "nothing"
+def count_remaining(found: Sized) -> str:
+    """Return the count in words: "2 BN layers" or "nothing"."""
+    return plural(len(found), "BN layer") if found else "nothing"
 
 
-class _Search:
-    """A graph with what there is to know of it as a whole."""
+def _named(graph: ir.Graph, bn_layers: Collection[str]) -> Collection[list[ir.Node]]:
+    """Return the nodes of each BN layer: ``block/bn/Mul``, or ``block/bn`` if it has only one."""
+    found: dict[str | ir.Node, list[ir.Node]] = defaultdict(list)
+    for node in graph:
+        paths = [path for path in (node.name or "", _layer(node)) if path]
+        path = next((path for path in paths if path.rpartition("/")[2] in bn_layers), None)
+        if node.op_type == "BatchNormalization" or (path and node.op_type not in _LAYOUT):
+            found[path or node].append(node)
+    return found.values()
 
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph = graph
-        # Layers with other nodes than affine ones and changes of layout and type.
-        plain = (*_AFFINE, *_LAYOUT, "BatchNormalization", *_LINEAR)
-        self.mixed = {_layer(node) for node in graph if node.op_type not in plain} - {""}
-        # Layers that normalize by statistics of the batch.
-        self.live = {_layer(node) for node in graph if _is_over_batch(node)}
-        self.live &= {_layer(node) for node in graph if node.op_type == "Sqrt"} - {""}
-        # Values that depend on weights or statistics.
-        self.weighted: set[ir.Value] = set()
-        for node in graph:
-            weighted = node.op_type in (*_LINEAR, *_RECURRENT, "BatchNormalization")
-            if weighted or self.weighted.intersection(node.inputs):
-                self.weighted.update(node.outputs)
 
-    def found(self, scalings: Collection[str] | None) -> Iterator[Remaining]:
-        taken: set[ir.Node] = set()
-        for node in self.graph:
-            if _layer(node) in self.live and node not in taken:
-                nodes = [each for each in self.graph if _layer(each) == _layer(node)]
-                taken.update(nodes)
-                yield Remaining("BN layer", tuple(str(each.name) for each in nodes))
-            if node in taken:
-                continue
-            early = _source(node) not in self.weighted
-            if node.op_type == "BatchNormalization":
-                chain = [node]
-            elif self.is_affine(node, scalars=early):
-                chain = list(self.chain(node, scalars=early))
-            else:
-                continue
-            taken.update(chain)
-            if scalings is None:
-                scaling = early and node.op_type != "BatchNormalization"
-            else:
-                scaling = bool({node.name, _layer(node)}.intersection(scalings))
-            names = tuple(link.name or str(link.outputs[0].name) for link in chain)
-            yield Remaining("scaling" if scaling else "BN layer", names)
-
-    def chain(self, first: ir.Node, *, scalars: bool) -> Iterator[ir.Node]:
-        """Yield the affine nodes in a row from `first` on."""
-        node: ir.Node | None = first
-        while node is not None and self.is_affine(node, scalars=scalars):
-            yield node
-            node = _only_reader(node)
-            while node is not None and node.op_type in _LAYOUT:
-                node = _only_reader(node)
-
-    def is_affine(self, node: ir.Node, *, scalars: bool) -> bool:
-        if node.op_type not in _AFFINE or _layer(node) in self.mixed:
-            return False
-        value = _constant(node)
-        if value is None or (value.size == 1 and not scalars):
-            return False
-        if sum(size > 1 for size in value.shape) > 1:
-            return False
-        return not (node.op_type == "Add" and _is_own_bias(node))
+def _behind_weights(graph: ir.Graph) -> Collection[list[ir.Node]]:
+    """Return BatchNormalization nodes, and affine nodes in a row behind the first weights."""
+    mixed = {_layer(node) for node in graph if node.op_type not in _PLAIN} - {""}
+    weighted: set[ir.Value] = set()  # values that depend on weights or statistics
+    rows: dict[ir.Node, list[ir.Node]] = {}  # by the last node
+    for node in graph:
+        is_behind = bool(weighted.intersection(node.inputs))
+        if is_behind or node.op_type in (*_LINEAR, *_RECURRENT, "BatchNormalization"):
+            weighted.update(node.outputs)
+        if node.op_type == "BatchNormalization":
+            rows[node] = [node]
+        elif is_behind and _is_affine(node) and _layer(node) not in mixed:
+            before = _before(node)
+            row = []
+            if before is not None and before.op_type in _AFFINE and _is_read_once(before):
+                row = rows.pop(before, [])
+            rows[node] = [*row, node]
+    return rows.values()
 
 
 def _layer(node: ir.Node) -> str:
@@ -129,12 +84,19 @@ def _layer(node: ir.Node) -> str:
     return (node.name or "").rpartition("/")[0]
 
 
-def _is_over_batch(node: ir.Node) -> bool:
-    """Return whether a node is a mean over the batch axis."""
-    if node.op_type != "ReduceMean":
+def _is_affine(node: ir.Node) -> bool:
+    """Return whether a node is affine per channel, and not the bias of a linear layer."""
+    if node.op_type not in _AFFINE:
         return False
-    axes = node.attributes.get_ints("axes") or _array(next(iter(node.inputs[1:]), None))
-    return axes is not None and 0 in [int(axis) for axis in axes]
+    values = [_array(value) for value in node.inputs]
+    known = [value for value in values if value is not None]
+    is_reciprocal = node.op_type == "Div" and values[0] is not None
+    if len(known) != 1 or is_reciprocal or sum(size > 1 for size in known[0].shape) != 1:
+        return False
+    before = _before(node)
+    if node.op_type != "Add" or before is None or before.op_type not in _LINEAR:
+        return True
+    return sum(value is not None for value in before.inputs) >= 3  # the layer has another bias
 
 
 def _array(value: ir.Value | None) -> NDArray[Any] | None:
@@ -142,33 +104,13 @@ def _array(value: ir.Value | None) -> NDArray[Any] | None:
     return None if tensor is None else np.asarray(tensor.numpy())
 
 
-def _constant(node: ir.Node) -> NDArray[Any] | None:
-    """Return the constant that an affine node reads beside its one variable input."""
-    values = [_array(value) for value in node.inputs]
-    if node.op_type == "Div" and values[0] is not None:  # 1/x is not affine
-        return None
-    known = [value for value in values if value is not None]
-    return known[0] if len(known) == 1 else None
-
-
-def _source(node: ir.Node) -> ir.Value | None:
-    """Return the first input of a node that is not a constant."""
-    return next((value for value in node.inputs if _array(value) is None), None)
-
-
-def _only_reader(node: ir.Node) -> ir.Node | None:
-    """Return the node that reads the output of another, if it is the only one and no output."""
-    value = node.outputs[0]
-    readers = value.consumers()
-    return readers[0] if len(readers) == 1 and not value.is_graph_output() else None
-
-
-def _is_own_bias(add: ir.Node) -> bool:
-    """Return whether an Add is the bias of the linear layer right before it."""
-    value = _source(add)
+def _before(node: ir.Node) -> ir.Node | None:
+    """Return the node that makes the variable input of another, past changes of layout."""
+    value = next((value for value in node.inputs if _array(value) is None), None)
     made = None if value is None else value.producer()
-    while made is not None and made.op_type in _LAYOUT and made.inputs[0] is not None:
-        made = made.inputs[0].producer()
-    if made is None or made.op_type not in _LINEAR:
-        return False
-    return sum(value is not None for value in made.inputs) < 3
+    return _before(made) if made is not None and made.op_type in _LAYOUT else made
+
+
+def _is_read_once(node: ir.Node) -> bool:
+    value = node.outputs[0]
+    return len(value.consumers()) == 1 and not value.is_graph_output()

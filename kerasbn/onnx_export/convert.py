@@ -180,19 +180,3 @@ def _name_ports(
         for value, name, tensor in zip(values, names, symbolic, strict=True):
             free = (size or f"{name}_{at}" for at, size in enumerate(tensor.shape[1:], 1))
             value.name, value.shape = name, ir.Shape(["batch", *free])
-
-
-def scaling_paths(model: keras.Model, prefix: str = "") -> tuple[str, ...]:
-    """Return the paths of all scalings, as `layer_of` gives them.
-
-    These are Rescaling and Normalization layers, and arithmetic that is no layer, such as that of
-    ``preprocess_input``.
-    """
-    found: list[str] = []
-    scalings = (keras.layers.Rescaling, keras.layers.Normalization)
-    for layer in getattr(model, "operations", model.layers):
-        if isinstance(layer, scalings) or not isinstance(layer, keras.layers.Layer):
-            found.append(prefix + layer.name)
-        elif isinstance(layer, keras.Model) and hasattr(layer, "layers"):
-            found.extend(scaling_paths(layer, f"{prefix}{layer.name}/"))
-    return tuple(found)

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
 from kerasbn.common.files import atomic_write, check_new_file
+from kerasbn.common.keras_internals import all_layers
 from kerasbn.common.saved_models import load_model
 from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.keras.randomize import random_inputs
@@ -22,10 +23,10 @@ from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.plan import Plan
 from kerasbn.inference.metadata import CHECKSUM, PLACEHOLDER, Metadata, digest, with_checksum
 from kerasbn.inference.parity import Parity, measure_parity, with_softmax
-from kerasbn.inference.remaining import Remaining, count_remaining, remaining_nodes
+from kerasbn.inference.remaining import count_remaining, remaining_nodes
 from kerasbn.inference.session import Session, runtime_message
 from kerasbn.onnx_export.canonical import CanonicalForm
-from kerasbn.onnx_export.convert import OPSET, OPSETS, convert, scaling_paths
+from kerasbn.onnx_export.convert import OPSET, OPSETS, convert
 from kerasbn.onnx_export.passes import simplify
 from kerasbn.runs import find_model, run_of
 
@@ -45,7 +46,7 @@ class Exported:
         source: The Keras file that was exported; None for a model in memory.
         plan: The fold plan as JSON data, one decision per layer; empty with ``fold=False``.
         operations: The number of nodes of each operation in the file.
-        remaining: The BN layers and scalings that are still steps of their own in the file.
+        remaining: The BN layers that are still steps of their own in the file, by their nodes.
         difference: How far the predictions of the file are from those of the Keras model.
         bytes: The size of the file.
     """
@@ -54,7 +55,7 @@ class Exported:
     source: Path | None
     plan: list[dict[str, Any]]
     operations: dict[str, int]
-    remaining: tuple[Remaining, ...]
+    remaining: tuple[str, ...]
     difference: Parity
     bytes: int
 
@@ -184,12 +185,13 @@ def _export(
     original = model
     if probabilities:  # appended to copies, since it would add a node to the model's graph
         clone, original = with_softmax(clone), with_softmax(rewrite(model, Plan(())))
-    scalings = scaling_paths(model)
+    kind = keras.layers.BatchNormalization
+    bn_layers = sorted({layer.name for layer in all_layers(model) if isinstance(layer, kind)})
     graph = convert(clone, opset)
     simplify(graph)
     CanonicalForm()(graph)
     graph.graph.name = model.name
-    metadata = replace(metadata, plan=plan, scalings=scalings)
+    metadata = replace(metadata, plan=plan, bn_layers=tuple(bn_layers))
     graph.metadata_props.update(metadata.properties() | {CHECKSUM: PLACEHOLDER})
     proto = ir.to_proto(graph)
     _check_size(model, proto.ByteSize())
@@ -201,7 +203,7 @@ def _export(
         None,
         plan,
         dict(Counter(node.op_type for node in graph.graph)),
-        remaining_nodes(graph, scalings),
+        remaining_nodes(graph, bn_layers),
         difference,
         path.stat().st_size,
     )

@@ -270,7 +270,7 @@ def figures(
         took = by_rival(tool, plain, path) if tool in RIVALS else timed(OURS[tool], model, path)
         if tool == "kerasbn":
             took["fold"] = timed(fold_alone, model)["seconds"]
-        left = [each for each in remaining_nodes(onnx.load(path)) if each.kind == "BN layer"]
+        left = remaining_nodes(onnx.load(path))
         gap = difference(Session(path).run(inputs), truth)
     except Exception as error:  # noqa: BLE001 - a rival that fails is a result
         said = " ".join(str(error).split())

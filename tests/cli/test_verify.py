@@ -169,7 +169,7 @@ def test_unfolded_bn_fails_folded(kerasbn: Kerasbn) -> None:
     code, out, err = kerasbn("verify", "plain.onnx", "--against", "first")
     assert (code, err) == (1, "kerasbn: plain.onnx: failed folded\n")
     assert statuses(out) == ALL_PASSED | {"folded": "failed"}
-    assert "remaining: 1 BN layer and 1 scaling (bn/Mul + bn/Add)" in out
+    assert "remaining: 1 BN layer (bn/Mul + bn/Add)" in out
 
 
 @pytest.mark.usefixtures("here")

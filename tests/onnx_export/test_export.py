@@ -278,32 +278,6 @@ def test_a_bn_layer_with_batch_statistics_remains(tmp_path: Path) -> None:
     assert repr(exported) == exported.summary()
 
 
-@keras.saving.register_keras_serializable("tests")
-class Block(keras.layers.Layer):
-    """A custom layer that holds a convolution and a BN layer."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.convolution = keras.layers.Conv2D(3, 3, name="convolution")
-        self.bn = keras.layers.BatchNormalization(name="bn")
-
-    def call(self, x: Any) -> Any:
-        return self.bn(self.convolution(x))
-
-
-def test_export_and_verify_count_what_is_in_the_file(tmp_path: Path) -> None:
-    from kerasbn import verify
-
-    x = keras.Input((8, 8, 3), name="x")
-    y = Block(name="block")(keras.applications.imagenet_utils.preprocess_input(x, mode="tf"))
-    exported = export(keras.Model(x, y), tmp_path / "model.onnx", fold=False)
-    folded = verify(exported.path).folded
-    assert folded.figures == {
-        "bn_nodes": [" + ".join(r.nodes) for r in exported.remaining if r.kind == "BN layer"],
-        "scalings": [" + ".join(r.nodes) for r in exported.remaining if r.kind == "scaling"],
-    }
-
-
 def test_export_leaves_the_model_as_it_is(make_network: Make, tmp_path: Path) -> None:
     model = make_network("mnist")
     layers = [layer.name for layer in model.layers]
