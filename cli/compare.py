@@ -1,22 +1,11 @@
 """`kerasbn compare`."""
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from .options import (
-    dataset_options,
-    load_training_data,
-    model_settings,
-    run_options,
-    settings_options,
-    training_settings,
-)
-
-if TYPE_CHECKING:
-    from kerasbn.experiments.comparison import Comparison
+from .options import training_arguments, training_options
 
 
 @click.command()
@@ -26,25 +15,15 @@ if TYPE_CHECKING:
     metavar="N",
     help="Train N pairs with consecutive seeds, and report means and a confidence interval.",
 )
-@settings_options
-@dataset_options
-@run_options
+@training_options
 @click.pass_obj
 def command(
     verbose: bool,
     /,
     *,
     seeds: int | None,
-    dataset: str,
-    data_dir: str | None,
-    device: str,
-    run: str | None,
-    force: bool,
-    tensorboard: bool,
-    probe: bool,
-    quiet: bool,
     as_json: bool,
-    **settings: Any,  # noqa: ANN401 - the fields of the settings, as click parsed them
+    **options: Any,  # noqa: ANN401 - as click parsed them
 ) -> None:
     """Train the same model with and without BN on the same batches, and compare them.
 
@@ -61,39 +40,20 @@ def command(
       kerasbn compare --seeds 8
       kerasbn compare --lr 0.1 --activation sigmoid --hidden 64,64,64
     """
-    from kerasbn.runs import check_name, check_pair_names
-    from kerasbn.training.settings import MODEL_SETTINGS, seed_settings
+    from kerasbn.runs import check_comparison_name
+    from kerasbn.training.settings import TrainingSettings, seed_settings
 
-    model, training = model_settings(settings), training_settings(settings)
-    if seeds is None:
-        check_pair_names(run, force=force)
-    else:
-        seed_settings(training, seeds)
-        if run is not None:
-            check_name(run, force=force)
-    data = load_training_data(dataset, data_dir, [model], training, quiet=quiet, verbose=verbose)
-    from kerasbn.experiments.compare import compare
-
-    result = compare(
-        data,
-        seeds=seeds,
-        run=run,
-        force=force,
-        probe=probe,
-        tensorboard=tensorboard,
-        device=device,
-        quiet=quiet,
-        **{name: getattr(model, name) for name in MODEL_SETTINGS if name != "bn"},
-        **asdict(training),
-    )
-    _show(result, as_json)
-
-
-def _show(result: "Comparison", as_json: bool) -> None:
+    if seeds is not None:
+        seed_settings(TrainingSettings(seed=options["seed"]), seeds)
+    check_comparison_name(options["run"], several=seeds is not None, force=options["force"])
+    arguments = training_arguments(options, verbose=verbose)
+    del arguments["bn"]  # both are trained
     from kerasbn.common.records import to_plain
+    from kerasbn.experiments.compare import compare
     from kerasbn.experiments.comparison import PICTURE
     from kerasbn.probes.results import print_findings
 
+    result = compare(seeds=seeds, **arguments)
     findings = result.findings()
     if as_json:
         record = {"folder": str(result.path), **to_plain(result.record())}
@@ -105,9 +65,8 @@ def _show(result: "Comparison", as_json: bool) -> None:
     if method := result.method():
         click.echo(method)
     assert result.path is not None
-    folders = [member.run.path for member in result.members if member.run]
     if len(result.seeds) == 1:
-        click.echo(f"runs: {', '.join(map(str, folders))}")
+        click.echo(f"runs: {', '.join(str(run.path) for run in result.probed_runs)}")
     click.echo(f"curves: {result.path / PICTURE}")
     if findings and len(result.seeds) > 1:
         click.echo(f"Probes of the pair with seed {result.seeds[0]}:")

@@ -1,43 +1,19 @@
 """`kerasbn train`."""
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import click
 
-from .options import (
-    bn_options,
-    dataset_options,
-    load_training_data,
-    model_settings,
-    run_options,
-    settings_options,
-    training_settings,
-)
+from .options import training_arguments, training_options
 
 
 @click.command()
-@bn_options
-@settings_options
-@dataset_options
-@run_options
+@click.option("--bn", "with_bn", is_flag=True, help="Train with BN (the default).")
+@click.option("--no-bn", "without_bn", is_flag=True, help="Train without BN.")
+@training_options
 @click.pass_obj
-def command(
-    verbose: bool,
-    /,
-    *,
-    dataset: str,
-    data_dir: str | None,
-    device: str,
-    run: str | None,
-    force: bool,
-    tensorboard: bool,
-    probe: bool,
-    quiet: bool,
-    as_json: bool,
-    **settings: Any,  # noqa: ANN401 - the fields of the settings, as click parsed them
-) -> None:
+def command(verbose: bool, /, **options: Any) -> None:  # noqa: ANN401 - as click parsed them
     """Train a model with or without BN, and save the run.
 
     A run is the folder saved_models/NAME. It holds the model (model.keras), the history (a table
@@ -51,30 +27,20 @@ def command(
     """
     from kerasbn.runs import check_name
 
-    model, training = model_settings(settings), training_settings(settings)
-    if run is not None:
-        check_name(run, force=force)
-    data = load_training_data(dataset, data_dir, [model], training, quiet=quiet, verbose=verbose)
+    if options["run"] is not None:
+        check_name(options["run"], force=options["force"])
+    arguments = training_arguments(options, verbose=verbose)
     from kerasbn.common.records import to_plain
     from kerasbn.experiments.train import train
     from kerasbn.probes.results import print_findings
 
-    trained = train(
-        data,
-        run=run,
-        force=force,
-        probe=probe,
-        tensorboard=tensorboard,
-        device=device,
-        quiet=quiet,
-        **asdict(model),
-        **asdict(training),
-    )
+    trained = train(**arguments)
     kept, findings = trained.run, trained.findings()
     assert kept is not None
-    if as_json:
+    if options["as_json"]:
         record = {"run": str(kept.path), **to_plain(kept.record)}
-        click.echo(json.dumps(record | ({"findings": to_plain(findings)} if probe else {})))
+        probes = {"findings": to_plain(findings)} if options["probe"] else {}
+        click.echo(json.dumps(record | probes))
     else:
         if trained.status == "finished":
             click.echo(f"{kept.path}: {trained.summary()} in {kept.record.seconds:.1f} s")

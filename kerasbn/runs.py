@@ -193,17 +193,16 @@ def check_name(name: str, *, force: bool = False, root: Path = ROOT) -> None:
         )  # fmt: skip
 
 
-def pair_names(name: str | None) -> dict[str, str | None]:
-    """Return the names of the two runs and the folder of a comparison; None stands for defaults."""
-    return {part: f"{name}-{part}" if name else None for part in ("bn", "plain", "compare")}
-
-
-def check_pair_names(name: str | None, *, force: bool = False, root: Path = ROOT) -> None:
-    """Raise `ArgumentError` if a comparison may not be called `name`."""
-    if name is not None:
-        check_name(name, force=True)  # no folder has the bare name, so it may be taken
-        for each in filter(None, pair_names(name).values()):
-            check_name(each, force=force, root=root)
+def check_comparison_name(
+    name: str | None, *, several: bool, force: bool = False, root: Path = ROOT
+) -> None:
+    """Raise `ArgumentError` if a comparison of one or several pairs may not be called `name`."""
+    if name is None:
+        return
+    # No folder of a single pair has the bare name, so it may be taken.
+    check_name(name, force=force or not several, root=root)
+    for part in () if several else ("bn", "plain", "compare"):
+        check_name(f"{name}-{part}", force=force, root=root)
 
 
 def new_run(

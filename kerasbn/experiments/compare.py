@@ -1,7 +1,7 @@
 """Train models with and without BN on the same batches, and compare them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,21 +13,11 @@ from kerasbn.common.files import new_folder
 from kerasbn.common.plotting import save_figure
 from kerasbn.common.wording import seed_range
 from kerasbn.data.datasets import Dataset
-from kerasbn.experiments.comparison import (
-    PICTURE,
-    Comparison,
-    comparison_of,
-    read_comparison,
-)
+from kerasbn.experiments.comparison import PICTURE, Comparison, comparison_of, read_comparison
 from kerasbn.experiments.train import TrainingJob, dataset_or_default, train_jobs
 from kerasbn.experiments.trained_model import trained_model
 from kerasbn.probes.results import save_pictures
-from kerasbn.training.settings import (
-    ModelSettings,
-    TrainingSettings,
-    seed_settings,
-    settings_from,
-)
+from kerasbn.training.settings import TrainingSettings, seed_settings, settings_from
 
 PAIRS_AT_ONCE = 8  # more pairs trained together give the processor nothing more to do at once
 
@@ -58,13 +48,12 @@ def compare(
         run: What to call the comparison and its runs; None for ``compare``, ``bn`` and ``plain``,
             numbered where these names are taken.
         force: Whether to replace runs that have these names.
-        probe: Whether to record and plot what happens inside the models (of the first pair).
-        tensorboard: Whether to write TensorBoard logs too.
-        device: ``auto``, ``cpu``, ``gpu``, ``gpu:N`` or ``all`` (data-parallel).
-        quiet: Whether to show no progress.
-        root: The folder of the runs.
-        **settings: Fields of `kerasbn.ModelSettings` and `kerasbn.TrainingSettings`, such as
-            ``epochs=5`` or ``hidden=(64, 64)``.
+        probe: As for `kerasbn.train`, for the first pair.
+        tensorboard: As for `kerasbn.train`.
+        device: As for `kerasbn.train`.
+        quiet: As for `kerasbn.train`.
+        root: As for `kerasbn.train`.
+        **settings: As for `kerasbn.train`, without ``bn``.
 
     Returns:
         The comparison. It has a readable repr, `history` (a table), `figure()` and `summary()`, and
@@ -85,32 +74,37 @@ def compare(
         raise InputError("bn: received it as a setting, expected none; both models are trained")
     model, training = settings_from(settings)
     trainings = seed_settings(training, 1 if seeds is None else seeds)
-    if seeds is None:
-        runs.check_pair_names(run, force=force, root=root)
-    elif run is not None:
-        runs.check_name(run, force=force, root=root)
+    runs.check_comparison_name(run, several=seeds is not None, force=force, root=root)
     data = dataset_or_default(data, quiet=quiet)
-    place = run or "compare"
-    if seeds is None:
-        place = runs.pair_names(run)["compare"] or place
+    place = f"{run}-compare" if run and seeds is None else run or "compare"
     trained: list[runs.Run] = []
     with new_folder(root, place, numbered=run is None, replace=force) as folder:
         for group in _groups(trainings):
+            first, last = group[0].seed, group[-1].seed
             trained += train_jobs(
-                list(_jobs(model, group, run, single=seeds is None, probe=probe and not trained)),
+                [
+                    TrainingJob(
+                        kind if seeds is None else f"{kind}-seed-{each.seed}",
+                        replace(model, bn=kind == "bn"),
+                        each,
+                        f"{run}-{kind}" if run and seeds is None else None,
+                        probe=probe and each is trainings[0],
+                    )
+                    for each in group
+                    for kind in ("bn", "plain")
+                ],
                 data,
                 device=device,
                 force=force,
                 tensorboard=tensorboard,
                 quiet=quiet,
                 root=root if seeds is None else folder.path,
-                heading="" if seeds is None else _heading(group),
+                heading="" if seeds is None else f"{seed_range(first, last)}: each line is a mean",
                 figures=seeds is None,
             )
             if any(each.status == "interrupted" for each in trained):
                 break
-        members = [trained_model(each) for each in trained]
-        result = comparison_of(members, place, folder.path)
+        result = comparison_of([trained_model(each) for each in trained], place, folder.path)
         assert result is not None
         result.write()
         save_figure(result.figure(), folder.path / PICTURE)
@@ -120,30 +114,8 @@ def compare(
     return read_comparison(folder.placed)
 
 
-def _jobs(
-    model: ModelSettings,
-    group: Sequence[TrainingSettings],
-    run: str | None,
-    *,
-    single: bool,
-    probe: bool,
-) -> Iterator[TrainingJob]:
-    """Yield what to train: a pair for each seed of a group; the first pair is probed."""
-    names = runs.pair_names(run)
-    for training in group:
-        for kind, bn in (("bn", True), ("plain", False)):
-            key = kind if single else f"{kind}-{training.seed}"
-            name = names[kind] if single else f"{kind}-seed-{training.seed}"
-            probed = probe and training is group[0]
-            yield TrainingJob(key, replace(model, bn=bn), training, name, probed)
-
-
 def _groups(trainings: Sequence[TrainingSettings]) -> list[Sequence[TrainingSettings]]:
     """Split the trainings into groups of nearly equal size, of at most `PAIRS_AT_ONCE`."""
     count = math.ceil(len(trainings) / PAIRS_AT_ONCE)
     bounds = [i * len(trainings) // count for i in range(count + 1)]
     return [trainings[start:stop] for start, stop in pairwise(bounds)]
-
-
-def _heading(group: Sequence[TrainingSettings]) -> str:
-    return f"{seed_range(group[0].seed, group[-1].seed)}: each line is a mean"

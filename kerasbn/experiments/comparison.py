@@ -12,27 +12,19 @@ it. No Keras is loaded.
 import base64
 import html
 import io
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasbn.common.errors import CheckFailedError, InputError, StoppedError, expected
+from kerasbn.common import wording
+from kerasbn.common.errors import CheckFailedError, InputError, StoppedError
+from kerasbn.common.plotting import COLOR
 from kerasbn.common.records import as_table, read_json, write_csv, write_json
-from kerasbn.common.wording import (
-    interval,
-    listed,
-    loss_sd,
-    percent_sd,
-    plural,
-    points,
-    seed_range,
-    seeds,
-)
-from kerasbn.experiments.curves import MEANS, PANELS, Curve, draw_curves, mean_curve
+from kerasbn.experiments.curves import MEANS, PANELS, Curve, draw_curves, label
 from kerasbn.experiments.statistics import METHOD, MIN_PAIRS, Difference, Row, by_epoch, columns
 from kerasbn.experiments.trained_model import TrainedModel, trained_model
 from kerasbn.probes.results import findings_of
@@ -43,44 +35,28 @@ from kerasbn.training.settings import ModelSettings, TrainingSettings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from kerasbn.probes.topics.topic import Finding
-
 RECORD, TABLE, PICTURE = "compare.json", "compare.csv", "compare.png"
 KINDS = ("with_bn", "without_bn")
 
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What ``compare.json`` holds of one model.
-
-    Attributes:
-        run: The folder of its run, relative to that of the comparison.
-        status: How the training ended.
-        history: The metrics by epoch; null where they are not finite.
-        diverged_at_step: The step at which the loss became NaN or infinite, if it did.
-    """
+    """One model in ``compare.json``; `run` is relative to the folder of the comparison."""
 
     run: str
     status: Status
-    history: dict[str, list[float | None]]
+    history: History
     diverged_at_step: int | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(column) for column in self.history.values()}
+        if len(lengths) != 1 or not self.history.keys() >= set(HISTORY_COLUMNS):
+            raise ValueError("columns of a history")
 
 
 @dataclass(frozen=True)
 class ComparisonRecord:
-    """What ``compare.json`` holds.
-
-    Attributes:
-        seeds: The seed of each pair.
-        model: The settings of all models, which differ in `bn` alone.
-        training: The settings of all trainings, which differ in `seed` alone.
-        data: The dataset.
-        device: Where the models were trained.
-        with_bn: The models with BN, by seed.
-        without_bn: The models without BN, by seed.
-        statistics: For each metric and side its mean, standard deviation and count by epoch.
-        summary: The result in a sentence.
-    """
+    """What ``compare.json`` holds; the models differ in `bn` and `seed` alone."""
 
     seeds: list[int]
     model: ModelSettings
@@ -91,6 +67,10 @@ class ComparisonRecord:
     without_bn: list[ModelRecord]
     statistics: dict[str, Any]
     summary: str
+
+    def __post_init__(self) -> None:
+        if not self.seeds or {len(self.with_bn), len(self.without_bn)} != {len(self.seeds)}:
+            raise ValueError("no pairs, or unequal ones")
 
 
 @dataclass(frozen=True, repr=False)
@@ -179,29 +159,25 @@ class Comparison:
 
     def summary(self) -> str:
         """Return test accuracy with and without BN and the difference, in one sentence."""
-        diverged, row = self.diverged(), self.last
-        parts = []
+        row, parts = self.last, []
         for kind, words in zip(KINDS, ("with BN", "without"), strict=True):
-            spread = getattr(row, kind) if row else None
-            figure = (
-                percent_sd(spread.mean, spread.sd) if spread and spread.mean is not None else ""
-            )
-            parts.append(
-                " ".join(filter(None, [figure, words, self._note(diverged[kind], figure)]))
-            )
+            mean, sd, _ = astuple(getattr(row, kind)) if row else (None, None, 0)
+            figure = "" if mean is None else wording.percent_sd(mean, sd)
+            parts.append(" ".join(filter(None, [figure, words, self._note(kind, figure)])))
         line = f"Test accuracy: {', '.join(parts)}"
         if row is None or row.difference.mean is None:
             return f"{line}."
         return f"{line}: {difference_text(row.difference, len(self.seeds))}."
 
-    def _note(self, diverged: Sequence[int], figure: str) -> str:
+    def _note(self, kind: str, figure: str) -> str:
         """Return which models of one side diverged, in words."""
+        diverged = self.diverged()[kind]
         if not diverged:
             return "" if figure else "not measured"
         if len(self.seeds) == 1:
             return "diverged"
-        left_out = ", left out" if figure else ""
-        return f"({len(diverged)} of {len(self.seeds)} diverged: {seeds(diverged)}{left_out})"
+        count = f"{len(diverged)} of {len(self.seeds)} diverged"
+        return f"({count}: {wording.seeds(diverged)}{', left out' if figure else ''})"
 
     def method(self) -> str:
         """Return how the figures of several seeds were computed; "" for one pair."""
@@ -215,19 +191,29 @@ class Comparison:
         """Return both curves of one pair, or the means over several seeds."""
         if len(self.seeds) == 1:
             return [member.curve() for member in self.members]
-        return [
-            mean_curve(
-                kind,
-                self.statistics(),
-                list(self.histories(kind).values()),
-                [member.history for member in self.of(kind) if member.diverged],
-            )
-            for kind in KINDS
-        ]
+        return [self._mean_curve(kind) for kind in KINDS]
+
+    def _mean_curve(self, kind: str) -> Curve:
+        """Return the mean over seeds, with a band of one standard deviation and every model."""
+        history: dict[str, list[float]] = {}
+        band = {}
+        for metric, rows in self.statistics().items():
+            spreads = [getattr(row, kind) for row in rows]
+            spreads = [spread for spread in spreads if spread.mean is not None]
+            history["epoch"] = [float(i + 1) for i in range(len(spreads))]
+            history[metric] = [spread.mean for spread in spreads]
+            if spreads and spreads[0].sd is not None:
+                low, high = ([each.mean + sign * each.sd for each in spreads] for sign in (-1, 1))
+                band[metric] = (low, high)
+        members = list(self.histories(kind).values())
+        diverged = [member.history for member in self.of(kind) if member.diverged]
+        name = f"{label(kind == 'with_bn')}, mean of {len(members)}"
+        ending = f"{len(diverged)} of {len(diverged) + len(members)} diverged" if diverged else ""
+        return Curve(name, history, ending, band, members, diverged, COLOR[kind])
 
     def figure(self) -> "Figure":
         """Draw the curves: for several seeds the mean, its standard deviation and every model."""
-        title = self.first.title(seed_range(self.seeds[0], self.seeds[-1]))
+        title = self.first.title(wording.seed_range(self.seeds[0], self.seeds[-1]))
         notes = [MEANS] * (len(self.seeds) > 1) + [self.first.data.note]
         return draw_curves(self.curves(), title, " ".join(filter(None, notes)))
 
@@ -238,34 +224,37 @@ class Comparison:
             CheckFailedError: If every model diverged.
             StoppedError: If Ctrl-C ended it.
         """
+        place, pairs = self.path or self.name, len(self.seeds)
         if any(member.status == "interrupted" for member in self.members):
-            kept = [plural(len(member.history["epoch"]), "epoch") for member in self.members[:1]]
-            pairs = f"{plural(len(self.seeds), 'pair')} with " if len(self.seeds) > 1 else ""
-            raise StoppedError(f"stopped; {pairs}{kept[0]} kept in {self.place}")
+            kept = wording.plural(len(self.first.history["epoch"]), "epoch")
+            counted = f"{wording.plural(pairs, 'pair')} with " if pairs > 1 else ""
+            raise StoppedError(f"stopped; {counted}{kept} kept in {place}")
         if all(member.diverged for member in self.members):
             raise CheckFailedError(
-                f"{self.place}: all {len(self.members)} models diverged with learning rate "
+                f"{place}: all {2 * pairs} models diverged with learning rate "
                 f"{self.first.training.lr:g}, expected a finite loss; try a lower --lr"
             )
 
-    @property
-    def place(self) -> str:
-        """The folder of the comparison, or its name."""
-        return str(self.path or self.name)
-
     def record(self) -> ComparisonRecord:
         """Return what ``compare.json`` holds."""
-        assert self.path is not None
-        sides = {kind: [_model_record(self.path, each) for each in self.of(kind)] for kind in KINDS}
+        path = self.path
+        assert path is not None
+
+        def entry(member: TrainedModel) -> ModelRecord:
+            folder = member.run.path if member.run else path / member.name
+            run = Path(os.path.relpath(folder, path)).as_posix()
+            return ModelRecord(run, member.status, member.history, member.diverged_at_step)
+
         return ComparisonRecord(
             seeds=self.seeds,
             model=self.first.model,
             training=self.first.training,
             data=self.first.data,
             device=self.first.device,
+            with_bn=[entry(member) for member in self.with_bn],
+            without_bn=[entry(member) for member in self.without_bn],
             statistics={name: columns(rows) for name, rows in self.statistics().items()},
             summary=self.summary(),
-            **sides,
         )
 
     def write(self) -> None:
@@ -274,16 +263,12 @@ class Comparison:
         write_json(self.path / RECORD, self.record())
         sides = [f"{kind}_{name}" for kind in KINDS for name in ("mean", "sd", "count")]
         header = ["metric", "epoch", *sides, "difference", "low", "high", "pairs"]
-        write_csv(self.path / TABLE, header, self._table_rows())
-
-    def _table_rows(self) -> Iterator[list[object]]:
-        for metric, rows in self.statistics().items():
-            for row in rows:
-                cells: list[object] = [metric, row.epoch]
-                for side in (row.with_bn, row.without_bn):
-                    cells += [side.mean, side.sd, side.count]
-                difference = row.difference
-                yield [*cells, difference.mean, difference.low, difference.high, difference.pairs]
+        rows = [
+            (metric, epoch, *with_bn, *without_bn, *difference)
+            for metric, rows in self.statistics().items()
+            for epoch, with_bn, without_bn, difference in map(astuple, rows)
+        ]
+        write_csv(self.path / TABLE, header, rows)
 
     def __repr__(self) -> str:
         return f"<Comparison {self.name}: {self.summary().rstrip('.')}>"
@@ -295,7 +280,7 @@ class Comparison:
         image = base64.b64encode(buffer.getvalue()).decode()
         rows = []
         for metric, title in PANELS.items():
-            text = percent_sd if metric.endswith("accuracy") else loss_sd
+            text = wording.percent_sd if metric.endswith("accuracy") else wording.loss_sd
             spreads = [getattr(r, k) for r in self.statistics()[metric][-1:] for k in KINDS]
             cells = "".join(f"<td>{text(spread.mean, spread.sd)}</td>" for spread in spreads)
             rows.append(f"<tr><th>{title}</th>{cells}</tr>")
@@ -309,12 +294,12 @@ class Comparison:
 
 def difference_text(difference: Difference, pairs: int) -> str:
     """Return a difference of test accuracy with its interval, as far as there is one."""
+    text, count = wording.points(difference.mean), wording.plural(difference.pairs, "pair")
     if pairs == 1:
-        return points(difference.mean)
-    count = plural(difference.pairs, "pair")
+        return text
     if difference.low is None or difference.high is None:
-        return f"{points(difference.mean)} ({count}, an interval needs {MIN_PAIRS})"
-    return f"{points(difference.mean)} ({interval(difference.low, difference.high)}, {count})"
+        return f"{text} ({count}, an interval needs {MIN_PAIRS})"
+    return f"{text} ({wording.interval(difference.low, difference.high)}, {count})"
 
 
 def read_comparison(path: Path) -> Comparison:
@@ -323,51 +308,36 @@ def read_comparison(path: Path) -> Comparison:
     Raises:
         InputError: If its record is missing or damaged.
     """
-    file = path / RECORD
     what, advice = "the record of a comparison", "compare again"
-    record = read_json(file, ComparisonRecord, what, advice)
-    count = len(record.seeds)
-    if not count or not count == len(record.with_bn) == len(record.without_bn):
-        raise expected(file, "a damaged record (no pairs, or unequal ones)", what, advice)
-    sides: dict[str, tuple[TrainedModel, ...]] = {}
-    for kind in KINDS:
-        model = replace(record.model, bn=kind == "with_bn")
-        members = []
-        for seed, saved in zip(record.seeds, getattr(record, kind), strict=True):
-            history = _history(saved.history)
-            if history is None:
-                raise expected(file, "a damaged record (columns of a history)", what, advice)
-            member = TrainedModel(
+    record = read_json(path / RECORD, ComparisonRecord, what, advice)
+    members = [
+        _with_run(
+            TrainedModel(
                 name=Path(saved.run).name,
-                model=model,
+                model=replace(record.model, bn=kind == "with_bn"),
                 training=replace(record.training, seed=seed),
                 data=record.data,
                 device=record.device,
                 status=saved.status,
-                history=history,
+                history=saved.history,
                 diverged_at_step=saved.diverged_at_step,
-            )
-            members.append(
-                replace(
-                    member, run=_unchanged_run(Path(os.path.normpath(path / saved.run)), member)
-                )
-            )
-        sides[kind] = tuple(members)
-    return Comparison(path.name, sides["with_bn"], sides["without_bn"], path)
+            ),
+            Path(os.path.normpath(path / saved.run)),
+        )
+        for kind in KINDS
+        for seed, saved in zip(record.seeds, getattr(record, kind), strict=True)
+    ]
+    count = len(record.seeds)
+    return Comparison(path.name, tuple(members[:count]), tuple(members[count:]), path)
 
 
 def comparison_of(
     members: Sequence[TrainedModel], name: str | None = None, path: Path | None = None
 ) -> Comparison | None:
-    """Return the comparison that models make up, or None if they do not.
+    """Return the comparison that models, in any order, make up, or None if they do not.
 
     They do if each has a counterpart that differs in BN alone, and the pairs differ from each other
-    in their seeds alone.
-
-    Args:
-        members: The models, in any order.
-        name: What to call the comparison; by default the names of the models.
-        path: Its folder.
+    in their seeds alone. By default it is called by the names of the models.
     """
     sides: dict[bool, dict[int, TrainedModel]] = {True: {}, False: {}}
     shared = set()
@@ -380,37 +350,13 @@ def comparison_of(
     if len(shared) != 1 or chosen != sorted(sides[False]) or 2 * len(chosen) != len(members):
         return None
     with_bn, without_bn = (tuple(sides[bn][seed] for seed in chosen) for bn in (True, False))
-    return Comparison(name or listed([m.name for m in members]), with_bn, without_bn, path)
+    return Comparison(name or wording.listed([m.name for m in members]), with_bn, without_bn, path)
 
 
-def _model_record(path: Path, member: TrainedModel) -> ModelRecord:
-    place = member.run.path if member.run else path / member.name
-    history: Mapping[str, Sequence[float]] = member.history
-    return ModelRecord(
-        run=Path(os.path.relpath(place, path)).as_posix(),
-        status=member.status,
-        history={name: list(column) for name, column in history.items()},
-        diverged_at_step=member.diverged_at_step,
-    )
-
-
-def _history(record: Mapping[str, Sequence[float | None]]) -> History | None:
-    """Return a history with NaN in place of null, or None if its columns do not fit together."""
-    if any(name not in record for name in HISTORY_COLUMNS):
-        return None
-    if len({len(column) for column in record.values()}) != 1:
-        return None
-    return {
-        name: [math.nan if value is None else value for value in column]
-        for name, column in record.items()
-    }
-
-
-def _unchanged_run(folder: Path, member: TrainedModel) -> Run | None:
-    """Return the run in `folder` if it is still the one that a comparison was made of."""
-    try:
+def _with_run(member: TrainedModel, folder: Path) -> TrainedModel:
+    """Return a model with the run in `folder`, if that is still the one it was read from."""
+    with suppress(InputError):
         found = trained_model(read_run(folder))
-    except InputError:
-        return None
-    same_settings = (found.model, found.training) == (member.model, member.training)
-    return found.run if same_settings and found.history == member.history else None
+        if replace(found, run=None) == member:
+            return found
+    return member

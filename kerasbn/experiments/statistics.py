@@ -2,30 +2,22 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
-from kerasbn.runs import METRICS
+from kerasbn.runs import METRICS, History
 
 CONFIDENCE = 0.95
 MIN_PAIRS = 3  # with two pairs the interval is 12.7 standard errors to each side
 METHOD = "± is the standard deviation over seeds; the interval is from a paired t-test over seeds."
 
-History = Mapping[str, Sequence[float]]
-
 
 @dataclass(frozen=True)
 class Spread:
-    """A metric over several models.
-
-    Attributes:
-        mean: Their mean; None without any.
-        sd: Their standard deviation, with n - 1; None for fewer than two.
-        count: How many there are.
-    """
+    """Mean and standard deviation (with n - 1) of a metric; None for too few models."""
 
     mean: float | None
     sd: float | None
@@ -34,14 +26,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric with BN minus the same metric without BN, over pairs of one seed.
-
-    Attributes:
-        mean: The mean difference; None without a pair.
-        low: Lower end of its 95% confidence interval; None for fewer than `MIN_PAIRS` pairs.
-        high: Upper end of the interval.
-        pairs: How many pairs there are.
-    """
+    """Mean paired difference of a metric; the ends of its 95% interval need `MIN_PAIRS` pairs."""
 
     mean: float | None
     low: float | None
@@ -85,29 +70,27 @@ def by_epoch(
 ) -> dict[str, list[Row]]:
     """Return for each of `METRICS` one row per epoch that every model reached.
 
-    Args:
-        with_bn: The histories by seed of the models with BN that did not diverge.
-        without_bn: The same without BN; a seed in both is a pair.
+    Both sides are histories by seed; a seed in both is a pair.
     """
     kinds = (with_bn, without_bn)
     pairs = [seed for seed in with_bn if seed in without_bn]
     epochs = min((len(history["epoch"]) for kind in kinds for history in kind.values()), default=0)
-    table: dict[str, list[Row]] = {}
-    for metric in METRICS:
-        table[metric] = []
-        for i in range(epochs):
-            a, b = ({seed: kind[seed][metric][i] for seed in kind} for kind in kinds)
-            difference = paired_difference([a[seed] for seed in pairs], [b[seed] for seed in pairs])
-            spreads = spread(list(a.values())), spread(list(b.values()))
-            table[metric].append(Row(i + 1, *spreads, difference))
-    return table
+
+    def row(metric: str, i: int) -> Row:
+        a, b = ({seed: kind[seed][metric][i] for seed in kind} for kind in kinds)
+        difference = paired_difference([a[seed] for seed in pairs], [b[seed] for seed in pairs])
+        return Row(i + 1, spread(list(a.values())), spread(list(b.values())), difference)
+
+    return {metric: [row(metric, i) for i in range(epochs)] for metric in METRICS}
 
 
 def columns(rows: Sequence[Row]) -> dict[str, dict[str, list[Any]]]:
     """Return the rows of one metric as columns: side, then name, then a value per epoch."""
-    dicts = [asdict(row) for row in rows]
     kinds = {"with_bn": Spread, "without_bn": Spread, "difference": Difference}
     return {
-        kind: {each.name: [row[kind][each.name] for row in dicts] for each in fields(of)}
+        kind: {
+            each.name: [getattr(getattr(row, kind), each.name) for row in rows]
+            for each in fields(of)
+        }
         for kind, of in kinds.items()
     }

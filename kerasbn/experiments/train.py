@@ -19,12 +19,7 @@ from kerasbn.common.records import write_json
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset, load_dataset
 from kerasbn.experiments.curves import label
-from kerasbn.experiments.trained_model import (
-    TrainedModel,
-    data_record,
-    trained_model,
-    versions,
-)
+from kerasbn.experiments.trained_model import TrainedModel, data_record, trained_model, versions
 from kerasbn.probes.batch_composition import predict_in_batches
 from kerasbn.probes.readings import BatchResult, write_probes
 from kerasbn.probes.recording import Probe, probe_steps, stops_for
@@ -40,14 +35,9 @@ from kerasbn.training.settings import ModelSettings, TrainingSettings, settings_
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One model to train.
+    """One model to train. Jobs trained together differ in model, `seed` and `lr` at most.
 
-    Attributes:
-        key: Its name in the logs, such as "bn", and of its run if `run` is None.
-        model: What model it is.
-        training: How it is trained. Jobs trained together differ in `seed` and `lr` at most.
-        run: The requested name of its run, or None.
-        probe: Whether to record what happens inside it.
+    The key names it in the logs, and its run if no name is requested by `run`.
     """
 
     key: str
@@ -134,7 +124,7 @@ def train_jobs(
     figures: bool = True,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[runs.Run]:
-    """Train models side by side and keep a run of each.
+    """Train models side by side, and return a run of each in the order of the jobs.
 
     Models of one seed see the same batches in the same order and start from the same Dense kernels.
     Models with equal settings train as an ensemble (see `kerasbn.training.ensembles`), each as it
@@ -142,35 +132,38 @@ def train_jobs(
     model that diverges stops there and the others continue; Ctrl-C stops all of them. The epochs
     until then are kept, and the `status` of the run says so.
 
-    Args:
-        jobs: The models.
-        data: What to train and test on.
-        device: See `train`.
-        force: Whether to replace runs with the requested names.
-        tensorboard: Whether to write TensorBoard logs into each run.
-        quiet: Whether to show no progress.
-        root: The folder of the runs.
-        heading: A line to print first.
-        figures: Whether to plot the curves of each run, which takes half a second each.
-        callbacks: Further callbacks, which see the logs of all models.
-
-    Returns:
-        The runs, in the order of the jobs.
+    `heading` is a line to print first. Without `figures` no curves are plotted, which take half a
+    second a run. `callbacks` see the logs of all models. The rest is as for `train`.
 
     Raises:
         InputError: If something cannot be used; nothing has been trained then.
     """
-    place = _check(jobs, data, device, force=force, tensorboard=tensorboard, root=root)
-    with tf.device(place.name), _out_of_memory_is_an_input_error(jobs):
-        models = {
-            job.key: compile_model(mlp(**asdict(job.model), seed=job.training.seed), job.training)
-            for job in jobs
-        }
+    training = jobs[0].training
+    training.check([job.model for job in jobs], len(data.train))
+    for job in jobs:
+        if job.run is not None:
+            runs.check_name(job.run, force=force, root=root)
+    if tensorboard and find_spec("tensorboard") is None:
+        raise expected(
+            "--tensorboard", "an installation without TensorBoard", "the package tensorboard",
+            'install it: pip install "kerasbn[tensorboard]"',
+        )  # fmt: skip
+    place = choose_device(device)
+    place.check_batch_size(training.batch_size)
     probed = [job for job in jobs if job.probe]
-    schedule, steps = _schedule(jobs[0].training, data, place, probe=bool(probed))
+    schedule = Schedule.of(len(data.train), training.batch_size, training.epochs, training.steps)
+    steps = probe_steps(schedule.steps) if probed else ()
+    schedule = replace(schedule, stops=stops_for(steps))
+    if place.replicas:
+        schedule = schedule.batch_by_batch()
     evaluation = EvaluateEachEpoch(schedule)
     started = datetime.now(UTC)
     with ExitStack() as stack:
+        stack.enter_context(_out_of_memory_is_an_input_error(jobs))
+        with tf.device(place.name):
+            models = {job.key: mlp(**asdict(job.model), seed=job.training.seed) for job in jobs}
+            for job in jobs:
+                compile_model(models[job.key], job.training)
         folders = {
             job.key: stack.enter_context(runs.new_run(job.run, job.key, force=force, root=root))
             for job in jobs
@@ -196,16 +189,18 @@ def train_jobs(
             if heading:
                 progress.say(heading)
             watching = [evaluation, *loggers, *callbacks, *probes.values(), progress, interrupt]
-            with _out_of_memory_is_an_input_error(jobs):
-                # A checkpoint would restore models, optimizers and the epoch here.
-                _fit(jobs, models, data, schedule, watching, place)
+            # A checkpoint would restore models, optimizers and the epoch here.
+            _fit(jobs, models, data, schedule, watching, place)
         batches = _batch_results(probed, models, evaluation.weights, data)
         # The run of the first job is written last, so that it is the newest.
         for job in reversed(jobs):
             key, diverged = job.key, evaluation.diverged.get(job.key)
+            finished = datetime.now(UTC)
             record = runs.RunRecord(
-                status=_status(diverged, interrupted=interrupt.interrupted),
-                **_times(started),
+                status="interrupted" if interrupt.interrupted else "finished",
+                started=started.isoformat(),
+                finished=finished.isoformat(),
+                seconds=round((finished - started).total_seconds(), 3),
                 model=job.model,
                 training=job.training,
                 data=data_record(data),
@@ -213,8 +208,9 @@ def train_jobs(
                 versions=versions(),
                 parameters=models[key].count_params(),
                 epochs=0,
-                diverged_at_step=diverged,
             )
+            if diverged is not None:
+                record = replace(record, status="diverged", diverged_at_step=diverged)
             run = _write_run(folders[key].path, models[key], evaluation.weights.get(key), record)
             if key in probes:
                 write_probes(run.path, probes[key].readings(), probes[key].record(batches[key]))
@@ -225,31 +221,6 @@ def train_jobs(
     return [runs.read_run(folder.placed) for folder in folders.values() if folder.placed]
 
 
-def _check(
-    jobs: Sequence[TrainingJob],
-    data: Dataset,
-    device: str,
-    *,
-    force: bool,
-    tensorboard: bool,
-    root: Path,
-) -> Device:
-    """Check what can be checked before the training, and return the device."""
-    training = jobs[0].training
-    training.check([job.model for job in jobs], len(data.train))
-    for job in jobs:
-        if job.run is not None:
-            runs.check_name(job.run, force=force, root=root)
-    if tensorboard and find_spec("tensorboard") is None:
-        raise expected(
-            "--tensorboard", "an installation without TensorBoard", "the package tensorboard",
-            'install it: pip install "kerasbn[tensorboard]"',
-        )  # fmt: skip
-    place = choose_device(device)
-    place.check_batch_size(training.batch_size)
-    return place
-
-
 @contextmanager
 def _out_of_memory_is_an_input_error(jobs: Sequence[TrainingJob]) -> Iterator[None]:
     try:
@@ -258,16 +229,6 @@ def _out_of_memory_is_an_input_error(jobs: Sequence[TrainingJob]) -> Iterator[No
         hidden = max((job.model.hidden for job in jobs), key=sum)
         advice, found = "make the layers or the batch smaller", "more units than the memory holds"
         raise ArgumentError("hidden", hidden, "fewer", advice, received=found) from error
-
-
-def _schedule(
-    training: TrainingSettings, data: Dataset, place: Device, *, probe: bool
-) -> tuple[Schedule, tuple[int, ...]]:
-    """Return the schedule of the training, and the steps at which to probe."""
-    schedule = Schedule.of(len(data.train), training.batch_size, training.epochs, training.steps)
-    steps = probe_steps(schedule.steps) if probe else ()
-    schedule = replace(schedule, stops=stops_for(steps))
-    return schedule.batch_by_batch() if place.replicas else schedule, steps
 
 
 def _fit(
@@ -302,16 +263,13 @@ def _batch_results(
     weights: Mapping[str, list[Any]],
     data: Dataset,
 ) -> dict[str, tuple[BatchResult, ...]]:
-    """Return how test accuracy depends on the batch, for the probed models that have weights."""
+    """Return how test accuracy depends on the batch; nothing for models without weights."""
 
     def predict(job: TrainingJob) -> tuple[BatchResult, ...]:
-        if job.key not in weights:
-            return ()
-        return tuple(predict_in_batches(models[job.key], weights[job.key], data.test))
+        trained = weights.get(job.key)
+        return tuple(predict_in_batches(models[job.key], trained, data.test)) if trained else ()
 
-    if not jobs:
-        return {}
-    with ThreadPoolExecutor(len(jobs)) as pool:
+    with ThreadPoolExecutor() as pool:
         return dict(zip([job.key for job in jobs], pool.map(predict, jobs), strict=True))
 
 
@@ -337,18 +295,3 @@ def _write_run(
     record = replace(record, epochs=len(history["epoch"]), final=final)
     write_json(folder / runs.RECORD, record)
     return runs.Run(folder, record)
-
-
-def _status(diverged_at_step: int | None, *, interrupted: bool) -> runs.Status:
-    if diverged_at_step is not None:
-        return "diverged"
-    return "interrupted" if interrupted else "finished"
-
-
-def _times(started: datetime) -> dict[str, Any]:
-    finished = datetime.now(UTC)
-    return {
-        "started": started.isoformat(),
-        "finished": finished.isoformat(),
-        "seconds": round((finished - started).total_seconds(), 3),
-    }

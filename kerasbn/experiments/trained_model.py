@@ -1,7 +1,4 @@
-"""One trained model: its settings, its history, and its run where that still exists.
-
-No Keras is loaded.
-"""
+"""One trained model: its settings, its history, and its run. No Keras is loaded."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from kerasbn.common.errors import CheckFailedError, StoppedError
 from kerasbn.common.plotting import COLOR
-from kerasbn.common.wording import loss, percent, plural
+from kerasbn.common.wording import loss, percent, plural, seed_range
 from kerasbn.data.datasets import Dataset
-from kerasbn.experiments.curves import Curve, draw_curves, label, title
+from kerasbn.experiments.curves import Curve, data_title, draw_curves, label
 from kerasbn.probes.results import findings_of
 from kerasbn.probes.topics.topic import Finding
 from kerasbn.runs import DataRecord, History, Run, Status
@@ -20,6 +17,8 @@ from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+OPTIMIZER_NAMES = {"adam": "Adam", "sgd": "SGD"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,15 +54,22 @@ class TrainedModel:
 
     def curve(self, name: str | None = None) -> Curve:
         """Return its learning curve, labeled `name` or else by whether the model has BN."""
-        ending: str = "" if self.status == "finished" else self.status
+        ending = "" if self.status == "finished" else str(self.status)
         if self.diverged and self.diverged_at_step:
             ending = f"diverged at step {self.diverged_at_step}"
         color = COLOR["with_bn" if self.model.bn else "without_bn"]
         return Curve(name or label(self.model.bn), self.history, ending, color=color)
 
     def title(self, seeds: str | None = None) -> str:
-        """Return the title of its figure: model, dataset and training."""
-        return title(self.model, self.training, self.data, seeds)
+        """Return the title of its figure: model, dataset and training, perhaps of other seeds."""
+        training, data = self.training, self.data
+        sizes = "-".join(map(str, [784, *self.model.hidden, 10]))
+        return (
+            f"{sizes} {self.model.activation} model on {data_title(data.name)} "
+            f"({data.train:,} examples)\n{OPTIMIZER_NAMES[training.optimizer]}, "
+            f"learning rate {training.lr:g}, batch size {training.batch_size}, "
+            f"{seeds or seed_range(training.seed, training.seed)}"
+        )
 
     def figure(self) -> "Figure":
         """Draw its learning curves."""

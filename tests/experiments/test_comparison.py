@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from sample_runs import run_record, write_run
 
-from kerasbn.common import records
 from kerasbn.common.errors import CheckFailedError, InputError, StoppedError
 from kerasbn.experiments.comparison import (
     KINDS,
@@ -20,7 +19,7 @@ from kerasbn.experiments.comparison import (
 )
 from kerasbn.experiments.statistics import Difference
 from kerasbn.experiments.trained_model import TrainedModel, trained_model
-from kerasbn.runs import DataRecord, Status
+from kerasbn.runs import DataRecord, Status, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 COLUMNS = ("epoch", "accuracy", "loss", "step", "val_accuracy", "val_loss")
@@ -72,20 +71,10 @@ def test_a_comparison_is_read_as_it_was_written(compared: Comparison) -> None:
 def test_a_run_is_found_as_long_as_it_agrees(tmp_path: Path) -> None:
     for name, bn in (("bn", True), ("plain", False)):
         write_run(tmp_path, name, run_record(model=ModelSettings(bn=bn)))
-    pair = [
-        replace(member(bn, 0, epochs=1), name=name, training=TrainingSettings(epochs=1))
-        for name, bn in (("bn", True), ("plain", False))
-    ]
+    pair = comparison_of([trained_model(read_run(tmp_path / name)) for name in ("bn", "plain")])
+    assert pair is not None
     (tmp_path / "compare").mkdir()
-    history = dict(zip(COLUMNS, [[1.0], [0.9], [0.2], [125.0], [0.8], [0.3]], strict=True))
-    with_bn, without_bn = ((replace(each, history=history),) for each in pair)
-    record = Comparison("compare", with_bn, without_bn, tmp_path / "compare").record()
-    record = replace(
-        record,
-        with_bn=[replace(record.with_bn[0], run="../bn")],
-        without_bn=[replace(record.without_bn[0], run="../plain")],
-    )
-    records.write_json(tmp_path / "compare" / "compare.json", record)
+    replace(pair, path=tmp_path / "compare").write()
     found = read_comparison(tmp_path / "compare")
     assert [run.name for run in found.probed_runs] == ["bn", "plain"]
     (tmp_path / "bn" / "history.csv").write_text(f"{','.join(COLUMNS)}\n1,0.5,0.2,125,0.8,0.3\n")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasbn.cli.options import model_settings, training_settings
+from kerasbn.cli.options import settings_of
 from kerasbn.experiments.comparison import Comparison, comparison_of
 from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports.document import Code, Paragraph, Table
@@ -92,8 +92,7 @@ def test_the_command_of_a_run_gives_its_settings(
     model: ModelSettings, training: TrainingSettings, data: DataRecord
 ) -> None:
     values = parsed(reproduce_command(member(model, training, data)))
-    assert model_settings(values) == model
-    assert training_settings(values) == without_overridden_epochs(training)
+    assert settings_of(values) == (model, without_overridden_epochs(training))
     assert values["dataset"] == data.name
     assert values["data_dir"] == ("mnist" if data is MNIST else None)
     assert values["run"] is None
@@ -106,8 +105,7 @@ def test_the_command_of_a_comparison_gives_its_settings(
     model: ModelSettings, training: TrainingSettings, seeds: int, data: DataRecord
 ) -> None:
     values = parsed(compare_command(compared(model, training, seeds, data)))
-    assert replace(model_settings(values), bn=model.bn) == model
-    assert training_settings(values) == without_overridden_epochs(training)
+    assert settings_of(values) == (replace(model, bn=True), without_overridden_epochs(training))
     assert values["data_dir"] == ("mnist" if data is MNIST else None)
     assert values["seeds"] in ({None, 1} if seeds == 1 else {seeds})
 
@@ -129,7 +127,7 @@ def test_separate_runs_are_reproduced_pair_by_pair(tmp_path: Path) -> None:
     found = compared(ModelSettings(), TrainingSettings(seed=3), 2)
     command = reproduce_comparison(found).blocks[0]
     assert isinstance(command, Code)
-    assert [training_settings(parsed(line)).seed for line in command.lines] == [3, 4]
+    assert [settings_of(parsed(line))[1].seed for line in command.lines] == [3, 4]
     command = reproduce_comparison(replace(found, path=tmp_path)).blocks[0]
     assert isinstance(command, Code)
     (line,) = command.lines
@@ -143,9 +141,9 @@ def test_an_interrupted_run_is_reproduced_up_to_its_last_epoch(steps: int | None
         status="interrupted",
         history={"epoch": [1.0, 2.0, 3.0]},
     )
-    assert training_settings(parsed(reproduce_command(stopped))) == TrainingSettings(epochs=3)
+    assert settings_of(parsed(reproduce_command(stopped)))[1] == TrainingSettings(epochs=3)
     nothing = replace(stopped, history={"epoch": []})
-    assert training_settings(parsed(reproduce_command(nothing))).steps == steps
+    assert settings_of(parsed(reproduce_command(nothing)))[1].steps == steps
 
 
 @pytest.mark.parametrize("steps", [None, 591])

@@ -148,8 +148,7 @@ def test_a_command_with_the_options_gives_the_settings_back(
     command: click.Command = import_module("kerasbn.cli.train").command
     options = import_module("kerasbn.cli.options")
     values = command.make_context("train", command_options(model, training)).params
-    assert options.model_settings(values) == model
-    assert options.training_settings(values) == training
+    assert options.settings_of(values) == (model, training)
 
 
 def test_every_setting_has_all_that_is_generated_from_it() -> None:
