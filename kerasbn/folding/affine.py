@@ -96,9 +96,9 @@ def expand(a: Affine, shape: Sequence[int | None]) -> Affine:
 
 def compress(a: Affine) -> Affine:
     """Return `a` with length 1 along each axis where its values are equal."""
-    for axis, n in enumerate(a.shape):
-        first = a.map(lambda values, axis=axis: values.take([0], axis))  # type: ignore[misc] # mypy cannot infer a lambda's default
-        if n > 1 and np.all(a.s == first.s) and np.all(a.t == first.t):
+    for axis in range(len(a.shape)):
+        first = Affine(a.s.take([0], axis), a.t.take([0], axis))
+        if same(a, first):
             a = first
     return a
 
@@ -111,19 +111,13 @@ def join(parts: Sequence[Affine], lengths: Sequence[int | None], axis: int) -> A
         return parts[0]
     if None in lengths:
         raise CannotFold("concatenates axes of unknown length")
-    shape = np.broadcast_shapes(
-        *[tuple(1 if k == axis else n for k, n in enumerate(part.shape)) for part in parts]
-    )
-
-    def full(part: Affine, n: int | None) -> Affine:
-        wide = [n or 1 if k == axis else m for k, m in enumerate(shape)]
-        return part.map(lambda values: np.broadcast_to(values, wide))
-
-    wide = [full(part, n) for part, n in zip(parts, lengths, strict=True)]
-    return Affine(
-        np.concatenate([part.s for part in wide], axis),
-        np.concatenate([part.t for part in wide], axis),
-    )
+    others = np.broadcast_shapes(*[part.s.take([0], axis).shape for part in parts])
+    wide = [
+        expand(part, [*others[:axis], n, *others[axis + 1 :]])
+        for part, n in zip(parts, lengths, strict=True)
+    ]
+    s, t = [a.s for a in wide], [a.t for a in wide]
+    return Affine(np.concatenate(s, axis), np.concatenate(t, axis))
 
 
 def split(a: Affine, lengths: Sequence[int | None], axis: int) -> list[Affine]:

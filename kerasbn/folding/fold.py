@@ -1,9 +1,10 @@
 """Fold a model: plan, rewrite, check, and undo the folds that fail the check."""
 
+from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -16,8 +17,7 @@ from kerasbn.folding.plan import Plan, plan_folds
 from kerasbn.runs import find_model
 
 
-@dataclass(frozen=True)
-class Folded:
+class Folded(NamedTuple):
     """A folded model and the plan that was carried out."""
 
     model: keras.Model
@@ -100,50 +100,39 @@ def fold_with_plan(
     clip: bool = True,
 ) -> Folded:
     """Fold a model like `fold`, and return the plan with it."""
-    loaded = _load(model)
-
-    def plan_with(excluded: dict[str, str], limit: int | None = None) -> Plan:
-        return plan_folds(read_model(loaded), clip=clip, excluded=excluded, limit=limit)
-
+    model = _load(model)
     excluded: dict[str, str] = {}
-    plan = plan_with(excluded)
-    folded = rewrite(loaded, plan)
-    if not check:
-        return Folded(folded, plan)
-    checker = SelfCheck(loaded, inputs)
-    while problem := checker.problem(plan, folded):
+
+    def plan_first(limit: float = inf) -> Plan:
+        return plan_folds(read_model(model), clip=clip, excluded=excluded, limit=limit)
+
+    plan = plan_first()
+    folded = rewrite(model, plan)
+    self_check = SelfCheck(model, inputs) if check else None
+    while self_check and (problem := self_check.problem(plan, folded)):
         if not plan.folds():
             raise CheckFailedError(
-                f"model '{loaded.name}': a copy without any fold predicts something else "
+                f"model '{model.name}': a copy without any fold predicts something else "
                 f"({problem}); it may have a layer whose output is not repeatable"
             )
-        for name in _culprits(checker, plan, lambda limit: plan_with(excluded, limit)):
+        for name in _culprits(self_check, plan, plan_first):
             excluded[name] = f"folding it would change the predictions: {problem}"
-        plan = plan_with(excluded)
-        folded = rewrite(loaded, plan)
+        plan = plan_first()
+        folded = rewrite(model, plan)
     return Folded(folded, plan)
 
 
-def _culprits(checker: SelfCheck, plan: Plan, plan_first: Callable[[int], Plan]) -> set[str]:
-    """Return the layers whose folding makes the check fail for the first time, by bisection.
+def _culprits(check: SelfCheck, plan: Plan, plan_first: Callable[[int], Plan]) -> set[str]:
+    """Return the layers of a failing plan whose folding makes it fail first, by bisection."""
 
-    Args:
-        checker: the check.
-        plan: the plan that fails.
-        plan_first: returns the plan with only so many folds.
-    """
-    good, bad = 0, len(plan.folds())
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        candidate = plan_first(middle)
-        if checker.problem(candidate, rewrite(checker.model, candidate)):
-            bad = middle
-        else:
-            good = middle
-    without = {fold.layer for fold in plan_first(good).folds()}
-    return {fold.layer for fold in plan_first(bad).folds()} - without or {
-        fold.layer for fold in plan.folds()
-    }
+    def fails(limit: int) -> bool:
+        first = plan_first(limit)
+        return check.problem(first, rewrite(check.model, first)) is not None
+
+    names = [fold.layer for fold in plan.folds()]
+    bad = bisect_left(range(len(names)), True, lo=1, key=fails)
+    without, failing = ({fold.layer for fold in plan_first(n).folds()} for n in (bad - 1, bad))
+    return failing - without or set(names)
 
 
 def _load(model: keras.Model | Path | str) -> keras.Model:

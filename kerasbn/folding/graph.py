@@ -8,13 +8,13 @@ A front end derives `Call`, which says what its layers can do.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kerasbn.folding.affine import Affine, Shape, compose
+from kerasbn.folding.affine import Affine, CannotFold, Shape
 from kerasbn.folding.clips import Clip
-from kerasbn.folding.linear import Edit
+from kerasbn.folding.linear import Edit, Side
 
 Layer = Any  # whatever the front end has as layers
 Kind = Literal["BN layer", "scaling"]  # an affine layer is one or the other
@@ -36,55 +36,40 @@ class Value:
         return self.shape[1:]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Call(ABC):
     """One call of a layer or an operation.
 
-    Affine maps that go in or out are on whole examples. An `Edit` is in the axes that the layer
-    itself sees, which may be fewer; `lift` takes a map from there to whole examples.
+    The maps that `forward` and `backward` take and return, and an `Edit`, are in the axes that the
+    layer itself sees. Everywhere else maps are on whole examples.
 
     Attributes:
         layer: what is called.
         name: the layer's name, prefixed by the names of the models around it.
+        type_name: the class of the layer, for messages.
         node: the place in the model that this call comes from.
+        kind: the kind of affine layer, None for other layers.
+        is_linear: whether a map can be folded into the kernel of this layer.
+        is_pass_through: whether a map may pass through this layer, changed or not.
         training: whether the call runs with training=True.
         inputs: the tensors that it reads.
-        index: its position in topological order.
         outputs: the tensors that it produces.
+        index: its position in topological order.
+        wraps: the number of leading axes of an example that the layer itself does not see.
     """
 
     layer: Layer
     name: str
+    type_name: str
     node: Any
+    kind: Kind | None
+    is_linear: bool
+    is_pass_through: bool
     training: bool
     inputs: list[Value]
+    outputs: list[Value] = field(default_factory=list)
     index: int
-    outputs: list[Value] = field(default_factory=list, kw_only=True)
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether this is an affine layer: a BN layer or a scaling."""
-        return self.kind is not None
-
-    @property
-    @abstractmethod
-    def kind(self) -> Kind | None:
-        """The kind of affine layer, None for other layers."""
-
-    @property
-    @abstractmethod
-    def is_linear(self) -> bool:
-        """Whether a map can be folded into the kernel of this layer."""
-
-    @property
-    @abstractmethod
-    def is_pass_through(self) -> bool:
-        """Whether a map may pass through this layer, changed or not."""
-
-    @property
-    @abstractmethod
-    def type_name(self) -> str:
-        """The class of the layer, for messages."""
+    wraps: int = 0
 
     @property
     @abstractmethod
@@ -105,12 +90,8 @@ class Call(ABC):
         """Return the clip that an activation is, None if it is none."""
 
     @abstractmethod
-    def edit_after(self, a: Affine) -> Edit:
-        """Return the edit that folds a map after this call. Raises `CannotFold`."""
-
-    @abstractmethod
-    def edit_before(self, a: Affine, argument: str, value: Value) -> Edit:
-        """Return the edit that folds a map of one input. Raises `CannotFold`."""
+    def check(self, edit: Edit) -> None:
+        """Raise `CannotFold` unless the edit can be made to the layer."""
 
     @abstractmethod
     def forward(self, incoming: list[Affine]) -> Affine:
@@ -120,17 +101,27 @@ class Call(ABC):
     def backward(self, outgoing: Affine) -> list[list[Affine]]:
         """Return the choices of maps on the inputs that make `outgoing`. Raises `CannotFold`."""
 
-    @abstractmethod
+    def seen(self, value: Value) -> Shape:
+        """Return the example shape of a tensor as the layer sees it."""
+        return value.example[self.wraps :]
+
+    def edit(self, side: Side, a: Affine, value: Value, argument: str = "") -> Edit:
+        """Return the edit that folds a map on whole examples. Raises `CannotFold`."""
+        edit = Edit(side, self.lower(a), self.seen(value), argument, self.training)
+        self.check(edit)
+        return edit
+
     def lift(self, a: Affine) -> Affine:
         """Return a map in the axes of the layer as a map on whole examples."""
+        return a.map(lambda values: values.reshape((1,) * self.wraps + values.shape))
 
-    @abstractmethod
     def lower(self, a: Affine) -> Affine:
         """Return a map on whole examples in the axes of the layer. Raises `CannotFold`."""
-
-    @abstractmethod
-    def hidden(self) -> Iterator[tuple[str, Kind, str]]:
-        """Yield name, kind and reason for each affine layer inside that cannot be folded."""
+        for _ in range(self.wraps):
+            if a.varies_along(0):
+                raise CannotFold("is the same for all time steps, while s and t vary between them")
+            a = a.map(lambda values: values[0])
+        return a
 
 
 @dataclass(eq=False)
@@ -140,36 +131,40 @@ class Graph:
     Attributes:
         inputs: the input tensors of the model.
         calls: all calls in topological order.
-        edits: what is folded into each layer, by `id`.
-        clips: the clips that activations became, by the `id` of their node.
-        training: the `training` flag of each node, by `id`, that gets it from the call before it,
-            which may be another one after folding.
+        hidden: name, reason and kind of the affine layers that are no calls, by `id`.
         changing: the name of a BN layer that trains in one call, so that another call depends on
             the order of the calls; None if there is none.
+        training: the `training` flag of each node, by `id`, that gets it from the call before it,
+            which may be another one after folding.
+        edits: what is folded into each layer, by `id`.
+        clips: the clips that activations became, by the `id` of their node.
+        dropped: the layers that were removed, by `id`.
     """
 
-    inputs: list[Value]
+    inputs: list[Value] = field(default_factory=list)
     calls: dict[Call, None] = field(default_factory=dict)  # an ordered set
-    edits: dict[int, list[Edit]] = field(default_factory=dict)
-    clips: dict[int, Clip] = field(default_factory=dict)
-    training: dict[int, bool | None] = field(default_factory=dict)
+    hidden: dict[int, tuple[str, str, Kind]] = field(default_factory=dict)
     changing: str | None = None
-    _by_layer: dict[int, list[Call]] = field(default_factory=dict)
-    _by_node: dict[int, list[Call]] = field(default_factory=dict)
+    training: dict[int, bool | None] = field(default_factory=dict)
+    edits: dict[int, list[Edit]] = field(default_factory=lambda: defaultdict(list))
+    clips: dict[int, Clip] = field(default_factory=dict)
+    dropped: set[int] = field(default_factory=set)
+    _by_layer: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
+    _by_node: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
 
     def calls_of(self, layer: Layer) -> list[Call]:
         """Return every call of a layer."""
-        return self._by_layer.get(id(layer), [])
+        return self._by_layer[id(layer)]
 
     def calls_at(self, node: object) -> list[Call]:
         """Return every call that comes from one place in the model."""
-        return self._by_node.get(id(node), [])
+        return self._by_node[id(node)]
 
     def affine_of(self, call: Call) -> Affine:
         """Return the map of an affine layer, with what was merged into it."""
         a = call.affine()
         for edit in self.edits.get(id(call.layer), []):
-            a = compose(edit.affine, a) if edit.side == "after" else compose(a, edit.affine)
+            a = edit.merge(a)
         return call.lift(a)
 
     def clip_of(self, call: Call) -> Clip | None:
@@ -181,17 +176,19 @@ class Graph:
         for value in call.inputs:
             value.readers[call] = None
         self.calls[call] = None
-        self._by_layer.setdefault(id(call.layer), []).append(call)
-        self._by_node.setdefault(id(call.node), []).append(call)
+        self._by_layer[id(call.layer)].append(call)
+        self._by_node[id(call.node)].append(call)
 
-    def bypass(self, call: Call) -> None:
-        """Remove a call with one input and one output. Its readers read its input instead."""
-        (source, *_), (gone,) = call.inputs, call.outputs
-        for value in call.inputs:
-            value.readers.pop(call, None)
-        for reader in gone.readers:
-            reader.inputs = [source if value is gone else value for value in reader.inputs]
-            source.readers[reader] = None
-        source.is_output |= gone.is_output
-        del self.calls[call]
-        self._by_layer[id(call.layer)].remove(call)
+    def drop(self, layer: Layer) -> None:
+        """Remove a layer with one input and one output. What reads it reads its input instead."""
+        self.dropped.add(id(layer))
+        self.edits.pop(id(layer), None)
+        for call in self._by_layer.pop(id(layer)):
+            (source, *_), (gone,) = call.inputs, call.outputs
+            for value in call.inputs:
+                value.readers.pop(call, None)
+            for reader in gone.readers:
+                reader.inputs = [source if value is gone else value for value in reader.inputs]
+                source.readers[reader] = None
+            source.is_output |= gone.is_output
+            del self.calls[call]

@@ -16,7 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from kerasbn.folding.affine import Affine, Array, CannotFold, Shape, same
+from kerasbn.folding.affine import Affine, Array, CannotFold, Shape, compose, same
+
+Side = Literal["after", "before"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Edit:
         training: whether this call of the layer runs with training=True.
     """
 
-    side: Literal["after", "before"]
+    side: Side
     affine: Affine
     example: Shape
     argument: str = ""
@@ -105,3 +107,7 @@ class Edit:
             and len(self.example) == len(other.example)
             and same(self.affine, other.affine)
         )
+
+    def merge(self, a: Affine) -> Affine:
+        """Return the map of an affine layer with this one merged into it."""
+        return compose(self.affine, a) if self.side == "after" else compose(a, self.affine)

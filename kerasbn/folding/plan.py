@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import product
+from math import inf
 from typing import Any, Literal, overload
 
 from kerasbn.folding.affine import CannotFold
-from kerasbn.folding.clips import Clip
 from kerasbn.folding.graph import Graph, Kind, Layer
-from kerasbn.folding.linear import Edit
 from kerasbn.folding.search import Found, fold_backward, fold_forward
 
 Direction = Literal["backward", "forward", "merge"]
+Search = Callable[[Graph, Layer], Found]
 
 
 @dataclass(frozen=True)
@@ -62,68 +64,20 @@ class Kept:
         return f"{self.layer}: kept because {self.reason}"
 
 
-@dataclass(frozen=True)
-class FoldCounts:
-    """How many layers a plan folds and keeps.
-
-    A BN layer inside a custom layer counts as kept. Arithmetic on tensors, such as `x / 255.0`, is
-    no layer and does not count.
-    """
-
-    bn_folded: int
-    bn_kept: int
-    scalings_folded: int
-    scalings_kept: int
-
-    def summary(self) -> str:
-        """Return one sentence, such as "2 of 3 BN layers folded, 1 of 1 scalings folded."."""
-        line = f"{self.bn_folded} of {self.bn_folded + self.bn_kept} BN layers folded"
-        if total := self.scalings_folded + self.scalings_kept:
-            line += f", {self.scalings_folded} of {total} scalings folded"
-        return f"{line}."
-
-
-def fold_counts(decisions: Iterable[Mapping[str, Any]]) -> FoldCounts:
-    """Count the decisions of a plan, given as JSON data (`Plan.to_json`, `plan.json`)."""
-    counts = Counter((each["kind"], each["decision"]) for each in decisions)
-    return FoldCounts(
-        bn_folded=counts["BN layer", "fold"],
-        bn_kept=counts["BN layer", "keep"],
-        scalings_folded=counts["scaling", "fold"],
-        scalings_kept=counts["scaling", "keep"],
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Changes:
-    """What carrying out a plan does to the layers of its model.
-
-    Layers and nodes are keyed by `id`, so the changes apply to the planned model only.
-
-    Attributes:
-        edits: what to fold into each layer, in order.
-        dropped: the layers to remove.
-        clips: the clips that activations become, by node.
-        training: the `training` flag of each node that gets it from the call before it.
-    """
-
-    edits: Mapping[int, Sequence[Edit]] = field(default_factory=dict)
-    dropped: frozenset[int] = frozenset()
-    clips: Mapping[int, Clip] = field(default_factory=dict)
-    training: Mapping[int, bool | None] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, eq=False)
 class Plan(Sequence[Fold | Kept]):
     """A `Fold` or a `Kept` for each affine layer, in the order of the model.
 
+    A BN layer inside a custom layer is kept. Arithmetic on tensors, such as `x / 255.0`, is no
+    layer and has no decision.
+
     Attributes:
         decisions: the decisions.
-        changes: what carrying them out does to the model.
+        graph: the model that was planned, with what carrying the plan out changes.
     """
 
-    decisions: tuple[Fold | Kept, ...]
-    changes: Changes = field(default_factory=Changes, repr=False)
+    decisions: tuple[Fold | Kept, ...] = ()
+    graph: Graph = field(default_factory=Graph, repr=False)
 
     @overload
     def __getitem__(self, index: int) -> Fold | Kept: ...
@@ -145,14 +99,19 @@ class Plan(Sequence[Fold | Kept]):
         """Return the kept layers, of one kind or of both."""
         return [d for d in self.decisions if isinstance(d, Kept) and kind in (None, d.kind)]
 
-    @property
-    def counts(self) -> FoldCounts:
-        """How many layers of each kind are folded and kept."""
-        return fold_counts(self.to_json())
-
     def summary(self) -> str:
-        """Return the counts as one sentence."""
-        return self.counts.summary()
+        """Return the counts, such as "2 of 3 BN layers folded, 1 of 1 scalings folded."."""
+        counts = Counter((d.kind, type(d)) for d in self.decisions)
+        kinds: list[Kind] = ["BN layer", "scaling"]
+        totals = {kind: counts[kind, Fold] + counts[kind, Kept] for kind in kinds}
+        return (
+            ", ".join(
+                f"{counts[kind, Fold]} of {total} {kind}s folded"
+                for kind, total in totals.items()
+                if total or kind == "BN layer"
+            )
+            + "."
+        )
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the decisions as JSON data."""
@@ -165,7 +124,7 @@ def plan_folds(
     *,
     clip: bool = True,
     excluded: Mapping[str, str] | None = None,
-    limit: int | None = None,
+    limit: float = inf,
 ) -> Plan:
     """Plan the folds of a graph, which is changed as they are found.
 
@@ -184,18 +143,17 @@ def plan_folds(
 class _Planner:
     """Folds layer after layer. `graph` is the model with the folds so far."""
 
-    def __init__(self, graph: Graph, excluded: Mapping[str, str], limit: int | None) -> None:
+    def __init__(self, graph: Graph, excluded: Mapping[str, str], limit: float) -> None:
         self.graph = graph
         self.excluded = excluded
         self.limit = limit
-        calls = list(graph.calls)
-        self.names = {id(call.layer): call.name for call in reversed(calls)}
-        self.kinds = {id(call.layer): call.kind or "BN layer" for call in calls if call.is_affine}
-        self.all = {id(call.layer): call.layer for call in calls if call.is_affine}
-        self.left = dict(self.all)
-        self.hidden = {call.name: list(call.hidden()) for call in calls}
-        self.folds: dict[int, Fold] = {}
+        self.layers: dict[int, Layer] = {}  # by `id`, in the order of the model
+        self.decisions: dict[int, Fold | Kept] = {}
         self.reasons: dict[tuple[int, str], str] = {}
+        for call in graph.calls:
+            if call.kind and id(call.layer) not in self.layers:
+                self.layers[id(call.layer)] = call.layer
+                self.decisions[id(call.layer)] = Kept(call.name, "", call.kind)
 
     def fold(self) -> bool:
         """Fold into linear layers. Return whether anything was folded.
@@ -203,80 +161,72 @@ class _Planner:
         Backward goes in the order of the model and forward against it, because each fold makes way
         for the neighboring layer.
         """
-        before = len(self.folds)
-        for layer in list(self.left.values()):
-            self._try(layer, "backward", lambda layer: fold_backward(self.graph, layer))
-        for layer in reversed(list(self.left.values())):
-            self._try(layer, "forward", lambda layer: fold_forward(self.graph, layer))
-        return len(self.folds) > before
+        backward = self._fold_each(self._left(), "backward", fold_backward)
+        forward = self._fold_each(reversed(self._left()), "forward", fold_forward)
+        return backward or forward
 
     def merge(self) -> bool:
         """Merge affine layers into other affine layers. Return whether any was merged."""
-        before = len(self.folds)
-        for layer in list(self.left.values()):
-            for search in (fold_backward, fold_forward):
-                self._try(layer, "merge", lambda layer, s=search: s(self.graph, layer, merge=True))  # type: ignore[misc] # mypy cannot infer a lambda's default
-        return len(self.folds) > before
+        searches = partial(fold_backward, merge=True), partial(fold_forward, merge=True)
+        return self._fold_each(self._left(), "merge", *searches)
 
     def fold_through_clips(self) -> bool:
         """Fold through activations that become clips. Return whether anything was folded."""
-        before = len(self.folds)
-        for layer in reversed(list(self.left.values())):
-            self._try(layer, "forward", lambda layer: fold_forward(self.graph, layer, clip=True))
-        return len(self.folds) > before
+        search = partial(fold_forward, clip=True)
+        return self._fold_each(reversed(self._left()), "forward", search)
 
     def plan(self) -> Plan:
         """Return the plan with all folds so far."""
-        decisions: list[Fold | Kept] = [
-            self.folds.get(key) or Kept(self.names[key], self._reason(key), self.kinds[key])
-            for key in self.all
-        ]
-        for layers in self.hidden.values():
-            decisions += [Kept(name, reason, kind) for name, kind, reason in layers]
-        edits = {
-            key: tuple(edits) for key, edits in self.graph.edits.items() if key not in self.folds
-        }
-        dropped = frozenset(self.folds)
-        changes = Changes(edits, dropped, self.graph.clips, self.graph.training)
-        return Plan(tuple(decisions), changes)
+        for key in self._left():
+            name, kind = self.decisions[key].layer, self.decisions[key].kind
+            self.decisions[key] = Kept(name, self._reason(key), kind)
+        hidden = [Kept(*each) for each in self.graph.hidden.values()]
+        return Plan((*self.decisions.values(), *hidden), self.graph)
 
-    def _try(self, layer: Layer, direction: Direction, search: Callable[[Layer], Found]) -> None:
-        at_limit = self.limit is not None and len(self.folds) >= self.limit
-        if id(layer) not in self.left or at_limit:
-            return
-        try:
-            if self.graph.changing:
-                raise CannotFold(
-                    f"`{self.graph.changing}` is called both with and without training=True, so "
-                    "predictions depend on the order of calls, which folding may change"
-                )
-            found = search(layer)
-            for key in found.dropped:
-                if self.names[key] in self.excluded:
-                    raise CannotFold(self.excluded[self.names[key]])
-        except CannotFold as refusal:
-            if direction != "merge":  # the last reason for each direction is the one to report
-                self.reasons[id(layer), direction] = str(refusal)
-            return
-        self._apply(found, direction)
+    def _left(self) -> list[int]:
+        return [key for key in self.layers if key not in self.graph.dropped]
+
+    def _fold_each(self, keys: Iterable[int], direction: Direction, *searches: Search) -> bool:
+        """Fold each layer by the first search that finds a way. Return whether any was folded."""
+        before = len(self.graph.dropped)
+        for key, search in product(keys, searches):
+            if key in self.graph.dropped or len(self.graph.dropped) >= self.limit:
+                continue
+            try:
+                found = self._find(key, search)
+            except CannotFold as refusal:
+                if direction != "merge":  # the last reason for each direction is the one to report
+                    self.reasons[key, direction] = str(refusal)
+            else:
+                self._apply(found, direction)
+        return len(self.graph.dropped) > before
+
+    def _find(self, key: int, search: Search) -> Found:
+        if self.graph.changing:
+            raise CannotFold(
+                f"`{self.graph.changing}` is called both with and without training=True, so "
+                "predictions depend on the order of calls, which folding may change"
+            )
+        found = search(self.graph, self.layers[key])
+        for dropped in found.dropped:
+            if reason := self.excluded.get(self.decisions[dropped].layer):
+                raise CannotFold(reason)
+        return found
 
     def _apply(self, found: Found, direction: Direction) -> None:
-        into = tuple(call.name for call in found.into.values())
-        through = tuple(dict.fromkeys(call.name for call in found.through))
-        clips = tuple(dict.fromkeys(call.name for call in found.clips))
+        into, through, clips = (
+            tuple(dict.fromkeys(call.name for call in calls))
+            for calls in (found.into.values(), found.through, found.clips)
+        )
         for key, layer in found.dropped.items():
-            for call in list(self.graph.calls_of(layer)):
-                self.graph.bypass(call)
-            name, kind = self.names[key], self.kinds[key]
-            self.folds[key] = Fold(name, into, direction, through, clips, kind)
-            del self.left[key]
+            self.graph.drop(layer)
+            kept = self.decisions[key]
+            self.decisions[key] = Fold(kept.layer, into, direction, through, clips, kept.kind)
         for key, edits in found.edits.items():
-            self.graph.edits.setdefault(key, []).extend(edits)
+            self.graph.edits[key] += edits
         for call, clip in found.clips.items():
             self.graph.clips[id(call.node)] = clip
 
     def _reason(self, key: int) -> str:
-        if self.names[key] in self.excluded:
-            return self.excluded[self.names[key]]
-        sides = ("backward", "forward")
-        return ", and ".join(dict.fromkeys(self.reasons.get((key, side), "") for side in sides))
+        reasons = dict.fromkeys(self.reasons.get((key, to), "") for to in ("backward", "forward"))
+        return self.excluded.get(self.decisions[key].layer) or ", and ".join(reasons)

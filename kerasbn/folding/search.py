@@ -28,7 +28,7 @@ class Found:
         dropped: the affine layers to remove: the given one, and those that have to go with it.
         edits: what to fold into each layer.
         into: a call of each layer that something is folded into.
-        through: the calls that the map passes through.
+        through: the calls that the map passes through, an ordered set.
         clips: the clips that activations on the way become.
     """
 
@@ -38,24 +38,9 @@ class Found:
     through: dict[Call, None] = field(default_factory=dict)
     clips: dict[Call, Clip] = field(default_factory=dict)
 
-    def copy(self) -> "Found":
-        """Return an independent copy."""
-        return Found(
-            dict(self.dropped),
-            dict(self.edits),
-            dict(self.into),
-            dict(self.through),
-            dict(self.clips),
-        )
-
 
 def fold_backward(graph: Graph, layer: Layer, *, merge: bool = False) -> Found:
-    """Find how to fold an affine layer into what precedes it.
-
-    Args:
-        graph: the model.
-        layer: an affine layer.
-        merge: whether it may be merged into another affine layer.
+    """Find how to fold an affine layer into what precedes it, or merge it into an affine layer.
 
     Raises:
         CannotFold: if there is no way.
@@ -77,11 +62,10 @@ class _Backward:
 
     def drop(self, layer: Layer) -> None:
         """Remove an affine layer: request its output in the place of its input."""
-        if id(layer) in self.found.dropped:
-            return
-        self.found.dropped[id(layer)] = layer
-        for call in self.graph.calls_of(layer):
-            self.request(call.inputs[0], self.graph.affine_of(call))
+        if id(layer) not in self.found.dropped:
+            self.found.dropped[id(layer)] = layer
+            for call in self.graph.calls_of(layer):
+                self.request(call.inputs[0], self.graph.affine_of(call))
 
     def request(self, value: Value, a: Affine) -> None:
         """Request ``a(value)`` in the place of `value`."""
@@ -127,16 +111,13 @@ class _Backward:
             if id(call.node) in self.graph.clips:
                 raise CannotFold("became a clip")
             if call.is_pass_through:
-                choices = call.backward(a)
-            elif _takes(call, self.merge):
-                edit = call.edit_after(a)
+                choices = call.backward(call.lower(a))
+            else:
+                _check_foldable(self.graph, call, self.merge)
+                edit = call.edit("after", a, call.inputs[0])
                 known = self.found.edits.get(id(call.layer))
                 if known is not None and not known[0].agrees(edit):
                     raise CannotFold("is shared, and its calls need different maps")
-                if call.is_affine:
-                    self.graph.affine_of(call)  # raises if it is no affine map
-            else:
-                raise CannotFold(_not_foldable(call))
         if call.is_pass_through:
             self.found.through[call] = None
             self._request_one(call, choices)
@@ -149,15 +130,16 @@ class _Backward:
     def _request_one(self, call: Call, choices: list[list[Affine]]) -> None:
         """Request the first of several choices of input maps that is possible."""
         for choice in choices:
-            found, requested = self.found.copy(), dict(self.requested)
+            found = Found(**{name: part.copy() for name, part in vars(self.found).items()})
+            requested = self.requested.copy()
             # The input that takes t comes first: it is refused more often, and then the others,
             # which may be most of the model, need not be tried.
             pairs = sorted(
                 zip(call.data, choice, strict=True), key=lambda pair: pair[1].only_scales()
             )
             try:
-                for value, wanted in pairs:
-                    self.request(value, wanted)
+                for value, a in pairs:
+                    self.request(value, call.lift(a))
             except CannotFold:
                 self.found, self.requested = found, requested
                 if choice is choices[-1]:
@@ -166,27 +148,16 @@ class _Backward:
                 return
 
     def _name(self, value: Value) -> str:
-        if any(reader.layer in self.found.dropped.values() for reader in value.readers):
+        if any(id(reader.layer) in self.found.dropped for reader in value.readers):
             return "its input"
         return f"the output of `{value.producer.name}`" if value.producer else "a model input"
 
 
-def fold_forward(
-    graph: Graph,
-    layer: Layer,
-    *,
-    merge: bool = False,
-    clip: bool = False,
-) -> Found:
-    """Find how to fold an affine layer into what follows it.
+def fold_forward(graph: Graph, layer: Layer, *, merge: bool = False, clip: bool = False) -> Found:
+    """Find how to fold an affine layer into what follows it, or merge it into an affine layer.
 
-    Where a layer that takes the map is shared, another affine layer may have to go too.
-
-    Args:
-        graph: the model.
-        layer: an affine layer.
-        merge: whether it may be merged into another affine layer.
-        clip: whether activations may become clips.
+    Where a layer that takes the map is shared, another affine layer may have to go too. With
+    `clip`, activations on the way may become clips.
 
     Raises:
         CannotFold: if there is no way.
@@ -197,7 +168,7 @@ def fold_forward(
         joined = search.run()
         if joined is None:
             return search.found
-        dropped = {**dropped, id(joined): joined}
+        dropped[id(joined)] = joined
 
 
 class _Forward:
@@ -205,7 +176,7 @@ class _Forward:
         self.graph = graph
         self.merge = merge
         self.clip = clip
-        self.found = Found(dropped=dict(dropped))
+        self.found = Found(dropped)
         self.carried: dict[Value, Affine] = {}
         self.pending: list[tuple[int, Call]] = []
         self.seen: set[Call] = set()
@@ -218,7 +189,10 @@ class _Forward:
         while self.pending:  # in topological order, so that all inputs of a call are known
             self._visit(heappop(self.pending)[1])
         for call, clip in self.found.clips.items():
-            self._check_clip(call, clip)
+            twins = [self.found.clips.get(other) for other in self.graph.calls_at(call.node)]
+            if not all(twin and twin.same(clip) for twin in twins):
+                name = f"`{call.name}` after it"
+                raise CannotFold(f"{name} is shared, and its calls need other clips")
         for layer_id, edits in self.found.edits.items():
             for other in self.graph.calls_of(self.found.into[layer_id].layer):
                 if joined := self._missing(other, edits):
@@ -230,70 +204,53 @@ class _Forward:
             self.seen.add(call)
             heappush(self.pending, (call.index, call))
 
-    def _carry(self, value: Value, a: Affine) -> None:
-        if a.is_identity():
-            return
-        if value.is_output:
-            raise CannotFold("its output is a model output")
-        self.carried[value] = a
-        for reader in value.readers:
-            self._schedule(reader)
-
     def _on(self, value: Value) -> Affine:
         """Return the map that a tensor carries."""
         return self.carried.get(value) or identity(len(value.example))
 
     def _visit(self, call: Call) -> None:
+        """Fold what the inputs of a call carry into its layer, or pass it on to its output."""
         if id(call.layer) in self.found.dropped:
-            a = compose(self.graph.affine_of(call), self._on(call.inputs[0]))
-            self._carry(call.outputs[0], a)
-            return
-        with _subject(f"`{call.name}` after it"):
-            if call.is_pass_through or self.graph.clip_of(call) is not None:
+            out = compose(self.graph.affine_of(call), self._on(call.inputs[0]))
+        else:
+            with _subject(f"`{call.name}` after it"):
+                if not call.is_pass_through and self.graph.clip_of(call) is None:
+                    _check_foldable(self.graph, call, self.merge)
+                    self._fold(call)
+                    return
                 out = self._pass(call)
-            elif _takes(call, self.merge):
-                self._fold(call)
-                return
-            else:
-                raise CannotFold(_not_foldable(call))
-        self.found.through[call] = None
-        self._carry(call.outputs[0], out)
+            self.found.through[call] = None
+        if out.is_identity():
+            return
+        if call.outputs[0].is_output:
+            raise CannotFold("its output is a model output")
+        self.carried[call.outputs[0]] = out
+        for reader in call.outputs[0].readers:
+            self._schedule(reader)
 
     def _pass(self, call: Call) -> Affine:
         if any(value in self.carried and value not in call.data for value in call.inputs):
             raise CannotFold("reads it as a second argument")
-        incoming = [self._on(value) for value in call.data]
-        clip = self.graph.clip_of(call)
+        incoming = [call.lower(self._on(value)) for value in call.data]
+        clip = self.graph.clip_of(call) if self.clip else None
         if id(call.node) not in self.graph.clips:  # otherwise it is no longer what it was
             try:
-                return call.forward(incoming)
+                return call.lift(call.forward(incoming))
             except CannotFold:
-                if clip is None or not self.clip:
+                if clip is None:
                     raise
-        if clip is None or not self.clip:
+        if clip is None:
             raise CannotFold("became a clip")
-        a = call.lower(incoming[0])
-        self.found.clips[call], out = pass_clip(clip, a, call.inputs[0].dtype)
+        self.found.clips[call], out = pass_clip(clip, incoming[0], call.inputs[0].dtype)
         return call.lift(out)
-
-    def _check_clip(self, call: Call, clip: Clip) -> None:
-        """Raise `CannotFold` unless all calls from one place in the model become the same clip."""
-        for other in self.graph.calls_at(call.node):
-            found = self.found.clips.get(other)
-            if found is None or not found.same(clip):
-                raise CannotFold(
-                    f"`{call.name}` after it is shared, and its calls need other clips"
-                )
 
     def _fold(self, call: Call) -> None:
         inputs = call.foldable_inputs
         foldable = [value for _, value in inputs]
         if any(value in self.carried and value not in foldable for value in call.inputs):
             raise CannotFold("reads it as an argument that no kernel multiplies")
-        if call.is_affine:
-            self.graph.affine_of(call)  # raises if it is no affine map
         edits = [
-            call.edit_before(self.carried[value], argument, value)
+            call.edit("before", self.carried[value], value, argument)
             for argument, value in inputs
             if value in self.carried
         ]
@@ -301,9 +258,7 @@ class _Forward:
         self.found.into.setdefault(id(call.layer), call)
 
     def _missing(self, call: Call, edits: list[Edit]) -> Layer | None:
-        """Return an affine layer whose removal makes this call of a shared layer agree.
-
-        Returns None if the call agrees with the others as it is.
+        """Return an affine layer whose removal makes this call of a shared layer agree, if needed.
 
         Raises:
             CannotFold: if nothing makes it agree.
@@ -315,36 +270,27 @@ class _Forward:
             if same(wanted, self._on(value)):
                 continue
             maker = value.producer
-            if (
-                value not in self.carried
-                and maker is not None
-                and _computes(self.graph, maker, wanted)
-            ):
+            if value not in self.carried and maker and _computes(self.graph, maker, wanted):
                 return maker.layer
             raise CannotFold(f"`{call.name}` after it is shared, and also reads other tensors")
         return None
 
 
-# -- both directions ----------------------------------------------------------------------------
-
-
-def _takes(call: Call, merge: bool) -> bool:
-    return call.is_linear or (merge and call.is_affine)
-
-
 def _computes(graph: Graph, call: Call, a: Affine) -> bool:
     """Return whether a call is of an affine layer with the map `a`."""
-    if not call.is_affine:
-        return False
     try:
-        return same(graph.affine_of(call), a)
+        return call.kind is not None and same(graph.affine_of(call), a)
     except CannotFold:
         return False
 
 
-def _not_foldable(call: Call) -> str:
-    article = "an" if call.type_name[0] in "AEIOU" else "a"
-    return f"is {article} {call.type_name}, which no map folds into"
+def _check_foldable(graph: Graph, call: Call, merge: bool) -> None:
+    """Raise `CannotFold` unless the layer of a call is linear, or affine where `merge` is set."""
+    if not (call.is_linear or (merge and call.kind)):
+        article = "an" if call.type_name[0] in "AEIOU" else "a"
+        raise CannotFold(f"is {article} {call.type_name}, which no map folds into")
+    if call.kind:
+        graph.affine_of(call)  # raises if it is no affine map
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kerasbn.folding.affine import affine
-from kerasbn.folding.keras.pass_through_layers import LayerCall, backward
+from kerasbn.folding.keras.graph import read_model
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.folding.plan import Plan
 
@@ -212,8 +212,10 @@ def test_a_constant_beside_it_stops_it(judged: Judged) -> None:
 )
 def test_channels_first(kind: Callable[..., Any], out: tuple[int, ...]) -> None:
     size = {} if len(out) == 1 else {"pool_size": 2}
-    layer = kind(data_format="channels_first", **size)
+    x = keras.Input((2, 4, 4))
+    model = keras.Model(x, kind(data_format="channels_first", **size)(x))
     shape = (2,) + (1,) * (len(out) - 1)
     a = affine(np.reshape([2.0, 3.0], shape), 1.0)
-    ((back,),) = backward(LayerCall(layer, [(2, 4, 4)], out, False, [0]), a)
+    (call,) = read_model(model).calls
+    ((back,),) = call.backward(a)
     assert back.shape == (2, 1, 1)

@@ -152,8 +152,8 @@ def test_fold_export_and_verify_count_alike(name: str, tmp_path: Path) -> None:
     image = keras.Input((6, 6, 3), name="image")
     made = keras.Model(image, layers(image))
     randomize_parameters(made)
-    counts = fold_with_plan(made).plan.counts
-    assert (counts.bn_folded, counts.bn_kept) == (total - kept, kept)
+    plan = fold_with_plan(made).plan
+    assert (len(plan.folds("BN layer")), len(plan.kept("BN layer"))) == (total - kept, kept)
     samples = np.random.default_rng(0).normal(size=(3, 6, 6, 3)).astype(np.float32)
     for fold, left in ((True, kept), (False, total)):
         exported = export(made, tmp_path / "model.onnx", fold=fold)

@@ -1,5 +1,6 @@
 """Rebuild Keras layers from their configuration, and copy their state."""
 
+from collections import Counter
 from typing import Any
 
 import keras
@@ -43,8 +44,12 @@ def clone_layer(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer
         config = {**_with_dtype(old.get_config(), dtype), **_objects(old), **changes}
         if type(old) is keras.layers.TimeDistributed:
             return keras.layers.TimeDistributed(**config)
-        if type(old) is keras.layers.Bidirectional:
-            config = _change_both_directions(config, changes)
+        if type(old) is keras.layers.Bidirectional and changes:
+            for side in ("layer", "backward_layer"):
+                if side in config:
+                    inner = {**config[side]["config"], **changes}
+                    config[side] = {**config[side], "config": inner}
+            config = {name: value for name, value in config.items() if name not in changes}
         return type(old).from_config(config)
     except Exception as error:  # a custom class may raise anything
         raise InputError(
@@ -125,42 +130,27 @@ def _clone_lambda(old: Layer, dtype: str | None) -> Layer:
     )
 
 
-def _change_both_directions(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Move the changes of a Bidirectional into the configurations of its two layers."""
-    kept = {name: value for name, value in config.items() if name not in changes}
-    for side in ("layer", "backward_layer"):
-        if side in kept:
-            kept[side] = {**kept[side], "config": {**kept[side]["config"], **changes}}
-    return kept
-
-
 def _with_dtype(config: Any, dtype: str | None) -> Any:  # noqa: ANN401 - any part of a configuration
-    """Return a configuration with every float dtype in it replaced."""
-    if dtype is None:
-        return config
-    if isinstance(config, dict):
-        return {name: _entry_with_dtype(name, value, dtype) for name, value in config.items()}
+    """Return a configuration with every float dtype in it replaced, unless `dtype` is None."""
     if isinstance(config, list):
         return [_with_dtype(value, dtype) for value in config]
-    return config
-
-
-def _entry_with_dtype(name: str, value: Any, dtype: str) -> Any:  # noqa: ANN401 - any part of a configuration
-    if name == "dtype" and isinstance(value, dict):
-        policy = value.get("config", {}).get("name") or ""
-        return dtype if "float" in str(policy) else value
-    if name == "dtype" and isinstance(value, str):
-        return float_dtype(value, dtype)
-    return _with_dtype(value, dtype)
+    if dtype is None or not isinstance(config, dict):
+        return config
+    replaced = {name: _with_dtype(value, dtype) for name, value in config.items()}
+    policy = config.get("dtype")
+    if isinstance(policy, dict):
+        policy = policy.get("config", {}).get("name")
+    if "float" in str(policy):
+        replaced["dtype"] = dtype
+    return replaced
 
 
 def _variables(layer: Layer) -> dict[tuple[int, str, int], Any]:
     """Return the variables of a layer, keyed by the place of their owner, name and repetition."""
     found: dict[tuple[int, str, int], Any] = {}
+    repetitions: Counter[tuple[int, str]] = Counter()
     for place, owner in enumerate(all_layers(layer)):
         for variable in [*own_variables(owner), *recurrent_states(owner)]:
-            repetition = 0
-            while (place, variable.name, repetition) in found:
-                repetition += 1
-            found[place, variable.name, repetition] = variable
+            found[place, variable.name, repetitions[place, variable.name]] = variable
+            repetitions[place, variable.name] += 1
     return found

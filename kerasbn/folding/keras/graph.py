@@ -11,58 +11,28 @@ from kerasbn.common.errors import expected
 from kerasbn.common.keras_internals import all_layers, functional_class, nodes_in_order
 from kerasbn.folding.affine import Affine, CannotFold, Shape
 from kerasbn.folding.clips import Clip
-from kerasbn.folding.graph import Call, Graph, Kind, Value
-from kerasbn.folding.keras import affine_layers, linear_layers
+from kerasbn.folding.graph import Call, Graph, Value
+from kerasbn.folding.keras import linear_layers
 from kerasbn.folding.keras.activations import clip_of
+from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, affine_of, check_merge, kind_of
 from kerasbn.folding.keras.linear_layers import LINEAR_LAYERS
-from kerasbn.folding.keras.pass_through_layers import (
-    PASS_THROUGH_LAYERS,
-    LayerCall,
-    backward,
-    forward,
-)
+from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS, PassThrough
 from kerasbn.folding.linear import Edit
 
 
-@dataclass(eq=False)
-class KerasCall(Call):
-    """One call of a Keras layer or operation.
+@dataclass(eq=False, kw_only=True)
+class _KerasCall(Call):
+    """One call of a Keras layer or operation; of TimeDistributed, a call of the layer inside.
 
-    Attributes:
-        layer: what is called; for TimeDistributed, the layer inside.
-        wraps: the number of TimeDistributed around it, i.e. of leading axes that the layer itself
-            does not see.
-        slots: for each input, the argument that it is passed as.
-        tensors_only: whether its arguments are tensors, without constants.
+    `slots` has the argument that each input is passed as. `tensors_only` says whether all arguments
+    are tensors, not constants.
     """
 
-    wraps: int
     slots: list[str]
-    tensors_only: bool = True
-
-    @property
-    def kind(self) -> Kind | None:
-        """The kind of affine layer, None for other layers."""
-        return affine_layers.kind_of(self.layer) if affine_layers.is_affine(self.layer) else None
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether a map can be folded into the kernel of this layer."""
-        return type(self.layer) in LINEAR_LAYERS
-
-    @property
-    def is_pass_through(self) -> bool:
-        """Whether a map may pass through this layer, changed or not."""
-        return type(self.layer) in PASS_THROUGH_LAYERS
-
-    @property
-    def type_name(self) -> str:
-        """The class of the layer, for messages."""
-        return type(self.layer).__name__
+    tensors_only: bool
 
     @property
     def data(self) -> list[Value]:
-        """The tensors of the first argument; for an operation, all tensors."""
         if not isinstance(self.layer, keras.layers.Layer):
             return self.inputs
         pairs = zip(self.inputs, self.slots, strict=True)
@@ -70,86 +40,36 @@ class KerasCall(Call):
 
     @property
     def foldable_inputs(self) -> list[tuple[str, Value]]:
-        """The inputs whose maps can be folded into this layer, each with its argument name."""
-        law = LINEAR_LAYERS.get(type(self.layer))
-        if law is None or not law.arguments:
+        if type(self.layer) is not keras.layers.MultiHeadAttention:
             return [("", self.inputs[0])]
         given = dict(zip(self.slots, self.inputs, strict=True))
-        given.setdefault("key", given["value"])  # as MultiHeadAttention does
-        return [(name, given[name]) for name in law.arguments]
+        given.setdefault("key", given["value"])  # as the layer does
+        return [(name, given[name]) for name in ("query", "key", "value")]
 
     def affine(self) -> Affine:
-        """Return the map of an affine layer. Raises `CannotFold` if it is no affine map."""
-        return affine_layers.affine_of(self.layer, len(self._seen(self.inputs[0])), self.training)
+        return affine_of(self.layer, len(self.seen(self.inputs[0])), self.training)
 
     def clip(self) -> Clip | None:
-        """Return the clip that an activation is, None if it is none."""
         return clip_of(self.layer)
 
-    def edit_after(self, a: Affine) -> Edit:
-        """Return the edit that folds a map after this call. Raises `CannotFold`."""
-        return self._checked(Edit("after", self.lower(a), self._seen(self.inputs[0])))
-
-    def edit_before(self, a: Affine, argument: str, value: Value) -> Edit:
-        """Return the edit that folds a map of one input. Raises `CannotFold`."""
-        edit = Edit("before", self.lower(a), self._seen(value), argument, self.training)
-        return self._checked(edit)
-
-    def forward(self, incoming: list[Affine]) -> Affine:
-        """Return the map that leaves a pass-through layer. Raises `CannotFold`."""
-        return self.lift(forward(self._layer_call(), [self.lower(a) for a in incoming]))
-
-    def backward(self, outgoing: Affine) -> list[list[Affine]]:
-        """Return the choices of maps on the inputs that make `outgoing`. Raises `CannotFold`."""
-        choices = backward(self._layer_call(), self.lower(outgoing))
-        return [[self.lift(a) for a in choice] for choice in choices]
-
-    def lift(self, a: Affine) -> Affine:
-        """Return a map in the axes of the layer as a map on whole examples."""
-        return a.map(lambda values: values.reshape((1,) * self.wraps + values.shape))
-
-    def lower(self, a: Affine) -> Affine:
-        """Return a map on whole examples in the axes of the layer. Raises `CannotFold`."""
-        for _ in range(self.wraps):
-            if a.varies_along(0):
-                raise CannotFold("is the same for all time steps, while s and t vary between them")
-            a = a.map(lambda values: values[0])
-        return a
-
-    def hidden(self) -> Iterator[tuple[str, Kind, str]]:
-        """Yield affine layers of custom classes, and those inside layers other than models."""
-        if self.is_affine or not isinstance(self.layer, keras.layers.Layer):
-            return
-        classes = tuple(affine_layers.AFFINE_LAYERS)
-        for layer in [one for one in all_layers(self.layer) if issubclass(type(one), classes)]:
-            kind = affine_layers.kind_of(layer)
-            if layer is self.layer:
-                reason = f"the arithmetic of its class {type(layer).__name__} is not known"
-                yield self.name, kind, reason
-            else:
-                reason = f"it is inside the {self.type_name} layer `{self.name}`"
-                yield f"{self.name}/{layer.name}", kind, reason
-
-    def _checked(self, edit: Edit) -> Edit:
-        if self.is_affine:
-            affine_layers.check_merge(self.layer, edit.affine)
+    def check(self, edit: Edit) -> None:
+        if self.kind:
+            check_merge(self.layer, edit.affine)
         else:
             linear_layers.check(self.layer, edit)
-        return edit
 
-    def _layer_call(self) -> LayerCall:
-        return LayerCall(
-            layer=self.layer,
-            inputs=[self._seen(value) for value in self.data],
-            output=self._seen(self.outputs[0]),
-            training=self.training,
-            twins=[self.data.index(value) for value in self.data],
-            tensors_only=self.tensors_only,
-        )
+    def forward(self, incoming: list[Affine]) -> Affine:
+        return self._law().forward(self, incoming)
 
-    def _seen(self, value: Value) -> Shape:
-        """Return the example shape of a tensor as the layer inside TimeDistributed sees it."""
-        return value.example[self.wraps :]
+    def backward(self, outgoing: Affine) -> list[list[Affine]]:
+        return self._law().backward(self, outgoing)
+
+    def _law(self) -> PassThrough:
+        if not self.tensors_only:
+            raise CannotFold("combines it with a constant")
+        if not self.is_pass_through:
+            raise CannotFold("lets no map pass unchanged")
+        return PASS_THROUGH_LAYERS[type(self.layer)]
 
 
 def read_model(model: keras.Model) -> Graph:
@@ -166,20 +86,20 @@ class _Reader:
     """Writes out the calls of a model and of the models inside it."""
 
     def __init__(self, model: keras.Model) -> None:
-        inputs = [Value(tuple(t.shape), t.dtype) for t in model.inputs]
-        self.graph = Graph(inputs)
+        self.graph = Graph([Value(tuple(t.shape), t.dtype) for t in model.inputs])
         self.last: bool | None = None  # the `training` flag of the call before
         self.trains = False  # whether any call so far has training=True
         self.unset: dict[int, set[bool | None]] = {}  # flags of nodes that take the last one
         flag = training_at_inference(model)
-        for value in self._write_out(model, inputs, prefix="", lead=(), training=flag):
+        for value in self._write_out(model, self.graph.inputs, prefix="", lead=(), training=flag):
             value.is_output = True
         if self.trains:  # folding removes calls, and so changes which one comes before
-            flags = {node: list(found) for node, found in self.unset.items() if len(found) == 1}
-            self.graph.training = {node: flag for node, (flag,) in flags.items()}
+            self.graph.training = {
+                node: flag for node, (flag, *others) in self.unset.items() if not others
+            }
         for call in self.graph.calls:
-            flags_of = {other.training for other in self.graph.calls_of(call.layer)}
-            if call.kind == "BN layer" and call.layer.trainable and len(flags_of) > 1:
+            flags = {other.training for other in self.graph.calls_of(call.layer)}
+            if call.kind == "BN layer" and call.layer.trainable and len(flags) > 1:
                 self.graph.changing = self.graph.changing or call.name
 
     def _write_out(
@@ -190,45 +110,60 @@ class _Reader:
         lead: Shape,
         training: bool | None,
     ) -> list[Value]:
-        """Add the calls of a model. Return its outputs.
+        """Add the calls of a model, called on `inputs`. Return its outputs.
 
-        Args:
-            model: the model.
-            inputs: what it is called on.
-            prefix: what its layers' names begin with.
-            lead: the axes after the batch that TimeDistributed around it adds to every tensor.
-            training: the `training` flag that it is called with.
+        `prefix` is what its layers' names begin with, and `lead` the axes after the batch that
+        TimeDistributed around the model adds to every tensor.
         """
         values = {id(t): value for t, value in zip(model.inputs, inputs, strict=True)}
         for node in nodes_in_order(model):
             layer, wraps = unwrap(node.operation)
+            wraps += len(lead)
             given = [values[id(tensor)] for tensor in node.input_tensors]
             flag = self._training_of(node, training)
             name = prefix + node.operation.name
-            if is_graph(layer) and _is_plain_call(layer, node, given, len(lead) + wraps):
-                inner = given[0].shape[1 : 1 + len(lead) + wraps]
+            if is_graph(layer) and _is_plain_call(layer, node, given, wraps):
+                inner = given[0].shape[1 : 1 + wraps]
                 made = self._write_out(layer, given, f"{name}/", inner, flag)
             else:
-                call = KerasCall(
+                arguments = keras.tree.flatten(node.arguments.args)
+                call = _KerasCall(
                     layer=layer,
                     name=name,
+                    type_name=type(layer).__name__,
                     node=node,
+                    kind=kind_of(layer) if type(layer) in AFFINE_LAYERS else None,
+                    is_linear=type(layer) in LINEAR_LAYERS,
+                    is_pass_through=type(layer) in PASS_THROUGH_LAYERS,
                     training=flag is True,
                     inputs=given,
                     index=len(self.graph.calls),
-                    wraps=wraps + len(lead),
+                    wraps=wraps,
                     slots=list(_slots(node)),
-                    tensors_only=_has_tensors_only(node),
+                    tensors_only=all(isinstance(leaf, keras.KerasTensor) for leaf in arguments),
                 )
                 shapes = [(t.shape[0], *lead, *t.shape[1:]) for t in node.outputs]
-                call.outputs = [
+                made = call.outputs = [
                     Value(shape, t.dtype, call)
                     for shape, t in zip(shapes, node.outputs, strict=True)
                 ]
                 self.graph.add(call)
-                made = call.outputs
+                self._note_hidden(call)
             values.update({id(t): value for t, value in zip(node.outputs, made, strict=True)})
         return [values[id(t)] for t in model.outputs]
+
+    def _note_hidden(self, call: Call) -> None:
+        """Note affine layers of custom classes, and those inside layers other than models."""
+        if call.kind or not isinstance(call.layer, keras.layers.Layer):
+            return
+        for layer in all_layers(call.layer):
+            name = f"{call.name}/{layer.name}"
+            reason = f"it is inside the {call.type_name} layer `{call.name}`"
+            if layer is call.layer:
+                name = call.name
+                reason = f"the arithmetic of its class {call.type_name} is not known"
+            if kind := kind_of(layer):
+                self.graph.hidden.setdefault(id(layer), (name, reason, kind))
 
     def _training_of(self, node: Any, enclosing: bool | None) -> bool | None:  # noqa: ANN401 - a node of Keras's graph
         """Return the `training` flag that Keras runs a node with.
@@ -323,21 +258,11 @@ def unwrap(layer: Any) -> tuple[Any, int]:  # noqa: ANN401 - a layer
 
 def _is_plain_call(model: keras.Model, node: Any, given: Sequence[Value], wraps: int) -> bool:  # noqa: ANN401 - a node of Keras's graph
     """Return whether a nested model is called with just its inputs, in their order and rank."""
-    arguments = node.arguments
-    first = arguments.args[0] if arguments.args else next(iter(arguments.kwargs.values()))
-    wanted = input_structure(model)
-    if isinstance(first, dict) != isinstance(wanted, dict):
-        return False
-    if isinstance(first, dict) and set(first) != set(wanted):
-        return False
-    return [len(t.shape) for t in model.inputs] == [len(value.shape) - wraps for value in given]
-
-
-def _has_tensors_only(node: Any) -> bool:  # noqa: ANN401 - a node of Keras's graph
-    """Return whether the positional arguments are symbolic tensors, without constants."""
-    return all(
-        isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(node.arguments.args)
-    )
+    first = [*node.arguments.args, *node.arguments.kwargs.values()][0]
+    structures = first, input_structure(model)
+    keys, wanted = (set(each) if isinstance(each, dict) else None for each in structures)
+    ranks = [len(value.shape) - wraps for value in given]
+    return keys == wanted and ranks == [len(tensor.shape) for tensor in model.inputs]
 
 
 def _slots(node: Any) -> Iterator[str]:  # noqa: ANN401 - a node of Keras's graph

@@ -5,17 +5,18 @@ A linear layer has one or two parts, each a kernel with named axes and a bias (s
 conditions under which the equations hold.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
+from keras import layers
 
 from kerasbn.common.keras_internals import attention_projections
 from kerasbn.folding.affine import Array, CannotFold, Shape, affine
 from kerasbn.folding.keras.activations import name_of, passes_function
-from kerasbn.folding.linear import Edit, LinearMap
+from kerasbn.folding.keras.affine_layers import values_of
+from kerasbn.folding.linear import Edit, LinearMap, Side
 
 Layer = Any  # Keras ships no types
 
@@ -41,49 +42,37 @@ class Part(LinearMap):
     loose: bool = False
 
     @property
-    def kernel_variable(self) -> Any:  # noqa: ANN401 - a variable
-        """The variable of the kernel, None if there is none."""
-        return getattr(self.owner, self.kernel)
-
-    @property
-    def bias_variable(self) -> Any:  # noqa: ANN401 - a variable
-        """The variable of the bias, None if there is none."""
-        return getattr(self.owner, self.bias) if self.bias else None
+    def variables(self) -> tuple[Any, Any]:
+        """The variables of kernel and bias, each None if there is none."""
+        return getattr(self.owner, self.kernel), self.bias and getattr(self.owner, self.bias)
 
     def read(self) -> tuple[Array, Array]:
         """Return K in named axes, and b in the axes of an outgoing example, in float64."""
-        kernel, bias = self.kernel_variable, self.bias_variable
-        k = np.ones(self.view or ()) if kernel is None else _array(kernel)
+        kernel, bias = self.variables
+        k: Array = np.ones(self.view or ()) if kernel is None else values_of(kernel)
         k = k.reshape(self.view or k.shape)
         if bias is None:
             return k, np.zeros((1,) * len(self.outputs))
-        b: Array = _array(bias) if self.row is None else _array(bias)[self.row]
+        b = values_of(bias) if self.row is None else values_of(bias)[self.row]
         if self.loose:
             return k, b.reshape((1,) * (len(self.outputs) - b.ndim) + b.shape)
         return k, b.reshape(self.lengths(k, self.outputs))
 
     def write(self, k: Array, b: Array) -> None:
         """Assign K and b to the variables, rounded to their dtype."""
-        kernel, bias = self.kernel_variable, self.bias_variable
+        kernel, bias = self.variables
         if kernel is not None:
             kernel.assign(k.reshape(kernel.shape))
         if bias is None:
             return
-        shape = tuple(bias.shape if self.row is None else bias.shape[1:])
+        values = values_of(bias)
+        changed = values if self.row is None else values[self.row]
         if self.loose:
-            b = b.reshape(b.shape[b.ndim - len(shape) :])
+            changed[...] = b.reshape(b.shape[b.ndim - changed.ndim :])
         else:
-            b = np.broadcast_to(b, self.lengths(k, self.outputs)).reshape(shape)
-        if self.row is not None:
-            rows = _array(bias)
-            rows[self.row] = b
-            b = rows
-        bias.assign(np.broadcast_to(b, bias.shape))
-
-
-def _array(variable: Any) -> Array:  # noqa: ANN401 - a variable
-    array: Array = keras.ops.convert_to_numpy(variable).astype(np.float64)
-    return array
+            full = np.broadcast_to(b, self.lengths(k, self.outputs))
+            changed[...] = full.reshape(changed.shape)
+        bias.assign(values)
 
 
 # -- the parts of each class -------------------------------------------------------------------
@@ -167,20 +156,20 @@ def _own_scale(layer: Layer, example: Shape, _: str) -> list[Part]:
     owned = [axis % (len(example) + 1) - 1 for axis in listed]
     names = tuple("abcdef"[axis] if axis in owned else "" for axis in range(len(example)))
     view = tuple(n or 1 for n, name in zip(example, names, strict=True) if name)
-    is_rms = isinstance(layer, keras.layers.RMSNormalization)
+    is_rms = isinstance(layer, layers.RMSNormalization)
     kernel, bias = ("scale", None) if is_rms else ("gamma", "beta")
     return [Part("".join(names), (), names, layer, kernel=kernel, bias=bias, view=view)]
 
 
 def _recurrent(layer: Layer, _: Shape, __: str) -> list[Part]:
     # A GRU with reset_after has two rows of bias, of which the first is added to K x.
-    row = 0 if isinstance(layer, keras.layers.GRU) and layer.reset_after else None
+    row = 0 if isinstance(layer, layers.GRU) and layer.reset_after else None
     return [Part("io", ("", "i"), ("", "o"), layer.cell, row=row)]
 
 
 def _bidirectional(layer: Layer, example: Shape, _: str) -> list[Part]:
     both = _directions(layer)
-    if any(LINEAR_LAYERS.get(type(one)) is not _RECURRENT for one in both):
+    if any(type(one) not in _RECURRENT for one in both):
         raise CannotFold("wraps a custom recurrent layer")
     return [part for one in both for part in _recurrent(one, example, "")]
 
@@ -193,53 +182,44 @@ def _attention(layer: Layer, example: Shape, argument: str) -> list[Part]:
 
 
 # -- where t cannot be folded before a layer ----------------------------------------------------
-# Each function returns why some outputs of the layer would see another t than others, or None. It
-# takes the layer, the shape of an incoming example, and whether the layer runs with training=True.
+# Each function raises `CannotFold` if some outputs of the layer would see another t than others.
 
 
-def _uniform(layer: Layer, example: Shape, training: bool) -> str | None:  # noqa: ARG001 - one signature for all
-    return None
-
-
-def _pads(layer: Layer, example: Shape, training: bool) -> str | None:  # noqa: ARG001 - one signature for all
+def _pads(layer: Layer, edit: Edit) -> None:
     """At the edge, a kernel sees padded zeros, which do not contain t."""
-    reason = "pads its input with zeros, which would miss the offset t"
     if layer.padding == "valid":
-        return None
-    if layer.padding == "causal":
-        return reason if any(k > 1 for k in layer.kernel_size) else None
-    spatial = example[1:] if layer.data_format == "channels_first" else example[:-1]
+        return
+    spatial = edit.example[1:] if layer.data_format == "channels_first" else edit.example[:-1]
     for n, k, stride, dilation in zip(
         spatial, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
     ):
         reach = (k - 1) * dilation
-        if reach and (n is None or (-(-n // stride) - 1) * stride + reach + 1 > n):
-            return reason
-    return None
+        unpadded = n is not None and (-(-n // stride) - 1) * stride + reach + 1 <= n
+        if reach and (layer.padding == "causal" or not unpadded):
+            raise CannotFold("pads its input with zeros, which would miss the offset t")
 
 
-def _overlaps(layer: Layer, example: Shape, training: bool) -> str | None:  # noqa: ARG001 - one signature for all
+def _overlaps(layer: Layer, _: Edit) -> None:
     """The outputs of a transposed convolution see different taps of its kernel."""
-    if all(n == 1 for n in (*layer.kernel_size, *layer.strides)):
-        return None
-    return "applies other kernel taps at each position, so t would not be the same everywhere"
+    if any(n != 1 for n in (*layer.kernel_size, *layer.strides)):
+        raise CannotFold(
+            "applies other kernel taps at each position, so t would not be the same everywhere"
+        )
 
 
-def _sums_free_axis(layer: Layer, example: Shape, training: bool) -> str | None:  # noqa: ARG001 - one signature for all
+def _sums_free_axis(layer: Layer, _: Edit) -> None:
     incoming, axes, outgoing = _equation(layer)
-    if all(c in axes + outgoing for c in incoming):
-        return None
-    return "sums over an axis that its kernel does not have"
+    if any(c not in axes + outgoing for c in incoming):
+        raise CannotFold("sums over an axis that its kernel does not have")
 
 
-def _drops_input(layer: Layer, example: Shape, training: bool) -> str | None:  # noqa: ARG001 - one signature for all
-    if training and any(one.dropout > 0 for one in _directions(layer)):
-        return "drops part of its input, because it is called with training=True"
-    return None
+def _drops_input(layer: Layer, edit: Edit) -> None:
+    if edit.training and any(one.dropout > 0 for one in _directions(layer)):
+        raise CannotFold("drops part of its input, because it is called with training=True")
 
 
 def _directions(layer: Layer) -> tuple[Layer, ...]:
-    if isinstance(layer, keras.layers.Bidirectional):
+    if isinstance(layer, layers.Bidirectional):
         return layer.forward_layer, layer.backward_layer
     return (layer,)
 
@@ -254,61 +234,51 @@ class LinearLayer:
     Attributes:
         parts: returns the parts of a layer, given the shape of an incoming example and the argument
             in question ("" for the output).
-        folds_after: whether a map after the layer can be folded, into its last part.
-        folds_before: whether a map before the layer can be folded.
-        arguments: the arguments whose maps can be folded, if not just the first one.
-        uneven: returns why some outputs would see another t than others.
+        sides: where the maps may be that can be folded: after the layer, into its last part, or
+            before it.
+        uneven: raises `CannotFold` if some outputs would see another t than others.
         chained: whether the second part reads the output of the first; otherwise all read the
             input.
         settings: the configuration that creates missing weights.
     """
 
     parts: Callable[[Layer, Shape, str], list[Part]]
-    folds_after: bool = True
-    folds_before: bool = True
-    arguments: tuple[str, ...] = ()
-    uneven: Callable[[Layer, Shape, bool], str | None] = _uniform
+    sides: tuple[Side, ...] = ("after", "before")
+    uneven: Callable[[Layer, Edit], None] | None = None
     chained: bool = False
-    settings: tuple[tuple[str, Any], ...] = (("use_bias", True), ("bias_initializer", "zeros"))
+    settings: Mapping[str, Any] = field(
+        default_factory=lambda: {"use_bias": True, "bias_initializer": "zeros"}
+    )
 
 
-_CONVOLUTION = LinearLayer(_conv, uneven=_pads)
-_DEPTHWISE = LinearLayer(_depthwise, uneven=_pads)
-_SEPARABLE = LinearLayer(_separable, uneven=_pads, chained=True)
-_TRANSPOSED = LinearLayer(_transposed, uneven=_overlaps)
-_RECURRENT = LinearLayer(_recurrent, folds_after=False, uneven=_drops_input)
-_BIDIRECTIONAL = LinearLayer(_bidirectional, folds_after=False, uneven=_drops_input)
-_NORMALIZED = LinearLayer(
-    _own_scale, folds_before=False, settings=(("center", True), ("scale", True))
-)
-
+_RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+_NORMALIZED = LinearLayer(_own_scale, ("after",), settings={"center": True, "scale": True})
+_LAWS: list[tuple[LinearLayer, tuple[type, ...]]] = [
+    (LinearLayer(_dense), (layers.Dense,)),
+    (LinearLayer(_einsum, uneven=_sums_free_axis, settings={}), (layers.EinsumDense,)),
+    (LinearLayer(_conv, uneven=_pads), (layers.Conv1D, layers.Conv2D, layers.Conv3D)),
+    (LinearLayer(_depthwise, uneven=_pads), (layers.DepthwiseConv1D, layers.DepthwiseConv2D)),
+    (LinearLayer(_separable, uneven=_pads, chained=True), (
+        layers.SeparableConv1D, layers.SeparableConv2D,
+    )),
+    (LinearLayer(_transposed, uneven=_overlaps), (
+        layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose,
+    )),
+    (LinearLayer(_embedding, ("after",), settings={}), (layers.Embedding,)),
+    (_NORMALIZED, (layers.LayerNormalization, layers.GroupNormalization)),
+    (LinearLayer(_own_scale, ("after",), settings={}), (layers.RMSNormalization,)),
+    (LinearLayer(_recurrent, ("before",), uneven=_drops_input), _RECURRENT),
+    (LinearLayer(_bidirectional, ("before",), uneven=_drops_input), (layers.Bidirectional,)),
+    (LinearLayer(_attention), (layers.MultiHeadAttention,)),
+]  # fmt: skip
 # By exact class: a subclass may compute anything.
-LINEAR_LAYERS: dict[type, LinearLayer] = {
-    keras.layers.Dense: LinearLayer(_dense),
-    keras.layers.EinsumDense: LinearLayer(_einsum, uneven=_sums_free_axis, settings=()),
-    keras.layers.Conv1D: _CONVOLUTION,
-    keras.layers.Conv2D: _CONVOLUTION,
-    keras.layers.Conv3D: _CONVOLUTION,
-    keras.layers.DepthwiseConv1D: _DEPTHWISE,
-    keras.layers.DepthwiseConv2D: _DEPTHWISE,
-    keras.layers.SeparableConv1D: _SEPARABLE,
-    keras.layers.SeparableConv2D: _SEPARABLE,
-    keras.layers.Conv1DTranspose: _TRANSPOSED,
-    keras.layers.Conv2DTranspose: _TRANSPOSED,
-    keras.layers.Conv3DTranspose: _TRANSPOSED,
-    keras.layers.Embedding: LinearLayer(_embedding, folds_before=False, settings=()),
-    keras.layers.LayerNormalization: _NORMALIZED,
-    keras.layers.GroupNormalization: _NORMALIZED,
-    keras.layers.RMSNormalization: LinearLayer(_own_scale, folds_before=False, settings=()),
-    keras.layers.LSTM: _RECURRENT,
-    keras.layers.GRU: _RECURRENT,
-    keras.layers.SimpleRNN: _RECURRENT,
-    keras.layers.Bidirectional: _BIDIRECTIONAL,
-    keras.layers.MultiHeadAttention: LinearLayer(_attention, arguments=("query", "key", "value")),
-}
+LINEAR_LAYERS = {kind: law for law, kinds in _LAWS for kind in kinds}
 
 
 # -- folding into a layer -----------------------------------------------------------------------
+
+# For each argument, the shape of an example, and K and b of each part.
+Weights = dict[str, tuple[Shape, list[tuple[Array, Array]]]]
 
 
 def check(layer: Layer, edit: Edit) -> None:
@@ -316,7 +286,7 @@ def check(layer: Layer, edit: Edit) -> None:
     law = LINEAR_LAYERS[type(layer)]
     if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
         raise CannotFold("is quantized or has LoRA enabled")
-    if not (law.folds_after if edit.side == "after" else law.folds_before):
+    if edit.side not in law.sides:
         where = "follows" if edit.side == "after" else "precedes"
         raise CannotFold(f"cannot fold a map that {where} it")
     parts = law.parts(layer, edit.example, edit.argument)
@@ -331,75 +301,60 @@ def check(layer: Layer, edit: Edit) -> None:
         return
     for part in parts[:1] if law.chained else parts:
         part.check(edit.affine, part.inputs)
-    if not edit.affine.only_scales():
-        reason = law.uneven(layer, edit.example, edit.training)
-        if reason:
-            raise CannotFold(reason)
+    if law.uneven and not edit.affine.only_scales():
+        law.uneven(layer, edit)
 
 
-@dataclass(frozen=True, eq=False)
-class FoldedWeights:
-    """Kernel and bias of the parts of a layer that one argument's maps are folded into."""
-
-    edit: Edit
-    arrays: list[tuple[Array, Array]]
-
-    def parts(self, layer: Layer) -> list[Part]:
-        """Return the parts of the layer, or of its copy, that the arrays belong to."""
-        return LINEAR_LAYERS[type(layer)].parts(layer, self.edit.example, self.edit.argument)
-
-    def assign(self, layer: Layer) -> None:
-        """Write the arrays into a layer that has the variables for them."""
-        for part, (k, b) in zip(self.parts(layer), self.arrays, strict=True):
-            part.write(k, b)
-
-    def settings(self, layer: Layer) -> dict[str, Any]:
-        """Return the changes of a layer's configuration that create missing variables."""
-        changes: dict[str, Any] = {}
-        for part, (_, b) in zip(self.parts(layer), self.arrays, strict=True):
-            needs_bias = part.bias is not None and part.bias_variable is None and b.any()
-            if isinstance(layer, keras.layers.EinsumDense):
-                changes |= _bias_axes(layer, b)
-            elif needs_bias or part.kernel_variable is None:
-                changes |= dict(LINEAR_LAYERS[type(layer)].settings)
-        return changes
-
-
-def fold_into(layer: Layer, edits: Sequence[Edit]) -> list[FoldedWeights]:
+def fold_into(layer: Layer, edits: Sequence[Edit]) -> Weights:
     """Return the weights of a layer after all edits, in float64. The layer is not changed."""
     law = LINEAR_LAYERS[type(layer)]
-    arrays: dict[tuple[int, str], tuple[Array, Array]] = {}
-    first: dict[str, Edit] = {}  # for each argument
-
-    def key(part: Part) -> tuple[int, str]:
-        return id(part.owner), part.kernel
-
+    weights: Weights = {}
     for edit in edits:
-        first.setdefault(edit.argument, edit)
         parts = law.parts(layer, edit.example, edit.argument)
-        for part in parts:
-            arrays.setdefault(key(part), part.read())
-        a = edit.affine
+        if edit.argument not in weights:
+            weights[edit.argument] = edit.example, [part.read() for part in parts]
+        a, (_, arrays) = edit.affine, weights[edit.argument]
         if edit.side == "after":
-            arrays[key(parts[-1])] = parts[-1].after(*arrays[key(parts[-1])], a)
+            arrays[-1] = parts[-1].after(*arrays[-1], a)
             continue
-        for part in parts:
-            k, b = arrays[key(part)]
-            arrays[key(part)] = k, moved = part.before(k, b, a)
+        for place, part in enumerate(parts):
+            k, b = part.before(*arrays[place], a)
             if law.chained and part.bias is None:  # the offset goes on to the next part
-                arrays[key(part)] = k, b
-                a = affine(np.ones_like(moved), moved)
-    weights = [FoldedWeights(edit, []) for edit in first.values()]
-    for one in weights:
-        one.arrays.extend(arrays[key(part)] for part in one.parts(layer))
+                a, b = affine(np.ones_like(b), b), arrays[place][1]
+            arrays[place] = k, b
     return weights
+
+
+def settings_for(layer: Layer, weights: Weights) -> dict[str, Any]:
+    """Return the changes of a layer's configuration that create missing variables."""
+    changes: dict[str, Any] = {}
+    for part, _, b in _parts_with(layer, weights):
+        kernel, bias = part.variables
+        if isinstance(layer, layers.EinsumDense):
+            changes |= _bias_axes(layer, b)
+        elif kernel is None or (part.bias is not None and bias is None and b.any()):
+            changes |= LINEAR_LAYERS[type(layer)].settings
+    return changes
+
+
+def assign(layer: Layer, weights: Weights) -> None:
+    """Write the weights into a layer that has the variables for them."""
+    for part, k, b in _parts_with(layer, weights):
+        part.write(k, b)
+
+
+def _parts_with(layer: Layer, weights: Weights) -> Iterator[tuple[Part, Array, Array]]:
+    for argument, (example, arrays) in weights.items():
+        parts = LINEAR_LAYERS[type(layer)].parts(layer, example, argument)
+        for part, (k, b) in zip(parts, arrays, strict=True):
+            yield part, k, b
 
 
 def _bias_axes(layer: Layer, b: Array) -> dict[str, Any]:
     """Return the configuration that gives an EinsumDense a bias along the axes where b varies."""
     if layer.bias is None and not b.any():
         return {}
-    outgoing = layer.equation.replace(" ", "").replace(".", "").split("->")[1]
+    outgoing = _equation(layer)[2].replace(".", "")
     labels = outgoing[max(0, len(outgoing) - b.ndim) :]
     along = {c for c, n in zip(labels[::-1], b.shape[::-1], strict=False) if n > 1}
     along |= set(layer.bias_axes or labels[-1])

@@ -6,12 +6,13 @@ from typing import Any
 import keras
 
 from kerasbn.common.keras_internals import nodes_in_order, takes_argument
-from kerasbn.folding.affine import Affine, compose
+from kerasbn.folding.affine import Array
+from kerasbn.folding.graph import Graph
 from kerasbn.folding.keras.activations import build_clip
-from kerasbn.folding.keras.affine_layers import affine_of, is_affine, merged
+from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, affine_of, merged
 from kerasbn.folding.keras.clone import clone_input, clone_layer, copy_state, float_dtype
 from kerasbn.folding.keras.graph import is_graph, require_graph, unwrap
-from kerasbn.folding.keras.linear_layers import FoldedWeights, fold_into
+from kerasbn.folding.keras.linear_layers import Weights, assign, fold_into, settings_for
 from kerasbn.folding.plan import Plan
 
 Layer = Any  # Keras ships no types
@@ -32,23 +33,24 @@ def rewrite(model: keras.Model, plan: Plan, dtype: str | None = None) -> keras.M
         InputError: if the model is not functional or sequential, or a layer cannot be rebuilt.
     """
     require_graph(model)
-    return _Rewriter(plan, dtype).model(model)
+    return _Rewriter(plan.graph, dtype).model(model)
 
 
 def copy_model(model: keras.Model, dtype: str | None = None) -> keras.Model:
     """Return a plain copy of a model, with another float dtype if given. See `rewrite`."""
-    return rewrite(model, Plan(()), dtype)
+    return rewrite(model, Plan(), dtype)
 
 
 class _Rewriter:
     """Builds a new layer for each old one, once."""
 
-    def __init__(self, plan: Plan, dtype: str | None) -> None:
-        self.changes = plan.changes
+    def __init__(self, graph: Graph, dtype: str | None) -> None:
+        self.graph = graph
         self.dtype = dtype
         self.new: dict[int, Layer] = {}
         self.filled: set[int] = set()
-        self.weights: dict[int, list[FoldedWeights]] = {}
+        self.weights: dict[int, Weights] = {}  # of the linear layers that something is folded into
+        self.variables: dict[int, dict[str, Array]] = {}  # of affine layers, likewise
         self.clip_names: Counter[str] = Counter()
 
     def model(self, old: keras.Model) -> keras.Model:
@@ -86,7 +88,7 @@ class _Rewriter:
     def _needs_operations(self, old: keras.Sequential) -> bool:
         """Return whether folding leaves a cast or a clip, which a Sequential model cannot hold."""
         return any(
-            id(node) in self.changes.clips
+            id(node) in self.graph.clips
             or (
                 self._is_dropped(node.operation)
                 and node.input_tensors[0].dtype != node.outputs[0].dtype
@@ -96,17 +98,16 @@ class _Rewriter:
 
     def _call(self, node: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
         """Return what a node becomes: a call of the new layer, its input, or a clip."""
-        old = node.operation
-        if self._is_dropped(old):
+        old, clip = node.operation, self.graph.clips.get(id(node))
+        if clip or self._is_dropped(old):
             (read, *_) = keras.tree.flatten((args, kwargs))
+            if clip:
+                return build_clip(read, clip, old.name, self._free_name)
             wanted = float_dtype(node.outputs[0].dtype, self.dtype)
             return read if read.dtype == wanted else keras.ops.cast(read, wanted)
-        if id(node) in self.changes.clips:
-            (read, *_) = keras.tree.flatten((args, kwargs))
-            return build_clip(read, self.changes.clips[id(node)], old.name, self._free_name)
         new = self._layer(old)
-        if id(node) in self.changes.training and takes_argument(old, "training"):
-            kwargs = {**kwargs, "training": self.changes.training[id(node)]}
+        if id(node) in self.graph.training and takes_argument(old, "training"):
+            kwargs = {**kwargs, "training": self.graph.training[id(node)]}
         made = new(*args, **kwargs)  # the first call builds it
         self._fill(old, new)
         return made
@@ -120,9 +121,9 @@ class _Rewriter:
     def _is_dropped(self, layer: Layer) -> bool:
         """Return whether a layer was folded, or is a model of which nothing is left."""
         layer, _ = unwrap(layer)
-        if id(layer) in self.changes.dropped:
+        if id(layer) in self.graph.dropped:
             return True
-        if not is_graph(layer) or not self.changes.dropped:
+        if not is_graph(layer) or not self.graph.dropped:
             return False
         nodes = nodes_in_order(layer)
         return bool(nodes) and all(self._is_dropped(node.operation) for node in nodes)
@@ -141,13 +142,17 @@ class _Rewriter:
 
     def _settings(self, old: Layer) -> dict[str, Any]:
         """Return the configuration that changes where something is folded into a layer."""
-        edits = self.changes.edits.get(id(old))
+        edits = self.graph.edits.get(id(old), [])
         if not edits:
             return {}
-        if is_affine(old):
-            return merged(old, self._merged_affine(old))[0]
-        self.weights[id(old)] = fold_into(old, edits)
-        return {k: v for one in self.weights[id(old)] for k, v in one.settings(old).items()}
+        if type(old) not in AFFINE_LAYERS:
+            self.weights[id(old)] = fold_into(old, edits)
+            return settings_for(old, self.weights[id(old)])
+        a = affine_of(old, len(edits[0].example), training=False)
+        for edit in edits:
+            a = edit.merge(a)
+        settings, self.variables[id(old)] = merged(old, a)
+        return settings
 
     def _fill(self, old: Layer, new: Layer) -> None:
         """Assign the weights of a new layer, once."""
@@ -157,19 +162,7 @@ class _Rewriter:
         if type(old) is keras.layers.TimeDistributed:
             self._fill(old.layer, new.layer)
             return
-        edited = id(old) in self.changes.edits
-        copy_state(old, new, lenient=edited)
-        if edited and is_affine(old):
-            for name, values in merged(old, self._merged_affine(old))[1].items():
-                getattr(new, name).assign(values)
-        elif edited:
-            for one in self.weights.pop(id(old)):
-                one.assign(new)
-
-    def _merged_affine(self, old: Layer) -> Affine:
-        """Return the map of an affine layer, with the maps that were merged into it."""
-        edits = self.changes.edits[id(old)]
-        a = affine_of(old, len(edits[0].example), training=False)
-        for edit in edits:
-            a = compose(edit.affine, a) if edit.side == "after" else compose(a, edit.affine)
-        return a
+        copy_state(old, new, lenient=id(old) in self.graph.edits)
+        assign(new, self.weights.pop(id(old), {}))
+        for name, values in self.variables.pop(id(old), {}).items():
+            getattr(new, name).assign(values)
