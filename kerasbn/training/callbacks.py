@@ -26,18 +26,13 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
     A model has diverged at the first batch with a NaN or infinite loss, or if its evaluation is not
     finite. It has no metrics from then on. Training stops when all models have diverged. An epoch
     that is interrupted has no metrics either.
-
-    Attributes:
-        diverged: The step at which each diverged model did, counted from 1.
-        weights: Weights of each model after its last epoch with metrics.
-        epochs: Number of epochs with metrics.
     """
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
-        self.diverged: dict[str, int] = {}
-        self.weights: dict[str, list[np.ndarray]] = {}
-        self.epochs = 0
+        self.diverged: dict[str, int] = {}  # the step at which each diverged model did, from 1
+        self.weights: dict[str, list[np.ndarray]] = {}  # after the last epoch with metrics
+        self.epochs = 0  # with metrics
         self._schedule = schedule
         self._steps_done: Sequence[int] = ()  # at the start of the epoch and after each chunk
         self._chunks_done = 0
@@ -57,7 +52,11 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
         self._stop_if_all_diverged()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Replace the metrics of the last chunk in the logs by those of the evaluation."""
+        """Replace the metrics of the last chunk in the logs by those of the evaluation.
+
+        Every complete epoch passes here once, with the state that continues it: a checkpoint of
+        the training would be written here.
+        """
         logs = {} if logs is None else logs
         logs.clear()
         step = self._schedule.steps_after(epoch)
@@ -114,13 +113,10 @@ class SingleModelCallbacks(keras.callbacks.Callback):
 
 
 class StopOnInterrupt(keras.callbacks.Callback):
-    """Ends training after the current chunk when Ctrl-C is pressed.
+    """Ends training after the current chunk when Ctrl-C is pressed, and calls `on_interrupt`.
 
     A second Ctrl-C interrupts at once. Signals are handled within the `with` block, and only in the
     main thread, since Python allows no other.
-
-    Args:
-        on_interrupt: Called at the first Ctrl-C, to tell the user what happens.
     """
 
     def __init__(self, on_interrupt: Callable[[], None]) -> None:
@@ -152,9 +148,6 @@ class StopOnInterrupt(keras.callbacks.Callback):
 
 def metrics_of(logs: Logs, key: str) -> dict[str, Any]:
     """Return the metrics of one model in the logs, under plain names."""
-    prefix = f"{key}:"
-    return {
-        name.removeprefix(prefix): value
-        for name, value in (logs or {}).items()
-        if name.startswith(prefix)
-    }
+    logs, prefix = logs or {}, f"{key}:"
+    names = [name for name in logs if name.startswith(prefix)]
+    return {name.removeprefix(prefix): logs[name] for name in names}

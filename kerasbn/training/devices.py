@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -12,38 +13,28 @@ from kerasbn.common.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Device:
-    """Where to train.
+    """Where to train."""
 
-    Attributes:
-        name: TensorFlow's name of the device, such as `/GPU:0`; the first of several.
-        description: Text for the record of a run.
-        replicas: Names of all devices for data-parallel training; empty for a single device.
-    """
-
-    name: str
-    description: str
-    replicas: tuple[str, ...] = ()
+    name: str  # TensorFlow's, such as `/GPU:0`; of the first of several
+    description: str  # for the record of a run
+    replicas: tuple[str, ...] = ()  # all names for data-parallel training; empty for one device
 
     def check_batch_size(self, size: int) -> None:
         """Raise `ArgumentError` if a batch of this size cannot be split evenly."""
         count = len(self.replicas)
         if count and size % count:
-            raise ArgumentError(
-                "batch_size",
-                size,
-                f"a multiple of {count}, to split each batch over {count} devices",
-            )
+            wanted = f"a multiple of {count}, to split each batch over {count} devices"
+            raise ArgumentError("batch_size", size, wanted)
 
 
 def choose_device(choice: str = "auto") -> Device:
     """Return the device that `choice` names, and let TensorFlow allocate GPU memory as needed.
 
-    Args:
-        choice: `auto` (the first GPU, otherwise the CPU), `cpu`, `gpu`, `gpu:N`, or `all` (all
-            GPUs, otherwise all logical CPUs, by default one).
+    `auto` is the first GPU, otherwise the CPU; `all` is all GPUs, otherwise all logical CPUs.
 
     Raises:
-        ArgumentError: If `choice` is none of these, or there is no such GPU.
+        ArgumentError: If `choice` is not `auto`, `all`, `cpu`, `gpu` or `gpu:N`, or there is no
+            such GPU.
     """
     match = isinstance(choice, str) and re.fullmatch(r"auto|all|cpu|gpu(?::(\d+))?", choice)
     if not match:
@@ -60,11 +51,9 @@ def choose_device(choice: str = "auto") -> Device:
             'a GPU needs a driver and pip install "kerasbn[gpu]"',
             received="a GPU that TensorFlow does not see",
         )  # fmt: skip
-    for gpu in gpus:
-        try:
+    with suppress(RuntimeError):  # the GPUs are in use already
+        for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # the GPUs are in use already
-            break
     numbers = range(len(gpus)) if choice == "all" else [number]
     details = [tf.config.experimental.get_device_details(gpus[i]) for i in numbers]
     names = [each.get("device_name", "unnamed") for each in details]

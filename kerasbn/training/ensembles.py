@@ -34,28 +34,18 @@ def compile_model(model: keras.Model, settings: TrainingSettings) -> keras.Model
 
 
 class SingleModel:
-    """A compiled model that is trained in place, as an ensemble with one member.
-
-    Attributes:
-        models: The Keras model by key.
-        seeds: The seed of each member, which determines the batches that it sees.
-    """
+    """A compiled model that is trained in place, as an ensemble with one member."""
 
     def __init__(self, key: str, model: keras.Model, seed: int) -> None:
         self.models = {key: model}
-        self.seeds: Sequence[int] = (seed,)
+        self.seeds: Sequence[int] = (seed,)  # of each member, for the batches that it sees
         self._model = model
 
     def train_step(self, images: tf.Tensor, labels: tf.Tensor) -> LossAndCorrect:
-        """Train each member on its own batch.
+        """Train each member on its own batch, uint8 `[members, batch, 28, 28]` and int64 labels.
 
-        Args:
-            images: uint8 `[members, batch, 28, 28]`.
-            labels: int64 `[members, batch]`.
-
-        Returns:
-            The mean loss and the number of correct predictions of each member, float32
-            `[members]`, in training mode and before the update.
+        Returns the mean loss and the number of correct predictions of each member, float32
+        `[members]`, in training mode and before the update.
         """
         model = self._model
         with tf.GradientTape() as tape:
@@ -68,15 +58,9 @@ class SingleModel:
     def test_step(
         self, images: tf.Tensor, labels: tf.Tensor, is_valid: tf.Tensor
     ) -> LossAndCorrect:
-        """Evaluate all members on the same batch, with moving statistics.
+        """Evaluate all members on the same batch with moving statistics, except for the padding.
 
-        Args:
-            images: uint8 `[batch, 28, 28]`.
-            labels: int64 `[batch]`.
-            is_valid: bool `[batch]`; the other examples are padding.
-
-        Returns:
-            The sum of the losses and the number of correct predictions, float32 `[members]`.
+        Returns the sum of the losses and the number of correct predictions, float32 `[members]`.
         """
         return _evaluate(self._model(images, training=False)[None], labels, is_valid)
 
@@ -88,10 +72,8 @@ class SingleModel:
 class Ensemble:
     """Models of one architecture that are trained together, each as it would be alone.
 
-    Args:
-        models: The members by key. Training starts from their weights, but does not change them:
-            `weights` returns the trained ones.
-        settings: Training settings of each member; only `seed` and `lr` may differ.
+    Training starts from their weights, but does not change them: `weights` returns the trained
+    ones. Only `seed` and `lr` of the settings may differ.
     """
 
     def __init__(
@@ -108,14 +90,12 @@ class Ensemble:
 
     def train_step(self, images: tf.Tensor, labels: tf.Tensor) -> LossAndCorrect:
         """Train each member on its own batch; see `SingleModel`."""
-
-        def call(member: tuple[Any, ...]) -> Any:  # noqa: ANN401 - tensors
-            return self._model.stateless_call(*member, training=True)
-
         trainable = [variable.value for variable in self._trainable]
+        members = (trainable, [variable.value for variable in self._non_trainable], images)
         with tf.GradientTape() as tape:
-            members = (trainable, [variable.value for variable in self._non_trainable], images)
-            logits, non_trainable = _for_each(call, members)
+            logits, non_trainable = _for_each(
+                lambda member: self._model.stateless_call(*member, training=True), members
+            )
             losses = tf.reduce_mean(_cross_entropy(labels, logits), axis=-1)
             loss = tf.reduce_sum(losses)
         self._optimizer.apply(tape.gradient(loss, trainable), self._trainable)
@@ -127,13 +107,12 @@ class Ensemble:
         self, images: tf.Tensor, labels: tf.Tensor, is_valid: tf.Tensor
     ) -> LossAndCorrect:
         """Evaluate all members on the same batch; see `SingleModel`."""
-
-        def call(member: tuple[Any, ...]) -> Any:  # noqa: ANN401 - a tensor
-            return self._model.stateless_call(*member, images, training=False)[0]
-
         groups = (self._trainable, self._non_trainable)
         members = tuple([variable.value for variable in group] for group in groups)
-        return _evaluate(_for_each(call, members), labels, is_valid)
+        logits = _for_each(
+            lambda member: self._model.stateless_call(*member, images, training=False)[0], members
+        )
+        return _evaluate(logits, labels, is_valid)
 
     def weights(self) -> dict[str, list[np.ndarray]]:
         """Return the weights of each member by key; see `SingleModel`."""

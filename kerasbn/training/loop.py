@@ -36,14 +36,9 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback],
     device: str,
 ) -> None:
-    """Train models side by side on one device.
+    """Train models side by side on the device that they are on, such as `/CPU:0`.
 
-    Args:
-        learners: What to train; each model sees the batches of its own seed.
-        dataset: What to train and evaluate on.
-        schedule: The number of batches and their grouping into chunks.
-        callbacks: Keras callbacks, for which a chunk of batches is a batch.
-        device: TensorFlow's name of the device that the models are on, such as `/CPU:0`.
+    Each model sees the batches of its own seed. For the callbacks, a chunk of batches is a batch.
     """
     with tf.device(device):
         loop = TrainingLoop(learners, dataset)
@@ -60,14 +55,8 @@ def fit_data_parallel(
 ) -> None:
     """Train models side by side, with each batch split over several devices.
 
-    Args:
-        models: The models by key. They do not change: the callbacks get the trained weights from
-            the `TrainingLoop`.
-        settings: Training settings by key.
-        dataset: What to train and evaluate on; every device holds all of it.
-        schedule: The number of batches; their size is a multiple of the number of devices.
-        callbacks: Keras callbacks, called after every batch.
-        devices: TensorFlow's names of the devices.
+    Every device holds the whole dataset. The models do not change: callbacks, which are called
+    after every batch, get the trained weights from the `TrainingLoop`.
     """
     with _strategy(tuple(devices)).scope():
         learners = [_synchronized(key, model, settings[key]) for key, model in models.items()]
@@ -82,28 +71,19 @@ def fit_data_parallel(
 
 
 class TrainingLoop(keras.Model):
-    """Trains several learners side by side, and evaluates them, in compiled calls.
+    """Trains several learners side by side, and evaluates them, in calls that XLA compiles.
 
     A Keras model only in order to use `fit`: it has no layers of its own and is never saved. The
     logs that callbacks get hold for each model `KEY:batch_loss` and `KEY:batch_accuracy`, the means
     over the chunk in training mode, and `KEY:bad_step`, the index of the first batch in the chunk
     with a loss that is not finite, or -1.
-
-    Attributes:
-        models: The models of all learners by key.
-        seeds: The distinct seeds, in the order of the seed axis of a chunk.
-
-    Args:
-        learners: What to train.
-        dataset: What to train and evaluate on.
-        compiled: Compile the train step and the evaluation with XLA.
     """
 
     def __init__(
         self, learners: Sequence[Learner], dataset: Dataset, *, compiled: bool = True
     ) -> None:
         super().__init__(name="training_loop")
-        self.learners = tuple(learners)
+        self.learners = learners
         self.models = {key: model for each in learners for key, model in each.models.items()}
         self.seeds = tuple(dict.fromkeys(seed for each in learners for seed in each.seeds))
         # One array for both splits, so that one compiled evaluation serves both.
@@ -126,16 +106,13 @@ class TrainingLoop(keras.Model):
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> None:
         """Call `fit`; `data` has one element per chunk of the schedule."""
-        epochs, chunks = schedule.epochs, schedule.chunks
-        options = {"shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
-        self.fit(data, epochs=epochs, steps_per_epoch=chunks, **options)
+        self.fit(
+            data, epochs=schedule.epochs, steps_per_epoch=schedule.chunks,
+            shuffle=False, verbose=0, callbacks=list(callbacks),
+        )  # fmt: skip
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Train every model on the batches of a chunk.
-
-        Args:
-            data: Indices of images, int32 `[steps, seeds, batch]`, and the number of steps to take.
-        """
+        """Train on a chunk: image indices, int32 `[steps, seeds, batch]`, and the steps to take."""
         indices, count = data
         one_step = tf.function(self._one_step, autograph=False)
         size = len(self.models)
@@ -159,7 +136,11 @@ class TrainingLoop(keras.Model):
         results = []
         for learner in self.learners:
             order = [self.seeds.index(seed) for seed in learner.seeds]
-            results.append(learner.train_step(_select(images, order), _select(labels, order)))
+            if order == list(range(len(self.seeds))):  # all of them, which needs no copy
+                results.append(learner.train_step(images, labels))
+            else:
+                own = tf.gather(images, order), tf.gather(labels, order)
+                results.append(learner.train_step(*own))
         losses, correct = (tf.concat(each, 0) for each in zip(*results, strict=True))
         return losses, correct
 
@@ -176,9 +157,8 @@ class TrainingLoop(keras.Model):
     def evaluate_all(self) -> dict[str, dict[str, float]]:
         """Evaluate every model on both splits, with moving statistics.
 
-        Returns:
-            For each key `loss` and `accuracy` (training set), `val_loss` and `val_accuracy` (test
-            set).
+        Returns `loss` and `accuracy` (training set), `val_loss` and `val_accuracy` (test set) by
+        key.
         """
         metrics: dict[str, dict[str, float]] = {key: {} for key in self.models}
         for prefix, (start, stop) in self._splits.items():
@@ -223,11 +203,7 @@ class DataParallelLoop(TrainingLoop):
         self.built = True  # otherwise Keras would call it on a batch to build it
 
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Train every model on the part of a batch that this device gets.
-
-        Args:
-            data: Indices of images, int32 `[part of the batch, seeds]`.
-        """
+        """Train on this device's part of a batch: indices, int32 `[part of the batch, seeds]`."""
         replica = tf.distribute.get_replica_context()
         # Keras divides losses by the number of devices, so their sum is the mean.
         losses, correct = replica.all_reduce("sum", list(self._one_step(tf.transpose(data))))
@@ -258,9 +234,3 @@ def _synchronized(key: str, model: keras.Model, settings: TrainingSettings) -> S
     clone = keras.models.clone_model(model, clone_function=clone_layer)
     clone.set_weights(model.get_weights())
     return SingleModel(key, compile_model(clone, settings), settings.seed)
-
-
-def _select(batches: tf.Tensor, order: list[int]) -> tf.Tensor:
-    """Return `batches[order]`; usually that is all of them, which needs no copy."""
-    is_all = order == list(range(batches.shape[0]))
-    return batches if is_all else tf.gather(batches, order)
