@@ -3,6 +3,7 @@
 Importing this module loads none of them. Each function has a test of its own, which fails when a
 new version of the library changes what it relies on; `pyproject.toml` bounds those versions.
 """
+# ruff: noqa: ANN401 - neither library ships types
 
 import gc
 import logging
@@ -10,10 +11,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from contextlib import contextmanager, redirect_stderr
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 
 def quiet_tensorflow(verbose: bool = False) -> None:
@@ -30,36 +30,19 @@ def quiet_tensorflow(verbose: bool = False) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(tensorflow|keras|tf2onnx|h5py)(\..*)?")
-    python_stderr = sys.stderr
-    saved = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
+    collects_garbage = gc.isenabled()
+    gc.disable()  # while modules load, collecting frees nothing and takes half a second
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        with (
-            os.fdopen(os.dup(saved), "w", buffering=1) as duplicate,
-            hide_package("sklearn"),
-            _uncollected(),
-        ):
-            sys.stderr = duplicate
+        python_stderr = os.fdopen(os.dup(saved), "w", buffering=1)
+        with python_stderr, redirect_stderr(python_stderr), hide_package("sklearn"):
             os.dup2(null, 2)
             import tensorflow  # noqa: F401 - imported for its effect
-
-            sys.stderr = python_stderr
     finally:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(null)
-        sys.stderr = python_stderr
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pause garbage collection: while modules load it frees nothing and takes half a second."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
+        if collects_garbage:
             gc.enable()
 
 
@@ -80,48 +63,37 @@ def hide_package(package: str) -> Iterator[None]:
         del sys.modules[package]
 
 
-def restore_layer_state(new: Any, old: Any) -> None:  # noqa: ANN401 - Keras ships no types
+def restore_layer_state(new: Any, old: Any) -> None:
     """Complete a layer that was given the variables of `old`, a layer of the same class.
 
     Some layers keep state outside their variables: a Normalization layer computes constants from
     them, and lookup layers hold their vocabulary in a table.
     """
-    import keras
+    from keras import layers
 
-    if isinstance(new, keras.layers.Normalization):
+    if isinstance(new, layers.Normalization):
         new.finalize_state()
-    lookups = (
-        keras.layers.StringLookup,
-        keras.layers.IntegerLookup,
-        keras.layers.TextVectorization,
-    )
-    if isinstance(new, lookups):
+    if isinstance(new, layers.StringLookup | layers.IntegerLookup | layers.TextVectorization):
         new.set_vocabulary(old.get_vocabulary(include_special_tokens=False))
 
 
-# Keras: layers and the graph they form.
-
-
-def all_layers(layer: Any, *, include_self: bool = True) -> list[Any]:  # noqa: ANN401 - Keras ships no types
+def all_layers(layer: Any, *, include_self: bool = True) -> list[Any]:
     """Return every layer within a layer or model, at any depth, itself first."""
     return list(layer._flatten_layers(include_self=include_self))
 
 
-def operation_of(tensor: Any) -> Any:  # noqa: ANN401 - a KerasTensor and an Operation
+def operation_of(tensor: Any) -> Any:
     """Return the layer or operation that a symbolic tensor of a functional model is made by."""
     return tensor._keras_history.operation
 
 
-def takes_argument(layer: Any, name: str) -> bool:  # noqa: ANN401 - a layer
+def takes_argument(layer: Any, name: str) -> bool:
     """Return whether Keras passes `training` or `mask` on to the `call` of a layer."""
     return bool(getattr(layer, f"_call_has_{name}_arg"))
 
 
-# tf2onnx.
-
-
-def convert_function(function: Any, opset: int) -> Any:  # noqa: ANN401 - a ConcreteFunction and a ModelProto
-    """Convert a TensorFlow function to an ONNX model with the optimizers of tf2onnx that help.
+def convert_function(function: Any, opset: int) -> Any:
+    """Convert a ConcreteFunction to a ModelProto with the optimizers of tf2onnx that help.
 
     Its own entry point, `tf2onnx.convert.from_function`, copies the whole graph before each of its
     optimizers, merges equal nodes in the order of a set, which changes from process to process, and
@@ -148,18 +120,14 @@ def convert_function(function: Any, opset: int) -> Any:  # noqa: ANN401 - a Conc
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(frozen, name="")
             converted = tfonnx.process_tf_graph(
-                graph,
-                continue_on_error=True,
-                opset=opset,
-                input_names=inputs,
-                output_names=outputs,
-                custom_op_handlers={"Erfc": (_erfc, [])},
-            )
+                graph, continue_on_error=True, opset=opset, input_names=inputs,
+                output_names=outputs, custom_op_handlers={"Erfc": (_erfc, [])},
+            )  # fmt: skip
             converted = optimizer.optimize_graph(converted, False, steps)
         return converted.make_model("model")
 
 
-def _erfc(ctx: Any, node: Any, name: str, args: Any, **_: Any) -> None:  # noqa: ANN401, ARG001
+def _erfc(ctx: Any, node: Any, name: str, args: Any, **_: Any) -> None:  # noqa: ARG001
     """Convert erfc(x) to 1 - erf(x): tf2onnx does not know it, and the exact GELU needs it."""
     import numpy as np
     from onnx.helper import tensor_dtype_to_np_dtype
@@ -174,8 +142,7 @@ def _erfc(ctx: Any, node: Any, name: str, args: Any, **_: Any) -> None:  # noqa:
     )
 
 
-@dataclass(frozen=True)
-class LayerCall:
+class LayerCall(NamedTuple):
     """One call of a layer: its input, and the mask, if any."""
 
     layer: Any
@@ -188,22 +155,17 @@ def record_calls(layers: Sequence[Any]) -> Iterator[list[LayerCall]]:
     """Append every call of these layers to a list, in order.
 
     A layer inside another model, or one that is called several times, has no single input tensor in
-    the graph. But whatever calls it calls its `call`, which is replaced within the block. Use it on
-    layers of your own, such as those of a clone.
+    the graph. So within the block its `call` is replaced: use it on layers of your own, such as
+    those of a clone.
     """
     calls: list[LayerCall] = []
 
-    def listen(layer: Any) -> None:  # noqa: ANN401 - Keras ships no types
-        call = layer.call
-
-        def listening(inputs: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as `call`
-            calls.append(LayerCall(layer, inputs, kwargs.get("mask")))
-            return call(inputs, *args, **kwargs)
-
-        layer.call = listening
+    def listen(layer: Any, call: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(LayerCall(layer, inputs, kwargs.get("mask")))
+        return call(inputs, *args, **kwargs)
 
     for layer in layers:
-        listen(layer)
+        layer.call = partial(listen, layer, layer.call)
     try:
         yield calls
     finally:
@@ -211,7 +173,7 @@ def record_calls(layers: Sequence[Any]) -> Iterator[list[LayerCall]]:
             del layer.call
 
 
-def nodes_in_order(model: Any) -> list[Any]:  # noqa: ANN401 - a functional or sequential model
+def nodes_in_order(model: Any) -> list[Any]:
     """Return the calls of a model's graph in the order in which Keras runs them, without inputs.
 
     Each has the `operation` called, its `arguments` (`args` and `kwargs`), and its `input_tensors`
@@ -240,14 +202,14 @@ def operation_class(function: Callable[..., Any]) -> type:
     return type(operation_of(function(keras.Input((1,), name="any"))))
 
 
-def own_variables(layer: Any) -> list[Any]:  # noqa: ANN401 - a layer and its variables
+def own_variables(layer: Any) -> list[Any]:
     """Return the variables of a layer without those of the layers inside it, seeds last."""
     seeds = [generator.state for generator in layer._seed_generators]
     return [*layer._trainable_variables, *layer._non_trainable_variables, *seeds]
 
 
-def attention_projections(layer: Any) -> dict[str, list[Any]]:  # noqa: ANN401 - a MultiHeadAttention
-    """Return the EinsumDense layers of an attention layer by argument, "" for the output."""
+def attention_projections(layer: Any) -> dict[str, list[Any]]:
+    """Return the EinsumDense layers of a MultiHeadAttention by argument, "" for the output."""
     gate = [layer._gate_dense] if layer._use_gate else []
     return {
         "": [layer.output_dense],
@@ -257,15 +219,14 @@ def attention_projections(layer: Any) -> dict[str, list[Any]]:  # noqa: ANN401 -
     }
 
 
-def lambda_output_shape(layer: Any) -> Any:  # noqa: ANN401 - a Lambda and its argument
+def lambda_output_shape(layer: Any) -> Any:
     """Return the argument `output_shape` of a Lambda layer."""
     return layer._output_shape
 
 
-def normalization_statistics(layer: Any) -> tuple[Any, Any] | None:  # noqa: ANN401 - a Normalization
-    """Return the variables `mean` and `variance` of an adapted Normalization layer.
+def normalization_statistics(layer: Any) -> tuple[Any, Any] | None:
+    """Return the variables of an adapted Normalization layer, or None if they were arguments.
 
-    Returns None if the two were given as arguments, `input_mean` and `input_variance`. The layer's
-    own `mean` and `variance` are rounded to its dtype.
+    The layer's own `mean` and `variance` are rounded to its dtype.
     """
     return None if layer.input_mean is not None else (layer.adapt_mean, layer.adapt_variance)

@@ -23,10 +23,6 @@ def load_model(path: Path | str) -> "keras.Model":
     Keras safe mode stays on: no code in the file is run, so a Lambda layer with Python code is
     refused. A changed byte in a `.keras` file is found by its checksum. `.h5` files have none, so
     there only damage to the structure is found, not to the numbers.
-
-    Raises:
-        InputError: If there is no such file, or it holds no model, is damaged, or needs unknown
-            classes.
     """
     path = Path(path)
     _check_file(path)
@@ -43,11 +39,7 @@ def load_model(path: Path | str) -> "keras.Model":
 
 
 def save_model(model: "keras.Model", path: Path) -> None:
-    """Save a model as a `.keras` file, complete or not at all.
-
-    Raises:
-        InputError: If the file cannot be written, or Keras cannot save the model.
-    """
+    """Save a model as a `.keras` file, complete or not at all."""
     check_new_file(path, ".keras")
     with atomic_write(path) as temporary:
         try:
@@ -66,19 +58,18 @@ def _check_file(path: Path) -> None:
     if path.suffix not in MODEL_SUFFIXES:
         found = f"a file ending in '{path.suffix}'" if path.suffix else "a file without a suffix"
         raise expected(path, found, f"one ending in {suffixes}", ADVICE)
-    if path.suffix != ".keras":
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged, names = archive.testzip(), archive.namelist()
-    except PermissionError as error:
-        raise InputError(f"{path}: cannot be read; change its permissions") from error
-    except Exception as error:  # zipfile raises a dozen kinds on damaged archives
-        raise _damaged(path) from error
-    if damaged is not None:
-        raise _damaged(path)
-    if "config.json" not in names:
-        raise expected(path, "an archive without config.json", "a saved model", ADVICE)
+    if path.suffix == ".keras":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged, names = archive.testzip(), archive.namelist()
+        except PermissionError as error:
+            raise InputError(f"{path}: cannot be read; change its permissions") from error
+        except Exception as error:  # zipfile raises a dozen kinds on damaged archives
+            raise _damaged(path) from error
+        if damaged is not None:
+            raise _damaged(path)
+        if "config.json" not in names:
+            raise expected(path, "an archive without config.json", "a saved model", ADVICE)
 
 
 def _damaged(path: Path) -> InputError:
@@ -89,7 +80,13 @@ def _damaged(path: Path) -> InputError:
 
 def _reason(path: Path, error: Exception) -> InputError:
     """Return the error for a file that Keras could not load."""
-    config, text = _config_of(path), quoted(error, longest=None)
+    (config, version), text = _configuration(path), quoted(error, longest=None)
+    if version.startswith("2."):
+        advice = "rebuild it in Keras 3 and load its weights"
+        if path.suffix == ".keras":  # Keras 3 reads more of the older format
+            advice = f"save it with Keras 2 as .h5, or {advice}"
+        found = f"a model of Keras 2 that Keras 3 cannot build ({text.partition('. ')[0][:200]})"
+        return expected(path, found, "a model of Keras 3", advice)
     if "__lambda__" in json.dumps(config) or "lambda" in text.lower():
         return expected(
             path, "a model with Python code (a lambda)", "layers that need no code from the file",
@@ -114,18 +111,22 @@ def _reason(path: Path, error: Exception) -> InputError:
     return _damaged(path)
 
 
-def _config_of(path: Path) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the configuration of the model in a file, or None if it cannot be read."""
+def _configuration(path: Path) -> tuple[Any, str]:
+    """Return the configuration of the model in a file and the version of Keras that wrote it.
+
+    If they cannot be read, the configuration is None and the version is empty.
+    """
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read("config.json"))
+                about = json.loads(archive.read("metadata.json"))
+                return json.loads(archive.read("config.json")), str(about["keras_version"])
         import h5py
 
         with h5py.File(path) as file:
-            return json.loads(file.attrs["model_config"])
+            return json.loads(file.attrs["model_config"]), str(file.attrs.get("keras_version"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
-        return None
+        return None, ""
 
 
 def _custom_classes(config: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value

@@ -19,11 +19,7 @@ NARROW = 60  # columns of a terminal below which the metrics leave no room for t
 class ProgressDisplay(keras.callbacks.Callback):
     """Shows the progress of a training on standard error, within its `with` block.
 
-    Args:
-        schedule: The training's schedule.
-        labels: Label of each model by key. Models with the same label share a line, which shows
-            their mean.
-        quiet: Show nothing.
+    Models with the same label, of `labels` by key, share a line, which shows their mean.
     """
 
     def __init__(self, schedule: Schedule, labels: Mapping[str, str], *, quiet: bool) -> None:
@@ -36,13 +32,11 @@ class ProgressDisplay(keras.callbacks.Callback):
         self._steps_done: Sequence[int] = ()
         # soft_wrap: do not break lines in a file or a narrow pipe.
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-        width = len(f"epoch {schedule.epochs}/{schedule.epochs}")
+        epoch, total = "epoch {task.fields[epoch]}", f"/{schedule.epochs}"
+        width = len(f"epoch {schedule.epochs}{total}")
         self._bar = Progress(
             # On a narrow terminal the bar is left out first, then the end of the metrics.
-            TextColumn(
-                f"epoch {{task.fields[epoch]}}/{schedule.epochs}",
-                table_column=Column(no_wrap=True, min_width=width),
-            ),
+            TextColumn(epoch + total, table_column=Column(no_wrap=True, min_width=width)),
             *([BarColumn(bar_width=14)] if self._console.width >= NARROW else []),
             TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=len("0:00:00"))),
             TextColumn("{task.fields[metrics]}"),

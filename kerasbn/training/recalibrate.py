@@ -6,6 +6,7 @@ inputs, and the model is worse at inference than it was in training. Keras has n
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import keras
@@ -21,17 +22,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shift:
-    """Largest change of the statistics of one BN layer, over its channels.
-
-    Attributes:
-        layer: Name of the layer.
-        mean: Change of the mean, in standard deviations of the population.
-        variance: The larger of new/old and old/new variance, epsilon included; 1 is no change.
-    """
+    """Largest change of the statistics of one BN layer, over its channels."""
 
     layer: str
-    mean: float
-    variance: float
+    mean: float  # in standard deviations of the population
+    variance: float  # the larger of new/old and old/new, epsilon included; 1 is no change
 
     def __str__(self) -> str:
         return (
@@ -42,15 +37,10 @@ class Shift:
 
 @dataclass(frozen=True, repr=False)
 class Recalibration:
-    """Result of `recalibrate`.
-
-    Attributes:
-        model: A copy of the model with population statistics.
-        shifts: The change of each BN layer's statistics, in the order of the graph.
-    """
+    """Result of `recalibrate`: a copy of the model, and the change of each of its BN layers."""
 
     model: keras.Model
-    shifts: tuple[Shift, ...]
+    shifts: tuple[Shift, ...]  # in the order of the graph
 
     def __repr__(self) -> str:
         lines = (f"  {shift}" for shift in self.shifts)
@@ -167,8 +157,7 @@ def _update(
             "the model or the data is damaged"
         )
     old_mean, old_variance = (
-        np.asarray(keras.ops.convert_to_numpy(each), np.float64)
-        for each in (layer.moving_mean, layer.moving_variance)
+        each.numpy().astype(np.float64) for each in (layer.moving_mean, layer.moving_variance)
     )
     layer.moving_mean.assign(mean)
     layer.moving_variance.assign(variance)
@@ -193,15 +182,14 @@ def _population(
     # TensorFlow prunes what comes after the layer, since nothing of it is returned.
     compiled = tf.function(moments, autograph=False)
     count, mean, squares = 0.0, np.zeros(1), np.zeros(1)
-    for batch in data:
-        for results in compiled(_inputs(batch)):
-            new_count, new_mean, new_squares = (each.numpy() for each in results)
-            if new_count > 0:
-                total = count + float(new_count)
-                delta = new_mean - mean
-                mean = mean + delta * (new_count / total)
-                squares = squares + new_squares + delta**2 * (count * new_count / total)
-                count = total
+    for results in chain.from_iterable(compiled(_inputs(batch)) for batch in data):
+        new_count, new_mean, new_squares = (each.numpy() for each in results)
+        if new_count > 0:
+            total = count + float(new_count)
+            delta = new_mean - mean
+            mean = mean + delta * (new_count / total)
+            squares = squares + new_squares + delta**2 * (count * new_count / total)
+            count = total
     return count, mean, squares
 
 

@@ -1,5 +1,6 @@
 import os
 import random
+import zipfile
 from pathlib import Path
 
 import keras
@@ -90,6 +91,17 @@ def test_an_unknown_model_class_is_named(tmp_path: Path) -> None:
     model.save(tmp_path / "model.keras")
     with pytest.raises(InputError, match=r"custom classes \(OwnModel\)"):
         load_model(tmp_path / "model.keras")
+
+
+def test_a_model_of_keras_2_that_keras_3_cannot_build_is_no_custom_class(tmp_path: Path) -> None:
+    small().save(tmp_path / "new.keras")
+    old = tmp_path / "old.keras"
+    with zipfile.ZipFile(tmp_path / "new.keras") as new, zipfile.ZipFile(old, "w") as file:
+        config = new.read("config.json").replace(b"keras.src.models", b"tf_keras.src.engine")
+        file.writestr("config.json", config)
+        file.writestr("metadata.json", '{"keras_version": "2.15.0"}')
+    with pytest.raises(InputError, match=r"Keras 2 .* \(Could not locate class 'F.* as \.h5, or"):
+        load_model(old)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
