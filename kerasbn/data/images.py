@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from glob import glob
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from kerasbn.common.errors import InputError, expected, quoted
+from kerasbn.data.arrays import Layout
 from kerasbn.data.segmentation import Gray, NoInkError, bounds, extent, find_ink
 
 Bytes = NDArray[np.uint8]
-Layout = Literal["hw", "hwc", "chw"]
 
 # The supported formats, by the name of Pillow's class, with the first bytes of a file. No others:
 # Pillow hands some, such as EPS, to programs of the system.

@@ -4,20 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import floor, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kerasbn.common.errors import ArgumentError, CheckFailedError, expected
+from kerasbn.data.arrays import Array, Layout, image_axes, shape_text
 from kerasbn.inference.metadata import check_intact
 from kerasbn.inference.session import Port, Session
 
 if TYPE_CHECKING:
     from kerasbn.data.images import Picture
-
-Array = NDArray[Any]
-Channels = Literal[1, 3]
 
 MNIST_DATASETS = ("mnist", "mnist-sample")
 BATCH_SIZE = 256
@@ -42,27 +39,6 @@ class Prediction:
     def __str__(self) -> str:
         """Return the label and its probability, rounded down so that 100% means certain."""
         return f"{self.label} {floor(self.probability * 10_000) / 10_000:.2%}"
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """The one input of an image classifier.
-
-    Attributes:
-        height: In pixels; None for any.
-        width: In pixels; None for any.
-        channels: 3 for color, 1 for grayscale.
-        layout: The position of the channels: none ("hw"), last ("hwc") or first ("chw").
-        dtype: The NumPy type of the values.
-        batch: The fixed batch size of the model; None for any.
-    """
-
-    height: int | None
-    width: int | None
-    channels: Channels
-    layout: Literal["hw", "hwc", "chw"]
-    dtype: Any
-    batch: int | None
 
 
 class Classifier:
@@ -105,29 +81,30 @@ class Classifier:
         _check_arguments(batch_size, scale, offset, labels)
         self.session = Session(path, device)
         check_intact(self.session.path)
-        self.input = image_input(self.session)
-        self.batch_size = self.input.batch or batch_size
+        self._port, (self._height, self._width, self._channels, self._layout) = _image_input(
+            self.session
+        )
+        self.batch_size = self._port.shape[0] or batch_size
         self.scale, self.offset = scale, offset
-        if np.issubdtype(self.input.dtype, np.integer) and (scale, offset) != (1.0, 0.0):
+        dtype = np.dtype(self._port.dtype)
+        if dtype.kind == "u" and (scale, offset) != (1.0, 0.0):
             name, value = ("scale", scale) if scale != 1.0 else ("offset", offset)
             raise ArgumentError(
                 name, value, "a model with a floating-point input", "leave it out",
-                received=f"a model that takes {np.dtype(self.input.dtype)} pixels",
+                received=f"a model that takes {dtype} pixels",
             )  # fmt: skip
         metadata = self.session.metadata
         self.labels = tuple(metadata.labels if labels is None and metadata else labels or ())
-        shape = self.session.outputs[0].shape
-        classes = shape[-1] if shape else None
-        if self.labels and classes is not None and classes > 1 and len(self.labels) != classes:
+        *_, classes = self.session.outputs[0].shape or (None,)
+        if self.labels and (classes or 1) > 1 and len(self.labels) != classes:
             raise expected(
                 f"{path}, labels", f"{len(self.labels)} labels", f"{classes}, one per class"
             )
 
     def __repr__(self) -> str:
         """Return the file, the input of the model and the number of labels."""
-        port = self.session.inputs[0]
-        image = f"{port.shape_text()} {np.dtype(port.dtype)}"
-        labels = f"{len(self.labels)} labels" if self.labels else "no labels"
+        image = f"{shape_text(self._port.shape)} {np.dtype(self._port.dtype)}"
+        labels = f"{len(self.labels) or 'no'} labels"
         return f"Classifier({str(self.session.path)!r}, input={image}, {labels})"
 
     @property
@@ -151,12 +128,11 @@ class Classifier:
         """
         from kerasbn.data.images import as_digit, as_input
 
-        wanted = self.input
-        if self.is_for_mnist and (wanted.height, wanted.width) == (28, 28):
+        if self.is_for_mnist and (self._height, self._width) == (28, 28):
             return as_digit(picture, raw)[..., None]
         height, width = picture.pixels.shape[:2]
         return as_input(
-            picture, wanted.height or height, wanted.width or width, wanted.channels, "hwc"
+            picture, self._height or height, self._width or width, self._channels, "hwc"
         )
 
     def classify(self, images: Array) -> list[Prediction]:
@@ -187,8 +163,8 @@ class Classifier:
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
             count = len(batch)
-            if self.input.batch and count < self.input.batch:
-                batch = np.concatenate([batch, batch[:1].repeat(self.input.batch - count, axis=0)])
+            if self._port.shape[0] is not None:  # it takes full batches only
+                batch = np.resize(batch, (self.batch_size, *batch.shape[1:]))
             rows = self.session.run([self._as_model_input(batch)])[0][:count].reshape(count, -1)
             if not (rows < np.inf).all():  # minus infinity may be the logarithm of zero
                 raise CheckFailedError(
@@ -201,14 +177,12 @@ class Classifier:
         """Return images in the layout, type and scale of the input."""
         if images.ndim == 3:
             images = images[..., None]
-        layout = self.input.layout
-        values = images[..., 0] if layout == "hw" else images
-        if layout == "chw":
-            values = images.transpose(0, 3, 1, 2)
+        layouts = {"hwc": images, "hw": images[..., 0], "chw": images.transpose(0, 3, 1, 2)}
+        values = layouts[self._layout]
         if (self.scale, self.offset) != (1.0, 0.0):
             values = values.astype(np.float64) * self.scale + self.offset
         with np.errstate(over="ignore"):  # the outputs are checked
-            return np.ascontiguousarray(values, dtype=self.input.dtype)
+            return np.ascontiguousarray(values, dtype=self._port.dtype)
 
     def _prediction(self, row: Array) -> Prediction:
         index = int(row.argmax())
@@ -233,38 +207,21 @@ def as_probabilities(outputs: Array) -> Array:
     return exponentials
 
 
-def image_input(session: Session) -> ImageInput:
-    """Return what images a model takes, from the shape of its one input.
-
-    Raises:
-        InputError: If it has several inputs, or its input is no image.
-    """
+def _image_input(session: Session) -> tuple[Port, tuple[Any, Any, int, Layout]]:
+    """Return the one input of a model, with the height, width, channels and layout of an image."""
     if len(session.inputs) != 1:
         names = ", ".join(port.name for port in session.inputs)
         found = f"a model with {len(session.inputs)} inputs ({names})"
         raise expected(session.path, found, "one input, an image")
-    port = session.inputs[0]
-    image = _image_input(port)
-    if image is None:
+    (port,) = session.inputs
+    image = image_axes(port.shape[1:])
+    if image is None or port.dtype not in (np.uint8, np.float16, np.float32, np.float64):
         raise expected(
-            session.path, f"the input '{port.name}' {port.shape_text()}",
+            session.path, f"the input '{port.name}' {shape_text(port.shape)}",
             "an image: (batch, height, width), with or without an axis of 1 or 3 channels",
             "kerasbn infer is for image classifiers only",
         )  # fmt: skip
-    return image
-
-
-def _image_input(port: Port) -> ImageInput | None:
-    batch, *axes = port.shape if port.shape else (None,)
-    if port.dtype not in (np.uint8, np.float16, np.float32, np.float64):
-        return None
-    if len(axes) == 2 and 1 not in axes:
-        return ImageInput(axes[0], axes[1], 1, "hw", port.dtype, batch)
-    if len(axes) == 3 and axes[2] in (1, 3):
-        return ImageInput(axes[0], axes[1], cast(Channels, axes[2]), "hwc", port.dtype, batch)
-    if len(axes) == 3 and axes[0] in (1, 3):
-        return ImageInput(axes[1], axes[2], cast(Channels, axes[0]), "chw", port.dtype, batch)
-    return None
+    return port, image
 
 
 def _check_arguments(batch_size: object, scale: object, offset: object, labels: object) -> None:

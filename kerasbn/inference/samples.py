@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from kerasbn.common.errors import ArgumentError, expected
+from kerasbn.data.arrays import Array, check_inputs, read_inputs
 from kerasbn.inference.session import Port, Session
 
-Array = NDArray[Any]
 Arrays = list[Array]
 
 # An input has at most about so many elements in all its samples together.
@@ -40,24 +38,21 @@ def samples_for(
         raise expected(session.path, "a model without inputs", "one with at least one input")
     if given is None:
         return random_samples(session, proto, most)
+    ports, shapes = session.inputs, {port.name: port.shape for port in session.inputs}
     if isinstance(given, str | Path):
-        arrays, subject = _read(Path(given), session), str(given)
-    elif isinstance(given, Sequence):
-        arrays, subject = [np.asarray(array) for array in given], "inputs"
-    else:
+        arrays, _ = read_inputs(Path(given), shapes)
+    elif not isinstance(given, Sequence):
         raise ArgumentError(
             "inputs", type(given), "a list with an array per input, or the path of an .npz file"
         )
-    if len(arrays) != len(session.inputs):
-        names = ", ".join(port.name for port in session.inputs)
-        raise expected(subject, f"{len(arrays)} arrays", f"{len(session.inputs)}, for {names}")
-    fitting = [_fit(subject, a, port) for a, port in zip(arrays, session.inputs, strict=True)]
-    counts = [len(array) for array in fitting]
-    if len(set(counts)) > 1:
-        raise expected(
-            subject, f"arrays of {', '.join(map(str, counts))} samples", "equally many per input"
-        )
-    return [array[:most] for array in fitting]
+    elif len(given) != len(ports):
+        wanted = f"{len(ports)}, for {', '.join(shapes)}"
+        raise expected("inputs", f"{len(given)} arrays", wanted)
+    else:
+        arrays = [np.asarray(array) for array in given]
+        check_inputs("inputs", arrays, shapes)
+    subject = str(given) if isinstance(given, str | Path) else "inputs"
+    return [_typed(subject, a, port)[:most] for a, port in zip(arrays, ports, strict=True)]
 
 
 def random_samples(session: Session, proto: onnx.ModelProto, count: int, seed: int = 0) -> Arrays:
@@ -89,46 +84,8 @@ def random_samples(session: Session, proto: onnx.ModelProto, count: int, seed: i
     return samples
 
 
-def _read(path: Path, session: Session) -> Arrays:
-    """Return the arrays in an .npz file, one per input."""
-    names = [port.name for port in session.inputs]
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = list(file.files)
-            arrays = [file[name] for name in names if name in held]
-    except OSError as error:
-        reason = error.strerror or "damaged"
-        raise expected(
-            path, f"a file that cannot be read ({reason})", "an .npz file of arrays"
-        ) from error
-    except Exception as error:  # a single array, pickled objects, a damaged archive: many types
-        raise expected(
-            path, "a file that is no .npz of numeric arrays",
-            f"one array per input ({', '.join(names)})", "write it with numpy.savez",
-        ) from error  # fmt: skip
-    missing = [name for name in names if name not in held]
-    if missing:
-        raise expected(
-            path, f"no array '{missing[0]}' but {', '.join(held) or 'none'}",
-            f"arrays named {', '.join(names)}",
-        )  # fmt: skip
-    return arrays
-
-
-def _fit(subject: str, array: Array, port: Port) -> Array:
-    """Return an array converted to the type of an input.
-
-    Raises:
-        InputError: If its shape differs, or its numbers cannot be converted exactly.
-    """
-    fits = array.ndim == len(port.shape) and all(
-        wanted in (None, size) for size, wanted in zip(array.shape[1:], port.shape[1:], strict=True)
-    )
-    if not fits or not len(array):
-        raise expected(
-            f"{subject}, array '{port.name}'", f"the shape {array.shape}",
-            f"{port.shape_text()}, not empty",
-        )  # fmt: skip
+def _typed(subject: str, array: Array, port: Port) -> Array:
+    """Return an array in the type of an input. Raises `InputError` if that is not exact."""
     if array.dtype.kind in "biuf" and port.dtype is not None:
         with np.errstate(all="ignore"):
             typed: Array = array.astype(port.dtype)

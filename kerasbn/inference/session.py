@@ -43,10 +43,6 @@ class Port:
     dtype: Any
     shape: tuple[int | None, ...]
 
-    def shape_text(self) -> str:
-        """Return the shape for a message: ``(any, 28, 28)``."""
-        return f"({', '.join('any' if size is None else str(size) for size in self.shape)})"
-
 
 class Session:
     """An ONNX model loaded by onnxruntime.

@@ -1,6 +1,5 @@
 """Batches in the form that a model takes, from MNIST-like splits, image folders or .npz files."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasbn.common.errors import ArgumentError, InputError, expected
+from kerasbn.common.errors import ArgumentError, expected
+from kerasbn.data.arrays import Layout, image_axes, read_inputs
 from kerasbn.data.datasets import Split
-from kerasbn.data.images import Layout, as_digit, as_input, collect, read_picture
+from kerasbn.data.images import as_digit, as_input, collect, read_picture
 
 Array = NDArray[Any]
 
 BATCH_SIZE = 256
-INPUT_NAMES, LABEL_NAMES = ("x", "images"), ("y", "labels")  # of arrays in an .npz file
 
 
 def split_batches(
@@ -76,38 +75,13 @@ def folder_batches(
 
 
 def npz_batches(path: Path, model: keras.Model) -> tf.data.Dataset:
-    """Return batches of the arrays in an .npz file, with labels if the file has any.
-
-    Arrays have the names of the model's inputs. For a model with one input it may also be called
-    `x` or `images`, or be the only array. Labels are called `y` or `labels`.
-
-    Raises:
-        InputError: If the file is missing or damaged, or an array does not fit the model.
-    """
-    arrays = _read(path)
-    labels = next((arrays.pop(name) for name in LABEL_NAMES if name in arrays), None)
+    """Return batches of the arrays in an .npz file, as `read_inputs` reads them."""
     inputs = _inputs(model)
-    names = [tensor.name for tensor in inputs]
-    if len(names) == 1:
-        candidates = [*names, *INPUT_NAMES, *(arrays if len(arrays) == 1 else [])]
-        found = next((name for name in candidates if name in arrays), None)
-        arrays = {names[0]: arrays[found]} if found else {}
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise expected(
-            path, f"no array '{missing[0]}'", f"one for each input ({', '.join(names)})",
-            f"the only input of a model may also be called {' or '.join(INPUT_NAMES)}",
-        )  # fmt: skip
-    values = [arrays[name] for name in names]
-    for tensor, array in zip(inputs, values, strict=True):
-        _check_shape(path, tensor, array)
-    sizes = sorted({len(array) for array in [*values, *([] if labels is None else [labels])]})
-    if len(sizes) > 1:
-        counts = " and ".join(map(str, sizes))
-        raise expected(path, f"arrays of {counts} samples", "equally many, labels included")
+    shapes = {tensor.name: tuple(tensor.shape) for tensor in inputs}
+    values, labels = read_inputs(path, shapes)
     # Keras knows the inputs of a Sequential model, but not their structure.
     structure = inputs[0] if isinstance(model, keras.Sequential) else model.input
-    if len(names) == 1 and not isinstance(structure, dict):
+    if len(values) == 1 and not isinstance(structure, dict):
         return _batches(values[0], labels)
     packed = keras.tree.pack_sequence_as(structure, values)
     # tf.data turns a list into one tensor; Keras accepts a tuple as well.
@@ -143,14 +117,9 @@ def _scaled(
 def _image_shape(model: keras.Model) -> tuple[int, int, int, Layout]:
     """Return height, width, channels and layout of the images that a model takes."""
     shapes = [tuple(tensor.shape[1:]) for tensor in _inputs(model)]
-    shape = shapes[0]
-    if len(shapes) == 1 and None not in shape:
-        if len(shape) == 2:
-            return shape[0], shape[1], 1, "hw"
-        if len(shape) == 3 and shape[2] in (1, 3):
-            return shape[0], shape[1], shape[2], "hwc"
-        if len(shape) == 3 and shape[0] in (1, 3):
-            return shape[1], shape[2], shape[0], "chw"
+    image = image_axes(shapes[0])
+    if len(shapes) == 1 and image is not None and None not in image:
+        return image
     raise expected(
         f"model '{model.name}'", f"a model that takes {' and '.join(map(str, shapes))}",
         "one that takes an image of fixed size, grayscale or RGB",
@@ -165,28 +134,3 @@ def _inputs(model: keras.Model) -> list[Any]:
             "start it with keras.Input, or build it, and save it again",
         )  # fmt: skip
     return list(model.inputs)
-
-
-def _read(path: Path) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise expected(path, "no such file", "an .npz file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        received = "a file that is damaged or no .npz"
-        raise expected(path, received, "arrays written by numpy.savez") from error
-
-
-def _check_shape(path: Path, tensor: Any, array: Array) -> None:  # noqa: ANN401 - a KerasTensor
-    shape = tuple(tensor.shape)
-    fits = array.ndim == len(shape) and all(
-        size in (None, actual) for size, actual in zip(shape[1:], array.shape[1:], strict=True)
-    )
-    if not fits or not len(array):
-        raise expected(
-            path, f"an array of shape {array.shape} for the input '{tensor.name}'",
-            f"at least one sample of shape {shape}",
-        )  # fmt: skip

@@ -265,8 +265,8 @@ SAMPLES: dict[str, tuple[Callable[[str], object], str]] = {
         "a file that is no .npz of numeric arrays",
     ),
     "another name": (
-        lambda path: np.savez(path, picture=PIXELS),
-        "received no array 'image' but picture, expected arrays named image",
+        lambda path: np.savez(path, picture=PIXELS, other=PIXELS),
+        "received no array 'image' but picture, other, expected one for each input (image)",
     ),
     "another rank": (
         lambda path: np.savez(path, image=PIXELS[..., None]),
