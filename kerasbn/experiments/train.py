@@ -22,7 +22,7 @@ from kerasbn.experiments.curves import label
 from kerasbn.experiments.trained_model import TrainedModel, data_record, trained_model, versions
 from kerasbn.probes.batch_composition import predict_in_batches
 from kerasbn.probes.readings import BatchResult, write_probes
-from kerasbn.probes.recording import Probe, probe_steps, stops_for
+from kerasbn.probes.recording import Probe, probe_stops
 from kerasbn.probes.results import save_pictures
 from kerasbn.training.callbacks import EvaluateEachEpoch, SingleModelCallbacks, StopOnInterrupt
 from kerasbn.training.devices import Device, choose_device
@@ -152,8 +152,8 @@ def train_jobs(
     place.check_batch_size(training.batch_size)
     probed = [job for job in jobs if job.probe]
     schedule = Schedule.of(len(data.train), training.batch_size, training.epochs, training.steps)
-    steps = probe_steps(schedule.steps) if probed else ()
-    schedule = replace(schedule, stops=stops_for(steps))
+    if probed:
+        schedule = replace(schedule, stops=probe_stops(schedule.steps))
     if place.replicas:
         schedule = schedule.batch_by_batch()
     evaluation = EvaluateEachEpoch(schedule)
@@ -175,7 +175,7 @@ def train_jobs(
         with tf.device(place.name):
             probes = {
                 job.key: Probe(
-                    job.key, models[job.key], schedule, steps, data.train,
+                    job.key, models[job.key], schedule, data.train,
                     folders[job.key].path / "tensorboard/probes" if tensorboard else None,
                 )
                 for job in probed
@@ -267,7 +267,7 @@ def _batch_results(
 
     def predict(job: TrainingJob) -> tuple[BatchResult, ...]:
         trained = weights.get(job.key)
-        return tuple(predict_in_batches(models[job.key], trained, data.test)) if trained else ()
+        return predict_in_batches(models[job.key], trained, data.test) if trained else ()
 
     with ThreadPoolExecutor() as pool:
         return dict(zip([job.key for job in jobs], pool.map(predict, jobs), strict=True))

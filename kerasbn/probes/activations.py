@@ -5,31 +5,27 @@ A layer here is a Dense layer together with the BN and activation layers that fo
 else the output of Dense.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kerasbn.data.datasets import Split
-from kerasbn.probes.readings import LayerNames
 from kerasbn.probes.topics.topic import BNSnapshot, LayerSnapshot
 
 Weights = list[np.ndarray]
 
 
-class Block(NamedTuple):
-    """A Dense layer and the layers that follow it, up to the next Dense layer."""
+@dataclass
+class Block:
+    """A Dense layer, the layers that follow it up to the next one, and the output of the last."""
 
     dense: keras.layers.Dense
+    output: Any
     bn: keras.layers.BatchNormalization | None = None
     activation: keras.layers.Layer | None = None
-
-    @property
-    def names(self) -> LayerNames:
-        """The names of the layers."""
-        return LayerNames(self.dense.name, self.bn.name if self.bn else None)
 
     @property
     def activation_name(self) -> str:
@@ -39,18 +35,13 @@ class Block(NamedTuple):
         return str(self.activation.activation.__name__) if self.activation else ""
 
     def tensors(self) -> list[Any]:
-        """Return the output of Dense, the inputs of BN and activation, and their outputs.
+        """Return the inputs of BN and activation, the activation's output and that of the block.
 
-        Where a layer is missing, its input stands for its output.
+        Where a layer is missing, the output of the block stands for its tensors.
         """
-        bn, activation, dense = self.bn, self.activation, self.dense.output
-        bn_input = bn.input if bn else dense
-        last = bn.output if bn else dense
-        if activation is None:
-            return [bn_input, last, last, last]
-        if bn is None or bn.input is not activation.output:  # BN comes before the activation
-            last = activation.output
-        return [bn_input, activation.input, activation.output, last]
+        activation = self.activation
+        inner = [activation.input, activation.output] if activation else [self.output] * 2
+        return [self.bn.input if self.bn else self.output, *inner, self.output]
 
 
 def blocks_of(model: keras.Model) -> list[Block]:
@@ -58,11 +49,11 @@ def blocks_of(model: keras.Model) -> list[Block]:
     blocks: list[Block] = []
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dense):
-            blocks.append(Block(layer))
+            blocks.append(Block(layer, layer.output))
         elif isinstance(layer, keras.layers.BatchNormalization):
-            blocks[-1] = blocks[-1]._replace(bn=layer)
+            blocks[-1].bn, blocks[-1].output = layer, layer.output
         elif isinstance(layer, keras.layers.ReLU | keras.layers.Activation):
-            blocks[-1] = blocks[-1]._replace(activation=layer)
+            blocks[-1].activation, blocks[-1].output = layer, layer.output
     return blocks
 
 
@@ -77,67 +68,52 @@ class ActivationProbe:
 
     def __init__(self, model: keras.Model, examples: Split) -> None:
         self.blocks = blocks_of(model)
-        inner = [tensor for block in self.blocks for tensor in block.tensors()]
-        self._model = keras.Model(model.input, inner)
+        self._model = keras.Model(model.input, [block.tensors() for block in self.blocks])
         self._images = tf.constant(examples.images)
         self._labels = tf.constant(examples.labels.astype(np.int64))
-        self._order = WeightOrder(model, self._model)
-        self._index = {id(variable): i for i, variable in enumerate(model.weights)}
+        self._kernels = kernel_indices(model).values()
         self._evaluate = tf.function(self._tensors_and_gradients, autograph=False)
 
     def snapshot(self, weights: Weights) -> list[LayerSnapshot]:
         """Return what each layer computes with the given weights, as `get_weights` orders them."""
-        tensors, gradients, norms = self._evaluate(*self._order.split(weights))
+        named = {
+            variable.path: value
+            for variable, value in zip(self._model.weights, weights, strict=True)
+        }
         found = []
-        for i, block in enumerate(self.blocks):
-            bn_input, preactivation, activated, output = (
-                each.numpy() for each in tensors[4 * i : 4 * i + 4]
-            )
-            bn = self._bn_snapshot(block.bn, bn_input, weights) if block.bn else None
-            kernel = weights[self._index[id(block.dense.kernel)]]
-            gradient, norm = gradients[i].numpy(), float(norms[i])
-            found.append(
-                LayerSnapshot(
-                    block.dense.name, block.activation_name, bn, kernel,
-                    preactivation, activated, output, gradient, norm,
-                )
-            )  # fmt: skip
+        computed = self._evaluate(*split_weights(self._model, weights))
+        for block, tensors, gradient, norm in zip(self.blocks, *computed, strict=True):
+            bn_input, *others = (each.numpy() for each in (*tensors, gradient))
+            bn, kernel = None, named[block.dense.kernel.path]
+            if block.bn:
+                values = (named[variable.path] for variable in block.bn.weights)
+                bn = BNSnapshot(block.bn.name, block.bn.epsilon, bn_input, *values)
+            names = block.dense.name, block.activation_name
+            found.append(LayerSnapshot(*names, bn, kernel, float(norm), *others))
         return found
-
-    def _bn_snapshot(
-        self, bn: keras.layers.BatchNormalization, inputs: np.ndarray, weights: Weights
-    ) -> BNSnapshot:
-        variables = (bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
-        values = [weights[self._index[id(variable)]] for variable in variables]
-        return BNSnapshot(bn.name, bn.epsilon, inputs, *values)
 
     def _tensors_and_gradients(self, trainable: Any, others: Any) -> Any:  # noqa: ANN401 - tensors
         with tf.GradientTape() as tape:
             tape.watch(trainable)
             tensors, _ = self._model.stateless_call(trainable, others, self._images, training=True)
-            loss = mean_loss(self._labels, tensors[-1])
-        kernels = [trainable[self._order.index(block.dense.kernel)] for block in self.blocks]
-        gradients = tape.gradient(loss, [*tensors[1::4], *kernels])
-        count = len(self.blocks)
-        return tensors, gradients[:count], [tf.norm(each) for each in gradients[count:]]
+            loss = mean_loss(self._labels, tensors[-1][-1])
+        preactivations = [block[1] for block in tensors]
+        kernels = [trainable[i] for i in self._kernels]
+        gradients, of_kernels = tape.gradient(loss, (preactivations, kernels))
+        return tensors, gradients, [tf.norm(each) for each in of_kernels]
 
 
-class WeightOrder:
-    """Maps the weights of a model to the variables of another model made of the same layers."""
+def split_weights(model: keras.Model, weights: Weights) -> tuple[Weights, Weights]:
+    """Return trainable and other weights, as `stateless_call` takes them."""
+    pairs = list(zip(model.weights, weights, strict=True))
+    trainable = [value for variable, value in pairs if variable.trainable]
+    return trainable, [value for variable, value in pairs if not variable.trainable]
 
-    def __init__(self, model: keras.Model, other: keras.Model) -> None:
-        places = {id(variable): i for i, variable in enumerate(model.weights)}
-        self._trainable = [places[id(variable)] for variable in other.trainable_variables]
-        self._others = [places[id(variable)] for variable in other.non_trainable_variables]
-        self._within = {id(variable): i for i, variable in enumerate(other.trainable_variables)}
 
-    def split(self, weights: Sequence[np.ndarray]) -> tuple[Weights, Weights]:
-        """Return trainable and non-trainable weights, as `stateless_call` takes them."""
-        return [weights[i] for i in self._trainable], [weights[i] for i in self._others]
-
-    def index(self, variable: keras.Variable) -> int:
-        """Return the index of a variable among the trainable ones."""
-        return self._within[id(variable)]
+def kernel_indices(model: keras.Model) -> dict[str, int]:
+    """Return the index of every Dense kernel among the trainable weights, by the layer's name."""
+    indexed = enumerate(variable.path.split("/") for variable in model.trainable_variables)
+    return {layer: i for i, (layer, name) in indexed if name == "kernel"}
 
 
 def mean_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

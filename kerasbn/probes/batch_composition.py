@@ -14,55 +14,46 @@ from kerasbn.data.datasets import Split
 from kerasbn.probes.readings import BatchResult
 
 SIZES = (1, 2, 8, 64)
-REFERENCE = "reference"  # a shuffled order whose predictions the others are compared with
 SLICE = 2000  # examples per call, about, which bounds the memory
 
 
 def predict_in_batches(
-    model: keras.Model,
-    weights: Sequence[np.ndarray],
-    test: Split,
-    sizes: Sequence[int] = SIZES,
-) -> list[BatchResult]:
+    model: keras.Model, weights: Sequence[np.ndarray], test: Split
+) -> tuple[BatchResult, ...]:
     """Predict all examples in batches of several sizes and orders, with both kinds of statistics.
+
+    Batches larger than the number of examples are left out.
 
     Args:
         model: From images to logits; it stays unchanged.
         weights: Weights to predict with, as `get_weights` orders them.
         test: The examples, each predicted once per size and order.
-        sizes: Batch sizes; those larger than the number of examples are left out.
     """
     model = keras.models.clone_model(model)  # Keras layers are not thread-safe
     model.set_weights(weights)
     rng = np.random.default_rng(0)
-    orders = {order: rng.permutation(len(test)) for order in (REFERENCE, "shuffled")}
+    # The predictions in a first shuffled order are those that the others are compared with.
+    orders = {order: rng.permutation(len(test)) for order in ("reference", "shuffled")}
     orders["sorted"] = np.argsort(test.labels, kind="stable")
-    arranged = {order: test.images[rows] for order, rows in orders.items()}
+    arranged = {order: (test.images[rows], np.argsort(rows)) for order, rows in orders.items()}
     found = []
     # Without BN there is nothing to use batch statistics.
     has_bn = any(isinstance(x, keras.layers.BatchNormalization) for x in model.layers)
     for statistics in ("moving", "batch") if has_bn else ("moving",):
         predict = _predictor(model, training=statistics == "batch")
-        for size in (size for size in sizes if size <= len(test)):
-            logits = {}
-            for order, rows in orders.items():
-                logits[order] = np.empty((len(test), model.output.shape[-1]), np.float32)
-                logits[order][rows] = predict(arranged[order], size)
-            reference = logits.pop(REFERENCE)
+        for size in (size for size in SIZES if size <= len(test)):
+            logits = {
+                order: predict(images, size)[back] for order, (images, back) in arranged.items()
+            }
+            reference = logits.pop("reference")
             classes = reference.argmax(1)
             for order, others in logits.items():
                 predicted = classes if order == "shuffled" else others.argmax(1)
-                found.append(
-                    BatchResult(
-                        statistics,
-                        size,
-                        order,
-                        accuracy=float((predicted == test.labels).mean()),
-                        changed=float((others.argmax(1) != classes).mean()),
-                        largest=float(np.abs(others - reference).max()),
-                    )
-                )
-    return found
+                accuracy = float((predicted == test.labels).mean())
+                changed = float((others.argmax(1) != classes).mean())
+                largest = float(np.abs(others - reference).max())
+                found.append(BatchResult(statistics, size, order, accuracy, changed, largest))
+    return tuple(found)
 
 
 def _predictor(model: keras.Model, *, training: bool) -> Callable[[np.ndarray, int], np.ndarray]:
@@ -79,20 +70,15 @@ def _predictor(model: keras.Model, *, training: bool) -> Callable[[np.ndarray, i
             fallback_to_while_loop=False,
         )
 
-    image = model.input
-    signature = [tf.TensorSpec([None, None, *image.shape[1:]], image.dtype)]
+    signature = [tf.TensorSpec([None, None, *model.input.shape[1:]], model.input.dtype)]
     compiled = tf.function(in_batches, input_signature=signature, autograph=False)
 
     def predict(images: np.ndarray, size: int) -> np.ndarray:
-        logits = []
-        count = max(1, SLICE // size) * size
-        for start in range(0, len(images), count):
-            part = images[start : start + count]
-            # The first examples fill up the last batch; their second prediction is dropped.
-            if missing := -len(part) % size:
-                part = np.concatenate([part, images[:missing]])
-            batches = part.reshape(-1, size, *images.shape[1:])
-            logits.append(compiled(batches).numpy().reshape(-1, model.output.shape[-1]))
-        return np.concatenate(logits)[: len(images)]
+        # The first examples fill up the last batch; their second prediction is dropped.
+        filled = np.concatenate([images, images[: -len(images) % size]])
+        batches = filled.reshape(-1, size, *images.shape[1:])
+        count = max(1, SLICE // size)
+        logits = [compiled(batches[i : i + count]).numpy() for i in range(0, len(batches), count)]
+        return np.concatenate(logits).reshape(-1, model.output.shape[-1])[: len(images)]
 
     return predict

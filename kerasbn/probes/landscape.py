@@ -6,7 +6,6 @@ each normalized with its own statistics. The batches are the same at every probe
 weights change.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasbn.data.datasets import Split
-from kerasbn.probes.activations import Block, WeightOrder, Weights, mean_loss
+from kerasbn.probes.activations import Weights, kernel_indices, mean_loss, split_weights
 from kerasbn.probes.topics.topic import Landscape, Shift
 
 # Section 3.1 of the paper goes along the gradient up to 0.4 times the gradient.
@@ -27,62 +26,56 @@ class LossLandscape:
 
     Args:
         model: An MLP as `kerasbn.training.models.mlp` builds it; its own weights stay unchanged.
-        blocks: Its blocks.
         examples: What the batches are taken from.
         batch_size: The training's batch size.
     """
 
-    def __init__(
-        self, model: keras.Model, blocks: Sequence[Block], examples: Split, batch_size: int
-    ) -> None:
+    def __init__(self, model: keras.Model, examples: Split, batch_size: int) -> None:
         self.batch_size = size = min(batch_size, len(examples))
         self.batches = max(1, min(len(examples), MAX_EXAMPLES) // size)
-        used = self.batches * size
-        shape = (self.batches, size)
+        used, shape = self.batches * size, (self.batches, size)
         self._images = tf.constant(examples.images[:used].reshape(*shape, 28, 28))
         self._labels = tf.constant(examples.labels[:used].astype(np.int64).reshape(shape))
         self._model = model
-        self._order = WeightOrder(model, model)
-        self._layers = [
-            [self._order.index(variable) for variable in _trainable(block)] for block in blocks
-        ]
-        self._kernels = [self._order.index(block.dense.kernel) for block in blocks]
         self._evaluate = tf.function(self._loss_and_gradients, autograph=False)
 
     def along_the_gradient(self, weights: Weights) -> tuple[Landscape, Weights]:
         """Return the loss along the gradient, and the gradient: one array per trainable weight."""
-        trainable, others = self._order.split(weights)
+        trainable, others = split_weights(self._model, weights)
         loss, gradient = self._at(trainable, others)
         length = float(_norm(gradient))
         losses, changes = {}, {}
         for size in STEP_SIZES:
             there = [w - np.float32(size) * g for w, g in zip(trainable, gradient, strict=True)]
-            new_loss, new_gradient = self._at(there, others)
-            losses[size], changes[size] = new_loss, _distance(new_gradient, gradient)
+            losses[size], after = self._at(there, others)
+            change = _norm([h - g for g, h in zip(gradient, after, strict=True)])
+            changes[size] = float(change)
         with np.errstate(divide="ignore", invalid="ignore"):  # a zero gradient has no ratio
             slopes = np.array(list(changes.values())) / (np.array(STEP_SIZES) * length)
         return Landscape(loss, length, losses, changes, float(slopes.max())), gradient
 
-    def covariate_shift(self, before: Weights, gradient: Weights, after: Weights) -> list[Shift]:
-        """Return the internal covariate shift of every layer except the first.
+    def covariate_shift(
+        self, before: Weights, gradient: Weights, after: Weights
+    ) -> dict[str, Shift]:
+        """Return the internal covariate shift of every layer except the first, by its name.
 
         Args:
             before: Weights before a training step.
             gradient: The gradient there, as `along_the_gradient` returns it.
             after: Weights after the step.
         """
-        mixed, others = self._order.split(before)
-        stepped, _ = self._order.split(after)
-        found = []
-        for earlier, kernel in zip(self._layers, self._kernels[1:], strict=False):
-            for i in earlier:
-                mixed[i] = stepped[i]
-            g, h = gradient[kernel], self._at(mixed, others)[1][kernel]
-            distance, lengths = _distance([g], [h]), (_norm([g]), _norm([h]))
+        trainable, others = split_weights(self._model, before)
+        stepped, _ = split_weights(self._model, after)
+        _, *later = kernel_indices(self._model).items()
+        shifts = {}
+        for name, i in later:
+            _, gradients = self._at([*stepped[:i], *trainable[i:]], others)
+            g, h = gradient[i], gradients[i]
+            distance, length = _norm([g - h]), _norm([g])
             with np.errstate(divide="ignore", invalid="ignore"):
-                cosine = np.sum(g * h, dtype=np.float64) / (lengths[0] * lengths[1])
-                found.append(Shift(distance, float(distance / lengths[0]), float(cosine)))
-        return found
+                cosine = np.sum(g * h, dtype=np.float64) / (length * _norm([h]))
+                shifts[name] = Shift(float(distance), float(distance / length), float(cosine))
+        return shifts
 
     def _at(self, trainable: Weights, others: Weights) -> tuple[float, Weights]:
         loss, gradients = self._evaluate(trainable, others)
@@ -99,14 +92,5 @@ class LossLandscape:
         return loss, tape.gradient(loss, trainable)
 
 
-def _trainable(block: Block) -> list[keras.Variable]:
-    layers = [block.dense, block.bn] if block.bn else [block.dense]
-    return [variable for layer in layers for variable in layer.trainable_variables]
-
-
 def _norm(parts: Weights) -> np.float64:
     return np.float64(np.sqrt(sum(np.sum(np.square(part, dtype=np.float64)) for part in parts)))
-
-
-def _distance(parts: Weights, others: Weights) -> float:
-    return float(_norm([one - other for one, other in zip(parts, others, strict=True)]))

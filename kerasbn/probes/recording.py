@@ -4,7 +4,9 @@ Training is unaffected: chunks of batches end at the chosen steps, where a callb
 weights and evaluates them on examples of its own. `kerasbn.probes.topics` defines what is measured.
 """
 
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -15,9 +17,9 @@ from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Split
 from kerasbn.probes.activations import ActivationProbe, Weights
 from kerasbn.probes.landscape import STEP_SIZES, LossLandscape
-from kerasbn.probes.readings import BatchResult, ProbeRecord, Reading
+from kerasbn.probes.readings import BatchResult, LayerNames, ProbeRecord, Reading
 from kerasbn.probes.topics import TOPICS
-from kerasbn.probes.topics.topic import Snapshot
+from kerasbn.probes.topics.topic import Snapshot, Value
 from kerasbn.training.callbacks import Logs
 
 EXAMPLES = 1000  # of the training set, for every model and every probe
@@ -35,9 +37,9 @@ def probe_steps(total: int) -> tuple[int, ...]:
     return tuple(sorted({0, *regular, *(step for step in early if step < regular[0])}))
 
 
-def stops_for(steps: tuple[int, ...]) -> tuple[int, ...]:
+def probe_stops(total: int) -> tuple[int, ...]:
     """Return where chunks must end: at each probe, and one step later to see what it changed."""
-    return tuple(sorted({*steps, *(step + 1 for step in steps)}))
+    return tuple(sorted({stop for step in probe_steps(total) for stop in (step, step + 1)}))
 
 
 def probe_examples(train: Split) -> Split:
@@ -48,7 +50,7 @@ def probe_examples(train: Split) -> Split:
 
 
 class Probe(keras.callbacks.Callback):
-    """Callback that probes one model at chosen steps, until its loss is no longer finite.
+    """Callback that probes one model over its training, until its loss is no longer finite.
 
     Measuring runs in a thread of its own, on a clone of the model, while training continues. At
     most one probe waits for another, so at most one extra set of weights is held.
@@ -56,38 +58,29 @@ class Probe(keras.callbacks.Callback):
     Args:
         key: Key of the model among those that train side by side.
         model: The model; its architecture is cloned, the weights come from the training by key.
-        schedule: The training's schedule; its `stops` must be `stops_for(steps)`.
-        steps: The steps to probe at.
+        schedule: The training's schedule; its chunks must end at `probe_stops`.
         train: The training set.
         log: Folder for TensorBoard logs, or None.
     """
 
     def __init__(
-        self,
-        key: str,
-        model: keras.Model,
-        schedule: Schedule,
-        steps: tuple[int, ...],
-        train: Split,
-        log: Path | None = None,
+        self, key: str, model: keras.Model, schedule: Schedule, train: Split, log: Path | None
     ) -> None:
         super().__init__()
         self.key = key
-        self._schedule, self._steps = schedule, frozenset(steps)
-        examples = probe_examples(train)
-        self._examples = len(examples)
-        clone = keras.models.clone_model(model)  # Keras layers are not thread-safe
-        self._device = tf.constant(0).device
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"probe-{key}")
-        self._pending: Future[None] | None = None
-        self._activations = ActivationProbe(clone, examples)
-        self._blocks = self._activations.blocks
-        self._landscape = LossLandscape(clone, self._blocks, examples, schedule.batch_size)
-        self._topics = [topic() for topic in TOPICS]
+        self._schedule, self._steps = schedule, frozenset(probe_steps(schedule.steps))
         self._writer = tf.summary.create_file_writer(str(log)) if log else None
+        self._worker = ThreadPoolExecutor(1, f"probe-{key}")
+        self._pending: Future[None] | None = None
+        self._device = tf.constant(0).device
+        self._examples = probe_examples(train)
+        clone = keras.models.clone_model(model)  # Keras layers are not thread-safe
+        self._activations = ActivationProbe(clone, self._examples)
+        self._landscape = LossLandscape(clone, self._examples, schedule.batch_size)
+        self._topics = [topic() for topic in TOPICS]
         self._done: list[int] = []
         self._readings: list[Reading] = []
-        self._before: tuple[int, Weights, Weights] | None = None  # step, weights and gradient
+        self._before: tuple[Weights, Weights] | None = None  # weights and gradient at a probe
         self._finite = True
 
     def on_train_begin(self, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
@@ -115,16 +108,16 @@ class Probe(keras.callbacks.Callback):
         late = [reading for topic in self._topics for reading in topic.finish()]
         return sorted([*self._readings, *late], key=lambda reading: reading.step)
 
-    def record(self, batch_composition: tuple[BatchResult, ...] = ()) -> ProbeRecord:
+    def record(self, batch_composition: tuple[BatchResult, ...]) -> ProbeRecord:
         """Return how the probes were taken, with the predictions by batch composition."""
-        return ProbeRecord(
-            self._examples,
-            self._landscape.batches,
-            self._landscape.batch_size,
-            STEP_SIZES,
-            tuple(block.names for block in self._blocks),
-            batch_composition,
+        names = (
+            LayerNames(block.dense.name, block.bn.name if block.bn else None)
+            for block in self._activations.blocks
         )
+        return ProbeRecord(
+            len(self._examples), self._landscape.batches, self._landscape.batch_size, STEP_SIZES,
+            tuple(names), batch_composition,
+        )  # fmt: skip
 
     def _at_step(self, step: int) -> None:
         if step in self._steps or step - 1 in self._steps:
@@ -138,44 +131,33 @@ class Probe(keras.callbacks.Callback):
             self._pending.result()
 
     def _measure(self, step: int, weights: Weights) -> None:
-        """Take all readings at a step."""
+        """Take all readings at a step, and of the step before if there was a probe."""
         if not self._finite:
             return
         # TensorFlow's device and NumPy's error state are per thread; values may not be finite.
-        with tf.device(self._device), np.errstate(all="ignore"):
-            readings = self._after_step(weights)
+        log = self._writer.as_default() if self._writer else nullcontext()
+        with tf.device(self._device), np.errstate(all="ignore"), log:
+            if self._before:
+                shifts = self._landscape.covariate_shift(*self._before, weights)
+                self._before = None
+                for topic in self._topics:
+                    self._keep(step - 1, topic.measure_step(shifts))
             if step in self._steps:
-                readings += self._probe(step, weights)
-        self._readings += readings
-        if self._writer:
-            with self._writer.as_default():
-                for each in readings:
-                    name = "/".join(filter(None, (each.layer, each.quantity, each.which)))
-                    tf.summary.scalar(name, each.value, each.step)
+                landscape, gradient = self._landscape.along_the_gradient(weights)
+                now = Snapshot(step, self._activations.snapshot(weights), landscape)
+                self._before = weights, gradient
+                self._finite = bool(np.isfinite(landscape.loss))
+                if self._writer and self._finite:  # TensorBoard has no histogram of NaN
+                    _log_distributions(now)
+                for topic in self._topics:
+                    self._keep(step, topic.measure(now))
 
-    def _probe(self, step: int, weights: Weights) -> list[Reading]:
-        """Return what the topics measure at a step."""
-        landscape, gradient = self._landscape.along_the_gradient(weights)
-        now = Snapshot(step, self._activations.snapshot(weights), landscape)
-        self._before = step, weights, gradient
-        self._finite = bool(np.isfinite(landscape.loss))
-        if self._writer and self._finite:  # TensorBoard has no histogram of NaN
-            with self._writer.as_default():
-                _log_distributions(now)
-        return [Reading(step, *value) for topic in self._topics for value in topic.measure(now)]
-
-    def _after_step(self, weights: Weights) -> list[Reading]:
-        """Return what the topics measure of the step since the last probe, if it was just one."""
-        if self._before is None:
-            return []
-        step, before, gradient = self._before
-        self._before = None
-        found = self._landscape.covariate_shift(before, gradient, weights)
-        names = [block.dense.name for block in self._blocks[1:]]
-        shifts = dict(zip(names, found, strict=True))
-        return [
-            Reading(step, *value) for topic in self._topics for value in topic.measure_step(shifts)
-        ]
+    def _keep(self, step: int, values: Iterable[Value]) -> None:
+        for layer, quantity, which, value in values:
+            self._readings.append(Reading(step, layer, quantity, which, value))
+            if self._writer:
+                name = "/".join(filter(None, (layer, quantity, which)))
+                tf.summary.scalar(name, value, step)
 
 
 def _log_distributions(now: Snapshot) -> None:

@@ -1,5 +1,7 @@
 """Predictions depend on batch composition with batch statistics, and only with them."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from kerasbn.training.ensembles import compile_model
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
 
-Trained = tuple[keras.Model, Split, list[BatchResult]]
+Trained = tuple[keras.Model, Split, tuple[BatchResult, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def trained(few_digits: Dataset) -> Trained:
     return model, few_digits.test, predict_in_batches(model, model.get_weights(), few_digits.test)
 
 
-def chosen(found: list[BatchResult], statistics: str, size: int, order: str) -> BatchResult:
+def chosen(found: Sequence[BatchResult], statistics: str, size: int, order: str) -> BatchResult:
     (row,) = (
         row for row in found
         if (row.statistics, row.batch_size, row.order) == (statistics, size, order)

@@ -74,22 +74,22 @@ class LayerSnapshot(NamedTuple):
         activation: Name of the activation function; empty if there is none.
         bn: Its BN layer, if any.
         kernel: Kernel of the Dense layer, `[inputs, units]`.
+        kernel_gradient: Euclidean norm of the gradient of the mean loss with respect to it.
         preactivation: Input of the activation; the logits, in the last layer.
         activated: Output of the activation.
         output: Input of the next layer.
         gradient: Gradient of the mean loss with respect to the pre-activation.
-        kernel_gradient: Euclidean norm of the gradient of the mean loss with respect to the kernel.
     """
 
     name: str
     activation: str
     bn: BNSnapshot | None
     kernel: np.ndarray
+    kernel_gradient: float
     preactivation: np.ndarray
     activated: np.ndarray
     output: np.ndarray
     gradient: np.ndarray
-    kernel_gradient: float
 
 
 class Snapshot(NamedTuple):
