@@ -59,12 +59,12 @@ def command(
     yes: bool,
     status: bool,
     as_json: bool,
-    workers: int | None,
-    address: str | None,
-    device: str,
     force: bool,
     quiet: bool,
-    **numbers: int | None,
+    seeds: int | None,
+    epochs: int | None,
+    steps: int | None,
+    **where: Any,  # noqa: ANN401 - workers, address and device
 ) -> None:
     """Train a grid of configurations, each with and without BN, over several seeds.
 
@@ -87,36 +87,25 @@ def command(
     """
     from kerasbn.sweeps.grid import parse_change
 
-    if workers is not None and address is not None:
+    if where["workers"] is not None and where["address"] is not None:
         raise click.UsageError("received --workers and --address, expected one of the two")
     if status:
         _show_status(grid, run, as_json)
         return
-    values: dict[str, Any] = {
-        key: numbers[key] for key in ("seeds", "epochs", "steps") if numbers[key] is not None
-    }
+    given = {"seeds": seeds, "epochs": epochs, "steps": steps}
+    values: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     values |= dict(parse_change(text) for text in changes)
-    from kerasbn.data.datasets import load_dataset
-    from kerasbn.sweeps.sweep import finish, run_sweep, sweep_request
+    from kerasbn.data.datasets import Dataset, load_dataset
+    from kerasbn.sweeps.sweep import run_sweep, sweep_request
+
+    def load() -> Dataset:
+        data = load_dataset(dataset, data_dir, quiet=quiet)
+        if data.note:
+            click.echo(data.note, err=True)
+        return data
 
     request = sweep_request(grid, values, run, yes=yes)
-    if request.is_complete and not force:
-        _show(finish(request.path), as_json)
-        return
-    data = load_dataset(dataset, data_dir, quiet=quiet)
-    if data.note:
-        click.echo(data.note, err=True)
-    study = run_sweep(
-        request,
-        data,
-        workers=workers,
-        address=address,
-        device=device,
-        force=force,
-        quiet=quiet,
-        verbose=verbose,
-    )
-    _show(study, as_json)
+    _show(run_sweep(request, load, force=force, quiet=quiet, verbose=verbose, **where), as_json)
 
 
 def _show(study: "Study", as_json: bool) -> None:
@@ -124,9 +113,8 @@ def _show(study: "Study", as_json: bool) -> None:
     from kerasbn.sweeps.progress import status_of
 
     if as_json:
-        record = to_plain(status_of(study, None, alive=False))
-        record |= {"folder": str(study.path), "findings": study.findings()}
-        click.echo(json.dumps(record))
+        about = {"folder": str(study.path), "findings": study.findings()}
+        click.echo(json.dumps(to_plain(status_of(study)) | about))
         return
     for line in study.findings():
         click.echo(_bullet(line))
@@ -134,22 +122,20 @@ def _show(study: "Study", as_json: bool) -> None:
     click.echo(f"study: {study.path} ({charts})")
 
 
+def _show_status(grid: str, run: str | None, as_json: bool) -> None:
+    from kerasbn.common.records import to_plain
+    from kerasbn.sweeps.progress import read_status
+    from kerasbn.sweeps.sweep import requested_study
+
+    status = read_status(requested_study(grid, run))
+    click.echo(json.dumps(to_plain(status)) if as_json else status.text())
+
+
 def _bullet(text: str) -> str:
     """Return a list item, wrapped between words where the output is a terminal."""
     if not sys.stdout.isatty():
         return f"- {text}"
-    width = shutil.get_terminal_size().columns
     return textwrap.fill(
-        text, width, initial_indent="- ", subsequent_indent="  ",
+        text, shutil.get_terminal_size().columns, initial_indent="- ", subsequent_indent="  ",
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-
-
-def _show_status(grid: str, run: str | None, as_json: bool) -> None:
-    from kerasbn.common.records import to_plain
-    from kerasbn.sweeps.progress import is_running, read_progress, status_of
-    from kerasbn.sweeps.sweep import requested_study
-
-    study = requested_study(grid, run)
-    status = status_of(study, read_progress(study.path), alive=is_running(study.path))
-    click.echo(json.dumps(to_plain(status)) if as_json else status.text())

@@ -30,6 +30,8 @@ HISTORY_COLUMNS = ("epoch", "accuracy", "loss", "step", "val_accuracy", "val_los
 Status = Literal["finished", "interrupted", "diverged"]
 History = dict[str, list[float]]
 
+MNIST_FOLDER = "mnist"  # records hold no paths: commands name a folder for users to replace
+
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
@@ -42,6 +44,12 @@ class DataRecord:
     train: int  # number of examples
     test: int
     note: str = ""  # what a reader should know about it
+
+    @property
+    def options(self) -> list[str]:
+        """The options of a command that name the dataset."""
+        folder = ["--data-dir", MNIST_FOLDER] if self.name == "mnist" else []
+        return ["--dataset", self.name, *folder]
 
 
 @dataclass(frozen=True)

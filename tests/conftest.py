@@ -222,7 +222,8 @@ def swept(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -
     Without BN every trial at the highest learning rate diverged.
     """
     from kerasbn.sweeps.grid import parse_grid
-    from kerasbn.sweeps.study import Outcome, open_study
+    from kerasbn.sweeps.study import open_study
+    from kerasbn.sweeps.study_data import Outcome
 
     raw = {
         "question": "Which learning rates does a network learn at?",

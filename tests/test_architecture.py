@@ -82,6 +82,20 @@ def test_no_packages_import_each_other() -> None:
     assert tuple(TopologicalSorter(ALLOWED).static_order())
 
 
+def test_no_modules_import_each_other() -> None:
+    """Imports within functions count as well: a circle that they hide is still one."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in modules_of("kerasbn")
+    }
+    graph = {}
+    for name, path in modules.items():
+        imported = own_imports(path, depth=9)
+        homes = {each if each in modules else each.rpartition(".")[0] for each in imported}
+        graph[name] = homes - {name}
+    assert tuple(TopologicalSorter(graph).static_order())
+
+
 def test_every_part_has_its_place() -> None:
     parts = {
         f"kerasbn.{path.stem}"

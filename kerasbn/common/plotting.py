@@ -1,5 +1,7 @@
 """Style and files of all figures: palette, axes, labels, and deterministic saving."""
 
+import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +53,14 @@ def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
     with atomic_write(path) as temporary, rc_context({"svg.hashsalt": "kerasbn"}):
         figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=metadata)
     return path
+
+
+def html_image(figure: Figure, alt: str) -> str:
+    """Return a figure as an HTML image that needs no file, for a notebook."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    image = base64.b64encode(buffer.getvalue()).decode()
+    return f"<img alt='{alt}' src='data:image/png;base64,{image}'>"
 
 
 def height(accuracy: Any) -> Any:  # noqa: ANN401 - a number or an array, as matplotlib has it

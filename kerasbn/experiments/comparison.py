@@ -9,9 +9,7 @@ One pair or many seeds, there is one type, one record and one reader. A comparis
 it. No Keras is loaded.
 """
 
-import base64
 import html
-import io
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasbn.common import wording
 from kerasbn.common.errors import CheckFailedError, InputError, StoppedError
-from kerasbn.common.plotting import COLOR
+from kerasbn.common.plotting import COLOR, html_image
 from kerasbn.common.records import as_table, read_json, write_csv, write_json
 from kerasbn.experiments.curves import MEANS, PANELS, Curve, draw_curves, label
 from kerasbn.experiments.statistics import METHOD, MIN_PAIRS, Difference, Row, by_epoch, columns
@@ -275,9 +273,6 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Show the figure and the final metrics in a notebook."""
-        buffer = io.BytesIO()
-        self.figure().savefig(buffer, format="png", dpi=90)
-        image = base64.b64encode(buffer.getvalue()).decode()
         rows = []
         for metric, title in PANELS.items():
             text = wording.percent_sd if metric.endswith("accuracy") else wording.loss_sd
@@ -288,7 +283,7 @@ class Comparison:
             f"<p>{html.escape(self.summary())}</p>"
             "<table><tr><th></th><th>With BN</th><th>Without BN</th></tr>"
             f"{''.join(rows)}</table>"
-            f"<img alt='Loss and accuracy' src='data:image/png;base64,{image}'>"
+            f"{html_image(self.figure(), 'Loss and accuracy')}"
         )
 
 

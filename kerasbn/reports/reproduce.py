@@ -10,7 +10,7 @@ from kerasbn.experiments.curves import data_title
 from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.probes.readings import has_probes
 from kerasbn.reports.document import Block, Cell, Code, Paragraph, Section, Table
-from kerasbn.runs import DataRecord
+from kerasbn.runs import MNIST_FOLDER, DataRecord
 from kerasbn.training.settings import (
     MODEL_SETTINGS,
     SETTINGS,
@@ -23,7 +23,6 @@ from kerasbn.training.settings import (
 
 MAX_COLUMNS = 4  # of a table that needs no horizontal scrolling
 MAX_DIFFERENCES = 3  # named in the label of a curve
-MNIST_FOLDER = "mnist"  # records hold no paths, so commands name a folder for users to replace
 
 
 def printable(name: str) -> str:
@@ -129,13 +128,7 @@ def _command(start: list[str], member: TrainedModel, probe: bool) -> str:
     arguments = ["kerasbn", *start, *(["--probe"] if probe else [])]
     # --bn, --no-bn or compare say it already.
     arguments += command_options(replace(member.model, bn=True), training)
-    return with_data_folder(shlex.join([*arguments, "--dataset", member.data.name]), member.data)
-
-
-def with_data_folder(command: str, data: DataRecord) -> str:
-    """Return a command that names the folder of the dataset, if the dataset is in one."""
-    in_folder = data.name == "mnist" and "--data-dir" not in command
-    return f"{command} --data-dir {MNIST_FOLDER}" if in_folder else command
+    return shlex.join([*arguments, *member.data.options])
 
 
 def data_folder_note(data: DataRecord) -> list[Block]:

@@ -18,7 +18,7 @@ from kerasbn.reports.document import (
     Table,
 )
 from kerasbn.reports.inside import batch_normalization
-from kerasbn.reports.reproduce import data_folder_note, with_data_folder
+from kerasbn.reports.reproduce import data_folder_note
 from kerasbn.reports.results import STATISTICS_COLUMNS, difference_text, spread_text
 from kerasbn.reports.sources import data_of
 from kerasbn.sweeps.charts import draw_charts
@@ -74,9 +74,9 @@ def _numbers(study: Study) -> Section:
 
 def _row(each: Summary, axes: list[str]) -> tuple[Cell, ...]:
     diverged = [
-        f"{len(side.diverged)} {words}"
-        for side, words in ((each.with_bn, "with BN"), (each.without_bn, "without"))
-        if side is not None and side.diverged
+        f"{results.diverged} {words}"
+        for results, words in ((each.with_bn, "with BN"), (each.without_bn, "without"))
+        if results.diverged
     ]
     return (
         Cell(", ".join(short_text(each.configuration[axis]) for axis in axes) or "all"),
@@ -87,9 +87,7 @@ def _row(each: Summary, axes: list[str]) -> tuple[Cell, ...]:
     )
 
 
-def _spread(side: SeedResults | None) -> Cell:
-    if side is None:
-        return Cell(wording.MISSING)
+def _spread(side: SeedResults) -> Cell:
     return Cell(spread_text(side.spread, FIGURE), side.spread.mean)
 
 
@@ -104,7 +102,7 @@ def _reproduce(study: Study) -> Section:
     command, data = study.record.command, data_of(study)
     blocks: list[Block] = []
     if command:
-        blocks += [Code([with_data_folder(str(command), data)]), *data_folder_note(data)]
+        blocks += [Code([command]), *data_folder_note(data)]
     blocks += [Paragraph("The grid as a TOML file:"), Code(_toml(study.record.grid))]
     return Section("reproduce", "Reproduce", blocks)
 

@@ -1,27 +1,23 @@
 """The charts of a study; the number of axes decides which."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from kerasbn.common.plotting import (
-    COLOR,
-    DPI,
-    MARKERS,
-    NOTE_COLOR,
-    STRETCHED,
-    End,
-    accuracy_axis,
-    label_ends,
-    save_figure,
-)
+from kerasbn.common import plotting
+from kerasbn.common.plotting import COLOR, NOTE_COLOR, STRETCHED
 from kerasbn.common.wording import listed, percent, plural
-from kerasbn.experiments.curves import DATA_NAMES, label
-from kerasbn.sweeps.study import Study
-from kerasbn.sweeps.summaries import SeedResults, Summary, curves_of, describe, summarize
+from kerasbn.experiments.curves import data_title, label
+from kerasbn.sweeps import summaries as summing
+from kerasbn.sweeps.heat_map import draw_heat_map
+from kerasbn.sweeps.parallel_coordinates import draw_parallel_coordinates
+from kerasbn.sweeps.study_data import StudyData
+from kerasbn.sweeps.summaries import FIGURE, SeedResults, Summary
 from kerasbn.training.settings import SETTINGS, short_text
 
 KINDS = {True: "with_bn", False: "without_bn"}
@@ -33,14 +29,7 @@ MAX_WIDTH = 1500  # pixels
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of a study.
-
-    Attributes:
-        name: The name of its file, without a suffix.
-        title: Its heading.
-        caption: What it shows and how to read it.
-        figure: The chart.
-    """
+    """A chart of a study; `name` is that of its file, and `caption` says how to read it."""
 
     name: str
     title: str
@@ -48,74 +37,71 @@ class Chart:
     figure: Figure
 
 
-def draw_charts(study: Study) -> list[Chart]:
+def draw_charts(study: StudyData) -> list[Chart]:
     """Return the charts of a study, the most important first; none if nothing is trained.
 
     Without axes: accuracy over training. One axis: accuracy over its values. Two: a panel for each
     value of the shorter axis, and a heat map. More: a heat map and parallel coordinates.
     """
-    from kerasbn.sweeps.heat_map import draw_heat_map
-    from kerasbn.sweeps.parallel_coordinates import draw_parallel_coordinates
-
     if not study.outcomes:
         return []
     if not study.axes:
         return [_accuracy_over_training(study)]
-    summaries = summarize(study)
-    longest = max(study.axes, key=lambda axis: len({s.configuration[axis] for s in summaries}))
+    summaries, text = summing.summarize(study), (_title(study), _note(study))
+    longest, groups = summing.by_other_axes(summaries, study.axes)
     others = [axis for axis in study.axes if axis != longest]
-    panels = {describe(each.configuration, others) for each in summaries}
     is_sample = study.grid.sample is not None
     charts = []
-    if len(others) <= 1 and not is_sample and len(panels) <= MAX_PANELS:
-        charts.append(_accuracy_over_axis(study, summaries, longest, others))
+    if len(others) <= 1 and not is_sample and len(groups) <= MAX_PANELS:
+        charts.append(_accuracy_over_axis(study, groups, longest, others))
     if others and not is_sample and len(summaries) <= MAX_CELLS:
         names = listed([SETTINGS[axis].label for axis in (longest, *others)])
         caption = (
             f"Mean test accuracy in percent by {names}: with BN, without BN, and the difference in "
             "points (* if its 95% interval excludes 0). Hatched: no trial finished."
         )
-        figure = draw_heat_map(summaries, longest, others, _title(study), _note(study))
+        figure = draw_heat_map(summaries, longest, others, *text)
         charts.append(Chart("heat-map", "All combinations as a heat map", caption, figure))
     if len(study.axes) > 2 or not charts:
         caption = (
             "A line leads from its value on each axis to its mean test accuracy; the darker, the "
             f"worse. Cross: some trials diverged; below 0%: all did. {STRETCHED}"
         )
-        figure = draw_parallel_coordinates(summaries, study.axes, _title(study), _note(study))
+        figure = draw_parallel_coordinates(summaries, study.axes, *text)
         charts.append(Chart("parallel", "All combinations as lines", caption, figure))
     return charts
 
 
-def save_charts(study: Study) -> None:
+def save_charts(study: StudyData) -> None:
     """Write the charts of a study into its folder, as PNG."""
     for chart in draw_charts(study):
-        dpi = min(DPI, int(MAX_WIDTH / chart.figure.get_figwidth()))
-        save_figure(chart.figure, study.path / f"{chart.name}.png", dpi)
+        dpi = min(plotting.DPI, int(MAX_WIDTH / chart.figure.get_figwidth()))
+        plotting.save_figure(chart.figure, study.path / f"{chart.name}.png", dpi)
 
 
-def _accuracy_over_training(study: Study) -> Chart:
+def _accuracy_over_training(study: StudyData) -> Chart:
     figure, (axes,) = _panels(study, 1)
-    ends: list[End] = []
+    ends = []
     for bn, kind in KINDS.items():
-        curves, color = curves_of(study, bn), COLOR[kind]
-        for accuracies in curves.finished.values():
-            axes.plot(curves.steps, accuracies, color=color, lw=0.8, alpha=0.4)
-        for steps, accuracies in curves.diverged.values():
-            axes.plot(steps, accuracies, color=color, lw=0.8, alpha=0.4)
-            axes.plot(steps[-1:], accuracies[-1:], color=color, marker="x", ms=9, mew=2)
-        if not curves.finished:
+        color, finished = COLOR[kind], summing.histories_of(study, bn, "finished")
+        diverged = summing.histories_of(study, bn, "diverged")
+        for history in (*finished, *diverged):
+            axes.plot(history["step"], history[FIGURE], color=color, lw=0.8, alpha=0.4)
+        for history in diverged:
+            axes.plot(history["step"][-1:], history[FIGURE][-1:], "x", color=color, ms=9, mew=2)
+        if not finished:
             continue
-        mean, sd = curves.mean, curves.sd
-        axes.plot(curves.steps, mean, color=color, lw=2.2, label=label(bn))
-        if sd is not None:
-            axes.fill_between(curves.steps, mean - sd, mean + sd, color=color, alpha=0.2, lw=0)
-        final = float(mean[-1])
-        ends.append(End(curves.steps[-1], final, percent(final), color))
+        steps, accuracies = finished[0]["step"], [history[FIGURE] for history in finished]
+        mean = np.mean(accuracies, axis=0)
+        axes.plot(steps, mean, color=color, lw=2.2, label=label(bn))
+        if len(accuracies) > 1:
+            sd = np.std(accuracies, axis=0, ddof=1)
+            axes.fill_between(steps, mean - sd, mean + sd, color=color, alpha=0.2, lw=0)
+        ends.append(plotting.End(steps[-1], float(mean[-1]), percent(mean[-1]), color))
     axes.set_xlabel("step")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     _add_legend(figure, study)
-    label_ends(axes, ends)
+    plotting.label_ends(axes, ends)
     caption = (
         "Test accuracy over training. Line: mean over seeds; band: one standard deviation to each "
         f"side; thin lines: each seed. {STRETCHED}"
@@ -124,14 +110,11 @@ def _accuracy_over_training(study: Study) -> Chart:
 
 
 def _accuracy_over_axis(
-    study: Study, summaries: Sequence[Summary], axis: str, others: list[str]
+    study: StudyData, groups: Mapping[str, Sequence[Summary]], axis: str, others: Sequence[str]
 ) -> Chart:
     """Draw accuracy over the values of an axis, in a panel for each value of the other axis."""
-    rows: dict[str, list[Summary]] = {}
-    for each in summaries:
-        rows.setdefault(describe(each.configuration, others), []).append(each)
-    figure, panels = _panels(study, len(rows))
-    for panel, (heading, some) in zip(panels, rows.items(), strict=True):
+    figure, panels = _panels(study, len(groups))
+    for panel, (heading, some) in zip(panels, groups.items(), strict=True):
         _draw_panel(panel, some, axis)
         if others:
             panel.set_title(heading, fontsize=12)
@@ -159,16 +142,19 @@ def _draw_panel(axes: Axes, summaries: Sequence[Summary], axis: str) -> None:
     axes.set_xlabel(SETTINGS[axis].label)
     by_place = sorted(zip(places, summaries, strict=True), key=lambda pair: pair[0])
     for bn in KINDS:
-        _draw_kind(axes, [(place, r) for place, each in by_place if (r := each.of(bn))], bn)
+        points = [(place, each.of(bn)) for place, each in by_place if each.of(bn).trials]
+        if points:
+            _draw_kind(axes, points, bn)
 
 
 def _draw_kind(axes: Axes, points: Sequence[tuple[float, SeedResults]], bn: bool) -> None:
     color, i = COLOR[KINDS[bn]], 0 if bn else 1
     finished = [(place, results) for place, results in points if results.accuracies]
     places = [place for place, _ in finished]
-    means = [results.spread.mean or 0.0 for _, results in finished]
-    axes.plot(places, means, color=color, marker=MARKERS[i], ms=5, lw=2, label=label(bn))
+    means = [results.mean for _, results in finished]
     low, high = ([results.band[end] for _, results in finished] for end in (0, 1))
+    style: dict[str, Any] = {"marker": plotting.MARKERS[i], "ms": 5, "lw": 2}
+    axes.plot(places, means, color=color, label=label(bn), **style)
     axes.fill_between(places, low, high, color=color, alpha=0.2, lw=0)
     at_bottom = axes.get_xaxis_transform()
     height = 0.02 + 0.045 * i  # the crosses of the two kinds do not overlap
@@ -180,13 +166,13 @@ def _draw_kind(axes: Axes, points: Sequence[tuple[float, SeedResults]], bn: bool
                 place, height, "x", color=color, ms=9, mew=2, clip_on=False, transform=at_bottom
             )
             axes.annotate(
-                f"{len(results.diverged)} of {results.trained}", (place, height),
+                f"{results.diverged} of {results.trained}", (place, height),
                 xycoords=at_bottom, xytext=(7, 0), textcoords="offset points", color=color,
                 va="center", fontsize=8,
             )  # fmt: skip
 
 
-def _panels(study: Study, count: int) -> tuple[Figure, Sequence[Axes]]:
+def _panels(study: StudyData, count: int) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure with so many panels, whose vertical axes are accuracies."""
     columns = min(count, 3)
     rows = -(-count // columns)
@@ -197,38 +183,36 @@ def _panels(study: Study, count: int) -> tuple[Figure, Sequence[Axes]]:
     for axes in panels[count:]:
         axes.set_visible(False)
     for axes in panels[:count]:
-        accuracy_axis(axes)
+        plotting.accuracy_axis(axes)
         axes.grid(True, color="#dddddd", lw=0.7)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("test accuracy")
     return figure, panels[:count]
 
 
-def _add_legend(figure: Figure, study: Study) -> None:
+def _add_legend(figure: Figure, study: StudyData) -> None:
     lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
-    kinds = [bn for bn in KINDS if label(bn) in lines]
+    kinds = {}
+    for bn in KINDS:
+        statuses = [study.status(trial) for trial in study.trials if trial.bn == bn]
+        diverged, finished = statuses.count("diverged"), statuses.count("finished")
+        note = f" ({diverged} of {diverged + finished} diverged)" if diverged else ""
+        if label(bn) in lines:
+            kinds[f"{label(bn)}{note}"] = lines[label(bn)]
     legend = figure.legend(
-        [lines[label(bn)] for bn in kinds],
-        [_legend_text(study, bn) for bn in kinds],
+        list(kinds.values()), list(kinds),
         loc="outside lower center", ncols=2, frameon=False, fontsize=11,
         title=_note(study), title_fontsize=10,
     )  # fmt: skip
     legend.get_title().set_color(NOTE_COLOR)
 
 
-def _legend_text(study: Study, bn: bool) -> str:
-    statuses = [study.status(trial) for trial in study.trials if trial.bn == bn]
-    diverged, finished = statuses.count("diverged"), statuses.count("finished")
-    note = f" ({diverged} of {diverged + finished} diverged)" if diverged else ""
-    return f"{label(bn)}{note}"
+def _title(study: StudyData) -> str:
+    data, seeds = data_title(study.record.data.name), plural(study.grid.seeds, "seed")
+    return f"{study.grid.name} on {data}, {seeds}"
 
 
-def _title(study: Study) -> str:
-    name = study.record.data.name
-    return f"{study.grid.name} on {DATA_NAMES.get(name, name)}, {plural(study.grid.seeds, 'seed')}"
-
-
-def _note(study: Study) -> str:
+def _note(study: StudyData) -> str:
     missing = len(study.with_status("missing"))
     note = f"{plural(missing, 'trial')} not trained yet." if missing else ""
     return f"{study.record.data.note} {note}".strip()

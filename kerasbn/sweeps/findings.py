@@ -6,47 +6,37 @@ from functools import partial
 from kerasbn.common.files import atomic_write
 from kerasbn.common.wording import listed, percent, percent_sd, plural, sentence
 from kerasbn.experiments.comparison import difference_text
-from kerasbn.experiments.curves import DATA_NAMES
+from kerasbn.experiments.curves import data_title
 from kerasbn.experiments.statistics import METHOD
+from kerasbn.sweeps import summaries as summing
 from kerasbn.sweeps.grid import Range
-from kerasbn.sweeps.study import FINDINGS, Study
-from kerasbn.sweeps.summaries import (
-    LEARNED,
-    Summary,
-    best,
-    describe,
-    difference,
-    mean_of,
-    speed_of,
-    summarize,
-)
+from kerasbn.sweeps.study_data import StudyData
+from kerasbn.sweeps.summaries import KINDS, LEARNED, Summary, best, describe
 from kerasbn.training.settings import SETTINGS, Value, option_text, short_text
 
+FINDINGS = "findings.md"
 NEAR = 0.01  # one point of accuracy: as good as the best
 MAX_LINES = 6  # about what is near the best: one for each value of the other axes
 MAX_ANSWER_LINES = 3  # of these in the answer
-KINDS = ((True, "with BN"), (False, "without BN"))
 FAILS = f"test accuracy below {LEARNED:.0%}, or most seeds diverged"
 
 
-def findings(study: Study) -> list[str]:
-    """Return sentences on what the study shows, the answer first.
-
-    They say which values are within one point of the best, where BN helps or hurts beyond chance,
-    the best accuracy with and without BN, what diverged, and what failed or is missing.
-    """
+def findings(study: StudyData) -> list[str]:
+    """Return what the study shows, as sentences, the answer first."""
     answer, details = answer_and_details(study)
     return answer + details
 
 
-def answer_and_details(study: Study) -> tuple[list[str], list[str]]:
+def answer_and_details(study: StudyData) -> tuple[list[str], list[str]]:
     """Return the findings in two parts: those that answer the question, and the others."""
-    summaries = summarize(study)
+    summaries = summing.summarize(study)
     near = _near_best(study, summaries)
     differences = _differences(study, summaries)
     best_ones = _best(study, summaries)
-    if not study.axes or study.grid.sample is not None:
+    if not study.axes:
         answer = [*best_ones, *_speed(study)]
+    elif study.grid.sample is not None:
+        answer = best_ones
     elif len(near) > MAX_ANSWER_LINES:
         answer = _learning(summaries)
     else:
@@ -55,13 +45,13 @@ def answer_and_details(study: Study) -> tuple[list[str], list[str]]:
     return [*filter(None, answer)], [line for line in every if line and line not in answer]
 
 
-def method(study: Study) -> list[str]:
+def method(study: StudyData) -> list[str]:
     """Return what was trained, on which data, and how the figures were computed, as sentences."""
     grid, data = study.grid, study.record.data
     fixed = [f"{SETTINGS[key].label} {short_text(value)}" for key, value in grid.options.items()]
     lines = [
         f"{plural(len(study.trials), 'trial')}, {plural(grid.seeds, 'seed')} each, on "
-        f"{DATA_NAMES.get(data.name, data.name)} ({data.train:,} training and {data.test:,} test "
+        f"{data_title(data.name)} ({data.train:,} training and {data.test:,} test "
         "images)"
     ]
     if study.axes:
@@ -73,47 +63,42 @@ def method(study: Study) -> list[str]:
     return [sentence(line) for line in lines]
 
 
-def write_findings(study: Study) -> None:
+def write_findings(study: StudyData) -> None:
     """Write findings.md."""
     parts = [f"# {study.grid.name}", study.grid.question, study.grid.source]
     parts += ["## Findings", "\n".join(f"- {line}" for line in findings(study))]
     parts += ["## Method", "\n".join(f"- {line}" for line in method(study))]
     if study.record.command:
         parts.append(f"Reproduce with:\n\n```sh\n{study.record.command}\n```")
+    if "--data-dir" in study.record.command:
+        parts.append("Replace the folder after `--data-dir` by yours with the four MNIST files.")
     with atomic_write(study.path / FINDINGS) as path:
         path.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
 
 
-def _best(study: Study, summaries: Sequence[Summary]) -> list[str]:
+def _best(study: StudyData, summaries: Sequence[Summary]) -> list[str]:
     """Say the best accuracy of each kind, and their difference."""
-    tops = {bn: best(summaries, bn) for bn, _ in KINDS}
+    tops = {bn: top for bn in KINDS if (top := best(summaries, bn))}
     parts = []
-    for bn, words in KINDS:
-        top = tops[bn]
-        results = top.of(bn) if top else None
-        if top and results:
-            place = f" at {describe(top.configuration, study.axes)}" if study.axes else ""
-            parts.append(f"{words} {percent_sd(results.spread.mean, results.spread.sd)}{place}")
+    for bn, top in tops.items():
+        spread, place = top.of(bn).spread, describe(top.configuration, study.axes)
+        where = f" at {place}" if place else ""
+        parts.append(f"{KINDS[bn]} {percent_sd(spread.mean, spread.sd)}{where}")
     if not parts:
         return []
     lines = [sentence(f"{'best test' if study.axes else 'test'} accuracy: {'; '.join(parts)}")]
-    with_bn, without_bn = tops[True], tops[False]
-    if with_bn and without_bn:
-        found = difference(with_bn.with_bn, without_bn.without_bn)
+    if len(tops) == 2:
+        found = summing.difference(tops[True].with_bn, tops[False].without_bn)
         what = "difference of the best, with BN minus without" if study.axes else "difference"
         lines.append(sentence(f"{what}: {difference_text(found, study.grid.seeds)}"))
     return lines
 
 
-def _near_best(study: Study, summaries: Sequence[Summary]) -> list[str]:
+def _near_best(study: StudyData, summaries: Sequence[Summary]) -> list[str]:
     """Say which values of the axis with the most values are nearly as good as the best."""
     if not study.axes:
         return []
-    axis = max(study.axes, key=lambda each: len({s.configuration[each] for s in summaries}))
-    others = [each for each in study.axes if each != axis]
-    by_others: dict[str, list[Summary]] = {}
-    for each in summaries:
-        by_others.setdefault(describe(each.configuration, others), []).append(each)
+    axis, by_others = summing.by_other_axes(summaries, study.axes)
     if len(by_others) > MAX_LINES or study.grid.sample is not None:
         total = plural(len(summaries), "combination")
 
@@ -132,34 +117,26 @@ def _near_best(study: Study, summaries: Sequence[Summary]) -> list[str]:
 def _near_text(summaries: Sequence[Summary], words: Callable[[Sequence[bool], bool], str]) -> str:
     """Say which summaries come within `NEAR` of the best of their kind, in a sentence per kind.
 
-    Args:
-        summaries: What to compare.
-        words: Names those that do, given whether each does and whether to say what they are.
+    `words` names those that do, given whether each does and whether to say what they are.
     """
     lines: list[str] = []
     first = 0  # how many the first sentence names
-    for bn, kind in KINDS:
-        trained = [results for each in summaries if (results := each.of(bn)) and results.trained]
+    for bn, kind in KINDS.items():
+        results = [each.of(bn) for each in summaries]
+        trained = [each for each in results if each.trained]
         top = best(summaries, bn)
-        if trained and all(results.fails for results in trained):
+        if trained and all(each.fails for each in trained):
             lines.append(sentence(f"{kind}, all fail"))
         elif top:
-            near = [_is_near(each, top, bn) for each in summaries]
+            enough = top.of(bn).mean - NEAR
+            near = [each.is_sound and each.mean >= enough for each in results]
             count = sum(near)
             only = "only " if count < max(first, 2) and count < len(near) else ""
-            if first:
-                end = "does" if count == 1 else "do"
-            else:
-                end = f"{'comes' if count == 1 else 'come'} within one point of the best"
+            verbs = ("does", "do") if first else ("comes", "come")
+            end = f"{verbs[count > 1]}{'' if first else ' within one point of the best'}"
             lines.append(sentence(f"{kind}, {only}{words(near, not first)} {end}"))
             first = first or count
     return " ".join(lines)
-
-
-def _is_near(each: Summary, top: Summary, bn: bool) -> bool:
-    """Return whether every seed finished, with a mean within `NEAR` of the top's."""
-    results = each.of(bn)
-    return bool(results and results.is_sound and mean_of(each, bn) >= mean_of(top, bn) - NEAR)
 
 
 def values_text(
@@ -167,13 +144,8 @@ def values_text(
 ) -> str:
     """Name the chosen values of an axis: ``learning rates 0.001 to 0.1 and 1``.
 
-    Neighbors form a range where the values are ordered; the values of a category are listed.
-
-    Args:
-        axis: The axis.
-        values: Its values.
-        chosen: Whether each is chosen.
-        named: Whether to name the axis too.
+    Neighbors form a range where the values are ordered; the values of a category are listed. The
+    axis is named only if `named`.
     """
     label, count = SETTINGS[axis].label, sum(chosen)
     plural_label = label if label.endswith("s") else f"{label}s"
@@ -193,7 +165,7 @@ def values_text(
     return f"{label if count == 1 else plural_label} {listed(parts)}" if named else listed(parts)
 
 
-def _differences(study: Study, summaries: Sequence[Summary]) -> list[str]:
+def _differences(study: StudyData, summaries: Sequence[Summary]) -> list[str]:
     """Say where BN is better or worse, beyond chance."""
     known = [each for each in summaries if each.difference.low is not None]
     if not study.axes or not known:
@@ -205,9 +177,7 @@ def _differences(study: Study, summaries: Sequence[Summary]) -> list[str]:
     def place(some: Sequence[Summary]) -> str:
         if len(study.axes) > 1:
             return f"in {len(some)} of {plural(len(known), 'combination')}"
-        (axis,) = study.axes
-        values = [each.configuration[axis] for each in summaries]
-        return f"at {values_text(axis, values, [each in some for each in summaries])}"
+        return f"at {_values(study, summaries, [each in some for each in summaries])}"
 
     lines = []
     for some, verb in ((better, "helps"), (worse, "hurts")):
@@ -221,9 +191,15 @@ def _differences(study: Study, summaries: Sequence[Summary]) -> list[str]:
     return lines
 
 
-def _speed(study: Study) -> list[str]:
-    """Without axes, say when BN reaches the best accuracy without it."""
-    speed = speed_of(study) if not study.axes else None
+def _values(study: StudyData, summaries: Sequence[Summary], chosen: Sequence[bool]) -> str:
+    """Name the chosen values of the only axis."""
+    (axis,) = study.axes
+    return values_text(axis, [each.configuration[axis] for each in summaries], chosen)
+
+
+def _speed(study: StudyData) -> list[str]:
+    """Say when BN reaches the best accuracy without it."""
+    speed = summing.speed_of(study)
     if speed is None:
         return []
     accuracy, with_bn, without_bn = speed
@@ -233,24 +209,21 @@ def _speed(study: Study) -> list[str]:
     ]
 
 
-def _fails(study: Study, summaries: Sequence[Summary]) -> list[str]:
+def _fails(study: StudyData, summaries: Sequence[Summary]) -> list[str]:
     """Say what diverged, and which configurations fail."""
     lines, note = [], f" ({FAILS})"
-    for bn, words in KINDS:
-        known = [(each, results) for each in summaries if (results := each.of(bn))]
-        trained = sum(results.trained for _, results in known)
-        diverged = sum(len(results.diverged) for _, results in known)
-        fails = [results.fails for _, results in known]
+    for bn, words in KINDS.items():
+        results = [each.of(bn) for each in summaries]
+        diverged = sum(each.diverged for each in results)
+        fails = [each.fails for each in results]
         if diverged:
-            lines.append(sentence(f"{words}, {diverged} of {plural(trained, 'trial')} diverged"))
+            trained = plural(sum(each.trained for each in results), "trial")
+            lines.append(sentence(f"{words}, {diverged} of {trained} diverged"))
         if any(fails) and study.axes:
             verb = "fails" if sum(fails) == 1 else "fail"
+            what = f"{sum(fails)} of {plural(len(results), 'combination')}"
             if len(study.axes) == 1:
-                (axis,) = study.axes
-                values = [each.configuration[axis] for each, _ in known]
-                what = values_text(axis, values, fails)
-            else:
-                what = f"{sum(fails)} of {plural(len(known), 'combination')}"
+                what = _values(study, summaries, fails)
             lines.append(sentence(f"{words}, {what} {verb}{note}"))
             note = ""
     if not lines and study.with_status("finished"):
@@ -261,18 +234,17 @@ def _fails(study: Study, summaries: Sequence[Summary]) -> list[str]:
 def _learning(summaries: Sequence[Summary]) -> list[str]:
     """Say how many configurations learn at all."""
     parts: list[str] = []
-    for bn, words in KINDS:
-        known = [results for each in summaries if (results := each.of(bn)) and results.trained]
-        if known:
-            count = sum(not results.fails for results in known)
-            what = (
-                f"{count} do" if parts else f"{count} of {plural(len(known), 'combination')} learn"
-            )
+    for bn, words in KINDS.items():
+        trained = [results for each in summaries if (results := each.of(bn)).trained]
+        if trained:
+            count = sum(not each.fails for each in trained)
+            total = plural(len(trained), "combination")
+            what = f"{count} do" if parts else f"{count} of {total} learn"
             parts.append(f"{words}, {what}")
     return [sentence(f"{'; '.join(parts)} (the others fail: {FAILS})")] if parts else []
 
 
-def _absent(study: Study) -> list[str]:
+def _absent(study: StudyData) -> list[str]:
     lines = []
     failed, missing = study.with_status("failed"), study.with_status("missing")
     if failed:
@@ -284,10 +256,10 @@ def _absent(study: Study) -> list[str]:
     return lines
 
 
-def _axis_text(study: Study, axis: str) -> str:
+def _axis_text(study: StudyData, axis: str) -> str:
     """Return the values of an axis, or the range they were drawn from."""
     given = study.grid.axes[axis]
     if isinstance(given, Range):
-        scale = " on a logarithmic scale" if given.log else ""
+        scale = " on a logarithmic scale" if given.scale == "log" else ""
         return f"drawn from {option_text(given.low)} to {option_text(given.high)}{scale}"
     return ", ".join(short_text(value) for value in given)

@@ -12,7 +12,7 @@ from matplotlib.path import Path
 
 from kerasbn.common.plotting import ACCURACY_TICKS, NOTE_COLOR, height
 from kerasbn.experiments.curves import label
-from kerasbn.sweeps.summaries import Summary, mean_of
+from kerasbn.sweeps.summaries import KINDS, Summary
 from kerasbn.training.settings import SETTINGS, Value, short_text
 
 LOG_FROM = 10.0  # an axis is logarithmic if its values differ by this factor
@@ -24,50 +24,46 @@ MAX_LISTED = 8  # an axis with more numbers than this is drawn to scale
 def draw_parallel_coordinates(
     summaries: Sequence[Summary], axes_names: Sequence[str], title: str, note: str = ""
 ) -> Figure:
-    """Draw a line from the values of each combination to its mean accuracy.
+    """Draw a line from the values of each combination to its mean accuracy, axes left to right.
 
     Lines through one value are drawn side by side. Worse ones are darker and in front, since they
     are what one looks for. A cross marks combinations in which trials diverged; if all did, the
     line ends below 0%.
-
-    Args:
-        summaries: The configurations of the grid.
-        axes_names: The axes, from left to right.
-        title: The title.
-        note: A sentence below the figure.
     """
-    kinds = [bn for bn in (True, False) if any(each.of(bn) for each in summaries)]
+    kinds = [bn for bn in KINDS if summaries[0].of(bn).trials]
     width = len(kinds) * (1.9 * len(axes_names) + 1.3)
     figure = Figure(figsize=(width, 5.6), layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=14, fontweight="bold")
+    means = [each.of(bn).mean for each in summaries for bn in kinds if each.of(bn).accuracies]
+    top = float(height(max(means, default=0.0))) or 1.0
     panels = figure.subplots(1, len(kinds), squeeze=False)[0]
     for axes, bn in zip(panels, kinds, strict=True):
         axes.set_title(label(bn), fontsize=12)
-        _draw_kind(axes, summaries, axes_names, bn)
+        _draw_kind(axes, summaries, axes_names, bn, top)
     if note:
         figure.supxlabel(note, fontsize=10, color=NOTE_COLOR)
     return figure
 
 
 def _draw_kind(
-    axes: Axes, summaries: Sequence[Summary], axes_names: Sequence[str], bn: bool
+    axes: Axes, summaries: Sequence[Summary], axes_names: Sequence[str], bn: bool, top: float
 ) -> None:
-    columns = [_heights([each.configuration[name] for each in summaries]) for name in axes_names]
+    """Draw the axes and the lines of one kind; `top` is the height of the best of both kinds."""
     last = len(axes_names)
-    best = max(mean_of(each, kind) for each in summaries for kind in (True, False))
-    top = float(height(best)) or 1.0
+    columns = []
     for place, name in enumerate(axes_names):
-        _draw_ticks(axes, place, [each.configuration[name] for each in summaries], columns[place])
+        values = [each.configuration[name] for each in summaries]
+        columns.append(_heights(values))
+        _draw_ticks(axes, place, values, columns[-1])
     for place in range(last + 1):
         axes.axvline(place, color="#888888", lw=1)
     for accuracy in ACCURACY_TICKS:
         axes.text(last + 0.06, height(accuracy), f"{accuracy:.0%}", va="center", fontsize=10)
     for i, each in enumerate(summaries):
         results = each.of(bn)
-        if results is None or not results.trained:
+        if not results.trained:
             continue
-        mean = results.spread.mean
-        end = NO_ACCURACY if mean is None else float(height(mean))
+        end = float(height(results.mean)) if results.accuracies else NO_ACCURACY
         color = colormaps["cividis"](0.7 * max(end, 0.0) / top)  # never as light as paper
         shift = BUNDLE * ((i + 0.5) / len(summaries) - 0.5)
         _draw_line(axes, [*(heights[i] + shift for heights in columns), end], color)
@@ -109,14 +105,11 @@ def _draw_ticks(axes: Axes, place: int, values: Sequence[Value], heights: Sequen
         axes.text(place, position, text, va="center", ha="center", fontsize=10, zorder=5, bbox=box)
 
 
-def _draw_line(
-    axes: Axes, heights: Sequence[float], color: tuple[float, float, float, float]
-) -> None:
+def _draw_line(axes: Axes, heights: Sequence[float], color: tuple[float, ...]) -> None:
     """Draw a smooth line through the heights, horizontal at every axis, lower ends in front."""
     points, codes = [(0.0, heights[0])], [Path.MOVETO]
     for i, (low, high) in enumerate(pairwise(heights)):
         points += [(i + 0.5, low), (i + 0.5, high), (i + 1.0, high)]
         codes += [Path.CURVE4] * 3
-    path = Path(points, codes)
-    zorder = 3 - heights[-1]
-    axes.add_patch(PathPatch(path, fill=False, edgecolor=color, lw=1.8, zorder=zorder))
+    style = {"edgecolor": color, "lw": 1.8, "zorder": 3 - heights[-1]}
+    axes.add_patch(PathPatch(Path(points, codes), fill=False, **style))

@@ -15,11 +15,9 @@ import os
 import pickle
 import shutil
 import signal
-import traceback
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,14 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from kerasbn.data.datasets import Dataset, Split
+from kerasbn.data.datasets import Dataset
 from kerasbn.sweeps.trials import Event, TrialBatch, error_line
 
 ATTEMPTS = 3  # to train a batch whose worker dies
 REPORT_SHARE = 0.02  # of a batch: smaller advances are not reported
 
 # A fork would copy the threads and locks of libraries that do not expect it.
-_CONTEXT = multiprocessing.get_context("spawn")
+CONTEXT = multiprocessing.get_context("spawn")
 
 
 def train_in_processes(
@@ -43,39 +41,33 @@ def train_in_processes(
     data: Dataset,
     *,
     workers: int,
-    threads: int,
     device: str = "auto",
     verbose: bool = False,
 ) -> Generator[Event, None, None]:
-    """Train the batches in processes; yield events until all are trained or failed.
+    """Train the batches in processes, in order; yield events until all are trained or failed.
 
-    Closing the generator, or an exception in it, kills the processes.
-
-    Args:
-        batches: What to train, in this order.
-        data: The dataset. All workers memory-map one copy of it.
-        workers: The number of processes.
-        threads: The number of TensorFlow's threads in each.
-        device: See `kerasbn.train`.
-        verbose: Whether TensorFlow prints its messages.
+    All workers memory-map one copy of the dataset. Closing the generator, or an exception in it,
+    kills them.
     """
     waiting = deque((batch, 1) for batch in batches)
     with TemporaryDirectory(prefix="kerasbn-sweep-") as scratch:
         _save(data, Path(scratch))
-        arguments = (Path(scratch), threads, device, verbose)
+        arguments = (Path(scratch), device, verbose)
         pool = [_Worker(arguments) for _ in range(min(workers, len(batches)))]
         try:
             while waiting or any(worker.task for worker in pool):
                 for worker in pool:
                     if waiting and not worker.task:
                         yield worker.start(*waiting.popleft())
-                for connection in wait([worker.connection for worker in pool if worker.task]):
-                    place = next(i for i, each in enumerate(pool) if each.connection is connection)
-                    event = pool[place].receive()
+                ready = wait([worker.connection for worker in pool if worker.task])
+                for place, worker in enumerate(pool):
+                    if worker.connection not in ready:
+                        continue
+                    event = worker.receive()
                     if event is not None:
                         yield event
                         continue
-                    batch, attempt, death = pool[place].post_mortem()
+                    batch, attempt, death = worker.post_mortem()
                     pool[place] = _Worker(arguments)
                     if attempt < ATTEMPTS:
                         waiting.appendleft((batch, attempt + 1))
@@ -90,15 +82,11 @@ def train_in_processes(
 
 
 class _Worker:
-    """A process and the batch it is training.
-
-    Attributes:
-        task: The batch and the number of the attempt; None while idle.
-    """
+    """A process and its task: the batch it is training and the number of the attempt."""
 
     def __init__(self, arguments: tuple[Any, ...]) -> None:
-        self.connection, far_end = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_run, args=(far_end, *arguments), daemon=True)
+        self.connection, far_end = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_work, args=(far_end, *arguments), daemon=True)
         self.process.start()
         far_end.close()  # so that the connection ends with the process
         self.task: tuple[TrialBatch, int] | None = None
@@ -121,7 +109,7 @@ class _Worker:
         return event
 
     def post_mortem(self) -> tuple[TrialBatch, int, str]:
-        """Return the batch of a dead process, the number of the attempt, and how it died."""
+        """Return the task of a dead process, and how it died."""
         assert self.task is not None
         self.process.join()
         code = self.process.exitcode or 0
@@ -129,54 +117,55 @@ class _Worker:
 
 
 def _save(data: Dataset, scratch: Path) -> None:
-    """Write the dataset to files.
+    """Write the dataset to files, its arrays apart so that `_load` can memory-map them.
 
     Not as an argument of the processes: `multiprocessing` writes arguments to a pipe of which it
     holds both ends, and blocks forever if the process is killed before it has read them.
     """
-    for part in ("train", "test"):
-        split: Split = getattr(data, part)
-        np.save(scratch / f"{part}-images.npy", split.images)
-        np.save(scratch / f"{part}-labels.npy", split.labels)
-    empty = Split(data.test.images[:0], data.test.labels[:0])
-    (scratch / "dataset.pickle").write_bytes(pickle.dumps(replace(data, train=empty, test=empty)))
+    arrays: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(data, protocol=5, buffer_callback=arrays.append)
+    (scratch / "dataset.pickle").write_bytes(content)
+    for i, array in enumerate(arrays):
+        (scratch / f"{i}.array").write_bytes(array.raw())
 
 
 def _load(scratch: Path) -> Dataset:
-    """Return the dataset of `_save`, memory-mapped."""
-    data: Dataset = pickle.loads((scratch / "dataset.pickle").read_bytes())  # noqa: S301 - our own
-    train, test = (
-        Split(*(np.load(scratch / f"{part}-{name}.npy", "r") for name in ("images", "labels")))
-        for part in ("train", "test")
-    )
-    return replace(data, train=train, test=test)
+    paths = sorted(scratch.glob("*.array"))
+    arrays = [np.memmap(path, np.uint8, "r") for path in paths]
+    content = (scratch / "dataset.pickle").read_bytes()
+    data: Dataset = pickle.loads(content, buffers=arrays)  # noqa: S301 - our own
+    return data
 
 
-def _run(connection: Connection, scratch: Path, threads: int, device: str, verbose: bool) -> None:
-    """Run a worker process: it works in a thread, and dies with the process that started it.
+def follow_parent(scratch: Path | None = None) -> None:
+    """End this process with the one that started it; then remove `scratch`, which that left behind.
 
-    Ctrl-C reaches all processes of a terminal; the one that started the workers ends them.
+    Ctrl-C reaches all processes of a terminal, but only the one that started the others heeds it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    work = (connection, threads, device, scratch, verbose)
-    Thread(target=_work, args=work, daemon=True).start()
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
-    shutil.rmtree(scratch, ignore_errors=True)  # a parent that was killed left it behind
-    os._exit(1)
+
+    def wait_and_die() -> None:
+        parent.join()
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        os._exit(1)
+
+    Thread(target=wait_and_die, daemon=True).start()
 
 
-def _work(connection: Connection, threads: int, device: str, scratch: Path, verbose: bool) -> None:
+def _work(connection: Connection, scratch: Path, device: str, verbose: bool) -> None:
     """Train the batches that the connection delivers, one after another."""
-    try:
-        from kerasbn.common.keras_internals import quiet_tensorflow
+    follow_parent(scratch)
+    from kerasbn.common.keras_internals import quiet_tensorflow
 
-        quiet_tensorflow(verbose)
-        from kerasbn.sweeps.worker import train_batch, use_threads
+    quiet_tensorflow(verbose)
+    from kerasbn.sweeps.worker import train_batch, use_one_thread
 
-        use_threads(threads)
-        data = _load(scratch)
+    use_one_thread()
+    data = _load(scratch)
+    with suppress(EOFError, BrokenPipeError):  # the parent is gone
         while True:
             batch: TrialBatch = connection.recv()
             reported = 0.0
@@ -192,8 +181,3 @@ def _work(connection: Connection, threads: int, device: str, scratch: Path, verb
                 connection.send(Event(batch.number, 1.0, files))
             except Exception as error:  # noqa: BLE001 - the sweep goes on without this batch
                 connection.send(Event(batch.number, error=error_line(error)))
-    except EOFError:
-        os._exit(0)
-    except BaseException:  # noqa: BLE001 - nothing above this thread would show it
-        traceback.print_exc()
-        os._exit(1)

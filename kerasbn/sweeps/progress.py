@@ -1,24 +1,24 @@
 """Progress and status of a sweep: written by the process that runs it, shown by any."""
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import IO, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from kerasbn import runs
 from kerasbn.common.errors import InputError, expected
+from kerasbn.common.files import new_folder
 from kerasbn.common.records import read_json, write_json
 from kerasbn.common.wording import percent_sd
-from kerasbn.sweeps.study import STATUSES, Study
-from kerasbn.sweeps.summaries import best, describe, summarize
-from kerasbn.sweeps.trials import TrialBatch
+from kerasbn.sweeps import summaries
+from kerasbn.sweeps.study_data import STATUSES, Outcome, StudyData, outcome_of
+from kerasbn.sweeps.trials import Event, Files, TrialBatch, list_batches
 
 try:
     import fcntl
@@ -27,6 +27,7 @@ except ImportError:  # Windows has none: there, a running sweep cannot be recogn
 
 PROGRESS, LOCK = "progress.json", ".lock"
 UPDATE_SECONDS = 1.0  # between two updates
+TABLE_SHARE = 0.05  # of the time can go into writing results.csv
 MAX_RUNNING = 6  # batches shown one by one
 KINDS = {"with_bn": "best with BN", "without_bn": "best without"}
 
@@ -37,47 +38,6 @@ class RunningBatch:
 
     trials: str
     share: float
-
-
-@dataclass(frozen=True)
-class ProgressRecord:
-    """What progress.json holds; `started` is a `time.time`, `seconds_left` an estimate."""
-
-    started: float
-    running: list[RunningBatch]
-    seconds_left: float | None
-
-
-@dataclass
-class Progress:
-    """The progress of a running sweep.
-
-    Attributes:
-        batches: All batches that were missing at the start.
-        done: The numbers of those that are trained or failed.
-        shares: The share done of those being trained, by number.
-        started: When the sweep started, as of `time.time`.
-    """
-
-    batches: Sequence[TrialBatch]
-    done: set[int] = field(default_factory=set)
-    shares: dict[int, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.time)
-
-    def seconds_left(self) -> float | None:
-        """Return the time left at the pace so far; None if nothing is done yet."""
-        costs = {batch.number: batch.cost for batch in self.batches}
-        done = sum(costs[number] for number in self.done)
-        done += sum(costs[number] * share for number, share in self.shares.items())
-        if not done:
-            return None
-        return (time.time() - self.started) * (sum(costs.values()) - done) / done
-
-    def record(self) -> ProgressRecord:
-        """Return what progress.json holds."""
-        names = {batch.number: str(batch) for batch in self.batches}
-        running = [RunningBatch(names[number], share) for number, share in self.shares.items()]
-        return ProgressRecord(self.started, running, self.seconds_left())
 
 
 @dataclass(frozen=True)
@@ -97,7 +57,8 @@ class Best:
 class Status:
     """The status of a study: ``running``, ``finished`` or ``stopped``, and its trials by status.
 
-    `done` trials finished or diverged; `best` has the best configuration for each of `KINDS`.
+    `done` trials finished or diverged; `best` has the best configuration for each of `KINDS`. While
+    a sweep runs, progress.json holds its status.
     """
 
     study: str
@@ -108,25 +69,23 @@ class Status:
     diverged: int
     failed: int
     missing: int
-    running: list[RunningBatch]
-    seconds_left: float | None
-    best: Mapping[str, Best]
+    best: dict[str, Best]
     errors: list[str]
+    running: list[RunningBatch] = field(default_factory=list)
+    seconds_left: float | None = None
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the status as pairs of a name and a text."""
         rows = [("done", f"{self.done:,} of {self.trials:,} trials")]
         if self.diverged:
             rows.append(("diverged", f"{self.diverged:,} of these"))
-        failed = f"{self.failed:,}"
-        if self.failed:
-            more = f" and {len(self.errors) - 1} other errors" if len(self.errors) > 1 else ""
-            failed += f" ({self.errors[0]}{more})"
-        rows.append(("failed", failed))
+        others = f" and {len(self.errors) - 1} other errors" if len(self.errors) > 1 else ""
+        errors = f" ({self.errors[0]}{others})" if self.errors else ""
+        rows.append(("failed", f"{self.failed:,}{errors}"))
         if self.state == "running":
             shown = [f"{each.trials} ({each.share:.0%})" for each in self.running]
-            more_batches = len(shown) - MAX_RUNNING
-            shown[MAX_RUNNING:] = [f"and {more_batches} more batches"] if more_batches > 0 else []
+            if len(shown) > MAX_RUNNING:
+                shown[MAX_RUNNING:] = [f"and {len(shown) - MAX_RUNNING} more batches"]
             rows += [("running", text) for text in shown or ["starting"]]
         rows += [(KINDS[kind], str(each)) for kind, each in self.best.items()]
         if self.state == "running":
@@ -137,11 +96,8 @@ class Status:
         """Return the status as a table for a terminal."""
         table = Table(title=f"{self.study}: {self.state}", show_header=False, box=None)
         table.add_column(style="bold", no_wrap=True)
-        table.add_column()
-        previous = ""
-        for name, text in self.rows():
-            table.add_row("" if name == previous else name, text)
-            previous = name
+        for row in self.rows():
+            table.add_row(*row)
         return table
 
     def text(self) -> str:
@@ -160,45 +116,130 @@ class Status:
         return "; ".join(parts)
 
 
-class StatusView:
-    """Shows the status of a running sweep on standard error; a context manager.
+def status_of(study: StudyData) -> Status:
+    """Return the status of a study that no process is training."""
+    counts: dict[str, Any] = {status: len(study.with_status(status)) for status in STATUSES}
+    summarized, tops = summaries.summarize(study), {}
+    for kind in KINDS:
+        bn = kind == "with_bn"
+        if top := summaries.best(summarized, bn):
+            spread = top.of(bn).spread
+            place = summaries.describe(top.configuration, study.axes)
+            tops[kind] = Best(spread.mean, spread.sd, place)
+    return Status(
+        study=study.name,
+        state="finished" if study.is_complete else "stopped",
+        trials=len(study.trials),
+        done=counts["finished"] + counts["diverged"],
+        **counts,
+        best=tops,
+        errors=sorted({study.outcomes[each.name].error for each in study.with_status("failed")}),
+    )
 
-    On a terminal it is a live table, elsewhere a line for each batch that ends.
 
-    Args:
-        quiet: Whether to show nothing.
+def read_status(study: StudyData) -> Status:
+    """Return the status of a study that another process may be training."""
+    if not is_running(study.path):
+        return status_of(study)
+    with suppress(InputError):  # nothing is written yet, or the sweep has just ended
+        return read_json(study.path / PROGRESS, Status, "the progress of a sweep")
+    return replace(status_of(study), state="running")
+
+
+def seconds_left(
+    batches: Sequence[TrialBatch], shares: Mapping[int, float], seconds: float
+) -> float | None:
+    """Return the time left at the pace so far; None if nothing is done yet.
+
+    `shares` are those that are done after so many seconds, by the numbers of the batches.
+    """
+    total = sum(batch.cost for batch in batches)
+    done = sum(batch.cost * shares.get(batch.number, 0.0) for batch in batches)
+    return seconds * (total - done) / done if done else None
+
+
+class RunningSweep:
+    """A sweep while it runs: what it has trained so far, written to disk and shown.
+
+    On a terminal the status is a live table on standard error, elsewhere a line for each batch that
+    ends. `missing` are the batches with a missing or failed trial; `view` is the context in which
+    they are trained.
     """
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, study: StudyData, *, quiet: bool) -> None:
+        self._outcomes = {
+            name: outcome for name, outcome in study.outcomes.items() if outcome.status != "failed"
+        }
+        self.study = replace(study, outcomes=self._outcomes)
+        self._batches = list_batches(list(study.trials))
+        self.missing = [
+            batch
+            for batch in self._batches
+            if not self._outcomes.keys() >= {trial.name for trial in batch.trials}
+        ]
+        self._shares: dict[int, float] = {}  # of each batch that was started; 1 once it has ended
+        self._started = time.monotonic()
+        self._next_view = self._next_table = 0.0  # when they can be written again
         # soft_wrap: do not break lines where the output is a file or a pipe.
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-        self._live = (
-            Live(console=self._console, transient=True, refresh_per_second=4)
-            if self._console.is_terminal and not quiet
-            else None
+        self._live = Live(console=self._console, transient=True, refresh_per_second=4)
+        self._is_live = self._console.is_terminal and not quiet
+        self.view = self._live if self._is_live else nullcontext()
+        if len(self.missing) < len(self._batches):
+            kept = f"{len(self._outcomes)} of {len(study.trials)} trials are already trained"
+            self._console.print(kept, markup=False)
+
+    def take(self, event: Event) -> None:
+        """Record and show an event."""
+        if event.files is not None:
+            self._keep(event.files)
+        elif event.error:
+            failed = Outcome("failed", error=event.error)
+            self._outcomes.update({each.name: failed for each in self._batches[event.batch].trials})
+        self._shares[event.batch] = 1.0 if event.is_last else event.share
+        if event.is_last and time.monotonic() > self._next_table:
+            self.write()
+        if event.is_last or not event.share or time.monotonic() > self._next_view:
+            self._show(event.is_last)
+
+    def write(self) -> None:
+        """Write results.csv; in a large sweep not after every batch."""
+        began = time.monotonic()
+        self.study.write_results()
+        ended = time.monotonic()
+        self._next_table = ended + (ended - began) / TABLE_SHARE
+
+    def kept(self) -> str:
+        """Say what is on disk."""
+        done = sum(each.status != "failed" for each in self._outcomes.values())
+        return f"{done} of {len(self.study.trials)} trials are kept in {self.study.path}"
+
+    def _show(self, is_last: bool) -> None:
+        seconds = time.monotonic() - self._started
+        status = replace(
+            status_of(self.study),
+            state="running",
+            running=[
+                RunningBatch(str(self._batches[number]), share)
+                for number, share in self._shares.items()
+                if share < 1
+            ],
+            seconds_left=seconds_left(self.missing, self._shares, seconds),
         )
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
-
-    def show(self, status: Status, *, ended: bool = False) -> None:
-        """Show the status; `ended` says that a batch has just ended."""
-        if self._live:
+        write_json(self.study.path / PROGRESS, status)
+        if self._is_live:
             self._live.update(status.table())
-        elif ended:
+        elif is_last:
             self._console.print(status.line(), markup=False)
+        self._next_view = time.monotonic() + UPDATE_SECONDS
 
-    def say(self, text: str) -> None:
-        """Print a line above the table."""
-        self._console.print(text, markup=False)
+    def _keep(self, files: Files) -> None:
+        """Write the runs of a batch, each complete or not at all."""
+        for name, content in files.items():
+            with new_folder(self.study.path, name, replace=True) as folder:
+                for file, data in content.items():
+                    (folder.path / file).write_bytes(data)
+            self._outcomes[name] = outcome_of(runs.read_run(self.study.path / name))
 
 
 @contextmanager
@@ -209,85 +250,40 @@ def running(path: Path) -> Iterator[None]:
         InputError: If another process holds the lock.
     """
     try:
-        descriptor = os.open(path / LOCK, os.O_CREAT | os.O_RDWR)
+        file = (path / LOCK).open("ab")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    try:
-        if fcntl:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise expected(
-                    path, "a study that another process is training", "an idle study",
-                    "watch it with --status, or choose another --run",
-                ) from error  # fmt: skip
+    with file:
+        if not _lock(file):
+            raise expected(
+                path, "a study that another process is training", "an idle study",
+                "watch it with --status, or choose another --run",
+            )  # fmt: skip
         try:
             yield
         finally:
             for name in (PROGRESS, LOCK):
                 with suppress(OSError):
                     (path / name).unlink()
-    finally:
-        os.close(descriptor)
 
 
 def is_running(path: Path) -> bool:
     """Return whether a process is training the study in the folder `path`."""
     try:
-        descriptor = os.open(path / LOCK, os.O_RDWR)
+        with (path / LOCK).open("rb") as file:
+            return not _lock(file, shared=True)
     except OSError:
         return False
+
+
+def _lock(file: IO[bytes], *, shared: bool = False) -> bool:
+    """Lock a file until it is closed; return whether that was possible."""
     try:
         if fcntl:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def write_progress(path: Path, progress: Progress) -> None:
-    """Write progress.json for other processes."""
-    write_json(path / PROGRESS, progress.record())
-
-
-def read_progress(path: Path) -> ProgressRecord | None:
-    """Return the latest progress of a running sweep; None if there is none."""
-    if is_running(path):
-        with suppress(InputError):  # nothing is written yet, or the sweep has just ended
-            return read_json(path / PROGRESS, ProgressRecord, "the progress of a sweep")
-    return None
-
-
-def status_of(study: Study, progress: ProgressRecord | None, *, alive: bool) -> Status:
-    """Return the status of a study.
-
-    Args:
-        study: The study as it is on disk.
-        progress: Its progress if it runs.
-        alive: Whether a process is training it.
-    """
-    counts = {status: len(study.with_status(status)) for status in STATUSES}
-    summaries, tops = summarize(study), {}
-    for kind in KINDS:
-        bn = kind == "with_bn"
-        top = best(summaries, bn)
-        results = top.of(bn) if top else None
-        if top and results:
-            place = describe(top.configuration, study.axes)
-            tops[kind] = Best(results.spread.mean, results.spread.sd, place)
-    return Status(
-        study=study.name,
-        state="running" if alive else "finished" if study.is_complete else "stopped",
-        trials=len(study.trials),
-        done=counts["finished"] + counts["diverged"],
-        **counts,
-        running=progress.running if progress else [],
-        seconds_left=progress.seconds_left if progress else None,
-        best=tops,
-        errors=sorted({study.outcomes[each.name].error for each in study.with_status("failed")}),
-    )
+        return False
+    return True
 
 
 def duration(seconds: float | None) -> str:

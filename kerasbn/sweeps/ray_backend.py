@@ -4,21 +4,21 @@ When a cluster's head is lost for good, Ray ends the process that is connected t
 of its own connects and sends events through a pipe; when that process is gone, so is the cluster.
 """
 
-import multiprocessing
 import os
 import re
-import signal
 import socket
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
-from threading import Thread
 from typing import Any
 
-from kerasbn.common.errors import InputError, KerasbnError, expected
+from kerasbn.common.errors import CheckFailedError, InputError, KerasbnError, expected
 from kerasbn.data.datasets import Dataset
-from kerasbn.sweeps.trials import BackendLostError, Event, Files, TrialBatch, error_line
+from kerasbn.sweeps.process_pool import CONTEXT, follow_parent
+from kerasbn.sweeps.trials import Event, Files, TrialBatch, error_line
 
 REACH_SECONDS = 3.0  # for a TCP connection to the head
 CONNECT_SECONDS = 20.0  # for Ray to connect
@@ -29,41 +29,24 @@ PACKAGES = ("kerasbn", "tensorflow", "keras", "numpy")
 
 CONNECTED = "connected"  # the first message of the connected process
 
-_CONTEXT = multiprocessing.get_context("spawn")
-
 
 def train_on_cluster(
-    batches: Sequence[TrialBatch],
-    data: Dataset,
-    *,
-    address: str,
-    device: str = "auto",
-    threads: int = 1,
-    patience: float = PATIENCE,
+    batches: Sequence[TrialBatch], data: Dataset, *, address: str, device: str = "auto"
 ) -> Generator[Event, None, None]:
     """Train the batches on a cluster; yield events until all are trained or failed.
 
     The dataset is sent to each node once. Files come back as bytes, so nodes need no shared disk.
-
-    Args:
-        batches: What to train.
-        data: The dataset.
-        address: ``HOST:PORT`` of the cluster's head, or ``auto``.
-        device: See `kerasbn.train`; with ``gpu`` each batch requests a GPU.
-        threads: The number of TensorFlow's threads, and of CPUs requested, for each batch.
-        patience: Seconds to wait for a node with CPUs when there is none.
+    Each batch requests one CPU, and with the device ``gpu`` also a GPU.
 
     Raises:
-        InputError: If Ray is not installed, there is no such cluster, or a node has different
-            versions of `PACKAGES`.
-        BackendLostError: If the cluster goes away for good.
+        InputError: If there is no such cluster, or a node has different versions of `PACKAGES`.
+        CheckFailedError: If the cluster goes away for good.
     """
-    check_address(address)
     if not batches:
         return
-    near, far = _CONTEXT.Pipe()
-    arguments = (far, address, list(batches), data, device, threads, patience)
-    process = _CONTEXT.Process(target=_run_connected, args=arguments, daemon=True)
+    near, far = CONTEXT.Pipe()
+    arguments = (far, address, list(batches), data, device)
+    process = CONTEXT.Process(target=_run_connected, args=arguments, daemon=True)
     process.start()
     far.close()
     try:
@@ -75,7 +58,7 @@ def train_on_cluster(
             if message != CONNECTED:
                 yield message
     except (EOFError, OSError) as error:
-        raise BackendLostError(f"--address {address}: the cluster went away") from error
+        raise CheckFailedError(f"--address {address}: the cluster went away") from error
     finally:
         process.kill()
         process.join()
@@ -116,20 +99,13 @@ def _speaks_http2(peer: socket.socket) -> bool:
 
 
 def check_versions(own: Mapping[str, str], nodes: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise `InputError` if a node has other versions.
-
-    Args:
-        own: The versions here, by package.
-        nodes: Those of each node, by its name.
-    """
+    """Raise `InputError` if a node has other versions; `nodes` holds those of each, by its name."""
     for node, versions in nodes.items():
         for name, here in own.items():
             there = versions.get(name, "none")
             if there != here:
-                raise expected(
-                    f"node {node}", f"{name} {there}", f"{name} {here}, as here",
-                    "install the same versions on every node",
-                )  # fmt: skip
+                advice = "install the same versions on every node"
+                raise expected(f"node {node}", f"{name} {there}", f"{name} {here}, as here", advice)
 
 
 def _unreachable(address: str, why: str) -> InputError:
@@ -142,10 +118,7 @@ def _unreachable(address: str, why: str) -> InputError:
 
 def _run_connected(connection: Connection, address: str, *work: Any) -> None:  # noqa: ANN401
     """Run the connected process; it dies with the process that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    Thread(target=_die_with_parent, args=[parent], daemon=True).start()
+    follow_parent()
     # Ray's messages about a cluster in trouble; the sweep prints one line instead.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -166,12 +139,7 @@ def _run_connected(connection: Connection, address: str, *work: Any) -> None:  #
         connection.send(error)
     except Exception as error:  # noqa: BLE001 - the cluster is unusable
         line = f"--address {address}: the cluster failed ({error_line(error)})"
-        connection.send(BackendLostError(line))
-
-
-def _die_with_parent(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+        connection.send(CheckFailedError(line))
 
 
 def _events(
@@ -180,32 +148,26 @@ def _events(
     batches: list[TrialBatch],
     data: Dataset,
     device: str,
-    threads: int,
-    patience: float,
 ) -> Generator[Event, None, None]:
-    """Submit the batches to the cluster, as many at a time as it has CPUs for."""
-    _check_nodes(ray)
+    """Submit the batches to the cluster, as many at a time as it has CPUs."""
+    own = _check_nodes(ray)
     shared = ray.put(data)
-    train = ray.remote(
-        num_cpus=threads,
-        num_gpus=1 if device.startswith("gpu") else 0,
-        max_retries=RETRIES,
-    )(_train)
+    gpus = 1 if device.startswith("gpu") else 0
+    train = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(_train)
     waiting = list(reversed(batches))
     running: dict[Any, TrialBatch] = {}
-    own = _own_versions()
     last_room = time.monotonic()
     while waiting or running:
-        room = int(ray.cluster_resources().get("CPU", 0) // threads)
+        room = int(ray.cluster_resources().get("CPU", 0))
         if room:
             last_room = time.monotonic()
-        elif time.monotonic() - last_room > patience:
-            raise BackendLostError(
-                f"--address {address}: no node of the cluster had a CPU for {patience:.0f} s"
+        elif time.monotonic() - last_room > PATIENCE:
+            raise CheckFailedError(
+                f"--address {address}: no node of the cluster had a CPU for {PATIENCE:.0f} s"
             )
         while waiting and len(running) < room:
             batch = waiting.pop()
-            running[train.remote(batch, shared, device, threads, own)] = batch
+            running[train.remote(batch, shared, device, own)] = batch
             yield Event(batch.number)
         ready, _ = ray.wait(list(running), timeout=1.0) if running else ([], [])
         if not running:
@@ -219,59 +181,38 @@ def _events(
                 yield Event(batch.number, error=error_line(cause))
 
 
-def _train(
-    batch: TrialBatch, data: Dataset, device: str, threads: int, versions: Mapping[str, str]
-) -> Files:
+def _train(batch: TrialBatch, data: Dataset, device: str, versions: Mapping[str, str]) -> Files:
     """Train a batch on a node, which may have joined after the versions were checked."""
-    check_versions(versions, {socket.gethostname(): _own_versions()})
+    check_versions(versions, {socket.gethostname(): {name: version(name) for name in PACKAGES}})
     from kerasbn.common.keras_internals import quiet_tensorflow
 
     quiet_tensorflow()
-    from kerasbn.sweeps.worker import train_batch, use_threads
+    from kerasbn.sweeps.worker import train_batch, use_one_thread
 
-    use_threads(threads)
+    use_one_thread()
     return train_batch(batch, data, device=device)
 
 
-def _check_nodes(ray: Any) -> None:  # noqa: ANN401 - as above
-    """Raise `InputError` if a node with CPUs has other versions than this machine."""
+def _check_nodes(ray: Any) -> dict[str, str]:  # noqa: ANN401 - as above
+    """Return the versions here; raise `InputError` if a node with CPUs has others."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    asked = {
-        ray.remote(num_cpus=0, max_retries=0)(_versions_function())
-        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        .remote(PACKAGES): node["NodeManagerAddress"]
-        for node in nodes
-    }
+    def installed() -> dict[str, str]:
+        # Nested, since Ray pickles such a function whole: a node without kerasbn can run it.
+        from importlib.metadata import distributions
+
+        found = {name: list(distributions(name=name)) for name in PACKAGES}
+        return {name: each[0].version if each else "none" for name, each in found.items()}
+
     answers = {}
-    for reference, name in asked.items():
-        try:
-            answers[name] = ray.get(reference, timeout=CONNECT_SECONDS)
-        except ray.exceptions.RayError:  # the node has just gone
-            continue
-    check_versions(_own_versions(), answers)
-
-
-def _own_versions() -> dict[str, str]:
-    return _versions_function()(PACKAGES)
-
-
-def _versions_function() -> Callable[[tuple[str, ...]], dict[str, str]]:
-    """Return a function that returns the versions of packages.
-
-    Ray pickles a nested function whole, so that a node without kerasbn can run it.
-    """
-
-    def installed(packages: tuple[str, ...]) -> dict[str, str]:
-        from importlib import metadata
-
-        found = {}
-        for name in packages:
-            try:
-                found[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                found[name] = "none"
-        return found
-
-    return installed
+    for node in ray.nodes():
+        if node["Alive"] and node["Resources"].get("CPU"):
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ask = ray.remote(num_cpus=0, max_retries=0)(installed)
+            answers[node["NodeManagerAddress"]] = ask.options(scheduling_strategy=place).remote()
+    found = {}
+    for name, reference in answers.items():
+        with suppress(ray.exceptions.RayError):  # the node has just gone
+            found[name] = ray.get(reference, timeout=CONNECT_SECONDS)
+    check_versions(installed(), found)
+    return installed()

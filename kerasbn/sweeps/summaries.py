@@ -1,16 +1,19 @@
 """What the seeds of each configuration show together, and how fast they learn."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kerasbn.experiments.statistics import Difference, Spread, paired_difference, spread
-from kerasbn.sweeps.study import Study
+from kerasbn.runs import History
+from kerasbn.sweeps.study_data import StudyData
 from kerasbn.sweeps.trials import Configuration, Trial
-from kerasbn.training.settings import SETTINGS, Value, short_text
+from kerasbn.training.settings import SETTINGS, short_text
 
+KINDS = {True: "with BN", False: "without BN"}
 FIGURE = "val_accuracy"  # test accuracy: what a sweep compares
 LEARNED = 0.2  # a lower test accuracy is hardly better than guessing one of ten classes
 
@@ -20,16 +23,14 @@ class SeedResults:
     """The trials of one configuration with BN, or those without.
 
     Attributes:
+        trials: How many the grid trains; 0 if it does not train this kind.
         accuracies: The test accuracy of each finished trial, by seed.
-        diverged: The seeds that diverged; they are in no mean.
-        failed: The seeds that could not be trained.
-        missing: The number of seeds that are not trained yet.
+        diverged: The number of trials that diverged; they are in no mean.
     """
 
+    trials: int
     accuracies: Mapping[int, float]
-    diverged: Sequence[int]
-    failed: Sequence[int]
-    missing: int
+    diverged: int
 
     @property
     def spread(self) -> Spread:
@@ -37,105 +38,86 @@ class SeedResults:
         return spread(list(self.accuracies.values()))
 
     @property
+    def mean(self) -> float:
+        """The mean of the finished trials; NaN without any."""
+        mean = self.spread.mean
+        return math.nan if mean is None else mean
+
+    @property
     def band(self) -> tuple[float, float]:
         """One standard deviation below and above the mean, within the range of the seeds."""
-        found, own = self.spread, self.accuracies.values()
-        mean, sd = found.mean or 0.0, found.sd or 0.0
-        return max(mean - sd, min(own, default=0.0)), min(mean + sd, max(own, default=0.0))
+        sd, own = self.spread.sd or 0.0, self.accuracies.values()
+        return max(self.mean - sd, min(own)), min(self.mean + sd, max(own))
 
     @property
     def trained(self) -> int:
         """The number of trials that finished or diverged."""
-        return len(self.accuracies) + len(self.diverged)
+        return len(self.accuracies) + self.diverged
 
     @property
     def is_sound(self) -> bool:
         """Whether every seed finished, so that the mean may count as the best."""
-        return bool(self.accuracies) and not (self.diverged or self.failed or self.missing)
+        return 0 < self.trials == len(self.accuracies)
 
     @property
     def fails(self) -> bool:
         """Whether the mean is below `LEARNED`, or most seeds diverged."""
-        mean = self.spread.mean
-        return len(self.diverged) > len(self.accuracies) or (mean is not None and mean < LEARNED)
+        return self.diverged > len(self.accuracies) or self.mean < LEARNED
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One configuration, with and without BN; None for what the grid does not train."""
+    """One configuration, with and without BN."""
 
     configuration: Configuration
-    with_bn: SeedResults | None
-    without_bn: SeedResults | None
+    with_bn: SeedResults
+    without_bn: SeedResults
 
     @property
     def difference(self) -> Difference:
         """With BN minus without, over the seeds that finished both."""
         return difference(self.with_bn, self.without_bn)
 
-    def of(self, bn: bool) -> SeedResults | None:
+    def of(self, bn: bool) -> SeedResults:
         """Return the results with BN, or those without."""
         return self.with_bn if bn else self.without_bn
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Test accuracy over training, of the trials with BN or of those without.
-
-    Attributes:
-        steps: Where it was measured.
-        finished: By seed, an accuracy for each of `steps`.
-        diverged: By seed, the steps and accuracies until a trial diverged.
-    """
-
-    steps: Sequence[float]
-    finished: Mapping[int, Sequence[float]]
-    diverged: Mapping[int, tuple[Sequence[float], Sequence[float]]]
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """The mean over seeds at each step."""
-        return np.asarray(np.mean(list(self.finished.values()), axis=0), np.float64)
-
-    @property
-    def sd(self) -> NDArray[np.float64] | None:
-        """The standard deviation over seeds at each step; None for one seed."""
-        one = len(self.finished) < 2
-        return None if one else np.std(list(self.finished.values()), axis=0, ddof=1)
-
-
-def difference(first: SeedResults | None, second: SeedResults | None) -> Difference:
+def difference(first: SeedResults, second: SeedResults) -> Difference:
     """Return the difference, first minus second, over the seeds that finished both."""
-    a, b = (each.accuracies if each else {} for each in (first, second))
+    a, b = first.accuracies, second.accuracies
     seeds = [seed for seed in a if seed in b]
     return paired_difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
 
 
-def summarize(study: Study) -> list[Summary]:
+def summarize(study: StudyData) -> list[Summary]:
     """Return a summary of each configuration, in the order of the grid."""
-    by_key: dict[tuple[Value, ...], dict[bool, list[Trial]]] = {}
-    for trial in study.trials:
-        key = tuple(trial.configuration.values())
-        by_key.setdefault(key, {}).setdefault(trial.bn, []).append(trial)
     summaries = []
-    for kinds in by_key.values():
-        configuration = next(iter(kinds.values()))[0].configuration
-        results = {bn: _seed_results(study, trials) for bn, trials in kinds.items()}
-        summaries.append(Summary(configuration, results.get(True), results.get(False)))
+    for configuration, trials in groupby(study.trials, lambda trial: trial.configuration):
+        kinds: dict[bool, list[Trial]] = {bn: [] for bn in KINDS}
+        for trial in trials:
+            kinds[trial.bn].append(trial)
+        results = [_seed_results(study, some) for some in kinds.values()]
+        summaries.append(Summary(configuration, *results))
     return summaries
+
+
+def _seed_results(study: StudyData, trials: Sequence[Trial]) -> SeedResults:
+    outcomes = {trial.seed: study.outcomes.get(trial.name) for trial in trials}
+    known = {seed: outcome for seed, outcome in outcomes.items() if outcome is not None}
+    accuracies = {
+        seed: outcome.val_accuracy
+        for seed, outcome in known.items()
+        if outcome.val_accuracy is not None
+    }
+    diverged = sum(outcome.status == "diverged" for outcome in known.values())
+    return SeedResults(len(trials), accuracies, diverged)
 
 
 def best(summaries: Sequence[Summary], bn: bool) -> Summary | None:
     """Return the summary with the highest mean, among those where every seed finished."""
-    sound = [each for each in summaries if (results := each.of(bn)) and results.is_sound]
-    return max(sound, key=lambda each: mean_of(each, bn), default=None)
-
-
-def mean_of(summary: Summary, bn: bool) -> float:
-    """Return the mean test accuracy; -1 if there is none."""
-    results = summary.of(bn)
-    mean = results.spread.mean if results else None
-    return -1.0 if mean is None else mean
+    sound = [each for each in summaries if each.of(bn).is_sound]
+    return max(sound, key=lambda each: each.of(bn).mean, default=None)
 
 
 def describe(configuration: Configuration, axes: Sequence[str]) -> str:
@@ -143,54 +125,38 @@ def describe(configuration: Configuration, axes: Sequence[str]) -> str:
     return ", ".join(f"{SETTINGS[axis].label} {short_text(configuration[axis])}" for axis in axes)
 
 
-def curves_of(study: Study, bn: bool) -> Curves:
-    """Return the test accuracy over training of all trials with BN, or without.
-
-    Only meaningful in a study without axes, where trials differ in the seed alone.
-    """
-    finished, diverged = {}, {}
-    steps: Sequence[float] = []
-    for trial in study.trials:
-        history = study.histories.get(trial.name)
-        if trial.bn != bn or history is None:
-            continue
-        if study.status(trial) == "finished":
-            steps = history["step"]
-            finished[trial.seed] = history[FIGURE]
-        elif study.status(trial) == "diverged":
-            diverged[trial.seed] = (history["step"], history[FIGURE])
-    return Curves(steps, finished, diverged)
+def by_other_axes(
+    summaries: Sequence[Summary], axes: Sequence[str]
+) -> tuple[str, dict[str, list[Summary]]]:
+    """Return the axis with the most values, and the summaries by those of the others, in words."""
+    longest = max(axes, key=lambda axis: len({each.configuration[axis] for each in summaries}))
+    groups: dict[str, list[Summary]] = {}
+    for each in summaries:
+        place = describe(each.configuration, [axis for axis in axes if axis != longest])
+        groups.setdefault(place, []).append(each)
+    return longest, groups
 
 
-def speed_of(study: Study) -> tuple[float, int, int] | None:
-    """Return how fast BN reaches the best mean accuracy without BN.
+def histories_of(study: StudyData, bn: bool, status: str) -> list[History]:
+    """Return the histories of the trials with BN, or without, that ended so."""
+    trials = [trial for trial in study.with_status(status) if trial.bn == bn]
+    return [study.histories[trial.name] for trial in trials if trial.name in study.histories]
+
+
+def speed_of(study: StudyData) -> tuple[float, int, int] | None:
+    """Return how fast BN reaches the best mean accuracy without BN, in a study without axes.
 
     Returns:
         The best mean without BN, the first step at which the mean with BN is as high, and the step
         at which it is reached without. None if BN does not reach it.
     """
-    with_bn, without_bn = curves_of(study, True), curves_of(study, False)
-    if not with_bn.finished or not without_bn.finished:
+    kinds = [histories_of(study, bn, "finished") for bn in KINDS]
+    if not all(kinds):
         return None
-    highest = int(np.argmax(without_bn.mean))
-    accuracy = without_bn.mean[highest]
-    for step, mean in zip(with_bn.steps, with_bn.mean, strict=True):
-        if mean >= accuracy:
-            return float(accuracy), int(step), int(without_bn.steps[highest])
-    return None
-
-
-def _seed_results(study: Study, trials: Sequence[Trial]) -> SeedResults:
-    seeds: dict[str, list[int]] = {}
-    for trial in trials:
-        seeds.setdefault(study.status(trial), []).append(trial.seed)
-    return SeedResults(
-        {
-            trial.seed: outcome.val_accuracy
-            for trial in trials
-            if (outcome := study.outcomes.get(trial.name)) and outcome.val_accuracy is not None
-        },
-        seeds.get("diverged", []),
-        seeds.get("failed", []),
-        len(seeds.get("missing", [])),
-    )
+    with_bn, without_bn = (np.mean([each[FIGURE] for each in kind], axis=0) for kind in kinds)
+    highest = int(np.argmax(without_bn))
+    reached = np.flatnonzero(with_bn >= without_bn[highest])
+    if not reached.size:
+        return None
+    steps = [int(kind[0]["step"][i]) for kind, i in zip(kinds, (reached[0], highest), strict=True)]
+    return float(without_bn[highest]), steps[0], steps[1]

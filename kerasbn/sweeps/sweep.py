@@ -2,70 +2,39 @@
 
 import os
 import shlex
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kerasbn import runs
 from kerasbn.common.errors import ArgumentError, CheckFailedError, StoppedError, expected
-from kerasbn.common.files import new_folder
 from kerasbn.data.datasets import Dataset, load_dataset
+from kerasbn.experiments.trained_model import data_record
+from kerasbn.sweeps.charts import save_charts
 from kerasbn.sweeps.findings import write_findings
 from kerasbn.sweeps.grid import Grid, load_grid, parse_grid, recipes
-from kerasbn.sweeps.progress import (
-    UPDATE_SECONDS,
-    Progress,
-    StatusView,
-    running,
-    status_of,
-    write_progress,
-)
-from kerasbn.sweeps.study import (
-    RECORD,
-    ROOT,
-    Outcome,
-    Study,
-    find_study,
-    open_study,
-    outcome_of,
-    read_study,
-    with_runs,
-)
-from kerasbn.sweeps.trials import (
-    BackendLostError,
-    Event,
-    Files,
-    TrialBatch,
-    check_trials,
-    list_batches,
-    list_trials,
-)
+from kerasbn.sweeps.progress import RunningSweep, running
+from kerasbn.sweeps.study import RECORD, ROOT, Study, find_study, open_study, read_study, with_runs
+from kerasbn.sweeps.trials import Event, TrialBatch, check_trials, list_trials
 from kerasbn.training.settings import option_text
-
-THREADS = 1  # of TensorFlow in each process; the same everywhere, since it affects rounding
-TABLE_SHARE = 0.05  # of the time can go into writing results.csv
 
 Backend = Callable[[Sequence[TrialBatch]], Generator[Event, None, None]]
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What to sweep.
+    """What to sweep: a grid, and the folder of the study.
 
-    Attributes:
-        grid: What to train.
-        path: The folder of the study.
-        command: The command that requests the same, without the dataset; "" for a dict or an
-            existing study, which keeps its own.
-        is_complete: Whether the study exists and nothing is missing: no dataset is needed.
+    `command` requests the same, without the dataset; it is empty for a dict or an existing study,
+    which keeps its own. `is_complete` says that nothing of an existing study is missing.
     """
 
     grid: Grid
     path: Path
-    command: str
+    command: Sequence[str] = ()
     is_complete: bool = False
 
 
@@ -130,17 +99,9 @@ def sweep(
         raise ArgumentError("address", address, "either workers or address")
     changes = settings if seeds is None else {"seeds": seeds, **settings}
     request = sweep_request(grid, changes, run, yes=True, root=root)
-    if request.is_complete and not force:
-        return finish(request.path)
-    return run_sweep(
-        request,
-        load_dataset(quiet=quiet) if data is None else data,
-        workers=workers,
-        address=address,
-        device=device,
-        force=force,
-        quiet=quiet,
-    )
+    load = partial(load_dataset, quiet=quiet) if data is None else lambda: data
+    where: dict[str, Any] = {"address": address, "workers": workers, "device": device}
+    return run_sweep(request, load, force=force, quiet=quiet, **where)
 
 
 def sweep_request(
@@ -169,17 +130,14 @@ def sweep_request(
     existing = None if isinstance(given, Mapping) else _existing_study(str(given), root)
     if existing is not None:
         if changes or run:
-            raise expected(
-                existing,
-                "changes to an existing study",
-                "none",
-                "give its recipe or file, and a --run",
-            )
+            advice = "give its recipe or file, and a --run"
+            raise expected(existing, "changes to an existing study", "none", advice)
         study = with_runs(read_study(existing))
-        request = SweepRequest(study.grid, existing, "", study.is_complete)
+        request = SweepRequest(study.grid, existing, is_complete=study.is_complete)
     else:
+        command: list[str] = []
         if isinstance(given, Mapping):
-            grid, command = parse_grid(given, run or "sweep", "grid", changes), ""
+            grid = parse_grid(given, run or "sweep", "grid", changes)
         else:
             grid = load_grid(str(given), changes)
             command = _command(Path(given).name, changes, run)
@@ -201,49 +159,40 @@ def requested_study(given: str, run: str | None = None, root: Path = ROOT) -> St
 
 def run_sweep(
     request: SweepRequest,
-    data: Dataset,
+    load: Callable[[], Dataset],
     *,
-    workers: int | None = None,
-    address: str | None = None,
-    device: str = "auto",
     force: bool = False,
     quiet: bool = False,
-    verbose: bool = False,
+    **where: Any,  # noqa: ANN401 - the arguments of `_backend`
 ) -> Study:
     """Train what is missing of a requested study; see `sweep`.
 
     Failed trials are recorded with their error, stop nothing else, and are tried again next time.
+    The dataset is loaded only if the study is not complete.
     """
     path = request.path
-    trials = list_trials(request.grid)
-    check_trials(trials, len(data.train))
-    if address is not None:
-        from kerasbn.sweeps.ray_backend import check_address
-
-        check_address(address)
-    command = f"{request.command} --dataset {data.name}" if request.command else ""
-    if path.is_dir():
-        with running(path):
-            study = open_study(path, request.grid, data, command=command, force=force)
-    else:
-        study = open_study(path, request.grid, data, command=command)
+    if request.is_complete and not force:
+        return _finish(path)
+    data = load()
+    check_trials(list_trials(request.grid), len(data.train))
+    backend = _backend(data, **where)
+    command = shlex.join([*request.command, *data_record(data).options]) if request.command else ""
+    with running(path) if path.is_dir() else nullcontext():
+        study = open_study(path, request.grid, data, command=command, force=force)
     resume = "the same command without --force" if force else "the same command"
     with running(path):
-        _train_missing(study, _backend(data, workers, address, device, verbose), resume, quiet)
-    study = finish(path)
-    failed = study.with_status("failed")
-    if failed:
+        _train_missing(study, backend, resume, quiet)
+    study = _finish(path)
+    if failed := study.with_status("failed"):
         raise CheckFailedError(
-            f"{path}: {len(failed)} of {len(trials)} trials could not be trained "
+            f"{path}: {len(failed)} of {len(study.trials)} trials could not be trained "
             f"({study.outcomes[failed[0].name].error}); {resume} tries them again"
         )
     return study
 
 
-def finish(path: Path) -> Study:
+def _finish(path: Path) -> Study:
     """Draw the charts of a study and write its findings from its tables."""
-    from kerasbn.sweeps.charts import save_charts
-
     study = read_study(path)
     save_charts(study)
     write_findings(study)
@@ -257,120 +206,44 @@ def _existing_study(given: str, root: Path) -> Path | None:
     return next((path for path in (root / given, Path(given)) if (path / RECORD).is_file()), None)
 
 
-def _command(given: str, changes: Mapping[str, Any], run: str | None) -> str:
+def _command(given: str, changes: Mapping[str, Any], run: str | None) -> list[str]:
+    """Return the command that sweeps a grid with these changes, as words."""
     words = ["kerasbn", "sweep", given]
     for key, value in changes.items():
         values = value if isinstance(value, list) else [value]
         text = " ".join(option_text(each) for each in values)
         is_option = key in ("seeds", "epochs", "steps") and len(values) == 1
         words += [f"--{key}", text] if is_option else ["--set", f"{key}={text}"]
-    return shlex.join([*words, *(["--run", run] if run else [])])
+    return [*words, *(["--run", run] if run else [])]
 
 
 def _backend(
-    data: Dataset, workers: int | None, address: str | None, device: str, verbose: bool
+    data: Dataset, *, address: str | None, workers: int | None, device: str, verbose: bool = False
 ) -> Backend:
     """Return what trains: a cluster, or processes of this machine."""
     if address is not None:
-        from kerasbn.sweeps.ray_backend import train_on_cluster
+        from kerasbn.sweeps.ray_backend import check_address, train_on_cluster
 
-        return lambda missing: train_on_cluster(missing, data, address=address, device=device)
+        check_address(address)
+        return partial(train_on_cluster, data=data, address=address, device=device)
     from kerasbn.sweeps.process_pool import train_in_processes
 
     allowed = getattr(os, "sched_getaffinity", None)  # Linux only
     count = workers or (len(allowed(0)) if allowed else os.cpu_count()) or 1
-    return lambda missing: train_in_processes(
-        missing, data, workers=count, threads=THREADS, device=device, verbose=verbose
-    )
+    return partial(train_in_processes, data=data, workers=count, device=device, verbose=verbose)
 
 
 def _train_missing(study: Study, backend: Backend, resume: str, quiet: bool) -> None:
     """Train the batches with a missing or failed trial; `resume` says how to continue."""
-    outcomes = {name: each for name, each in study.outcomes.items() if each.status != "failed"}
-    batches = list_batches(list(study.trials))
-    missing = [
-        batch for batch in batches if any(trial.name not in outcomes for trial in batch.trials)
-    ]
-    running_sweep = _RunningSweep(replace(study, outcomes=outcomes), outcomes, missing, quiet)
+    sweep = RunningSweep(study, quiet=quiet)
     try:
-        with running_sweep.view:
-            if len(missing) < len(batches):
-                kept = f"{len(outcomes)} of {len(study.trials)} trials are already trained"
-                running_sweep.view.say(kept)
-            with closing(backend(missing)) as events:
-                for event in events:
-                    running_sweep.take(event)
+        with sweep.view, closing(backend(sweep.missing)) as events:
+            for event in events:
+                sweep.take(event)
     except KeyboardInterrupt as error:
-        raise StoppedError(f"stopped; {running_sweep.kept()}; {resume} continues") from error
-    except BackendLostError as error:
-        raise BackendLostError(f"{error}; {running_sweep.kept()}; {resume} continues") from error
+        raise StoppedError(f"stopped; {sweep.kept()}; {resume} continues") from error
+    except CheckFailedError as error:  # the cluster is lost
+        raise CheckFailedError(f"{error}; {sweep.kept()}; {resume} continues") from error
     finally:
-        running_sweep.write()
-        running_sweep.study.write_histories()
-
-
-class _RunningSweep:
-    """A sweep while it runs: its outcomes so far, and its progress.
-
-    Args:
-        study: The study, with `outcomes`.
-        outcomes: The outcomes so far; new ones are added.
-        missing: The batches that will be trained.
-        quiet: Whether to show no progress.
-    """
-
-    def __init__(
-        self,
-        study: Study,
-        outcomes: dict[str, Outcome],
-        missing: Sequence[TrialBatch],
-        quiet: bool,
-    ) -> None:
-        self.study = study
-        self.view = StatusView(quiet=quiet)
-        self._outcomes = outcomes
-        self._progress = Progress(missing)
-        self._batches = {batch.number: batch for batch in missing}
-        self._shown_at = 0.0
-        self._next_table = 0.0  # when results.csv can be written again
-
-    def take(self, event: Event) -> None:
-        """Record and show an event."""
-        if event.files is not None:
-            self._keep(event.files)
-        elif event.error:
-            for trial in self._batches[event.batch].trials:
-                self._outcomes[trial.name] = Outcome("failed", error=event.error)
-        if event.is_last:
-            self._progress.shares.pop(event.batch, None)
-            self._progress.done.add(event.batch)
-            if time.monotonic() > self._next_table:
-                self.write()
-        else:
-            self._progress.shares[event.batch] = event.share
-        is_due = time.monotonic() - self._shown_at > UPDATE_SECONDS
-        if event.is_last or not event.share or is_due:
-            write_progress(self.study.path, self._progress)
-            status = status_of(self.study, self._progress.record(), alive=True)
-            self.view.show(status, ended=event.is_last)
-            self._shown_at = time.monotonic()
-
-    def write(self) -> None:
-        """Write results.csv; in a large sweep not after every batch."""
-        began = time.monotonic()
-        self.study.write_results()
-        ended = time.monotonic()
-        self._next_table = ended + (ended - began) / TABLE_SHARE
-
-    def kept(self) -> str:
-        """Say what is on disk."""
-        done = [each for each in self._outcomes.values() if each.status != "failed"]
-        return f"{len(done)} of {len(self.study.trials)} trials are kept in {self.study.path}"
-
-    def _keep(self, files: Files) -> None:
-        """Write the runs of a batch, each complete or not at all."""
-        for name, content in files.items():
-            with new_folder(self.study.path, name, replace=True) as folder:
-                for file, data in content.items():
-                    (folder.path / file).write_bytes(data)
-            self._outcomes[name] = outcome_of(runs.read_run(self.study.path / name))
+        sweep.write()
+        sweep.study.write_histories()

@@ -13,18 +13,10 @@ from itertools import groupby, pairwise, product
 from math import ceil
 from typing import Any
 
-from kerasbn.common.errors import CheckFailedError, InputError, KerasbnError, quoted
+from kerasbn.common.errors import InputError, KerasbnError, quoted
 from kerasbn.sweeps.grid import Grid, Range
-from kerasbn.training.settings import (
-    MODEL_SETTINGS,
-    SETTINGS,
-    TRAINING_SETTINGS,
-    ModelSettings,
-    TrainingSettings,
-    Value,
-    seed_settings,
-    short_text,
-)
+from kerasbn.training import settings
+from kerasbn.training.settings import ModelSettings, TrainingSettings, Value
 
 MAX_PAIRS = 8  # in a trial batch: more run slower per trial
 MAX_NAME = 90  # characters
@@ -36,14 +28,7 @@ Files = dict[str, dict[str, bytes]]  # of runs: contents by the names of the tri
 
 @dataclass(frozen=True)
 class Trial:
-    """One model to train.
-
-    Attributes:
-        name: The name of its run.
-        configuration: Its value on each axis of the grid.
-        model: The settings of the model.
-        training: The settings of the training, including the seed.
-    """
+    """One model to train: the name of its run, its value on each axis, and its settings."""
 
     name: str
     configuration: Configuration
@@ -66,11 +51,8 @@ class TrialBatch:
     """Trials that train together, as ensembles; they differ in seed, learning rate and BN only.
 
     A batch is trained as a whole or not at all, since the size of an ensemble affects rounding.
-    Batches depend on the grid alone, not on what is missing or on what trains them.
-
-    Attributes:
-        number: Its index among the batches of the grid.
-        trials: What it trains.
+    Batches depend on the grid alone, not on what is missing or on what trains them. `number` is the
+    index of a batch among those of the grid.
     """
 
     number: int
@@ -115,15 +97,10 @@ class Event:
         return self.files is not None or bool(self.error)
 
 
-class BackendLostError(CheckFailedError):
-    """The workers of a sweep are gone for good."""
-
-
 def error_line(error: BaseException) -> str:
     """Return an error in one line, with its type unless it is one of kerasbn's own."""
-    text = quoted(error, longest=None)
-    short = text if len(text) <= 300 else f"{text[:297]}..."
-    return short if isinstance(error, KerasbnError) else f"{type(error).__name__}: {short}"
+    text = quoted(error, longest=300)
+    return text if isinstance(error, KerasbnError) else f"{type(error).__name__}: {text}"
 
 
 def configurations(grid: Grid) -> Iterator[dict[str, Value]]:
@@ -148,18 +125,13 @@ def list_trials(grid: Grid) -> list[Trial]:
     Raises:
         InputError: If the settings of one of them are invalid.
     """
-    trials: dict[str, Trial] = {}
+    trials: dict[str, Trial] = {}  # a sample may draw a configuration twice: it is trained once
     for configuration in configurations(grid):
-        values: dict[str, Any] = {**grid.options, **configuration}
-        model = {key: value for key, value in values.items() if key in MODEL_SETTINGS}
-        training = {key: value for key, value in values.items() if key in TRAINING_SETTINGS}
-        for own in seed_settings(TrainingSettings(**training), grid.seeds):
-            for bn in grid.kinds:
-                name = _name(configuration, bn, own.seed)
-                # A sample may draw a configuration twice: it is trained once.
-                trials.setdefault(
-                    name, Trial(name, configuration, ModelSettings(**model | {"bn": bn}), own)
-                )
+        model, training = settings.settings_from({**grid.options, **configuration})
+        models = [replace(model, bn=bn) for bn in grid.kinds]
+        for own, each in product(settings.seed_settings(training, grid.seeds), models):
+            name = _name(configuration, each.bn, own.seed)
+            trials.setdefault(name, Trial(name, configuration, each, own))
     return list(trials.values())
 
 
@@ -190,7 +162,7 @@ def check_trials(trials: list[Trial], examples: int) -> None:
 
 def _name(configuration: Configuration, bn: bool, seed: int) -> str:
     """Return a name such as ``lr-0.1_hidden-3x32_bn_seed-0``, safe on any file system."""
-    parts = [f"{key}-{short_text(value)}" for key, value in configuration.items()]
+    parts = [f"{key}-{settings.short_text(value)}" for key, value in configuration.items()]
     ending = f"{'bn' if bn else 'plain'}_seed-{seed}"
     name = re.sub(r"[^\w.-]+", "-", "_".join([*parts, ending]), flags=re.ASCII)
     if len(name) <= MAX_NAME:
@@ -203,4 +175,8 @@ def _drawn(key: str, axis: tuple[Value, ...] | Range, share: float) -> Value:
     if not isinstance(axis, Range):
         return axis[int(share * len(axis))]
     number = axis.at(share)
-    return float(f"{number:.{DRAWN_DIGITS}g}") if SETTINGS[key].kind is float else round(number)
+    return (
+        float(f"{number:.{DRAWN_DIGITS}g}")
+        if settings.SETTINGS[key].kind is float
+        else round(number)
+    )

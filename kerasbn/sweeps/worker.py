@@ -4,6 +4,7 @@ import gc
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,61 +22,40 @@ from kerasbn.experiments.train import TrainingJob, train_jobs
 from kerasbn.sweeps.trials import Files, TrialBatch
 
 
-class ReportShare(keras.callbacks.Callback):
-    """Reports the share of a training that is done, 0 to 1, after every chunk of steps."""
-
-    def __init__(self, report: Callable[[float], None]) -> None:
-        super().__init__()
-        self._report = report
-        self._chunks = 0
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras's call
-        """Report."""
-        self._chunks += 1
-        self._report(self._chunks / (self.params["epochs"] * self.params["steps"]))
-
-
 def train_batch(
     batch: TrialBatch,
     data: Dataset,
     *,
     device: str = "auto",
     scratch: Path | None = None,
-    report: Callable[[float], None] | None = None,
+    report: Callable[[float], None] = lambda _: None,
 ) -> Files:
     """Train the trials of a batch; return the files of their runs.
 
     Files are returned as bytes since a worker may be on another machine, with another disk.
-
-    Args:
-        batch: What to train.
-        data: The dataset.
-        device: See `kerasbn.train`.
-        scratch: The folder for temporary files; None for the system's.
-        report: Called with the share that is done, 0 to 1.
+    `report` is called with the share that is done, 0 to 1. Temporary files go to `scratch`, or to
+    the system's folder for them.
 
     Raises:
         InputError: If the batch cannot be trained here.
     """
-    members = [
+    jobs = [
         TrainingJob(trial.name, trial.model, trial.training, trial.name) for trial in batch.trials
     ]
+    chunks = count(1)
+    progress: Any = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_, **__: report(
+            next(chunks) / (progress.params["epochs"] * progress.params["steps"])
+        )
+    )
     with TemporaryDirectory(prefix="kerasbn-", dir=scratch) as folder:
         trained = train_jobs(
-            members,
-            data,
-            device=device,
-            quiet=True,
-            root=Path(folder),
-            figures=False,
-            callbacks=[ReportShare(report)] if report else [],
+            jobs, data, device=device, root=Path(folder), figures=False, callbacks=[progress]
         )
+        files = {}
         for run in trained:
             write_json(run.path / runs.RECORD, replace(run.record, digest=digest_of(run)))
-        files = {
-            run.name: {file.name: file.read_bytes() for file in run.path.iterdir()}
-            for run in trained
-        }
+            files[run.name] = {file.name: file.read_bytes() for file in run.path.iterdir()}
     keras.backend.clear_session()  # or the graphs of all batches would stay in memory
     gc.collect()
     return files
@@ -97,7 +77,10 @@ def digest_of(run: runs.Run) -> str:
     return digest.hexdigest()
 
 
-def use_threads(count: int) -> None:
-    """Limit TensorFlow to so many threads; call it before anything is computed."""
-    tf.config.threading.set_intra_op_parallelism_threads(count)
-    tf.config.threading.set_inter_op_parallelism_threads(count)
+def use_one_thread() -> None:
+    """Limit TensorFlow to one thread, everywhere, since their number affects rounding.
+
+    Call it before anything is computed.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -9,7 +9,8 @@ import pytest
 
 from kerasbn.data.datasets import Dataset
 from kerasbn.sweeps.grid import parse_grid
-from kerasbn.sweeps.study import Outcome, Study, open_study, read_study
+from kerasbn.sweeps.study import Study, open_study, read_study
+from kerasbn.sweeps.study_data import Outcome
 from kerasbn.sweeps.trials import Trial
 
 # The accuracy of a trial after an epoch (from 1) of three, None if it has diverged by then, or the

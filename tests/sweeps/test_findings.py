@@ -201,6 +201,15 @@ def test_the_file_has_the_question_the_findings_and_the_method(made_up: MadeUp) 
     assert "paired t" in text
 
 
+def test_the_file_has_the_command_that_reproduces_it(made_up: MadeUp) -> None:
+    study = made_up(GRID, one_axis)
+    command = "kerasbn sweep x --dataset mnist --data-dir mnist"
+    write_findings(replace(study, record=replace(study.record, command=command)))
+    text = (study.path / "findings.md").read_text()
+    assert f"```sh\n{command}\n```" in text
+    assert "Replace the folder after `--data-dir`" in text
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_too_few_pairs_for_an_interval(made_up: MadeUp, seeds: int) -> None:
     found = findings(made_up(GRID | {"seeds": seeds}, one_axis))

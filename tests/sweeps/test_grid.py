@@ -139,7 +139,7 @@ def test_the_recipes_have_their_sources_settings() -> None:
         ({"options": {"lr": 0.1}, "axes": {"lr": [0.1]}}, "received it in [options] and in [axes]"),
         ({"options": 3}, "expected a table: [options]"),
         ({"seeds": 0, "options": {"lr": 0.1}}, "seeds: received 0"),
-        ({"options": {"bn": "yes"}}, "bn: received ['yes'], expected true or false"),
+        ({"options": {"bn": "yes"}}, "bn='yes': received 'yes', expected True or False"),
     ],
 )
 def test_an_invalid_grid_is_refused_in_one_line(raw: dict[str, Any], line: str) -> None:

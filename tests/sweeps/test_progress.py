@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,26 @@ import pytest
 
 from kerasbn.common.errors import InputError
 from kerasbn.sweeps.progress import (
-    Progress,
+    RunningBatch,
+    RunningSweep,
     duration,
     is_running,
-    read_progress,
+    read_status,
     running,
+    seconds_left,
     status_of,
-    write_progress,
 )
 from kerasbn.sweeps.study import Study
-from kerasbn.sweeps.trials import Trial, list_batches
+from kerasbn.sweeps.trials import Event, Trial, list_batches
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Trial, int], float | str | None]], Study]
 RAW = {"seeds": 2, "axes": {"hidden": ["4", "8", "16"]}}
 ANOTHER = """
 import sys
 from pathlib import Path
-from kerasbn.sweeps.progress import is_running, read_progress
-print(is_running(Path(sys.argv[1])), read_progress(Path(sys.argv[1])))
+from kerasbn.sweeps.progress import read_status
+from kerasbn.sweeps.study import read_study
+print(read_status(read_study(Path(sys.argv[1]))).text())
 """
 
 
@@ -40,7 +43,6 @@ def figures(trial: Trial, epoch: int) -> float | str | None:
 @pytest.mark.slow
 def test_another_process_sees_the_progress_only_while_the_sweep_runs(made_up: MadeUp) -> None:
     study = made_up(RAW, figures)
-    progress = Progress(list_batches(list(study.trials)), done={0}, shares={1: 0.25})
 
     def seen() -> str:
         return subprocess.run(
@@ -48,14 +50,15 @@ def test_another_process_sees_the_progress_only_while_the_sweep_runs(made_up: Ma
         ).stdout
 
     with running(study.path):
-        write_progress(study.path, progress)
-        assert seen().startswith("True ProgressRecord(started=")
-        assert "share=0.25" in seen()
+        assert read_status(study).rows()[2] == ("running", "starting")
+        sweep = RunningSweep(study, quiet=True)
+        sweep.take(Event(sweep.missing[0].number, 0.25))
+        assert "made-up: running" in seen()
+        assert "(25%)" in seen()
         with pytest.raises(InputError, match="another process is training"), running(study.path):
             pass
-    assert seen() == "False None\n"
+    assert seen().startswith("made-up: stopped")
     assert not is_running(study.path)
-    assert read_progress(study.path) is None
     assert not list(study.path.glob(".lock")) + list(study.path.glob("progress.json"))
 
 
@@ -67,36 +70,31 @@ def test_a_missing_folder_is_not_running(tmp_path: Path) -> None:
 
 def test_the_time_left_is_that_of_the_remaining_work(made_up: MadeUp) -> None:
     listed = list_batches(list(made_up(RAW, figures).trials))
-    progress = Progress(listed)
-    assert progress.seconds_left() is None
-    costs = {batch.number: batch.cost for batch in listed}
-    first, second, *_ = costs
-    progress.done, progress.shares = {first}, {second: 0.5}
-    progress.started -= 100
-    work = costs[first] + costs[second] / 2
-    assert progress.seconds_left() == pytest.approx(
-        100 * (sum(costs.values()) - work) / work, rel=0.01
-    )
+    assert seconds_left(listed, {}, 100) is None
+    first, second, third = (batch.cost for batch in listed)
+    work = first + second / 2
+    left = seconds_left(listed, {0: 1.0, 1: 0.5}, 100)
+    assert left == pytest.approx(100 * (second / 2 + third) / work)
 
 
 def test_the_status_is_shown_in_words(made_up: MadeUp) -> None:
     study = made_up(RAW, figures)
-    progress = Progress(list_batches(list(study.trials)), shares={0: 0.5})
-    progress.started -= 60
-    status = status_of(study, progress.record(), alive=True)
+    status = replace(
+        status_of(study), state="running", running=[RunningBatch("a, b", 0.5)], seconds_left=60
+    )
     text = status.text()
-    assert text.splitlines()[:3] == [
+    assert text.splitlines()[:4] == [
         "made-up: running",
         "done         8 of 12 trials",
         "failed       4 (no memory)",
+        "running      a, b (50%)",
     ]
-    assert "(50%)" in text
     # Epoch 3 of seeds 0 and 1: 0.81 and 0.82 with, 0.76 and 0.77 without.
     assert "best with BN 81.50 ± 0.71% at" in text
     assert "best without 76.50 ± 0.71% at" in text
-    assert "time left    about " in text
+    assert "time left    about 60 s" in text
     assert status.line().startswith("8/12 trials; 4 failed; best with BN 81.50 ± 0.71% at")
-    assert status_of(study, None, alive=False).state == "stopped"
+    assert status_of(study).state == "stopped"
 
 
 @pytest.mark.parametrize(

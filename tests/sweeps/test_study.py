@@ -57,6 +57,18 @@ def test_a_study_is_read_as_it_was_written(made_up: MadeUp) -> None:
     assert (study.path / "results.csv").read_bytes() == before
 
 
+def test_a_study_is_shown_in_a_notebook(made_up: MadeUp) -> None:
+    study = made_up({"axes": {"lr": [0.1, 1.0]}}, lambda trial, _: 0.5 + 0.1 * trial.bn)
+    assert repr(study).startswith("<Study made-up: 4 trials (4 finished). With BN, ")
+    shown = study._repr_html_()
+    assert "<p>made-up: 4 trials (4 finished)</p>" in shown
+    assert all(f"<li>{line}</li>" in shown for line in study.findings())
+    assert "<img alt='Test accuracy' src='data:image/png;base64," in shown
+    empty = replace(study, outcomes={})
+    assert repr(empty) == "<Study made-up: 4 trials (4 missing).>"
+    assert "<img" not in empty._repr_html_()
+
+
 def test_a_study_is_found_by_name_and_by_folder(made_up: MadeUp) -> None:
     study = made_up(RAW, figures)
     root = study.path.parent
