@@ -100,11 +100,10 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(2)
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "kerasbn"
-        fail(f"{command}: {error.format_message()}", 2)
     except click.ClickException as error:
-        fail(f"kerasbn: {error.format_message()}", 2)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "kerasbn"
+        fail(f"{command}: {error.format_message()}", 2)
     except KerasbnError as error:
         fail(f"kerasbn: {error.for_command_line()}", error.exit_code)
     except OSError as error:

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .options import dataset_options
+from .options import dataset_options, json_option
 
 
 @click.command()
@@ -37,22 +38,16 @@ from .options import dataset_options
 )
 @click.option("--force", is_flag=True, help="Replace an existing run or file.")
 @dataset_options
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @click.pass_obj
 def command(
     verbose: bool,
     /,
     *,
     model: str,
-    data: Path | None,
-    scale: float,
-    offset: float,
     variance: str,
-    out: Path | None,
-    force: bool,
-    dataset: str,
-    data_dir: str | None,
     as_json: bool,
+    **options: Any,  # noqa: ANN401 - as click parsed them
 ) -> None:
     """Recompute a model's BN statistics over the full training set.
 
@@ -68,25 +63,12 @@ def command(
       kerasbn recalibrate bn
       kerasbn recalibrate classifier.keras --data photos/ --scale 0.00392157 -o better.keras
     """
-    from kerasbn.common.keras_internals import quiet_tensorflow
-    from kerasbn.experiments.recalibrate import recalibrate_saved, request_recalibration
+    from kerasbn.experiments.recalibrate import recalibrate_saved
 
-    request = request_recalibration(
-        model,
-        data,
-        out,
-        dataset=dataset,
-        data_dir=data_dir,
-        unbiased=variance == "unbiased",
-        scale=scale,
-        offset=offset,
-        force=force,
-    )
-    quiet_tensorflow(verbose)
-    result, written = recalibrate_saved(request)
+    unbiased = variance == "unbiased"
+    result, written = recalibrate_saved(model, unbiased=unbiased, verbose=verbose, **options)
     if as_json:
         click.echo(json.dumps({"written": str(written), **result.record()}))
         return
-    for line in result.lines():
+    for line in [*result.lines(), f"written: {written}"]:
         click.echo(line)
-    click.echo(f"written: {written}")

@@ -11,6 +11,7 @@ _NAMES = {
     "data.datasets": ("Dataset", "load_dataset"),
     "experiments.compare": ("compare",),
     "experiments.comparison": ("Comparison",),
+    "experiments.recalibrate": ("recalibrate",),
     "experiments.train": ("train",),
     "experiments.trained_model": ("TrainedModel",),
     "folding.fold": ("fold", "fold_plan"),
@@ -23,7 +24,6 @@ _NAMES = {
     "sweeps.study": ("Study",),
     "sweeps.sweep": ("sweep",),
     "training.models": ("mlp",),
-    "training.recalibrate": ("recalibrate",),
     "training.settings": ("ModelSettings", "TrainingSettings"),
 }
 _HOMES = {name: f"kerasbn.{module}" for module, names in _NAMES.items() for name in names}
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kerasbn.data.datasets import Dataset, load_dataset
     from kerasbn.experiments.compare import compare
     from kerasbn.experiments.comparison import Comparison
+    from kerasbn.experiments.recalibrate import recalibrate
     from kerasbn.experiments.train import train
     from kerasbn.experiments.trained_model import TrainedModel
     from kerasbn.folding.fold import fold, fold_plan
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from kerasbn.sweeps.study import Study
     from kerasbn.sweeps.sweep import sweep
     from kerasbn.training.models import mlp
-    from kerasbn.training.recalibrate import recalibrate
     from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 

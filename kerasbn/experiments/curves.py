@@ -25,14 +25,11 @@ MEANS = "Line: mean over seeds. Band: one standard deviation to each side. Thin 
 class Curve:
     """The history of one model, or the mean of several, and how to draw it.
 
-    Attributes:
-        label: Its name in the legend.
-        history: Columns by name: `epoch` and those of `PANELS`.
-        ending: How the training ended if not as planned, such as "diverged at step 12".
-        band: Lower and upper edge of a band around the curve, by column.
-        members: The histories whose mean `history` is; drawn as thin lines.
-        diverged: Histories that diverged; thin lines that do not affect the limits of the axes.
-        color: One of `plotting.COLOR` for a model with or without BN; "" for any other.
+    `history` and the other histories have the columns `epoch` and those of `PANELS`. `ending` says
+    how the training ended if not as planned; `band` is the lower and upper edge of a band around
+    the curve, by column. `members` are the histories of which it is the mean. Histories in
+    `diverged` are drawn like them, but do not affect the limits of the axes. `color` is one of
+    `plotting.COLOR` for a model with or without BN, and empty for any other.
     """
 
     label: str

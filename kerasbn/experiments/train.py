@@ -17,7 +17,7 @@ from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.common.plotting import save_figure
 from kerasbn.common.records import write_json
 from kerasbn.data.batching import Schedule
-from kerasbn.data.datasets import Dataset, load_dataset
+from kerasbn.data.datasets import Dataset, Split, load_dataset
 from kerasbn.experiments.curves import label
 from kerasbn.experiments.trained_model import TrainedModel, data_record, trained_model, versions
 from kerasbn.probes.batch_composition import predict_in_batches
@@ -25,8 +25,8 @@ from kerasbn.probes.readings import BatchResult, write_probes
 from kerasbn.probes.recording import Probe, probe_stops
 from kerasbn.probes.results import save_pictures
 from kerasbn.training.callbacks import EvaluateEachEpoch, SingleModelCallbacks, StopOnInterrupt
-from kerasbn.training.devices import Device, choose_device
-from kerasbn.training.ensembles import Ensemble, Learner, SingleModel, compile_model
+from kerasbn.training.devices import choose_device
+from kerasbn.training.ensembles import Ensemble, SingleModel, compile_model
 from kerasbn.training.loop import fit, fit_data_parallel
 from kerasbn.training.models import mlp
 from kerasbn.training.progress import ProgressDisplay
@@ -168,10 +168,13 @@ def train_jobs(
             job.key: stack.enter_context(runs.new_run(job.run, job.key, force=force, root=root))
             for job in jobs
         }
-        loggers = [
-            SingleModelCallbacks(key, models[key], _loggers(folder.path, tensorboard=tensorboard))
-            for key, folder in folders.items()
-        ]
+        loggers = []
+        for key, folder in folders.items():
+            own = [keras.callbacks.CSVLogger(folder.path / runs.HISTORY)]
+            if tensorboard:
+                logs = folder.path / "tensorboard"
+                own.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+            loggers.append(SingleModelCallbacks(key, models[key], own))
         with tf.device(place.name):
             probes = {
                 job.key: Probe(
@@ -190,8 +193,14 @@ def train_jobs(
                 progress.say(heading)
             watching = [evaluation, *loggers, *callbacks, *probes.values(), progress, interrupt]
             # A checkpoint would restore models, optimizers and the epoch here.
-            _fit(jobs, models, data, schedule, watching, place)
-        batches = _batch_results(probed, models, evaluation.weights, data)
+            if place.replicas:
+                trainings = {job.key: job.training for job in jobs}
+                fit_data_parallel(models, trainings, data, schedule, watching, place.replicas)
+            else:
+                with tf.device(place.name):
+                    learners = _learners(jobs, models)
+                fit(learners, data, schedule, watching, place.name)
+        batches = _batch_results(probed, models, evaluation.weights, data.test)
         # The run of the first job is written last, so that it is the newest.
         for job in reversed(jobs):
             key, diverged = job.key, evaluation.diverged.get(job.key)
@@ -231,54 +240,35 @@ def _out_of_memory_is_an_input_error(jobs: Sequence[TrainingJob]) -> Iterator[No
         raise ArgumentError("hidden", hidden, "fewer", advice, received=found) from error
 
 
-def _fit(
-    jobs: Sequence[TrainingJob],
-    models: Mapping[str, keras.Model],
-    data: Dataset,
-    schedule: Schedule,
-    callbacks: Sequence[keras.callbacks.Callback],
-    place: Device,
-) -> None:
-    """Train all models: equal ones as an ensemble, or each on its own over several devices."""
-    trainings = {job.key: job.training for job in jobs}
-    if place.replicas:
-        fit_data_parallel(models, trainings, data, schedule, callbacks, place.replicas)
-        return
-    equal: dict[ModelSettings, list[str]] = {}
+def _learners(
+    jobs: Sequence[TrainingJob], models: Mapping[str, keras.Model]
+) -> list[SingleModel | Ensemble]:
+    """Return what trains the models: an ensemble for those with equal settings."""
+    equal: dict[ModelSettings, list[TrainingJob]] = {}
     for job in jobs:
-        equal.setdefault(job.model, []).append(job.key)
-    with tf.device(place.name):
-        learners: list[Learner] = [
-            SingleModel(keys[0], models[keys[0]], trainings[keys[0]].seed)
-            if len(keys) == 1
-            else Ensemble({key: models[key] for key in keys}, [trainings[key] for key in keys])
-            for keys in equal.values()
-        ]
-    fit(learners, data, schedule, callbacks, place.name)
+        equal.setdefault(job.model, []).append(job)
+    return [
+        Ensemble({job.key: models[job.key] for job in group}, [job.training for job in group])
+        if len(group) > 1
+        else SingleModel(group[0].key, models[group[0].key], group[0].training.seed)
+        for group in equal.values()
+    ]
 
 
 def _batch_results(
     jobs: Sequence[TrainingJob],
     models: Mapping[str, keras.Model],
     weights: Mapping[str, list[Any]],
-    data: Dataset,
+    test: Split,
 ) -> dict[str, tuple[BatchResult, ...]]:
     """Return how test accuracy depends on the batch; nothing for models without weights."""
 
-    def predict(job: TrainingJob) -> tuple[BatchResult, ...]:
-        trained = weights.get(job.key)
-        return predict_in_batches(models[job.key], trained, data.test) if trained else ()
+    def predict(key: str) -> tuple[BatchResult, ...]:
+        return predict_in_batches(models[key], weights[key], test) if key in weights else ()
 
+    keys = [job.key for job in jobs]
     with ThreadPoolExecutor() as pool:
-        return dict(zip([job.key for job in jobs], pool.map(predict, jobs), strict=True))
-
-
-def _loggers(folder: Path, *, tensorboard: bool) -> list[keras.callbacks.Callback]:
-    """Return the Keras callbacks that write the run of one model while it trains."""
-    loggers: list[keras.callbacks.Callback] = [keras.callbacks.CSVLogger(folder / runs.HISTORY)]
-    if tensorboard:
-        loggers.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
-    return loggers
+        return dict(zip(keys, pool.map(predict, keys), strict=True))
 
 
 def _write_run(

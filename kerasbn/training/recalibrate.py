@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasbn.common.errors import ArgumentError, InputError, expected
+from kerasbn.common.errors import InputError, expected
 from kerasbn.common.keras_internals import LayerCall, all_layers, record_calls, restore_layer_state
 
 Floats = NDArray[np.float64]
@@ -37,7 +37,7 @@ class Shift:
 
 @dataclass(frozen=True, repr=False)
 class Recalibration:
-    """Result of `recalibrate`: a copy of the model, and the change of each of its BN layers."""
+    """Result of `kerasbn.recalibrate`: a copy of the model, and the change of its BN layers."""
 
     model: keras.Model
     shifts: tuple[Shift, ...]  # in the order of the graph
@@ -47,46 +47,15 @@ class Recalibration:
         return "\n".join([f"Recalibration of {self.model.name}", *lines])
 
 
-def recalibrate(
+def recalibrate_model(
     model: keras.Model, data: tf.data.Dataset, *, unbiased: bool = True
 ) -> Recalibration:
-    """Replace the moving statistics of a copy of a model by the population statistics of `data`.
-
-    Follows Algorithm 2 of Ioffe and Szegedy (2015), with all of the data as one batch, so that the
-    batch size does not matter. Each BN layer, in the order of the graph, gets the mean and variance
-    of its inputs; the layers before it already use their new statistics, and dropout is off. Sums
-    are in float64. Every BN layer takes one pass over the data.
-
-    Args:
-        model: A functional or Sequential model. It does not change.
-        data: Batches of the model's inputs, or of tuples that begin with them. Must be finite.
-        unbiased: Multiply variances by m/(m-1), as the paper does, where m is the number of values
-            per channel.
-
-    Returns:
-        A `Recalibration` with the new `model`, and in `shifts` how far its statistics moved.
+    """Recalibrate a model on batches, as `kerasbn.recalibrate` describes.
 
     Raises:
         InputError: If the model has no BN layer or cannot be copied, or there is no data, or the
             inputs of a BN layer are not finite.
-
-    Examples:
-        >>> import kerasbn
-        >>> import tensorflow as tf
-        >>> model = kerasbn.mlp(hidden=(16,))  # moving statistics are initially 0 and 1
-        >>> images = kerasbn.load_dataset("mnist-sample").train.images
-        >>> data = tf.data.Dataset.from_tensor_slices(images).batch(256)
-        >>> result = kerasbn.recalibrate(model, data)
-        >>> result
-        Recalibration of mlp_bn
-          bn_1: mean off by up to ... standard deviations, variance by up to a factor of ...
-        >>> result.model.get_layer("bn_1").moving_mean.numpy().shape
-        (16,)
     """
-    if not isinstance(model, keras.Model):
-        raise ArgumentError("model", model, "a Keras model", received=f"a {type(model).__name__}")
-    if not isinstance(data, tf.data.Dataset):
-        raise ArgumentError("data", data, "a tf.data.Dataset", received=f"a {type(data).__name__}")
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise expected("data", "an infinite dataset", "a finite one", "use take(n)")
     first = next(iter(data.take(1)), None)

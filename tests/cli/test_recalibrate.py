@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 from sample_runs import job, train_runs
 
-from kerasbn.cli.main import main
 from kerasbn.data.datasets import Dataset
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.runs import read_run
@@ -21,21 +21,10 @@ SAMPLE = ["--dataset", "mnist-sample"]
 
 
 @pytest.fixture
-def kerasbn(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Kerasbn:
-    """Run a command in an empty folder; gives its exit code, standard output and error."""
+def recalibrate(kerasbn: Kerasbn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kerasbn:
+    """Run `kerasbn recalibrate` in an empty folder; gives exit code, standard output and error."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main(["recalibrate", *map(str, arguments)])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
+    return partial(kerasbn, "recalibrate")
 
 
 @pytest.fixture
@@ -52,12 +41,11 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_becomes_a_new_run(kerasbn: Kerasbn, few_digits: Dataset, tmp_path: Path) -> None:
+def test_a_run_becomes_a_new_run(recalibrate: Kerasbn, few_digits: Dataset, tmp_path: Path) -> None:
     slow = job(ModelSettings(bn_momentum=0.999), "slow")
-    train_runs(
-        [slow], few_digits, TrainingSettings(epochs=3), quiet=True, root=tmp_path / "saved_models"
-    )
-    code, out, _ = kerasbn("slow", *SAMPLE)
+    root, settings = tmp_path / "saved_models", TrainingSettings(epochs=3)
+    train_runs([slow], few_digits, settings, quiet=True, figures=False, root=root)
+    code, out, _ = recalibrate("slow", *SAMPLE)
     assert code == 0
     first, second, what, accuracy, written = out.splitlines()
     assert first.startswith("bn_1: mean off by up to ")
@@ -78,9 +66,9 @@ def test_a_run_becomes_a_new_run(kerasbn: Kerasbn, few_digits: Dataset, tmp_path
     assert np.abs(variances[0] - variances[1]).max() > 1
 
 
-def test_a_file_becomes_a_file(kerasbn: Kerasbn, small: Path) -> None:
+def test_a_file_becomes_a_file(recalibrate: Kerasbn, small: Path) -> None:
     data = small.with_name("data.npz")
-    code, out, err = kerasbn(small, "--data", data, "--variance", "plain", "--json")
+    code, out, err = recalibrate(small, "--data", data, "--variance", "plain", "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
     place = small.with_name("small-recalibrated.keras")
@@ -92,12 +80,12 @@ def test_a_file_becomes_a_file(kerasbn: Kerasbn, small: Path) -> None:
     np.testing.assert_allclose(layer.moving_mean, np.load(data)["x"].mean(0), rtol=1e-5)
     np.testing.assert_allclose(layer.moving_variance, np.load(data)["x"].var(0), rtol=1e-5)
     before = place.read_bytes()
-    code, _, err = kerasbn(small, "--data", data)
+    code, _, err = recalibrate(small, "--data", data)
     assert code == 2
     assert "add --force" in err
     assert place.read_bytes() == before
-    assert kerasbn(small, "--data", data, "--force")[0] == 0
-    assert kerasbn(small, "--data", data, "-o", small.with_name("other.keras"))[0] == 0
+    assert recalibrate(small, "--data", data, "--force")[0] == 0
+    assert recalibrate(small, "--data", data, "-o", small.with_name("other.keras"))[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -112,11 +100,11 @@ def test_a_file_becomes_a_file(kerasbn: Kerasbn, small: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(
-    kerasbn: Kerasbn, small: Path, arguments: list[str], said: str
+    recalibrate: Kerasbn, small: Path, arguments: list[str], said: str
 ) -> None:
     mlp(bn=False).save(small.with_name("plain.keras"))
     files = sorted(small.parent.iterdir())
-    code, out, err = kerasbn(*arguments)
+    code, out, err = recalibrate(*arguments)
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.splitlines()) == 1
