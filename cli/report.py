@@ -32,12 +32,12 @@ def command(subjects: tuple[str, ...], output: Path) -> None:
       kerasbn report compare -o report.html
       kerasbn report bn plain -o both.svg
     """
-    if not subjects:
-        _list()
-        return
-    from kerasbn.reports.report import report
+    if subjects:
+        from kerasbn.reports.report import report
 
-    click.echo(report(*subjects, output=output))
+        click.echo(report(*subjects, output=output))
+    else:
+        _list()
 
 
 def _list() -> None:
@@ -46,15 +46,14 @@ def _list() -> None:
 
     from kerasbn.reports.sources import inventory_tables, take_inventory
 
-    inventory = take_inventory()
+    found, problems = take_inventory()
     # A pipe or a file has no width: lines stay whole.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
     console = Console(width=width, highlight=False)
-    tables = inventory_tables(inventory, console.width)
-    for table in tables:
+    for table in inventory_tables(found, console.width):
         console.print(table)
         console.print()
-    if not tables:
+    if not found:
         click.echo("no runs yet; train one: kerasbn train --bn")
-    for problem in inventory.problems:
+    for problem in problems:
         click.echo(str(problem), err=True)

@@ -8,56 +8,58 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend as FigureLegend
 from matplotlib.lines import Line2D
 
 from kerasbn.experiments import curves
 from kerasbn.experiments.comparison import Comparison
-from kerasbn.experiments.curves import Curve, colors_of, draw_panel
-from kerasbn.experiments.statistics import Row
+from kerasbn.experiments.curves import Curve
 from kerasbn.experiments.trained_model import TrainedModel
-from kerasbn.reports.document import (
-    Block,
-    Cell,
-    Chart,
-    Charts,
-    Legend,
-    Paragraph,
-    Section,
-    Subheading,
-    Table,
-    metric_cell,
-)
-from kerasbn.reports.reproduce import labels_of
-from kerasbn.reports.results import METRIC_TITLES, STATISTICS_COLUMNS, statistics_cells
-from kerasbn.reports.svg import escape_label, has_curves, to_svg, unescape_label
+from kerasbn.reports import results
+from kerasbn.reports.document import Chart, Charts, Number, Paragraph, Section, Table
+from kerasbn.reports.reproduce import labeled
+from kerasbn.reports.svg import escape_label, labeled_curves, to_svg, unescape_label
 
 CHART_SIZE = (4.6, 3.1)  # inches; fits a phone at natural size, so text stays legible
 PANEL_SIZE = (4.3, 3.5)
 WIDE = 640.0  # points; a wider drawing scrolls on a phone
 HOW_TO_READ = "Hover or tap a chart, or use the arrow keys, to read its values."
 
+Rows = Sequence[Sequence[Number]]
+
 
 def comparison_charts(comparison: Comparison, prefix: str) -> Section:
     """Return the learning curves of a comparison: of both models, or of the means over seeds."""
     drawn = comparison.curves()
     if len(comparison.seeds) == 1:
-        tables = {metric: _value_table(drawn, metric) for metric in METRIC_TITLES}
-        return _section(drawn, tables, prefix, HOW_TO_READ)
-    tables = {
-        metric: _statistics_table(rows, metric) for metric, rows in comparison.statistics().items()
+        return curve_charts(drawn, prefix)
+    rows = {
+        metric: [
+            (Number(str(row.epoch), row.epoch), *results.statistics_cells(row, metric))
+            for row in of_metric
+        ]
+        for metric, of_metric in comparison.statistics().items()
     }
-    return _section(drawn, tables, prefix, f"{curves.MEANS} {HOW_TO_READ}")
+    return _section(drawn, results.STATISTICS_COLUMNS, rows, prefix, f"{curves.MEANS} ")
 
 
-def run_charts(members: Sequence[TrainedModel], prefix: str) -> Section:
-    """Return the learning curves of single runs, labeled by what differs between them."""
-    drawn = member_curves(members)
-    tables = {metric: _value_table(drawn, metric) for metric in METRIC_TITLES}
-    return _section(drawn, tables, prefix, HOW_TO_READ)
+def curve_charts(drawn: Sequence[Curve], prefix: str) -> Section:
+    """Return the learning curves of single models, with the values of every epoch."""
+    epochs = sorted({epoch for curve in drawn for epoch in curve.history["epoch"]})
+    rows: dict[str, Rows] = {}
+    for metric in results.METRIC_TITLES:
+        columns = [
+            dict(zip(curve.history["epoch"], curve.history[metric], strict=True)) for curve in drawn
+        ]
+        rows[metric] = [
+            (
+                Number(f"{epoch:g}", epoch),
+                *(results.metric_cell(each.get(epoch), metric) for each in columns),
+            )
+            for epoch in epochs
+        ]
+    return _section(drawn, [unescape_label(curve.label) for curve in drawn], rows, prefix)
 
 
 def member_curves(members: Sequence[TrainedModel], *, colored: bool = True) -> list[Curve]:
@@ -66,20 +68,17 @@ def member_curves(members: Sequence[TrainedModel], *, colored: bool = True) -> l
     The colors of "with BN" and "without BN" mean only that: one run, or two of which one has BN,
     have them if `colored`. Others have other colors.
     """
-    drawn = [
-        member.curve(escape_label(label))
-        for member, label in zip(members, labels_of(members), strict=True)
-    ]
+    drawn = [member.curve(escape_label(label)) for label, member in labeled(members)]
     if colored and len({member.model.bn for member in members}) == len(members):
         return drawn
     return [replace(curve, color="") for curve in drawn]
 
 
-def figure_blocks(figure: Figure, caption: str, name: str, heading: str = "") -> list[Block]:
-    """Return a figure as a heading, a caption and one chart per panel.
+def figure_charts(figure: Figure, caption: str, name: str, heading: str = "") -> Charts:
+    """Return a figure as one chart per panel. Cut out panels stack on a phone.
 
-    Cut out panels stack on a phone. Heat maps, and figures without curves to read values from, such
-    as parallel coordinates, stay whole.
+    Heat maps, and figures without curves to read values from, such as parallel coordinates, stay
+    whole.
 
     Args:
         figure: The figure; its titles and legends are removed from it.
@@ -87,81 +86,62 @@ def figure_blocks(figure: Figure, caption: str, name: str, heading: str = "") ->
         name: A name that is unique on the page.
         heading: The heading; by default the title of the figure.
     """
-    title = heading or unescape_label(figure.get_suptitle())
+    heading = heading or unescape_label(figure.get_suptitle())
     figure.suptitle("")
     entries = _take_legends(figure)
+    legend = entries if len(entries) > 1 else []
     panels = [axes for axes in figure.axes if axes.get_visible()]
-    if any(axes.images for axes in panels) or not any(map(has_curves, panels)):
-        charts = [Chart("", to_svg(figure, name, f"{title}: {caption}"), wide=True)]
-    else:
-        _complete_panels(figure, panels)
-        charts = []
-        for i, axes in enumerate(panels):
-            panel_title = unescape_label(" ".join(axes.get_title().split()))
-            axes.set_title("")
-            description = f"{title}: {panel_title or caption}"
-            drawing = to_svg(figure, f"{name}-{i}", description, only=axes)
-            charts.append(Chart(panel_title, drawing, wide=drawing.width > WIDE))
-    legend: list[Block] = [Legend(entries)] if len(entries) > 1 else []
-    return [Subheading(title), Paragraph(caption), *legend, Charts(charts)]
+    if any(axes.images for axes in panels) or not any(map(labeled_curves, panels)):
+        whole = Chart("", to_svg(figure, name, f"{heading}: {caption}"), wide=True)
+        return Charts([whole], legend, heading, caption)
+    _complete_panels(figure, panels)
+    charts = []
+    for i, axes in enumerate(panels):
+        title = unescape_label(" ".join(axes.get_title().split()))
+        axes.set_title("")
+        drawing = to_svg(figure, f"{name}-{i}", f"{heading}: {title or caption}", only=axes)
+        charts.append(Chart(title, drawing, wide=drawing.width > WIDE))
+    return Charts(charts, legend, heading, caption)
 
 
 def _section(
-    drawn: Sequence[Curve], tables: Mapping[str, Table], prefix: str, note: str
+    drawn: Sequence[Curve],
+    columns: Sequence[str],
+    rows: Mapping[str, Rows],
+    prefix: str,
+    note: str = "",
 ) -> Section:
-    """Return a chart for each metric; the columns of its table are the curves."""
+    """Return a chart for each metric; the first columns of its table are the curves."""
     charts = []
-    for metric, title in METRIC_TITLES.items():
-        table = tables[metric]
+    for metric, title in results.METRIC_TITLES.items():
         # A chart reads its values out as the table has them.
         texts = {
             curve.legend: {
-                float(row[0].text): row[i].text for row in table.rows if row[i].value is not None
+                float(row[0].text): row[i].text for row in rows[metric] if row[i].value is not None
             }
             for i, curve in enumerate(drawn, start=1)
         }
         with rc_context({"font.size": 10}):
-            picture = Figure(figsize=CHART_SIZE, layout="constrained")
-            draw_panel(picture.subplots(), drawn, metric, "")
-            drawing = to_svg(picture, f"{prefix}-{metric}", f"{title} by epoch", texts)
+            figure = Figure(figsize=CHART_SIZE, layout="constrained")
+            curves.draw_panel(figure.subplots(), drawn, metric, "")
+            drawing = to_svg(figure, f"{prefix}-{metric}", f"{title} by epoch", texts)
         better = "higher is better" if metric.endswith("accuracy") else "lower is better"
-        charts.append(Chart(title, drawing, better, table))
+        values = Table(("Epoch", *columns), rows[metric], f"{title} by epoch", collapsed=True)
+        charts.append(Chart(title, drawing, better, values))
     names = [unescape_label(curve.legend) for curve in drawn]
-    legend = Legend(list(zip(names, colors_of(drawn), strict=True)))
-    blocks: list[Block] = [Paragraph(note, "note"), legend, Charts(charts)]
-    return Section("curves", "Learning curves", blocks)
-
-
-def _statistics_table(rows: Sequence[Row], metric: str) -> Table:
-    """Return the statistics over seeds for each epoch."""
-    cells = [(Cell(str(row.epoch), row.epoch), *statistics_cells(row, metric)) for row in rows]
-    columns = ("Epoch", *STATISTICS_COLUMNS)
-    return Table(columns, cells, f"{METRIC_TITLES[metric]} by epoch", collapsed=True)
-
-
-def _value_table(drawn: Sequence[Curve], metric: str) -> Table:
-    """Return the values of each curve for each epoch."""
-    epochs = sorted({epoch for curve in drawn for epoch in curve.history["epoch"]})
-    values = [
-        dict(zip(curve.history["epoch"], curve.history[metric], strict=True)) for curve in drawn
-    ]
-    rows = [
-        (Cell(f"{epoch:g}", epoch), *(metric_cell(each.get(epoch), metric) for each in values))
-        for epoch in epochs
-    ]
-    columns = ("Epoch", *(unescape_label(curve.label) for curve in drawn))
-    return Table(columns, rows, f"{METRIC_TITLES[metric]} by epoch", collapsed=True)
+    legend = list(zip(names, map(to_hex, curves.colors_of(drawn)), strict=True))
+    how = Paragraph(f"{note}{HOW_TO_READ}", "note")
+    return Section("curves", "Learning curves", how, Charts(charts, legend))
 
 
 def _take_legends(figure: Figure) -> list[tuple[str, str]]:
     """Remove the legends of a figure, and return their distinct names with their colors."""
-    legends: list[FigureLegend] = [*figure.legends]
-    legends += [own for axes in figure.axes if (own := axes.get_legend()) is not None]
     entries: dict[str, str] = {}
-    for legend in legends:
-        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True):
-            entries.setdefault(unescape_label(text.get_text()), _color(handle))
-        legend.remove()
+    for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
+        if legend is not None:
+            for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True):
+                entries.setdefault(unescape_label(text.get_text()), _color(handle))
+            legend.remove()
     return list(entries.items())
 
 
@@ -184,7 +164,7 @@ def _complete_panels(figure: Figure, panels: list[Axes]) -> None:
         axes.tick_params(labelleft=True)
         if not axes.get_ylabel():
             axes.set_ylabel(panels[0].get_ylabel())
-    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call] # computes the label positions
+    figure.draw_without_rendering()  # computes the positions of the labels
     for axes in panels:
         if _labels_overlap(axes):
             axes.tick_params(axis="x", rotation=60)

@@ -11,8 +11,8 @@ from kerasbn.common.records import read_json
 from kerasbn.common.wording import listed, plural
 from kerasbn.experiments.comparison import RECORD as COMPARISON
 from kerasbn.experiments.trained_model import TrainedModel
-from kerasbn.reports.document import Block, Cell, CheckResult, Code, Paragraph, Section, Table
-from kerasbn.reports.reproduce import labels_of, printable
+from kerasbn.reports.document import Block, CheckResult, Code, Paragraph, Section, Table
+from kerasbn.reports.reproduce import labeled
 from kerasbn.runs import Run
 
 PLAN, VERIFICATION = "plan.json", "verify.json"  # written by export and verify
@@ -37,6 +37,14 @@ class DecisionRecord:
     through: list[str] = field(default_factory=list)
     clips: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        if self.decision == "keep":
+            return f"kept: {self.reason}"
+        text = f"folded into {', '.join(self.into)}"
+        if self.through:
+            text += f", through {', '.join(self.through)}"
+        return f"{text}; {', '.join(self.clips)} replaced by a clip" if self.clips else text
+
 
 @dataclass(frozen=True)
 class CheckRecord:
@@ -46,73 +54,56 @@ class CheckRecord:
     reason: str
 
 
-VerificationRecord = dict[str, CheckRecord | str | bool | None]
-
-
 def deployment(members: Sequence[TrainedModel]) -> Section | None:
     """Return the fold plans and checks of models, or None if no model was kept.
 
     Raises:
         InputError: If a plan or a verification is damaged.
     """
-    found = [
-        (label, each.run)
-        for label, each in zip(labels_of(members), members, strict=True)
-        if each.run is not None
-    ]
-    exported = [(label, run) for label, run in found if _has(run, PLAN) or _has(run, VERIFICATION)]
     blocks: list[Block] = []
-    for label, run in exported:
-        if len(found) > 1:
-            blocks.append(Paragraph(f"{label}:"))
-        blocks += _plan_blocks(run) + _verification_blocks(run)
-    if not exported:
-        exportable = [run for _, run in found if run.model_path.is_file()]
-        if not exportable:
-            return None
+    kept = [(label, member.run) for label, member in labeled(members) if member.run is not None]
+    for label, run in kept:
+        if (run.path / PLAN).is_file() or (run.path / VERIFICATION).is_file():
+            blocks += [Paragraph(f"{label}:")] * (len(kept) > 1)
+            blocks += [*_plan_blocks(run), *_verification_blocks(run)]
+    exportable = [run for _, run in kept if run.model_path.is_file()]
+    if not blocks and exportable:
         words = "Not exported yet. To fold the model, export it as ONNX and check the file:"
         blocks = [Paragraph(words), Code(_commands(exportable[0]))]
-    return Section("deployment", "Folding and export", blocks)
+    return Section("deployment", "Folding and export", *blocks) if blocks else None
 
 
 def _plan_blocks(run: Run) -> list[Block]:
-    if not _has(run, PLAN):
+    path = run.path / PLAN
+    if not path.is_file():
         words = "No fold plan: the model was not exported, or with --no-fold."
         return [Paragraph(words), Code(_commands(run)[:1])]
-    what, advice = "what kerasbn export wrote", "export again"
-    plan = read_json(run.path / PLAN, list[DecisionRecord], what, advice)
+    plan = read_json(path, list[DecisionRecord], "what kerasbn export wrote", "export again")
     if not plan:
         return [Paragraph("The model has no BN layer and no scaling layer to fold.")]
     counts = []
     for kind, noun in KINDS.items():
-        of_kind = [each for each in plan if each.kind == kind]
-        folded = sum(each.decision == "fold" for each in of_kind)
-        if of_kind:
-            counts.append(f"{folded} of {plural(len(of_kind), noun)}")
+        folded = [each.decision == "fold" for each in plan if each.kind == kind]
+        if folded:
+            counts.append(f"{sum(folded)} of {plural(len(folded), noun)}")
     kept = sum(each.decision == "keep" and each.kind == "BN layer" for each in plan)
-    left = f"{plural(kept, 'BN layer')} left" if kept else "no BN layer left"
+    left = plural(kept, "BN layer") if kept else "no BN layer"
     words = (
-        f"Folded: {listed(counts)}. The exported model computes the same function and has {left}."
+        f"Folded: {listed(counts)}. The exported model computes the same function and has {left} "
+        "left."
     )
-    rows = [
-        (
-            Cell(printable(each.layer)),
-            Cell(printable(each.kind)),
-            Cell(_decision_text(each)),
-        )
-        for each in plan
-    ]
+    rows = [(each.layer, each.kind, str(each)) for each in plan]
     return [Paragraph(words), Table(("Layer", "Type", "Decision"), rows)]
 
 
 def _verification_blocks(run: Run) -> list[Block]:
-    if not _has(run, VERIFICATION):
+    path = run.path / VERIFICATION
+    if not path.is_file():
         return [Paragraph("Not verified yet. To check the file:"), Code(_commands(run)[1:])]
-    path, what = run.path / VERIFICATION, "what kerasbn verify wrote"
-    record = read_json(path, VerificationRecord, what, "verify again")
+    what, schema = "what kerasbn verify wrote", dict[str, CheckRecord | str | bool | None]
     results = [
-        CheckResult(QUESTIONS.get(name, printable(name)), each.status, printable(each.reason))
-        for name, each in record.items()
+        CheckResult(QUESTIONS.get(name, name), each.status, each.reason)
+        for name, each in read_json(path, schema, what, "verify again").items()
         if isinstance(each, CheckRecord)
     ]
     if not results:
@@ -120,27 +111,12 @@ def _verification_blocks(run: Run) -> list[Block]:
     return [Paragraph("Checks of the exported file (kerasbn verify):"), *results]
 
 
-def _decision_text(decision: DecisionRecord) -> str:
-    if decision.decision == "keep":
-        return printable(f"kept: {decision.reason}")
-    text = f"folded into {', '.join(decision.into)}"
-    if decision.through:
-        text += f", through {', '.join(decision.through)}"
-    if decision.clips:
-        text += f"; {', '.join(decision.clips)} replaced by a clip"
-    return printable(text)
-
-
 def _commands(run: Run) -> list[str]:
     """Return how to export and verify the model of a run, from the folder of saved_models."""
-    name, parent = printable(run.name), run.path.parent
-    in_comparison = (parent / COMPARISON).is_file()
-    place = f"{runs.ROOT.as_posix()}/{printable(parent.name)}/{name}" if in_comparison else name
+    name, parent = run.name, run.path.parent
+    if (parent / COMPARISON).is_file():
+        name = f"{runs.ROOT.as_posix()}/{parent.name}/{name}"
     return [
-        f"kerasbn export model.onnx --model {shlex.quote(place)}",
-        f"kerasbn verify model.onnx --against {shlex.quote(place)}",
+        f"kerasbn export model.onnx --model {shlex.quote(name)}",
+        f"kerasbn verify model.onnx --against {shlex.quote(name)}",
     ]
-
-
-def _has(run: Run, name: str) -> bool:
-    return (run.path / name).is_file()

@@ -1,62 +1,42 @@
 """A page as data, and its rendering as one HTML file.
 
 A page holds articles, an article sections, a section blocks. All text is plain text: the template
-escapes it, so a name may contain anything. The look is up to the template.
+escapes it, so a name may contain anything. To add a kind of block, add a class here and a branch to
+the macro `show` of the template.
 """
 
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from kerasbn.common import wording
 from kerasbn.reports.svg import Drawing, css_variable, dark_variant
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-class Block:
-    """Something in a section. The template shows each kind, the name of the class, in its way."""
-
-    @property
-    def kind(self) -> str:
-        """The name of the class."""
-        return type(self).__name__
-
-
-@dataclass(frozen=True)
-class Paragraph(Block):
+class Paragraph(NamedTuple):
     """A paragraph; `tone` is empty, ``note`` (small) or ``warning``."""
 
     text: str
     tone: str = ""
 
 
-@dataclass(frozen=True)
-class Subheading(Block):
-    """A heading within a section."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class BulletList(Block):
+class BulletList(NamedTuple):
     """Short sentences, one per line."""
 
     sentences: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Formula(Block):
+class Formula(NamedTuple):
     """A formula on its own line, with an explanation of its symbols."""
 
     text: str
     symbols: str
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """A headline figure; `tone` is empty, ``with_bn`` or ``without_bn`` and sets the color."""
 
     label: str
@@ -65,51 +45,33 @@ class Tile:
     tone: str = ""
 
 
-@dataclass(frozen=True)
-class Tiles(Block):
+class Tiles(NamedTuple):
     """Headline figures side by side."""
 
     tiles: Sequence[Tile]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A table cell: the text, and the exact number if the text is a rounded one."""
+class Number(NamedTuple):
+    """A table cell with the exact number behind its rounded text, if there is one."""
 
     text: str
-    value: float | None = None
+    value: float | None
 
 
-@dataclass(frozen=True)
-class Table(Block):
-    """A table whose first column names the rows.
+Cells = Sequence[str | Number]
 
-    Attributes:
-        columns: The headings.
-        rows: The cells, one per heading.
-        title: The caption.
-        collapsed: Whether a click opens the table. For long ones.
-    """
+
+class Table(NamedTuple):
+    """A table whose first column names the rows; a click opens a `collapsed` one."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Cells]
     title: str = ""
     collapsed: bool = False
 
 
-@dataclass(frozen=True)
-class Legend(Block):
-    """Name and color of each curve in the charts that follow."""
-
-    entries: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawing with a title, a short caption and its values as a table.
-
-    A `wide` chart takes the full width of the page.
-    """
+class Chart(NamedTuple):
+    """A drawing and its values as a table. A `wide` one takes the full width of the page."""
 
     title: str
     drawing: Drawing
@@ -118,22 +80,22 @@ class Chart:
     wide: bool = False
 
 
-@dataclass(frozen=True)
-class Charts(Block):
-    """Charts side by side, as many as fit."""
+class Charts(NamedTuple):
+    """Charts side by side, as many as fit; `legend` holds the name and color of each curve."""
 
     charts: Sequence[Chart]
+    legend: Sequence[tuple[str, str]]
+    heading: str = ""
+    caption: str = ""
 
 
-@dataclass(frozen=True)
-class Code(Block):
+class Code(NamedTuple):
     """Lines of a terminal or a file."""
 
     lines: Sequence[str]
 
 
-@dataclass(frozen=True)
-class CheckResult(Block):
+class CheckResult(NamedTuple):
     """A question about an exported file: ``passed``, ``failed`` or ``not checked``, and why."""
 
     question: str
@@ -141,74 +103,57 @@ class CheckResult(Block):
     reason: str
 
 
-@dataclass(frozen=True)
+Block = Paragraph | BulletList | Formula | Tiles | Table | Charts | Code | CheckResult
+
+
 class Section:
-    """Blocks under a heading; `anchor` is unique within the article."""
+    """Blocks under a heading, without those that are None; `anchor` is unique in the article."""
 
-    anchor: str
-    heading: str
-    blocks: Sequence[Block]
+    def __init__(self, anchor: str, heading: str, *blocks: Block | None) -> None:
+        self.anchor, self.heading = anchor, heading
+        self.blocks = [block for block in blocks if block is not None]
 
 
-@dataclass(frozen=True)
 class Article:
-    """Everything about one subject: the question, the answer in one sentence, and sections."""
+    """All about one subject: the question, the answer in a sentence, and sections if not None."""
 
-    question: str
-    answer: str
-    sections: Sequence[Section]
-
-
-@dataclass(frozen=True)
-class Page:
-    """The whole page; `sources` are the names of what was read, for the footer."""
-
-    title: str
-    articles: Sequence[Article]
-    sources: Sequence[str]
+    def __init__(self, question: str, answer: str, *sections: Section | None) -> None:
+        self.question, self.answer = question, answer
+        self.sections = [section for section in sections if section is not None]
 
 
-def metric_cell(value: float | None, metric: str) -> Cell:
-    """Return an accuracy or a loss as a cell."""
-    text = wording.percent if metric.endswith("accuracy") else wording.loss
-    return Cell(text(value), value)
-
-
-def render(page: Page) -> str:
-    """Return the page as one HTML file without external resources. Equal pages give equal bytes.
+def render(articles: Sequence[Article], sources: Sequence[str]) -> str:
+    """Return a page as one HTML file without external resources. Equal pages give equal bytes.
 
     The values of all charts are in one JSON element. The content security policy allows no script
-    but the one of the template, by its hash.
+    but the one of the template, by its hash. The footer names the `sources`.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2.utils import htmlsafe_json_dumps
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=PackageLoader("kerasbn.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_kwargs"] = {
-        "allow_nan": False, "ensure_ascii": False, "separators": (",", ":"),
-    }  # fmt: skip
-    blocks = [
-        block for article in page.articles for sec in article.sections for block in sec.blocks
-    ]
-    drawings = [
-        each.drawing for block in blocks if isinstance(block, Charts) for each in block.charts
-    ]
-    legends = [block for block in blocks if isinstance(block, Legend)]
+    sections = [section for article in articles for section in article.sections]
+    blocks = [block for section in sections for block in section.blocks]
+    figures = [block for block in blocks if isinstance(block, Charts)]
+    drawings = [chart.drawing for figure in figures for chart in figure.charts]
     colors = {color for drawing in drawings for color in drawing.colors}
-    colors |= {color.lower() for legend in legends for _, color in legend.entries}
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    colors |= {color for figure in figures for _, color in figure.legend}
+    data = {"charts": {each.name: each.panels for each in drawings if each.panels}}
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     return environment.get_template("report.html").render(
-        page=page,
-        data={"charts": {each.name: each.panels for each in drawings if each.panels}},
-        style=style,
+        articles=articles,
+        sources=sources,
+        data=htmlsafe_json_dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")),
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         colors=[(css_variable(each), each, dark_variant(each)) for each in sorted(colors)],
         css_variable=css_variable,
+        kind_of=lambda block: type(block).__name__,
     )

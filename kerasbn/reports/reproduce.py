@@ -9,49 +9,52 @@ from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.curves import data_title
 from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.probes.readings import has_probes
-from kerasbn.reports.document import Block, Cell, Code, Paragraph, Section, Table
-from kerasbn.runs import MNIST_FOLDER, DataRecord
-from kerasbn.training.settings import (
-    MODEL_SETTINGS,
-    SETTINGS,
-    TRAINING_SETTINGS,
-    Value,
-    command_options,
-    option_text,
-    short_text,
-)
+from kerasbn.reports.document import Block, Code, Paragraph, Section, Table
+from kerasbn.runs import MNIST_FOLDER, DataRecord, Run
+from kerasbn.training.settings import SETTINGS, Value, command_options, option_text, short_text
 
 MAX_COLUMNS = 4  # of a table that needs no horizontal scrolling
 MAX_DIFFERENCES = 3  # named in the label of a curve
+FOLDER_NOTE = (
+    f"--data-dir is the folder with the four MNIST files: replace {MNIST_FOLDER} by yours. To "
+    "download them into the default folder, run kerasbn data fetch and leave --data-dir out."
+)
 
 
-def printable(name: str) -> str:
-    """Return a file name as text that can be encoded, whatever its bytes."""
-    return name.encode("utf-8", "replace").decode()
-
-
-def labels_of(members: Sequence[TrainedModel]) -> list[str]:
-    """Return a label for each model: its name, and the settings in which the models differ."""
-    names = _different_settings(members) if len(members) > 1 else ["bn"]
-    labels = []
+def labeled(members: Sequence[TrainedModel]) -> list[tuple[str, TrainedModel]]:
+    """Return each model with a label: its name, and the settings in which the models differ."""
+    names = differences(members) if len(members) > 1 else ["bn"]
+    found = []
     for member in members:
-        parts = [_in_words(name, _value(member, name)) for name in names if _applies(member, name)]
+        own = _effective(member)
+        parts = [_in_words(name, own[name]) for name in names if name in own]
         if len(parts) > MAX_DIFFERENCES:
             parts = [*parts[:MAX_DIFFERENCES], "..."]
-        label = printable(member.name)
-        labels.append(f"{label} ({', '.join(parts)})" if parts else label)
-    return labels
+        found.append((f"{member.name} ({', '.join(parts)})" if parts else member.name, member))
+    return found
 
 
 def differences(members: Sequence[TrainedModel]) -> list[str]:
-    """Return the labels of the settings in which models differ."""
-    return [SETTINGS[name].label for name in _different_settings(members)]
+    """Return the names of the settings in which models differ."""
+    effective = [_effective(member) for member in members]
+    different = []
+    for name in SETTINGS:
+        values = [own[name] for own in effective if name in own]
+        by_steps = name in ("epochs", "steps") and 0 < len(values) < len(members)
+        if by_steps or len(set(values)) > 1:
+            different.append(name)
+    return different
 
 
-def reproduce_command(member: TrainedModel, *, probe: bool = False) -> str:
+def probed_runs(members: Sequence[TrainedModel]) -> list[Run]:
+    """Return the runs of those models that were trained with probes."""
+    return [each.run for each in members if each.run is not None and has_probes(each.run)]
+
+
+def train_command(member: TrainedModel, *, probe: bool = False) -> str:
     """Return the command that trains a model again, with every setting that is not a default."""
     bn = "--bn" if member.model.bn else "--no-bn"
-    return _command(["train", bn], member, probe or _is_probed(member))
+    return _command(["train", bn], member, probe or bool(probed_runs([member])))
 
 
 def compare_command(
@@ -60,42 +63,49 @@ def compare_command(
     """Return the command that repeats a comparison, or that makes it with other `seeds`."""
     count = seeds or len(comparison.seeds)
     arguments = ["compare", *(["--seeds", str(count)] if count > 1 else [])]
-    return _command(arguments, comparison.first, probe or any(map(_is_probed, comparison.members)))
+    return _command(arguments, comparison.first, probe or bool(probed_runs(comparison.members)))
 
 
-def reproduce_comparison(comparison: Comparison) -> Section:
+def compare_commands(comparison: Comparison) -> list[str]:
     """Return how to repeat a comparison: in one command, or pair by pair if it was made so."""
-    made = [comparison]
-    if comparison.path is None:
-        pairs = zip(comparison.with_bn, comparison.without_bn, strict=True)
-        made = [replace(comparison, with_bn=(a,), without_bn=(b,)) for a, b in pairs]
-    return _reproduce([compare_command(each) for each in made], comparison.members, [])
+    if comparison.path is not None:
+        return [compare_command(comparison)]
+    pairs = zip(comparison.with_bn, comparison.without_bn, strict=True)
+    return [compare_command(replace(comparison, with_bn=(a,), without_bn=(b,))) for a, b in pairs]
 
 
-def reproduce_runs(members: Sequence[TrainedModel]) -> Section:
-    """Return how to train runs again, and recalibrate those that were recalibrated."""
-    steps = [block for member in members for block in _recalibration(member)]
-    return _reproduce([reproduce_command(member) for member in members], members, steps)
+def reproduce(commands: Sequence[str], members: Sequence[TrainedModel]) -> Section:
+    """Return how to train models again, and recalibrate those that were recalibrated."""
+    data = members[0].data
+    versions = sorted({text for each in members if (text := _rows(each).get("Versions"))})
+    with_versions = f" ({'; '.join(versions)})" if versions else ""
+    note = (
+        f"With the same library versions{with_versions} on the same kind of machine, the numbers "
+        f"are identical. SHA-256 of the dataset: {data.digest[:16]}... (kerasbn data shows yours)."
+    )
+    recalibrations = [block for member in members for block in _recalibration(member)]
+    return Section(
+        "reproduce", "Reproduce",
+        Code(commands), *recalibrations, folder_note(data), Paragraph(note, "note"),
+    )  # fmt: skip
 
 
 def comparison_settings(comparison: Comparison) -> Section:
     """Return all settings of a comparison; those of BN layers hold for the models with BN."""
-    rows = _rows(comparison.first)
-    for row in ("Batch normalization", "Seed", "Parameters", "Finished"):
+    rows, others, seeds = _rows(comparison.first), _rows(comparison.without_bn[0]), comparison.seeds
+    counts = rows.pop("Parameters", ""), others.get("Parameters")
+    for row in ("Batch normalization", "Seed", "Finished"):
         rows.pop(row, None)
-    seeds = wording.listed([str(seed) for seed in comparison.seeds])
-    if len(comparison.seeds) > 2 and comparison.path is not None:
-        seeds = f"{comparison.seeds[0]} to {comparison.seeds[-1]}"
-    rows["Seeds" if len(comparison.seeds) > 1 else "Seed"] = seeds
-    counts = [
-        _rows(pair[0]).get("Parameters") for pair in (comparison.with_bn, comparison.without_bn)
-    ]
+    rows["Seeds" if len(seeds) > 1 else "Seed"] = (
+        f"{seeds[0]} to {seeds[-1]}"
+        if len(seeds) > 2 and comparison.path is not None
+        else wording.listed([str(seed) for seed in seeds])
+    )
     if all(counts):
         rows["Parameters"] = f"{counts[0]} with BN, {counts[1]} without"
-    if finished := [_rows(each).get("Finished", "") for each in comparison.members]:
-        rows["Finished"] = max(finished)
-    cells = [(Cell(name), Cell(value)) for name, value in rows.items() if value]
-    return Section("settings", "Settings", [Table(("Setting", "Value"), cells)])
+    if finished := max(_rows(each).get("Finished", "") for each in comparison.members):
+        rows["Finished"] = finished
+    return Section("settings", "Settings", Table(("Setting", "Value"), list(rows.items())))
 
 
 def runs_settings(members: Sequence[TrainedModel]) -> Section:
@@ -103,21 +113,23 @@ def runs_settings(members: Sequence[TrainedModel]) -> Section:
     listed = [_rows(member) for member in members]
     names = dict.fromkeys(name for rows in listed for name in rows)
     values = {name: [rows.get(name, "") for rows in listed] for name in names}
-    different = {name: row for name, row in values.items() if len(set(row)) > 1}
-    shared = [(Cell(name), Cell(row[0])) for name, row in values.items() if name not in different]
-    blocks: list[Block] = []
-    if shared:
-        title = "Shared by all runs" if different else ""
-        blocks.append(Table(("Setting", "Value"), shared, title))
-    if different:
-        columns = ("Setting", *(printable(member.name) for member in members))
-        cells = [
-            (Cell(name), *(Cell(value or wording.MISSING) for value in row))
-            for name, row in different.items()
-        ]
-        collapsed = len(members) > MAX_COLUMNS
-        blocks.append(Table(columns, cells, "Different", collapsed=collapsed))
-    return Section("settings", "Settings", blocks)
+    shared = [(name, row[0]) for name, row in values.items() if len(set(row)) == 1]
+    different = [
+        (name, *(value or wording.MISSING for value in row))
+        for name, row in values.items()
+        if len(set(row)) > 1
+    ]
+    columns = ("Setting", *(member.name for member in members))
+    tables = [
+        Table(("Setting", "Value"), shared, "Shared by all runs" if different else ""),
+        Table(columns, different, "Different", collapsed=len(members) > MAX_COLUMNS),
+    ]
+    return Section("settings", "Settings", *(table for table in tables if table.rows))
+
+
+def folder_note(data: DataRecord) -> Paragraph | None:
+    """Return what to do about the folder in a command."""
+    return Paragraph(FOLDER_NOTE) if data.name == "mnist" else None
 
 
 def _command(start: list[str], member: TrainedModel, probe: bool) -> str:
@@ -125,37 +137,10 @@ def _command(start: list[str], member: TrainedModel, probe: bool) -> str:
     epochs = len(member.history["epoch"])
     if member.status == "interrupted" and epochs:  # as far as the metrics go
         training = replace(training, epochs=epochs, steps=None)
-    arguments = ["kerasbn", *start, *(["--probe"] if probe else [])]
     # --bn, --no-bn or compare say it already.
-    arguments += command_options(replace(member.model, bn=True), training)
-    return shlex.join([*arguments, *member.data.options])
-
-
-def data_folder_note(data: DataRecord) -> list[Block]:
-    """Return what to do about the folder in a command."""
-    note = (
-        f"--data-dir is the folder with the four MNIST files: replace {MNIST_FOLDER} by yours. To "
-        "download them into the default folder, run kerasbn data fetch and leave --data-dir out."
-    )
-    return [Paragraph(note)] if data.name == "mnist" else []
-
-
-def _reproduce(
-    commands: Sequence[str], members: Sequence[TrainedModel], more: Sequence[Block]
-) -> Section:
-    data = members[0].data
-    blocks: list[Block] = [Code(commands), *more, *data_folder_note(data)]
-    versions = sorted({text for each in members if (text := _rows(each).get("Versions"))})
-    with_versions = f" ({'; '.join(versions)})" if versions else ""
-    blocks.append(
-        Paragraph(
-            f"With the same library versions{with_versions} on the same kind of machine, the "
-            f"numbers are identical. SHA-256 of the dataset: {data.digest[:16]}... (kerasbn data "
-            "shows yours).",
-            "note",
-        )
-    )
-    return Section("reproduce", "Reproduce", blocks)
+    options = command_options(replace(member.model, bn=True), training)
+    arguments = ["kerasbn", *start, *["--probe"] * probe, *options, *member.data.options]
+    return shlex.join(arguments)
 
 
 def _recalibration(member: TrainedModel) -> list[Block]:
@@ -164,60 +149,42 @@ def _recalibration(member: TrainedModel) -> list[Block]:
     if recalibrated is None:
         return []
     variance = ["--variance", "plain"] if recalibrated.get("variance") == "plain" else []
-    source = printable(str(recalibrated.get("from", "")))
+    command = ["kerasbn", "recalibrate", str(recalibrated.get("from", "")), *variance]
     data = recalibrated.get("data", "its data")
-    return [
-        Paragraph(f"Then the BN statistics of {printable(member.name)} were recomputed on {data}:"),
-        Code([shlex.join(["kerasbn", "recalibrate", source, *variance])]),
-    ]
+    words = f"Then the BN statistics of {member.name} were recomputed on {data}:"
+    return [Paragraph(words), Code([shlex.join(command)])]
 
 
-def _is_probed(member: TrainedModel) -> bool:
-    return member.run is not None and has_probes(member.run)
-
-
-def _different_settings(members: Sequence[TrainedModel]) -> list[str]:
-    different = []
-    for name in SETTINGS:
-        values = [_value(each, name) for each in members if _applies(each, name)]
-        by_steps = name in ("epochs", "steps") and 0 < len(values) < len(members)
-        if by_steps or len(set(values)) > 1:
-            different.append(name)
-    return different
-
-
-def _value(member: TrainedModel, name: str) -> Value:
-    value: Value = getattr(member.model if name in MODEL_SETTINGS else member.training, name)
-    return value
-
-
-def _applies(member: TrainedModel, name: str) -> bool:
-    """Return whether a setting has an effect: BN settings need BN, and steps override epochs."""
-    if name.startswith("bn_") or name == "bias_before_bn":
-        return member.model.bn
-    has_steps = member.training.steps is not None
-    return has_steps if name == "steps" else not (name == "epochs" and has_steps)
+def _effective(member: TrainedModel) -> dict[str, Value]:
+    """Return the settings with an effect: those of BN layers need BN, and steps override epochs."""
+    training = vars(member.training)
+    without_effect = {"steps" if training["steps"] is None else "epochs"}
+    if not member.model.bn:
+        without_effect |= {name for name in SETTINGS if name.startswith("bn_")} | {"bias_before_bn"}
+    values = vars(member.model) | training
+    return {name: value for name, value in values.items() if name not in without_effect}
 
 
 def _in_words(name: str, value: Value) -> str:
     """Return a setting and its value as in a label: ``learning rate 0.01``."""
     if name == "bn":
         return "with BN" if value else "without BN"
+    label = SETTINGS[name].label
     if isinstance(value, bool):
-        return SETTINGS[name].label if value else f"no {SETTINGS[name].label}"
-    return f"{SETTINGS[name].label} {short_text(value)}"
+        return label if value else f"no {label}"
+    return f"{label} {short_text(value)}"
 
 
 def _rows(member: TrainedModel) -> dict[str, str]:
     """Return every setting of a model and its training as a row of the table."""
-    rows = {
-        _capital(SETTINGS[name].label): _cell_text(_value(member, name))
-        for name in (*MODEL_SETTINGS, *TRAINING_SETTINGS)
-        if _applies(member, name)
-    }
+    rows = {}
+    for name, value in _effective(member).items():
+        label = SETTINGS[name].label
+        text = option_text(value).replace(",", ", ")
+        rows[label[:1].upper() + label[1:]] = {"true": "yes", "false": "no"}.get(text, text)
     data = member.data
-    name = data_title(data.name)
-    rows["Dataset"] = f"{name}: {data.train:,} training images, {data.test:,} test images"
+    title = data_title(data.name)
+    rows["Dataset"] = f"{title}: {data.train:,} training images, {data.test:,} test images"
     rows["Device"] = member.device
     if member.run is not None:
         record = member.run.record
@@ -226,13 +193,3 @@ def _rows(member: TrainedModel) -> dict[str, str]:
         finished = record.finished[:16].replace("T", " ")
         rows["Finished"] = f"{finished} UTC, after {record.seconds:.0f} s"
     return {name: value for name, value in rows.items() if value}
-
-
-def _cell_text(value: Value) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return option_text(value).replace(",", ", ")
-
-
-def _capital(label: str) -> str:
-    return label[:1].upper() + label[1:]

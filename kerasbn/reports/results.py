@@ -1,26 +1,16 @@
 """The results of comparisons and runs: the question, the answer, and every number behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from kerasbn.common import wording
 from kerasbn.experiments.comparison import KINDS, Comparison
 from kerasbn.experiments.curves import PANELS, data_title, label
 from kerasbn.experiments.statistics import METHOD, MIN_PAIRS, Difference, Row, Spread
 from kerasbn.experiments.trained_model import TrainedModel
-from kerasbn.reports.document import (
-    Block,
-    BulletList,
-    Cell,
-    Code,
-    Paragraph,
-    Section,
-    Table,
-    Tile,
-    Tiles,
-    metric_cell,
-)
-from kerasbn.reports.reproduce import compare_command, differences, labels_of
-from kerasbn.training.settings import option_text
+from kerasbn.reports import document
+from kerasbn.reports.document import Cells, Number, Paragraph, Section, Table, Tile
+from kerasbn.reports.reproduce import compare_command, differences, labeled
+from kerasbn.training.settings import SETTINGS, option_text
 
 METRIC_TITLES = {name: PANELS[name] for name in ("val_accuracy", "val_loss", "accuracy", "loss")}
 ENOUGH_SEEDS = 8
@@ -34,93 +24,114 @@ def comparison_question(comparison: Comparison) -> str:
 
 def comparison_results(comparison: Comparison) -> Section:
     """Return the headline figures, what they show and what not, and a table of all metrics."""
-    rows = {metric: rows[-1] for metric, rows in comparison.statistics().items() if rows}
-    accuracy = comparison.last
-    is_certain = accuracy is not None and accuracy.difference.low is not None
-    blocks: list[Block] = [
-        Tiles(_tiles(comparison, accuracy)),
-        Paragraph(certainty(accuracy), "" if is_certain else "warning"),
-    ]
-    if not is_certain:
-        blocks.append(Code([compare_command(comparison, seeds=ENOUGH_SEEDS)]))
-    if found := findings(comparison):
-        blocks.append(BulletList(found))
-    if rows:
-        blocks.append(_metrics_table(rows))
-    if len(comparison.seeds) > 1:
-        blocks.append(Paragraph(wording.sentence(METHOD), "note"))
-    return Section("results", "Results", blocks)
+    last, found = comparison.last, list(findings(comparison))
+    is_certain = last is not None and last.difference.low is not None
+    command = compare_command(comparison, seeds=ENOUGH_SEEDS)
+    several = len(comparison.seeds) > 1
+    return Section(
+        "results",
+        "Results",
+        document.Tiles(_tiles(comparison)),
+        Paragraph(certainty(last), "" if is_certain else "warning"),
+        None if is_certain else document.Code([command]),
+        document.BulletList(found) if found else None,
+        _last_metrics(comparison) if last else None,
+        Paragraph(wording.sentence(METHOD), "note") if several else None,
+    )
 
 
 def certainty(row: Row | None) -> str:
     """Return what the interval of the difference in test accuracy allows to conclude."""
     if row is None or row.difference.mean is None:
         return "In no pair did both trainings finish, so there is no difference to report."
-    difference = row.difference
+    difference, pairs = row.difference, wording.plural(row.difference.pairs, "pair")
     if difference.low is None or difference.high is None:
-        few = (
-            "One pair does not show how much the result varies with the seed."
-            if difference.pairs == 1
-            else f"{wording.plural(difference.pairs, 'pair')} are too few for an interval."
-        )
+        few = f"{pairs} are too few for an interval."
+        if difference.pairs == 1:
+            few = "One pair does not show how much the result varies with the seed."
         return (
             f"{few} An interval needs at least {MIN_PAIRS} pairs; {ENOUGH_SEEDS} are a good number:"
         )
-    interval = f"The {wording.interval(difference.low, difference.high)} points"
+    interval = f"The {_interval(difference)} points"
     if difference.low > 0:
         return f"{interval} is above zero: BN improves test accuracy in this setup."
     if difference.high < 0:
         return f"{interval} is below zero: BN lowers test accuracy in this setup."
-    pairs = wording.plural(difference.pairs, "pair")
     return f"{interval} includes zero: {pairs} do not show whether BN helps in this setup."
 
 
-def findings(comparison: Comparison) -> list[str]:
-    """Return what else the metrics show, one sentence each."""
-    statistics = comparison.statistics()
-    found = [_divergence(comparison)]
-    if statistics["val_accuracy"]:
-        found += [
-            _speed(statistics["val_accuracy"]),
-            _generalization(statistics),
-            _variation(statistics["val_accuracy"][-1]),
-        ]
-    return [*filter(None, found)]
+def findings(comparison: Comparison) -> Iterator[str]:
+    """Yield what else the metrics show, one sentence each."""
+    seeds, statistics, last = len(comparison.seeds), comparison.statistics(), comparison.last
+    diverged = [
+        f"{len(those)} of {seeds} {kind.replace('_bn', ' BN')} ({wording.seeds(those)})"
+        for kind, those in comparison.diverged().items()
+        if those
+    ]
+    if diverged:
+        lr = option_text(comparison.first.training.lr)
+        yield f"Diverged at learning rate {lr}, left out of all means: {wording.listed(diverged)}."
+    if last is None or last.with_bn.mean is None or last.without_bn.mean is None:
+        return
+    target = min(last.with_bn.mean, last.without_bn.mean)
+    epochs, others = (
+        next(row.epoch for row in statistics["val_accuracy"] if getattr(row, kind).mean >= target)
+        for kind in KINDS
+    )
+    if epochs != others:
+        yield (
+            f"Training speed: {wording.percent(target)} test accuracy takes "
+            f"{wording.plural(epochs, 'epoch')} with BN, {others:,} without."
+        )
+    train = statistics["accuracy"][-1]
+    gap, other = (
+        wording.points(getattr(train, kind).mean - getattr(last, kind).mean) for kind in KINDS
+    )
+    yield f"Generalization gap (train minus test accuracy): {gap} with BN, {other} without."
+    if last.with_bn.sd is not None and last.without_bn.sd is not None:
+        yield (
+            "Variation over seeds (standard deviation of test accuracy): "
+            f"{wording.percent(last.with_bn.sd)} with BN, "
+            f"{wording.percent(last.without_bn.sd)} without."
+        )
 
 
-def runs_question(chosen: Sequence[TrainedModel]) -> str:
+def runs_question(members: Sequence[TrainedModel]) -> str:
     """Return the question that single runs answer."""
-    if len(chosen) == 1:
-        return f"How well does a {_model(chosen[0])} learn?"
-    return f"Which of {len(chosen)} models learns {data_title(chosen[0].data.name)} best?"
+    if len(members) == 1:
+        return f"How well does a {_model(members[0])} learn?"
+    return f"Which of {len(members)} models learns {data_title(members[0].data.name)} best?"
 
 
-def runs_answer(chosen: Sequence[TrainedModel]) -> str:
+def runs_answer(members: Sequence[TrainedModel]) -> str:
     """Return their answer in one sentence: the best test accuracy."""
-    measured = {name: final_metric(each, "val_accuracy") for name, each in _labeled(chosen)}
-    accuracies = {name: value for name, value in measured.items() if value is not None}
+    measured = [(final_metric(each, "val_accuracy"), name) for name, each in labeled(members)]
+    accuracies = [(value, name) for value, name in measured if value is not None]
     if not accuracies:
         return "No metrics: training ended before the end of the first epoch."
-    best = max(accuracies, key=lambda name: accuracies[name])
-    if len(chosen) == 1:
-        epochs = wording.plural(len(chosen[0].history["epoch"]), "epoch")
-        return f"Test accuracy: {wording.percent(accuracies[best])} after {epochs}."
-    return f"Best test accuracy: {wording.percent(accuracies[best])}, by {best}."
+    best, name = max(accuracies, key=lambda pair: pair[0])
+    if len(members) == 1:
+        epochs = wording.plural(len(members[0].history["epoch"]), "epoch")
+        return f"Test accuracy: {wording.percent(best)} after {epochs}."
+    return f"Best test accuracy: {wording.percent(best)}, by {name}."
 
 
-def runs_results(chosen: Sequence[TrainedModel]) -> Section:
+def runs_results(members: Sequence[TrainedModel]) -> Section:
     """Return a table of the final metrics of single runs."""
-    columns = ("Run", *METRIC_TITLES.values(), "Epochs", "Status")
-    blocks: list[Block] = [Table(columns, [_run_row(*each) for each in _labeled(chosen)])]
-    if len(chosen) > 1:
-        different = wording.listed(differences(chosen))
-        differ = f"The runs differ in {different}. " if different else ""
-        blocks.append(
-            Paragraph(
-                f"{differ}Each is a single training; another seed changes its metrics.", "note"
-            )
-        )
-    return Section("results", "Results", blocks)
+    rows: list[Cells] = []
+    for name, member in labeled(members):
+        cells = [metric_cell(final_metric(member, metric), metric) for metric in METRIC_TITLES]
+        epochs = len(member.history["epoch"])
+        rows.append((name, *cells, Number(str(epochs), epochs), member.status))
+    note = "Each is a single training; another seed changes its metrics."
+    if different := [SETTINGS[name].label for name in differences(members)]:
+        note = f"The runs differ in {wording.listed(different)}. {note}"
+    return Section(
+        "results",
+        "Results",
+        Table(("Run", *METRIC_TITLES.values(), "Epochs", "Status"), rows),
+        Paragraph(note, "note") if len(members) > 1 else None,
+    )
 
 
 def final_metric(member: TrainedModel, metric: str) -> float | None:
@@ -131,28 +142,40 @@ def final_metric(member: TrainedModel, metric: str) -> float | None:
     return column[-1] if column else None
 
 
-def spread_text(spread: Spread, metric: str) -> str:
-    """Return mean and standard deviation of a metric."""
-    text = wording.percent_sd if metric.endswith("accuracy") else wording.loss_sd
-    return text(spread.mean, spread.sd)
+def metric_cell(value: float | None, metric: str) -> Number:
+    """Return an accuracy or a loss as a cell."""
+    text = wording.percent if metric.endswith("accuracy") else wording.loss
+    return Number(text(value), value)
 
 
-def difference_text(difference: Difference, metric: str) -> str:
-    """Return the difference in a metric, with its interval."""
-    if not metric.endswith("accuracy"):
-        return wording.loss_difference(difference.mean)
-    text = wording.points(difference.mean)
-    if difference.low is None or difference.high is None:
-        return text
-    return f"{text} ({wording.interval(difference.low, difference.high)})"
-
-
-def statistics_cells(row: Row, metric: str) -> list[Cell]:
+def statistics_cells(row: Row, metric: str) -> list[Number]:
     """Return the cells of `STATISTICS_COLUMNS`."""
     return [
-        *(Cell(spread_text(each, metric), each.mean) for each in (row.with_bn, row.without_bn)),
-        Cell(difference_text(row.difference, metric), row.difference.mean),
+        spread_cell(row.with_bn, metric),
+        spread_cell(row.without_bn, metric),
+        difference_cell(row.difference, metric),
     ]
+
+
+def spread_cell(spread: Spread, metric: str) -> Number:
+    """Return mean and standard deviation of a metric as a cell."""
+    text = wording.percent_sd if metric.endswith("accuracy") else wording.loss_sd
+    return Number(text(spread.mean, spread.sd), spread.mean)
+
+
+def difference_cell(difference: Difference, metric: str) -> Number:
+    """Return the difference in a metric, with its interval, as a cell."""
+    if not metric.endswith("accuracy"):
+        return Number(wording.loss_difference(difference.mean), difference.mean)
+    text, interval = wording.points(difference.mean), _interval(difference)
+    return Number(f"{text} ({interval})" if interval else text, difference.mean)
+
+
+def _interval(difference: Difference) -> str:
+    """Return the interval of a difference in words, or "" where there are too few pairs."""
+    if difference.low is None or difference.high is None:
+        return ""
+    return wording.interval(difference.low, difference.high)
 
 
 def _model(member: TrainedModel) -> str:
@@ -161,94 +184,29 @@ def _model(member: TrainedModel) -> str:
     return f"{sizes} {member.model.activation} model on {data_title(member.data.name)}"
 
 
-def _labeled(chosen: Sequence[TrainedModel]) -> list[tuple[str, TrainedModel]]:
-    return list(zip(labels_of(chosen), chosen, strict=True))
-
-
-def _tiles(comparison: Comparison, row: Row | None) -> list[Tile]:
-    diverged, seeds = comparison.diverged(), len(comparison.seeds)
-    tiles = []
-    for kind in KINDS:
-        spread = getattr(row, kind) if row else Spread(None, None, 0)
+def _tiles(comparison: Comparison) -> list[Tile]:
+    row, tiles = comparison.last, []
+    for kind, diverged in comparison.diverged().items():
+        spread = getattr(row, kind, Spread(None, None, 0))
         notes = ["test accuracy"] if spread.mean is not None else []
         if spread.sd is not None:
             notes = [f"test accuracy, mean ± standard deviation of {spread.count} seeds"]
-        if diverged[kind]:
-            notes.append(f"{len(diverged[kind])} of {seeds} diverged")
-        title = label(kind == "with_bn")
-        tiles.append(Tile(title, spread_text(spread, "val_accuracy"), "; ".join(notes), kind))
+        if diverged:
+            notes.append(f"{len(diverged)} of {len(comparison.seeds)} diverged")
+        figure = spread_cell(spread, "val_accuracy").text
+        tiles.append(Tile(label(kind == "with_bn"), figure, "; ".join(notes), kind))
     if row is not None and row.difference.mean is not None:
-        difference = row.difference
-        note = f"{wording.plural(difference.pairs, 'pair')}"
-        if difference.low is not None and difference.high is not None:
-            note = f"{wording.interval(difference.low, difference.high)}, {note}"
-        tiles.append(Tile("Difference", wording.points(difference.mean), note))
+        notes = [_interval(row.difference), wording.plural(row.difference.pairs, "pair")]
+        note = ", ".join(filter(None, notes))
+        tiles.append(Tile("Difference", wording.points(row.difference.mean), note))
     return tiles
 
 
-def _metrics_table(rows: Mapping[str, Row]) -> Table:
+def _last_metrics(comparison: Comparison) -> Table:
     """Return all metrics after the last epoch that every training reached."""
-    cells = [
-        (Cell(title), *statistics_cells(rows[metric], metric))
-        for metric, title in METRIC_TITLES.items()
+    last = {metric: rows[-1] for metric, rows in comparison.statistics().items()}
+    rows: list[Cells] = [
+        (title, *statistics_cells(last[metric], metric)) for metric, title in METRIC_TITLES.items()
     ]
-    epochs = wording.plural(rows["val_accuracy"].epoch, "epoch")
-    return Table(("Metric", *STATISTICS_COLUMNS), cells, f"After {epochs}")
-
-
-def _divergence(comparison: Comparison) -> str:
-    seeds = len(comparison.seeds)
-    parts = [
-        f"{len(diverged)} of {seeds} {kind.replace('_bn', ' BN')} ({wording.seeds(diverged)})"
-        for kind, diverged in comparison.diverged().items()
-        if diverged
-    ]
-    if not parts:
-        return ""
-    lr = option_text(comparison.first.training.lr)
-    return f"Diverged at learning rate {lr}, left out of all means: {wording.listed(parts)}."
-
-
-def _speed(rows: Sequence[Row]) -> str:
-    """Return how many epochs each kind needs to reach the lower of the two final accuracies."""
-    last = rows[-1]
-    if last.with_bn.mean is None or last.without_bn.mean is None or len(rows) < 2:
-        return ""
-    target = min(last.with_bn.mean, last.without_bn.mean)
-    epochs = {
-        kind: next(row.epoch for row in rows if (getattr(row, kind).mean or 0) >= target)
-        for kind in KINDS
-    }
-    if epochs["with_bn"] == epochs["without_bn"]:
-        return ""
-    return (
-        f"Training speed: {wording.percent(target)} test accuracy takes "
-        f"{wording.plural(epochs['with_bn'], 'epoch')} with BN, {epochs['without_bn']:,} without."
-    )
-
-
-def _generalization(statistics: Mapping[str, Sequence[Row]]) -> str:
-    train, test = statistics["accuracy"][-1], statistics["val_accuracy"][-1]
-    gaps = []
-    for kind in KINDS:
-        seen, unseen = getattr(train, kind).mean, getattr(test, kind).mean
-        if seen is None or unseen is None:
-            return ""
-        gaps.append(wording.points(seen - unseen))
-    return f"Generalization gap (train minus test accuracy): {gaps[0]} with BN, {gaps[1]} without."
-
-
-def _variation(row: Row) -> str:
-    if row.with_bn.sd is None or row.without_bn.sd is None:
-        return ""
-    deviations = (wording.percent(row.with_bn.sd), wording.percent(row.without_bn.sd))
-    return (
-        f"Variation over seeds (standard deviation of test accuracy): {deviations[0]} with BN, "
-        f"{deviations[1]} without."
-    )
-
-
-def _run_row(name: str, member: TrainedModel) -> tuple[Cell, ...]:
-    cells = [metric_cell(final_metric(member, metric), metric) for metric in METRIC_TITLES]
-    epochs = len(member.history["epoch"])
-    return (Cell(name), *cells, Cell(str(epochs), epochs), Cell(member.status))
+    epochs = wording.plural(last["val_accuracy"].epoch, "epoch")
+    return Table(("Metric", *STATISTICS_COLUMNS), rows, f"After {epochs}")

@@ -4,10 +4,9 @@ No Keras is loaded.
 """
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from kerasbn import runs
 from kerasbn.common import wording
@@ -15,7 +14,6 @@ from kerasbn.common.errors import ArgumentError, InputError, expected
 from kerasbn.experiments import comparison as comparisons
 from kerasbn.experiments.comparison import Comparison, read_comparison
 from kerasbn.experiments.trained_model import TrainedModel, trained_model
-from kerasbn.reports.reproduce import printable
 from kerasbn.runs import DataRecord, Run
 from kerasbn.sweeps import study as studies
 from kerasbn.sweeps.study import Study, read_study
@@ -25,43 +23,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Subject = TrainedModel | Comparison | Study
-T = TypeVar("T")
+Found = Run | Comparison | Study
 
 
-@dataclass(frozen=True)
-class Inventory:
-    """What is in saved_models.
+def take_inventory(root: Path = runs.ROOT) -> tuple[list[Found], list[InputError]]:
+    """Return all runs, the newest last, comparisons and studies in `root`, by name.
 
-    Attributes:
-        runs: The runs, the newest last.
-        comparisons: The comparisons by name.
-        studies: The studies by name.
-        problems: An error for each that is damaged.
+    What is damaged becomes an error in the second list and hides nothing else.
     """
-
-    runs: Sequence[Run]
-    comparisons: Sequence[Comparison]
-    studies: Sequence[Study]
-    problems: Sequence[InputError]
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all of them."""
-        found: list[Run | Comparison | Study] = [*self.runs, *self.comparisons, *self.studies]
-        return [each.name for each in found]
-
-
-def take_inventory(root: Path = runs.ROOT) -> Inventory:
-    """Read everything in `root`. What is damaged becomes a problem and hides nothing else."""
-    found, problems = runs.survey(root)
+    survey, problems = runs.survey(root)
+    found: list[Found] = [*survey]
     compared = sorted(root.glob(f"[!.]*/{comparisons.RECORD}"))
     swept = sorted((root / studies.ROOT.name).glob(f"[!.]*/{studies.RECORD}"))
-    return Inventory(
-        found,
-        _readable(read_comparison, compared, problems),
-        _readable(read_study, swept, problems),
-        problems,
-    )
+    for file in (*compared, *swept):
+        try:
+            found.append((read_comparison if file in compared else read_study)(file.parent))
+        except InputError as error:
+            problems.append(error)
+    return found, problems
 
 
 def find_subject(subject: object, root: Path = runs.ROOT) -> Subject:
@@ -86,7 +65,7 @@ def find_subject(subject: object, root: Path = runs.ROOT) -> Subject:
     for path in (root / subject, root / studies.ROOT.name / subject, Path(subject)):
         if os.path.isdir(path):  # noqa: PTH112 - false, not an error, if the name is too long
             return read_subject(path)
-    names = ", ".join(take_inventory(root).names) or "none yet"
+    names = ", ".join(each.name for each in take_inventory(root)[0]) or "none yet"
     what = f"a run, comparison or study in {root} ({names})"
     raise expected(subject, "an unknown name", what, "see kerasbn report")
 
@@ -113,8 +92,9 @@ def data_of(subject: Subject) -> DataRecord:
 
 def check_same_data(subjects: Sequence[Subject]) -> None:
     """Raise `InputError` if two subjects were trained on different data; the line names both."""
+    first = data_of(subjects[0])
     for other in subjects[1:]:
-        first, second = data_of(subjects[0]), data_of(other)
+        second = data_of(other)
         if first.digest != second.digest:
             one, two = (f"{data.name} ({data.digest[:8]})" for data in (first, second))
             raise expected(
@@ -123,37 +103,25 @@ def check_same_data(subjects: Sequence[Subject]) -> None:
             )  # fmt: skip
 
 
-def inventory_tables(inventory: Inventory, width: int) -> list["Table"]:
+def inventory_tables(found: Sequence[Found], width: int) -> list["Table"]:
     """Return a table of the runs, one of the comparisons and one of the studies, as far as any.
 
     Columns that do not fit into `width` are left out, the least important first, so that no word
     breaks.
     """
-    listed: list[tuple[str, list[dict[str, str]]]] = [
-        ("Runs", [_run_row(each) for each in inventory.runs]),
-        ("Comparisons", [_comparison_row(each) for each in inventory.comparisons]),
-        ("Studies", [_study_row(each) for each in inventory.studies]),
-    ]
-    return [_table(title, rows, width) for title, rows in listed if rows]
-
-
-def _readable(
-    read: Callable[[Path], T], files: Sequence[Path], problems: list[InputError]
-) -> list[T]:
-    found = []
-    for file in files:
-        try:
-            found.append(read(file.parent))
-        except InputError as error:
-            problems.append(error)
-    return found
+    tables = {
+        "Runs": [_run_row(each) for each in found if isinstance(each, Run)],
+        "Comparisons": [_comparison_row(each) for each in found if isinstance(each, Comparison)],
+        "Studies": [_study_row(each) for each in found if isinstance(each, Study)],
+    }
+    return [_table(title, rows, width) for title, rows in tables.items() if rows]
 
 
 # The columns of each row are in order of importance.
 def _run_row(run: Run) -> dict[str, str]:
     record = run.record
     return {
-        "run": printable(run.name),
+        "run": run.name,
         "BN": "yes" if record.model.bn else "no",
         "test accuracy": wording.percent(record.final.get("val_accuracy")),
         "status": record.status,
@@ -166,12 +134,10 @@ def _run_row(run: Run) -> dict[str, str]:
 
 def _comparison_row(comparison: Comparison) -> dict[str, str]:
     last, first = comparison.last, comparison.first
-    shown: dict[str, Any] = {"with BN": None, "without BN": None}
-    if last is not None:
-        shown = {"with BN": last.with_bn.mean, "without BN": last.without_bn.mean}
     return {
-        "comparison": printable(comparison.name),
-        **{name: wording.percent(mean) for name, mean in shown.items()},
+        "comparison": comparison.name,
+        "with BN": wording.percent(last.with_bn.mean if last else None),
+        "without BN": wording.percent(last.without_bn.mean if last else None),
         "seeds": str(len(comparison.seeds)),
         "epochs": str(max(len(each.history["epoch"]) for each in comparison.members)),
         "hidden": short_text(first.model.hidden),
@@ -182,11 +148,11 @@ def _comparison_row(comparison: Comparison) -> dict[str, str]:
 def _study_row(study: Study) -> dict[str, str]:
     missing, total = len(study.with_status("missing")), len(study.trials)
     return {
-        "study": printable(study.name),
+        "study": study.name,
         "trials": f"{total - missing:,} of {total:,}" if missing else f"{total:,}",
         "seeds": str(study.grid.seeds),
         "axes": ", ".join(SETTINGS[axis].label for axis in study.axes) or wording.MISSING,
-        "data": data_of(study).name,
+        "data": study.record.data.name,
     }
 
 
@@ -201,5 +167,6 @@ def _table(title: str, rows: Sequence[dict[str, str]], width: int) -> "Table":
     for each in columns:
         table.add_column(each, no_wrap=len(columns) > 1, overflow="fold")
     for row in rows:
-        table.add_row(*(row[each] for each in columns))
+        # A file name may have bytes that cannot be encoded.
+        table.add_row(*(row[each].encode("utf-8", "replace").decode() for each in columns))
     return table

@@ -1,30 +1,20 @@
 """A sweep on a page: its question, its findings, its figures, and all its numbers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kerasbn.common import wording
 from kerasbn.experiments.statistics import METHOD
-from kerasbn.reports.charts import figure_blocks
-from kerasbn.reports.document import (
-    Article,
-    Block,
-    BulletList,
-    Cell,
-    Code,
-    Paragraph,
-    Section,
-    Table,
-)
+from kerasbn.reports.charts import figure_charts
+from kerasbn.reports.document import Article, BulletList, Cells, Code, Paragraph, Section, Table
 from kerasbn.reports.inside import batch_normalization
-from kerasbn.reports.reproduce import data_folder_note
-from kerasbn.reports.results import STATISTICS_COLUMNS, difference_text, spread_text
-from kerasbn.reports.sources import data_of
+from kerasbn.reports.reproduce import folder_note
+from kerasbn.reports.results import STATISTICS_COLUMNS, difference_cell, spread_cell
 from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.findings import answer_and_details, method
 from kerasbn.sweeps.study import Study
-from kerasbn.sweeps.summaries import FIGURE, SeedResults, Summary, summarize
+from kerasbn.sweeps.summaries import FIGURE, Summary, summarize
 from kerasbn.training.settings import SETTINGS, short_text
 
 MAX_ROWS = 24  # of an open table; a longer one is collapsed
@@ -32,79 +22,77 @@ MAX_ROWS = 24  # of an open table; a longer one is collapsed
 
 def study_article(study: Study, prefix: str) -> Article:
     """Return everything about a study."""
-    answers, others = answer_and_details(study)
-    sections = [Section("results", "Results", _results(study, others))]
+    answers, details = answer_and_details(study)
     figures = [
-        block
-        for picture in draw_charts(study)
-        for block in figure_blocks(
-            picture.figure, picture.caption, f"{prefix}-{picture.name}", picture.title
-        )
+        figure_charts(each.figure, each.caption, f"{prefix}-{each.name}", each.title)
+        for each in draw_charts(study)
     ]
-    if figures:
-        sections.append(Section("figures", "Figures", figures))
-    if True in study.grid.kinds:
-        sections.append(batch_normalization(paired=False in study.grid.kinds))
-    sections += [_numbers(study), _settings(study), _reproduce(study)]
-    question = " ".join(study.grid.question.split()) or f"What does the sweep {study.name} show?"
-    return Article(question, " ".join(answers) or "Nothing has been trained yet.", sections)
+    kinds = study.grid.kinds
+    return Article(
+        " ".join(study.grid.question.split()) or f"What does the sweep {study.name} show?",
+        " ".join(answers) or "Nothing has been trained yet.",
+        _results(study, details),
+        Section("figures", "Figures", *figures) if figures else None,
+        batch_normalization(paired=False in kinds) if True in kinds else None,
+        _numbers(study),
+        _settings(study),
+        _reproduce(study),
+    )
 
 
-def _results(study: Study, findings: list[str]) -> list[Block]:
-    blocks: list[Block] = [BulletList(findings)] if findings else []
-    if study.grid.source:
-        blocks.append(Paragraph(" ".join(study.grid.source.split()), "note"))
-    if missing := len(study.with_status("missing")):
-        words = "is not trained yet" if missing == 1 else "are not trained yet"
-        blocks.insert(0, Paragraph(f"{wording.plural(missing, 'trial')} {words}.", "warning"))
-    return blocks
+def _results(study: Study, findings: Sequence[str]) -> Section:
+    missing = len(study.with_status("missing"))
+    words = f"{wording.plural(missing, 'trial')} {'is' if missing == 1 else 'are'} not trained yet."
+    return Section(
+        "results",
+        "Results",
+        Paragraph(words, "warning") if missing else None,
+        BulletList(findings) if findings else None,
+        Paragraph(" ".join(study.grid.source.split()), "note") if study.grid.source else None,
+    )
 
 
 def _numbers(study: Study) -> Section:
     """Return test accuracy for every configuration."""
-    labels = wording.listed([SETTINGS[axis].label for axis in study.axes])
-    columns = (
-        f"{labels[:1].upper()}{labels[1:]}" or "Configuration",
-        *STATISTICS_COLUMNS, "Diverged",
-    )  # fmt: skip
+    labels = wording.listed([SETTINGS[axis].label for axis in study.axes]) or "configuration"
+    columns = (labels[:1].upper() + labels[1:], *STATISTICS_COLUMNS, "Diverged")
     rows = [_row(each, study.axes) for each in summarize(study)]
     table = Table(columns, rows, "Test accuracy", collapsed=len(rows) > MAX_ROWS)
-    return Section("numbers", "All numbers", [table, Paragraph(wording.sentence(METHOD), "note")])
+    return Section("numbers", "All numbers", table, Paragraph(wording.sentence(METHOD), "note"))
 
 
-def _row(each: Summary, axes: list[str]) -> tuple[Cell, ...]:
+def _row(each: Summary, axes: Sequence[str]) -> Cells:
     diverged = [
-        f"{results.diverged} {words}"
-        for results, words in ((each.with_bn, "with BN"), (each.without_bn, "without"))
-        if results.diverged
+        f"{side.diverged} {words}"
+        for side, words in ((each.with_bn, "with BN"), (each.without_bn, "without"))
+        if side.diverged
     ]
-    return (
-        Cell(", ".join(short_text(each.configuration[axis]) for axis in axes) or "all"),
-        _spread(each.with_bn),
-        _spread(each.without_bn),
-        Cell(difference_text(each.difference, FIGURE), each.difference.mean),
-        Cell(", ".join(diverged) or "none"),
-    )
-
-
-def _spread(side: SeedResults) -> Cell:
-    return Cell(spread_text(side.spread, FIGURE), side.spread.mean)
+    return [
+        ", ".join(short_text(each.configuration[axis]) for axis in axes) or "all",
+        spread_cell(each.with_bn.spread, FIGURE),
+        spread_cell(each.without_bn.spread, FIGURE),
+        difference_cell(each.difference, FIGURE),
+        ", ".join(diverged) or "none",
+    ]
 
 
 def _settings(study: Study) -> Section:
     versions = ", ".join(f"{name} {version}" for name, version in study.record.versions.items())
-    blocks: list[Block] = [BulletList(method(study)), Paragraph(f"Versions: {versions}.", "note")]
-    return Section("settings", "Settings", blocks)
+    note = Paragraph(f"Versions: {versions}.", "note")
+    return Section("settings", "Settings", BulletList(method(study)), note)
 
 
 def _reproduce(study: Study) -> Section:
     """Return the command of the sweep, and the grid as a file that the command can read."""
-    command, data = study.record.command, data_of(study)
-    blocks: list[Block] = []
-    if command:
-        blocks += [Code([command]), *data_folder_note(data)]
-    blocks += [Paragraph("The grid as a TOML file:"), Code(_toml(study.record.grid))]
-    return Section("reproduce", "Reproduce", blocks)
+    command, data = study.record.command, study.record.data
+    return Section(
+        "reproduce",
+        "Reproduce",
+        Code([command]) if command else None,
+        folder_note(data) if command else None,
+        Paragraph("The grid as a TOML file:"),
+        Code(_toml(study.record.grid)),
+    )
 
 
 def _toml(grid: Mapping[str, Any]) -> list[str]:

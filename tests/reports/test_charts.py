@@ -10,16 +10,10 @@ from kerasbn.common.plotting import COLOR
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.curves import colors_of
 from kerasbn.experiments.trained_model import TrainedModel
-from kerasbn.reports.charts import figure_blocks, member_curves
-from kerasbn.reports.document import Charts
+from kerasbn.reports.charts import figure_charts, member_curves
 from kerasbn.reports.sources import find_subject
 
 RATES = ["0.0001", "0.0003", "0.001", "0.003", "0.01", "0.03", "0.1", "0.3", "1", "3"]
-
-
-def charts(figure: Figure) -> Charts:
-    (found,) = [each for each in figure_blocks(figure, "caption", "x") if isinstance(each, Charts)]
-    return found
 
 
 @pytest.mark.parametrize(("names", "rotated"), [(RATES, True), (["1x8", "2x8", "4x8"], False)])
@@ -28,7 +22,7 @@ def test_tick_labels_rotate_where_they_would_overlap(names: list[str], rotated: 
     axes = figure.subplots()
     axes.plot(range(len(names)), range(len(names)), label="a")
     axes.set_xticks(range(len(names)), names)
-    (chart,) = charts(figure).charts
+    (chart,) = figure_charts(figure, "caption", "x").charts
     assert ("rotate(-60)" in chart.drawing.markup) == rotated
 
 
@@ -36,7 +30,7 @@ def test_panels_without_curves_stay_one_chart() -> None:
     figure = Figure()
     for axes in figure.subplots(1, 2):
         axes.axvline(1)
-    (chart,) = charts(figure).charts
+    (chart,) = figure_charts(figure, "caption", "x").charts
     assert chart.wide
 
 

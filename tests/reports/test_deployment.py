@@ -67,10 +67,10 @@ def test_a_plan_is_a_table_of_decisions(member: TrainedModel) -> None:
     assert "Folded: 2 of 2 BN layers and 1 of 1 scaling layer." in words(section)
     assert "has no BN layer left" in words(section)
     (table,) = [each for each in section.blocks if isinstance(each, Table)]
-    assert [[cell.text for cell in row] for row in table.rows] == [
-        ["rescaling", "scaling", "folded into dense_1, through flatten"],
-        ["bn_1", "BN layer", "folded into dense_1"],
-        ["bn_2", "BN layer", "folded into dense_2"],
+    assert table.rows == [
+        ("rescaling", "scaling", "folded into dense_1, through flatten"),
+        ("bn_1", "BN layer", "folded into dense_1"),
+        ("bn_2", "BN layer", "folded into dense_2"),
     ]
     assert commands(section) == ["kerasbn verify model.onnx --against bn"]
 
@@ -82,7 +82,7 @@ def test_a_kept_layer_has_its_reason(member: TrainedModel) -> None:
     assert "Folded: 0 of 1 BN layer." in words(section)
     assert "1 BN layer left" in words(section)
     (table,) = [each for each in section.blocks if isinstance(each, Table)]
-    assert table.rows[0][2].text == "kept: its input is read elsewhere"
+    assert table.rows[0][2] == "kept: its input is read elsewhere"
 
 
 def test_every_check_has_its_verdict(member: TrainedModel) -> None:

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from kerasbn.cli.options import settings_of
 from kerasbn.experiments.comparison import Comparison, comparison_of
 from kerasbn.experiments.trained_model import TrainedModel
-from kerasbn.reports.document import Code, Paragraph, Table
+from kerasbn.reports.document import Paragraph, Table
 from kerasbn.reports.reproduce import (
     compare_command,
+    compare_commands,
     comparison_settings,
-    labels_of,
-    reproduce_command,
-    reproduce_comparison,
-    reproduce_runs,
+    labeled,
+    reproduce,
     runs_settings,
+    train_command,
 )
 from kerasbn.reports.sources import read_subject
 from kerasbn.runs import DataRecord
@@ -91,7 +91,7 @@ def without_overridden_epochs(training: TrainingSettings) -> TrainingSettings:
 def test_the_command_of_a_run_gives_its_settings(
     model: ModelSettings, training: TrainingSettings, data: DataRecord
 ) -> None:
-    values = parsed(reproduce_command(member(model, training, data)))
+    values = parsed(train_command(member(model, training, data)))
     assert settings_of(values) == (model, without_overridden_epochs(training))
     assert values["dataset"] == data.name
     assert values["data_dir"] == ("mnist" if data is MNIST else None)
@@ -111,13 +111,13 @@ def test_the_command_of_a_comparison_gives_its_settings(
 
 
 def test_defaults_are_left_out() -> None:
-    line = reproduce_command(member(ModelSettings(), TrainingSettings()))
+    line = train_command(member(ModelSettings(), TrainingSettings()))
     assert line == "kerasbn train --bn --dataset mnist-sample"
 
 
 def test_a_page_says_which_folder_to_name_for_mnist() -> None:
     for data, is_named in ((MNIST, True), (SAMPLE, False)):
-        section = reproduce_runs([member(ModelSettings(), TrainingSettings(), data)])
+        section = reproduce([], [member(ModelSettings(), TrainingSettings(), data)])
         words = " ".join(each.text for each in section.blocks if isinstance(each, Paragraph))
         assert ("--data-dir is the folder with the four MNIST files" in words) == is_named
 
@@ -125,12 +125,9 @@ def test_a_page_says_which_folder_to_name_for_mnist() -> None:
 def test_separate_runs_are_reproduced_pair_by_pair(tmp_path: Path) -> None:
     """Their seeds need not be consecutive."""
     found = compared(ModelSettings(), TrainingSettings(seed=3), 2)
-    command = reproduce_comparison(found).blocks[0]
-    assert isinstance(command, Code)
-    assert [settings_of(parsed(line))[1].seed for line in command.lines] == [3, 4]
-    command = reproduce_comparison(replace(found, path=tmp_path)).blocks[0]
-    assert isinstance(command, Code)
-    (line,) = command.lines
+    lines = compare_commands(found)
+    assert [settings_of(parsed(line))[1].seed for line in lines] == [3, 4]
+    (line,) = compare_commands(replace(found, path=tmp_path))
     assert (parsed(line)["seeds"], parsed(line)["seed"]) == (2, 3)
 
 
@@ -141,9 +138,9 @@ def test_an_interrupted_run_is_reproduced_up_to_its_last_epoch(steps: int | None
         status="interrupted",
         history={"epoch": [1.0, 2.0, 3.0]},
     )
-    assert settings_of(parsed(reproduce_command(stopped)))[1] == TrainingSettings(epochs=3)
+    assert settings_of(parsed(train_command(stopped)))[1] == TrainingSettings(epochs=3)
     nothing = replace(stopped, history={"epoch": []})
-    assert settings_of(parsed(reproduce_command(nothing)))[1].steps == steps
+    assert settings_of(parsed(train_command(nothing)))[1].steps == steps
 
 
 @pytest.mark.parametrize("steps", [None, 591])
@@ -158,7 +155,7 @@ def test_all_settings_are_shown(steps: int | None) -> None:
     ]
     for table in tables:
         assert isinstance(table, Table)
-        text = json.dumps([[cell.text for cell in row] for row in table.rows])
+        text = json.dumps(table.rows)
         for value in ("7, 9", "tanh", "after", "0.77", "0.0033", "normal:0.055", "sgd", "0.0123",
                       "47", "591" if steps else "61", "83", "4,000", "1,000", "a sample of MNIST",
                       "CPU"):  # fmt: skip
@@ -171,18 +168,17 @@ def test_different_settings_have_their_own_table() -> None:
     shared, different = runs_settings(chosen).blocks
     assert isinstance(shared, Table)
     assert isinstance(different, Table)
-    rows = {row[0].text: [cell.text for cell in row[1:]] for row in different.rows}
-    assert rows["Learning rate"] == ["0.1", "0.2", "0.2"]
-    assert rows["Batch normalization"] == ["yes", "yes", "no"]
-    assert rows["BN epsilon"] == ["1e-05", "1e-05", "-"]
-    assert {"Seed", "Optimizer"} <= {row[0].text for row in shared.rows}
+    rows = {row[0]: row[1:] for row in different.rows}
+    assert rows["Learning rate"] == ("0.1", "0.2", "0.2")
+    assert rows["Batch normalization"] == ("yes", "yes", "no")
+    assert rows["BN epsilon"] == ("1e-05", "1e-05", "-")
+    assert {"Seed", "Optimizer"} <= {row[0] for row in shared.rows}
 
 
 def test_labels_name_what_differs() -> None:
     def labels(*chosen: tuple[ModelSettings, TrainingSettings]) -> list[str]:
-        return labels_of(
-            [member(*each, name=name) for each, name in zip(chosen, "ab", strict=False)]
-        )
+        members = [member(*each, name=name) for each, name in zip(chosen, "ab", strict=False)]
+        return [label for label, _ in labeled(members)]
 
     default, plain = ModelSettings(), ModelSettings(bn=False)
     assert labels((default, TrainingSettings())) == ["a (with BN)"]
@@ -204,5 +200,5 @@ def test_a_probed_run_is_reproduced_with_probes(probed: Path) -> None:
     found = read_subject(probed)
     assert isinstance(found, Comparison)
     assert parsed(compare_command(found))["probe"]
-    assert parsed(reproduce_command(found.first))["probe"]
+    assert parsed(train_command(found.first))["probe"]
     assert comparison_of(found.members) is not None

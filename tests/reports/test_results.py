@@ -67,12 +67,12 @@ def test_speed_compares_when_each_reaches_the_lower_final_accuracy() -> None:
 
 
 def test_equal_speed_is_no_finding() -> None:
-    found = findings(compared([[0.9, 0.95, 0.97]], [[0.6, 0.91, 0.905]]))
+    found = list(findings(compared([[0.9, 0.95, 0.97]], [[0.6, 0.91, 0.905]])))
     assert not [each for each in found if each.startswith("Training speed")]
 
 
 def test_findings_are_short() -> None:
-    found = findings(compared([[0.92, 0.97], [0.9, 0.96]], [[0.4, 0.9], [0.7, 0.75]]))
+    found = list(findings(compared([[0.92, 0.97], [0.9, 0.96]], [[0.4, 0.9], [0.7, 0.75]])))
     assert len(found) == 3
     assert all(len(each) < 110 for each in found)
 
@@ -97,7 +97,7 @@ def test_without_a_finished_pair_there_is_no_difference(kind: str) -> None:
     )
     assert "points" not in found.summary()
     assert "no difference to report" in certainty(found.last)
-    assert findings(found)
+    assert list(findings(found))
 
 
 def test_the_answer_for_runs_is_the_best_test_accuracy() -> None:

@@ -25,7 +25,7 @@ def root(comparison: tuple[Path, Comparison], swept: Path, tmp_path: Path) -> Pa
 
 def printed(root: Path, width: int) -> str:
     console = Console(width=width, file=io.StringIO())
-    for table in inventory_tables(take_inventory(root), width):
+    for table in inventory_tables(take_inventory(root)[0], width):
         console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -61,9 +61,9 @@ def test_damaged_folders_are_named_and_hide_nothing(root: Path) -> None:
     for file in files:
         file.parent.mkdir()
         file.write_text("{")
-    inventory = take_inventory(root)
-    assert sorted(str(each).split(":")[0] for each in inventory.problems) == sorted(map(str, files))
-    assert sorted(inventory.names) == ["bn", "compare", "plain", "rates"]
+    found, problems = take_inventory(root)
+    assert sorted(str(each).split(":")[0] for each in problems) == sorted(map(str, files))
+    assert sorted(each.name for each in found) == ["bn", "compare", "plain", "rates"]
 
 
 def test_a_subject_is_found_by_name_folder_or_result(root: Path) -> None:

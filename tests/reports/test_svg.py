@@ -100,7 +100,7 @@ def test_a_heat_map_keeps_its_colors() -> None:
     drawing = to_svg(drawn, "x", "title")
     assert drawing.keeps_colors
     assert "var(" not in drawing.markup
-    assert drawing.last is None
+    assert drawing.panels == []
 
 
 def test_panels_are_json_without_nan() -> None:
