@@ -1,174 +1,128 @@
 """Rewrite rules that move changes of layout to where they are no longer needed.
 
 TensorFlow has channels last and one-dimensional convolutions as two-dimensional ones of height 1;
-ONNX has channels first and convolutions of any dimension. Each docstring shows the nodes before and
-after.
+ONNX has channels first and convolutions of any dimension.
 """
 
 import onnx_ir as ir
-from onnxscript.rewriter.pattern import RewriteRuleClassBase
 
-from kerasbn.onnx_export.linear import Op, array, axes_of, constant, dims, ints
+from kerasbn.onnx_export.linear import Array, Op, array, constant, dims, ints, rule
 
 REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd")
 # Convolution attributes with one entry per spatial axis; `pads` has two.
-_PER_AXIS = ("kernel_shape", "strides", "dilations", "output_padding", "output_shape")
+_PER_AXIS = ("kernel_shape", "strides", "dilations", "output_padding", "output_shape", "pads")
 
 
-def _single_axis(node: ir.Node, rank: int) -> int:
-    """Return the one axis that a Squeeze or Unsqueeze changes, -1 if it changes several."""
-    axes = axes_of(node)
-    return axes[0] % rank if axes is not None and len(axes) == 1 else -1
+@rule(lambda op, x, axes, perm: op.Transpose(op.Unsqueeze(x, axes), perm=perm), ["axes"])
+def unsqueeze_behind_transpose(op: Op, x: ir.Value, axes: Array, perm: ir.Attr) -> Op:
+    """``Transpose(Unsqueeze(x, a), p)`` -> ``Unsqueeze(Transpose(x, p'), a')`` for one axis a."""
+    if axes.size != 1:
+        return None
+    order = list(perm.as_ints())
+    axis = axes.item() % len(order)
+    narrow = [a - (a > axis) for a in order if a != axis]
+    return op.Unsqueeze(op.Transpose(x, perm=narrow), ints(op, order.index(axis)))
 
 
-class UnsqueezeBehindTranspose(RewriteRuleClassBase):
-    """``Transpose(Unsqueeze(x, a), p)`` -> ``Unsqueeze(Transpose(x, p'), a')``."""
-
-    def pattern(self, op: Op, x: Op, axes: Op, perm: Op) -> Op:
-        return op.Transpose(op.Unsqueeze(x, axes, _outputs=["wide"]), perm=perm)
-
-    def check(self, context: Op, wide: Op, perm: ir.Attr, **_: Op) -> bool:
-        self.axis = _single_axis(wide.producer(), len(perm.as_ints()))
-        return self.axis >= 0
-
-    def rewrite(self, op: Op, x: ir.Value, perm: ir.Attr, **_: Op) -> Op:
-        order = list(perm.as_ints())
-        narrow = [a - (a > self.axis) for a in order if a != self.axis]
-        return op.Unsqueeze(op.Transpose(x, perm=narrow), ints(op, order.index(self.axis)))
+@rule(lambda op, x, axes, perm: op.Squeeze(op.Transpose(x, perm=perm), axes), ["axes"])
+def squeeze_ahead_of_transpose(op: Op, x: ir.Value, axes: Array, perm: ir.Attr) -> Op:
+    """``Squeeze(Transpose(x, p), a)`` -> ``Transpose(Squeeze(x, a'), p')`` for one axis a."""
+    if axes.size != 1:
+        return None
+    order = list(perm.as_ints())
+    gone = order[axes.item()]
+    narrow = [a - (a > gone) for a in order if a != gone]
+    return op.Transpose(op.Squeeze(x, ints(op, gone)), perm=narrow)
 
 
-class SqueezeAheadOfTranspose(RewriteRuleClassBase):
-    """``Squeeze(Transpose(x, p), a)`` -> ``Transpose(Squeeze(x, a'), p')``."""
-
-    def pattern(self, op: Op, x: Op, axes: Op, perm: Op) -> Op:
-        return op.Squeeze(op.Transpose(x, perm=perm), axes, _outputs=["thin"])
-
-    def check(self, context: Op, thin: Op, perm: ir.Attr, **_: Op) -> bool:
-        self.axis = _single_axis(thin.producer(), len(perm.as_ints()))
-        return self.axis >= 0
-
-    def rewrite(self, op: Op, x: ir.Value, perm: ir.Attr, **_: Op) -> Op:
-        order = list(perm.as_ints())
-        gone = order[self.axis]
-        narrow = [a - (a > gone) for a in order if a != gone]
-        return op.Transpose(op.Squeeze(x, ints(op, gone)), perm=narrow)
-
-
-class SqueezeAheadOfConvolution(RewriteRuleClassBase):
+def squeeze_ahead_of_convolution(kind: str) -> Op:
     """``Squeeze(Conv(x, W), a)`` -> ``Conv(Squeeze(x, a), W')`` along an axis of size 1."""
 
-    def __init__(self, op_type: str) -> None:
-        super().__init__(f"SqueezeAheadOf{op_type}")
-        self.op_type = op_type
+    def pattern(op: Op, x: Op, w: Op, axes: Op) -> Op:
+        made = getattr(op, kind)(x, w, _allow_other_inputs=True, _outputs=["made"])
+        return op.Squeeze(made, axes)
 
-    def pattern(self, op: Op, x: Op, w: Op, axes: Op) -> Op:
-        convolution = getattr(op, self.op_type)
-        made = convolution(x, w, _allow_other_inputs=True, _outputs=["made"])
-        return op.Squeeze(made, axes, _outputs=["thin"])
+    @rule(pattern, ["w", "axes"])
+    def squeeze_first(op: Op, x: ir.Value, w: Array, axes: Array, made: Op) -> Op:
+        shape, convolution = dims(x), made.producer()
+        if shape is None or axes.size != 1:
+            return None
+        axis, count = axes.item() % len(shape), len(shape) - 2
+        at, attributes = axis - 2, convolution.attributes.copy()
+        if at < 0 or shape[axis] != 1 or w.shape[axis] != 1:
+            return None
+        if any(attributes.get_ints("pads", [])[at::count]):
+            return None
+        for key in attributes.keys() & _PER_AXIS:
+            kept = [n for i, n in enumerate(attributes[key].as_ints()) if i % count != at]
+            attributes.add(ir.AttrInt64s(key, kept))
+        thin = op.Squeeze(x, ints(op, axis))
+        return op.op(kind, thin, array(op, w.squeeze(axis)), *convolution.inputs[2:], **attributes)
 
-    def check(self, context: Op, x: ir.Value, w: ir.Value, thin: Op, made: Op, **_: Op) -> bool:
-        weight, shape = constant(w), dims(x)
-        if weight is None or shape is None:
-            return False
-        axis = _single_axis(thin.producer(), len(shape))
-        if axis < 2 or shape[axis] != 1 or weight.shape[axis] != 1:
-            return False
-        self.axis, self.weight = axis, weight
-        pads = made.producer().attributes.get_ints("pads", [])
-        return not any(pads[axis - 2 :: len(shape) - 2])
-
-    def rewrite(self, op: Op, x: ir.Value, w: ir.Value, made: Op, **_: Op) -> Op:
-        convolution, weight = made.producer(), self.weight
-        attributes = convolution.attributes.copy()
-        at, count = self.axis - 2, weight.ndim - 2
-        for key in (*_PER_AXIS, "pads"):
-            if key in attributes:
-                kept = [n for i, n in enumerate(attributes[key].as_ints()) if i % count != at]
-                attributes.add(ir.AttrInt64s(key, kept))
-        thin = op.Squeeze(x, ints(op, self.axis))
-        kernel = array(op, weight.squeeze(self.axis))
-        return op.op(self.op_type, thin, kernel, *convolution.inputs[2:], **attributes)
+    return squeeze_first
 
 
-class SliceOfConvTranspose(RewriteRuleClassBase):
+def _slice_of_conv_transpose(op: Op, x: Op, w: Op, starts: Op, ends: Op, axes: Op) -> Op:
+    made = op.ConvTranspose(x, w, _allow_other_inputs=True, _outputs=["made"])
+    return op.Slice(made, starts, ends, axes, _allow_other_inputs=True, _outputs=["cut"])
+
+
+@rule(_slice_of_conv_transpose, ["starts", "ends", "axes"])
+def slice_of_conv_transpose(
+    op: Op, starts: Array, ends: Array, axes: Array, made: Op, cut: Op, **_: Op
+) -> Op:
     """``Slice(ConvTranspose(x, W))`` of spatial axes -> ``ConvTranspose(x, W)`` with more padding.
 
     The padding of a transposed convolution is what is cut off its result.
     """
-
-    def pattern(self, op: Op, x: Op, w: Op, starts: Op, ends: Op, axes: Op) -> Op:
-        made = op.ConvTranspose(x, w, _allow_other_inputs=True, _outputs=["made"])
-        return op.Slice(made, starts, ends, axes, _allow_other_inputs=True, _outputs=["cut"])
-
-    def check(self, context: Op, made: Op, cut: Op, **_: Op) -> bool:
-        shape, convolution = dims(made), made.producer()
-        inputs = cut.producer().inputs[1:]
-        values = [
-            value.ravel().tolist() for each in inputs if (value := constant(each)) is not None
-        ]
-        if shape is None or len(values) < len(inputs):
-            return False
-        if {"auto_pad", "output_shape"} & convolution.attributes.keys():
-            return False
-        starts, ends, axes, *steps = values
-        count = len(shape) - 2
-        self.pads = list(convolution.attributes.get_ints("pads", [0] * (2 * count)))
-        for start, end, axis in zip(starts, ends, axes, strict=True):
-            length = shape[axis]
-            if axis < 2 or length is None or any(step != 1 for each in steps for step in each):
-                return False
-            front, back = slice(start, end).indices(length)[:2]
-            self.pads[axis - 2] += front
-            self.pads[axis - 2 + count] += length - back
-        return True
-
-    def rewrite(self, op: Op, made: Op, **_: Op) -> Op:
-        convolution = made.producer()
-        attributes = convolution.attributes.copy()
-        attributes.add(ir.AttrInt64s("pads", self.pads))
-        return op.op("ConvTranspose", *convolution.inputs, **attributes)
+    shape, convolution = dims(made), made.producer()
+    attributes = convolution.attributes.copy()
+    steps = [constant(value) for value in cut.producer().inputs[4:]]
+    if shape is None or {"auto_pad", "output_shape"} & attributes.keys():
+        return None
+    if any(each is None or (each != 1).any() for each in steps):
+        return None
+    count = len(shape) - 2
+    pads = list(attributes.get_ints("pads", [0] * (2 * count)))
+    for start, end, axis in zip(starts.tolist(), ends.tolist(), axes.tolist(), strict=True):
+        length = shape[axis]
+        if axis < 2 or length is None:
+            return None
+        front, back = slice(start, end).indices(length)[:2]
+        pads[axis - 2] += front
+        pads[axis - 2 + count] += length - back
+    attributes.add(ir.AttrInt64s("pads", pads))
+    return op.op("ConvTranspose", *convolution.inputs, **attributes)
 
 
-class SqueezeOfUnsqueeze(RewriteRuleClassBase):
+@rule(lambda op, x, one, other: op.Squeeze(op.Unsqueeze(x, one), other), ["one", "other"])
+def squeeze_of_unsqueeze(op: Op, x: ir.Value, one: Array, other: Array) -> Op:
     """``Squeeze(Unsqueeze(x, a), a)`` -> ``x``."""
-
-    def pattern(self, op: Op, x: Op, one: Op, other: Op) -> Op:
-        return op.Squeeze(op.Unsqueeze(x, one), other)
-
-    def check(self, context: Op, one: ir.Value, other: ir.Value, **_: Op) -> bool:
-        added, removed = constant(one), constant(other)
-        return added is not None and removed is not None and added.tolist() == removed.tolist()
-
-    def rewrite(self, op: Op, x: ir.Value, **_: Op) -> Op:
-        return op.Identity(x)
+    return op.Identity(x) if one.tolist() == other.tolist() else None
 
 
-class ReductionAheadOfTranspose(RewriteRuleClassBase):
+def reduction_ahead_of_transpose(kind: str) -> Op:
     """``Reduce(Transpose(x, p), axes)`` -> ``Reduce(x, axes')`` if the others keep their order."""
 
-    def __init__(self, op_type: str) -> None:
-        super().__init__(f"{op_type}AheadOfTranspose", remove_nodes=False)
-        self.op_type = op_type
-
-    def pattern(self, op: Op, x: Op, perm: Op) -> Op:
-        reduction = getattr(op, self.op_type)
+    def pattern(op: Op, x: Op, perm: Op) -> Op:
         turned = op.Transpose(x, perm=perm)
-        return reduction(turned, _allow_other_inputs=True, _outputs=["out"])
+        return getattr(op, kind)(turned, _allow_other_inputs=True, _outputs=["out"])
 
-    def check(self, context: Op, perm: ir.Attr, out: Op, **_: Op) -> bool:
-        node, order = out.producer(), list(perm.as_ints())
-        axes = axes_of(node)
-        if axes is None or node.attributes.get_int("keepdims", 1):
-            return False
-        gone = {axis % len(order) for axis in axes}
-        left = [order[at] for at in range(len(order)) if at not in gone]
-        self.axes = sorted(order[axis] for axis in gone)
-        return left == sorted(left)
+    @rule(pattern, remove_nodes=False)
+    def reduce_first(op: Op, x: ir.Value, perm: ir.Attr, out: Op) -> Op:
+        _, *given = out.producer().inputs  # none before opset 18, which has an attribute instead
+        order, attributes = list(perm.as_ints()), out.producer().attributes.copy()
+        values = constant(given[0]) if given else None
+        axes = attributes.get_ints("axes") if values is None else values.tolist()
+        if axes is None or attributes.get_int("keepdims", 1):
+            return None
+        gone = {order[axis] for axis in axes}
+        left = [axis for axis in order if axis not in gone]
+        if left != sorted(left):
+            return None
+        if given:
+            return op.op(kind, x, ints(op, *sorted(gone)), **attributes)
+        attributes.add(ir.AttrInt64s("axes", sorted(gone)))
+        return op.op(kind, x, **attributes)
 
-    def rewrite(self, op: Op, x: ir.Value, out: Op, **_: Op) -> Op:
-        node = out.producer()
-        attributes = node.attributes.copy()
-        if "axes" not in attributes:
-            return op.op(self.op_type, x, ints(op, *self.axes), **attributes)
-        attributes.add(ir.AttrInt64s("axes", self.axes))
-        return op.op(self.op_type, x, **attributes)
+    return reduce_first

@@ -1,23 +1,43 @@
-"""Passes that clean up a converted graph and give each linear layer one node.
+"""Rewrite rules of onnxscript that give each linear layer one node.
 
-Generic clean-up comes from onnx_ir and onnxscript. The rules below are those that neither has. Each
-is a rewrite rule of onnxscript: a pattern, a check, and a replacement, which its docstring shows.
+A rule is a pattern and a function that returns the replacement; its docstring shows both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnxscript.rewriter.pattern import RewriteRuleClassBase
+from onnxscript.rewriter import RewriteRule
 
 Array = NDArray[Any]
 Dims = tuple[int | None, ...]
-Op = Any  # the builders and pattern variables of onnxscript, which have no public types
+Op = Any  # the builders, pattern variables and rules of onnxscript, which have no public types
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+def rule(
+    pattern: Callable[..., Op], constants: Sequence[str] = (), remove_nodes: bool = True
+) -> Callable[[Callable[..., Op]], Op]:
+    """Return a decorator that makes a rule of a function; the rule does not apply if it gives None.
+
+    The function gets the values named in `constants` as arrays; all must be constant. With
+    `remove_nodes=False` the nodes of the pattern may have other readers, and stay for them.
+    """
+
+    def of(replacement: Callable[..., Op]) -> Op:
+        def replace(op: Op, **values: Op) -> Op:
+            arrays = {name: constant(values[name]) for name in constants}
+            if any(value is None for value in arrays.values()):
+                return None
+            return replacement(op, **values | arrays)
+
+        return RewriteRule(pattern, replace, name=replacement.__name__, remove_nodes=remove_nodes)
+
+    return of
 
 
 def constant(value: ir.Value | None) -> Array | None:
@@ -33,22 +53,24 @@ def dims(value: ir.Value) -> Dims | None:
     return tuple(size if isinstance(size, int) else None for size in value.shape)
 
 
-def elements(sizes: Dims) -> int | None:
-    """Return the number of elements of a shape, None if it has a free axis."""
-    return prod(size or 0 for size in sizes) if None not in sizes else None
+def same_axes(one: ir.Value, other: ir.Value, count: int | None = None) -> bool:
+    """Return whether the first `count` axes of two values agree, which have equally many elements.
+
+    A single free axis then agrees too; several must bear equal names.
+    """
+    if one.shape is None or other.shape is None or len(one.shape) != len(other.shape):
+        return False
+    pairs = list(zip(one.shape, other.shape, strict=True))[:count]
+    fixed = [pair for pair in pairs if any(isinstance(size, int) for size in pair)]
+    free = [(str(a), str(b)) for a, b in pairs if (a, b) not in fixed]
+    return all(a == b for a, b in fixed) and (
+        len(free) < 2 or all(a == b != "None" for a, b in free)
+    )
 
 
 def is_only_use(value: ir.Value) -> bool:
     """Return whether a value has a single reader and is no output of the graph."""
     return len(value.uses()) == 1 and not value.is_graph_output()
-
-
-def axes_of(node: ir.Node) -> list[int] | None:
-    """Return the axes of a Squeeze, Unsqueeze or reduction, None if they are not constant."""
-    if "axes" in node.attributes:
-        return list(node.attributes["axes"].as_ints())
-    value = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    return None if value is None else [int(axis) for axis in value.ravel()]
 
 
 def ints(op: Op, *numbers: int) -> ir.Value:
@@ -62,150 +84,86 @@ def array(op: Op, value: Array) -> ir.Value:
     return made
 
 
-class FlattenReshape(RewriteRuleClassBase):
+@rule(lambda op, x, shape: op.Reshape(x, shape), ["shape"])
+def flatten(op: Op, x: ir.Value, shape: Array) -> Op:
     """``Reshape(x, [-1, n])`` -> ``Flatten(x)`` where every example of x has n elements."""
-
-    def pattern(self, op: Op, x: Op, shape: Op) -> Op:
-        return op.Reshape(x, shape)
-
-    def check(self, context: Op, x: ir.Value, shape: ir.Value) -> bool:
-        target, sizes = constant(shape), dims(x)
-        if target is None or target.size != 2 or sizes is None or len(sizes) < 2:
-            return False
-        if target.tolist() == [0, -1]:
-            return True
-        return target[0] in (-1, 0) and elements(sizes[1:]) == target[1]
-
-    def rewrite(self, op: Op, x: ir.Value, shape: ir.Value) -> Op:
-        return op.Flatten(x, axis=1)
+    sizes = dims(x)
+    if shape.size != 2 or sizes is None or len(sizes) < 2:
+        return None
+    count = prod(size or 0 for size in sizes[1:]) if None not in sizes[1:] else None
+    keeps_examples = shape[0] in (-1, 0) and shape[1] == count
+    return op.Flatten(x, axis=1) if keeps_examples or shape.tolist() == [0, -1] else None
 
 
-class IdleReshape(RewriteRuleClassBase):
-    """``Reshape(x)`` -> ``x`` where the shape stays the same.
-
-    The rules of onnxscript for this need a fixed batch size.
-    """
-
-    def pattern(self, op: Op, x: Op, shape: Op) -> Op:
-        return op.Reshape(x, shape, _outputs=["out"])
-
-    def check(self, context: Op, x: ir.Value, out: Op, **_: Op) -> bool:
-        sizes = dims(x)
-        return sizes is not None and sizes == dims(out) and same_free_axes(x, out)
-
-    def rewrite(self, op: Op, x: ir.Value, **_: Op) -> Op:
-        return op.Identity(x)
+@rule(lambda op, x, shape: op.Reshape(x, shape, _outputs=["out"]))
+def idle_reshape(op: Op, x: ir.Value, out: ir.Value, **_: Op) -> Op:
+    """``Reshape(x)`` -> ``x`` where the shape stays; onnxscript's need a fixed batch size."""
+    return op.Identity(x) if same_axes(x, out) else None
 
 
-class IdlePad(RewriteRuleClassBase):
+@rule(lambda op, x, widths: op.Pad(x, widths, _allow_other_inputs=True), ["widths"])
+def idle_pad(op: Op, x: ir.Value, widths: Array) -> Op:
     """``Pad(x, 0)`` -> ``x``, which onnxscript does only ahead of a convolution."""
-
-    def pattern(self, op: Op, x: Op, widths: Op) -> Op:
-        return op.Pad(x, widths, _allow_other_inputs=True)
-
-    def check(self, context: Op, x: ir.Value, widths: ir.Value) -> bool:
-        value = constant(widths)
-        return value is not None and not value.any()
-
-    def rewrite(self, op: Op, x: ir.Value, widths: ir.Value) -> Op:
-        return op.Identity(x)
+    return None if widths.any() else op.Identity(x)
 
 
-class MatMulToGemm(RewriteRuleClassBase):
+@rule(lambda op, x, w: op.MatMul(x, w))
+def matmul_to_gemm(op: Op, x: ir.Value, w: ir.Value) -> Op:
     """``MatMul(x, W)`` -> ``Gemm(x, W)`` where x is a matrix and W a constant one."""
-
-    def pattern(self, op: Op, x: Op, w: Op) -> Op:
-        return op.MatMul(x, w)
-
-    def check(self, context: Op, x: ir.Value, w: ir.Value) -> bool:
-        weight = constant(w)
-        return len(dims(x) or ()) == 2 and weight is not None and weight.ndim == 2
-
-    def rewrite(self, op: Op, x: ir.Value, w: ir.Value) -> Op:
-        return op.Gemm(x, w)
+    weight = constant(w)
+    is_matrix = len(dims(x) or ()) == 2 and weight is not None and weight.ndim == 2
+    return op.Gemm(x, w) if is_matrix else None
 
 
-class MatMulOfReshape(RewriteRuleClassBase):
+@rule(
+    lambda op, x, w, rows, shape: op.Reshape(
+        op.MatMul(op.Reshape(x, rows), w), shape, _outputs=["out"]
+    )
+)
+def matmul_of_reshape(op: Op, x: Op, w: ir.Value, out: Op, **_: Op) -> Op:
     """``Reshape(MatMul(Reshape(x), W))`` -> ``MatMul(x, W)`` where only the last axis changes.
 
     A Keras layer multiplies tensors of rank 3 and more by a matrix with `tf.tensordot`, which goes
     by way of a matrix. The rules of onnxscript for this need a fixed batch size.
     """
-
-    def pattern(self, op: Op, x: Op, w: Op, rows: Op, shape: Op) -> Op:
-        return op.Reshape(op.MatMul(op.Reshape(x, rows), w), shape, _outputs=["out"])
-
-    def check(self, context: Op, x: ir.Value, w: ir.Value, out: Op, **_: Op) -> bool:
-        before, after, weight = dims(x), dims(out), constant(w)
-        if before is None or after is None or weight is None or weight.ndim != 2:
-            return False
-        return (
-            len(before) == len(after)
-            and (before[-1], after[-1]) == weight.shape
-            and before[:-1] == after[:-1]
-            and same_free_axes(x, out)
-        )
-
-    def rewrite(self, op: Op, x: ir.Value, w: ir.Value, **_: Op) -> Op:
-        return op.MatMul(x, w)
+    weight = constant(w)
+    if weight is None or not same_axes(x, out, count=-1):
+        return None
+    return op.MatMul(x, w) if (x.shape[-1], out.shape[-1]) == weight.shape else None
 
 
-def same_free_axes(one: ir.Value, other: ir.Value) -> bool:
-    """Return whether the free axes of two values of equal size and rank must agree.
-
-    A single free axis must, since the number of elements agrees; several must bear equal names.
-    """
-    assert one.shape is not None
-    assert other.shape is not None
-    free = [(a, b) for a, b in zip(one.shape, other.shape, strict=True) if not isinstance(a, int)]
-    return len(free) < 2 or all(str(a) == str(b) != "None" for a, b in free)
-
-
-class Bias(RewriteRuleClassBase):
+@rule(lambda op, y, b: op.Add(y, b, _outputs=["sum_"]), ["b"], remove_nodes=False)
+def bias(op: Op, y: Op, b: Array, sum_: Op) -> Op:
     """``Add(f(L(x, W)), b)`` -> ``f(L(x, W, b))`` for a linear L that has no bias yet.
 
     L is a Gemm, Conv or ConvTranspose; or a MatMul, which an Add with one number per column follows
     then. f is nothing, or a change of layout behind it: a Transpose or Squeeze of a convolution, or
-    the Reshape by which an attention tells its heads apart.
+    the Reshape by which an attention tells its heads apart. f and L go as unused nodes.
     """
-
-    def __init__(self) -> None:
-        super().__init__(remove_nodes=False)  # f and L are in no pattern, so they go as unused
-
-    def pattern(self, op: Op, y: Op, b: Op) -> Op:
-        return op.Add(y, b)
-
-    def check(self, context: Op, y: Op, b: ir.Value) -> bool:
-        value = addend = constant(b)
-        linear, self.layout = y.producer(), None
-        if linear is None or addend is None or not is_only_use(y):
-            return False
-        if linear.op_type in ("Transpose", "Squeeze", "Reshape"):
-            self.layout, inner = linear, linear.inputs[0]
-            linear, value = inner.producer(), undo_layout(linear, addend)
-            if linear is None or not is_only_use(inner):
-                return False
-        if linear.op_type not in (*CONVOLUTIONS, "Gemm", "MatMul") or value is None:
-            return False
-        if len([each for each in linear.inputs if each is not None]) > 2:
-            return False
-        bias = per_channel(linear, value)
-        if bias is None:
-            return False
-        self.linear, self.bias = linear, bias
-        settled = context.root.inputs[1] is b and (self.layout, bias.shape) == (None, addend.shape)
-        return linear.op_type != "MatMul" or not settled
-
-    def rewrite(self, op: Op, y: Op, b: ir.Value) -> Op:
-        linear, layout = self.linear, self.layout
-        x, w = linear.inputs[:2]
-        if linear.op_type == "MatMul":
-            made = op.Add(op.MatMul(x, w), array(op, self.bias))
-        else:
-            made = op.op(linear.op_type, x, w, array(op, self.bias), **linear.attributes.copy())
-        if layout is None:
-            return made
-        return op.op(layout.op_type, made, *layout.inputs[1:], **layout.attributes.copy())
+    linear, layout = y.producer(), None
+    addend: Array | None = b
+    if linear is None or not is_only_use(y):
+        return None
+    if linear.op_type in ("Transpose", "Squeeze", "Reshape"):
+        layout, inner = linear, linear.inputs[0]
+        linear, addend = inner.producer(), undo_layout(layout, b)
+        if linear is None or not is_only_use(inner):
+            return None
+    if linear.op_type not in (*CONVOLUTIONS, "Gemm", "MatMul") or addend is None:
+        return None
+    x, w, *others = linear.inputs
+    addend = per_channel(linear, addend)
+    if addend is None or any(other is not None for other in others):
+        return None
+    if linear.op_type == "MatMul":
+        if (layout, addend.shape) == (None, b.shape) and sum_.producer().inputs[0] is y:
+            return None  # it is done
+        made = op.Add(op.MatMul(x, w), array(op, addend))
+    else:
+        made = op.op(linear.op_type, x, w, array(op, addend), **linear.attributes.copy())
+    if layout is None:
+        return made
+    return op.op(layout.op_type, made, *layout.inputs[1:], **layout.attributes.copy())
 
 
 def undo_layout(layout: ir.Node, value: Array) -> Array | None:
@@ -220,8 +178,8 @@ def undo_layout(layout: ir.Node, value: Array) -> Array | None:
         order = layout.attributes.get_ints("perm")
         return None if order is None else value.transpose(np.argsort(order))
     if layout.op_type == "Squeeze":
-        axes = axes_of(layout)
-        return None if axes is None else np.expand_dims(value, [a % len(before) for a in axes])
+        axes = constant(layout.inputs[1]) if len(layout.inputs) > 1 else None
+        return None if axes is None else np.expand_dims(value, tuple(axes % len(before)))
     last = [size or 0 for size in after[len(before) - 1 :]]  # what the last axis was split into
     if len(after) < len(before) or prod(last) != before[-1]:
         return None
@@ -232,71 +190,61 @@ def undo_layout(layout: ir.Node, value: Array) -> Array | None:
 
 def per_channel(linear: ir.Node, value: Array) -> Array | None:
     """Return an addend as one number per output channel, None if it is not that."""
-    weight, made = constant(linear.inputs[1]), dims(linear.outputs[0])
-    if weight is None or made is None or value.ndim > len(made):
+    made = dims(linear.outputs[0])
+    at = 1 if linear.op_type in CONVOLUTIONS else -1
+    channels = None if made is None else made[at]
+    if constant(linear.inputs[1]) is None or made is None or channels is None:
         return None
-    at = 1 if linear.op_type in CONVOLUTIONS else len(made) - 1
-    channels = made[at]
-    if channels is None:
+    shape = [1] * len(made)
+    shape[at] = channels
+    try:
+        return np.broadcast_to(value, shape).reshape(-1)
+    except ValueError:  # it has other axes
         return None
-    shape = [channels if axis == at else 1 for axis in range(len(made))]
-    value = value.reshape((1,) * (len(made) - value.ndim) + value.shape)
-    if any(size not in (1, wanted) for size, wanted in zip(value.shape, shape, strict=True)):
-        return None
-    return np.broadcast_to(value, shape).reshape(channels)
 
 
-class OneBound(RewriteRuleClassBase):
+def one_bound(kind: str) -> Op:
     """``Max(x, a)`` or ``Min(x, a)`` with one number for all elements -> ``Clip``.
 
     The rules of onnxscript need both bounds, and name constants after the tensor that is clipped,
     so that a tensor clipped twice gets the wrong ones.
     """
 
-    def __init__(self, op_type: str) -> None:
-        super().__init__(f"{op_type}ToClip")
-        self.op_type = op_type
+    @rule(lambda op, x, bound: getattr(op, kind)(x, bound), ["bound"])
+    def clip(op: Op, x: ir.Value, bound: Array) -> Op:
+        shape = dims(x)
+        if shape is None or bound.size == 0 or bound.ndim > len(shape):
+            return None
+        pairs = zip(bound.shape[::-1], shape[::-1], strict=False)
+        if (bound != bound.flat[0]).any() or any(n not in (1, own) for n, own in pairs):
+            return None
+        end = array(op, bound.flat[0].reshape(()))
+        return op.Clip(x, end) if kind == "Max" else op.Clip(x, None, end)
 
-    def pattern(self, op: Op, x: Op, bound: Op) -> Op:
-        return getattr(op, self.op_type)(x, bound)
-
-    def check(self, context: Op, x: ir.Value, bound: ir.Value) -> bool:
-        value, shape = constant(bound), dims(x)
-        if value is None or shape is None or value.size == 0 or value.ndim > len(shape):
-            return False
-        self.bound = value.flat[0].reshape(())
-        pairs = zip(value.shape[::-1], shape[::-1], strict=False)
-        return bool((value == self.bound).all()) and all(n in (1, own) for n, own in pairs)
-
-    def rewrite(self, op: Op, x: ir.Value, bound: ir.Value) -> Op:
-        end = array(op, self.bound)
-        return op.Clip(x, end) if self.op_type == "Max" else op.Clip(x, None, end)
+    return clip
 
 
-class BothBounds(RewriteRuleClassBase):
+@rule(
+    lambda op, x: op.Clip(
+        op.Clip(x, _allow_other_inputs=True, _outputs=["first"]),
+        _allow_other_inputs=True,
+        _outputs=["then"],
+    )
+)
+def both_bounds(op: Op, x: ir.Value, first: Op, then: Op) -> Op:
     """``Clip(Clip(x, a), max=b)`` -> ``Clip(x, a, b)``, and so in the other order where a <= b."""
-
-    def pattern(self, op: Op, x: Op) -> Op:
-        inner = op.Clip(x, _allow_other_inputs=True, _outputs=["first"])
-        return op.Clip(inner, _allow_other_inputs=True, _outputs=["then"])
-
-    def check(self, context: Op, first: Op, then: Op, **_: Op) -> bool:
-        low, high = [*first.producer().inputs[1:], None, None][:2]
-        lower, upper = [*then.producer().inputs[1:], None, None][:2]
-        if high is None and lower is None:
-            self.bounds = (low, upper)  # as ONNX computes it: the lower bound first
-            return low is not None and upper is not None
-        least, most = constant(lower), constant(high)
-        self.bounds = (lower, high)
-        if low is not None or upper is not None or least is None or most is None:
-            return False
-        return bool(least <= most)
-
-    def rewrite(self, op: Op, x: ir.Value, **_: Op) -> Op:
-        return op.Clip(x, *self.bounds)
+    low, high = [*first.producer().inputs[1:], None, None][:2]
+    lower, upper = [*then.producer().inputs[1:], None, None][:2]
+    if high is None and lower is None:  # as ONNX computes it: the lower bound first
+        return None if low is None or upper is None else op.Clip(x, low, upper)
+    least, most = constant(lower), constant(high)
+    if low is not None or upper is not None or least is None or most is None:
+        return None
+    return op.Clip(x, lower, high) if least <= most else None
 
 
-class EinsumToMatMul(RewriteRuleClassBase):
+@rule(lambda op, x, y, equation: op.Einsum(x, y, equation=equation))
+def einsum_to_matmul(op: Op, x: ir.Value, y: ir.Value, equation: ir.Attr) -> Op:
     """``Einsum(x, y)`` -> ``MatMul(x, y)``, with Transpose and Reshape around it as needed.
 
     With a constant y, x is transposed so that the axes to sum over come last, and flattened where
@@ -304,53 +252,38 @@ class EinsumToMatMul(RewriteRuleClassBase):
     y, as in an attention, both are transposed so that MatMul sums over the right axis. An Einsum
     that is no such product, as with a kernel for each of several experts, stays.
     """
-
-    def pattern(self, op: Op, x: Op, y: Op, equation: Op) -> Op:
-        return op.Einsum(x, y, equation=equation)
-
-    def check(self, context: Op, x: ir.Value, y: Op, equation: ir.Attr) -> bool:
-        given, _, self.out = equation.as_string().replace(" ", "").partition("->")
-        of_x, of_y = given.split(",")
-        if "." in given or any(len(set(each)) < len(each) for each in (of_x, of_y, self.out)):
-            return False
-        if constant(x) is not None:
-            (x, of_x), (y, of_y) = (y, of_y), (x, of_x)
-        self.x, self.y, self.of_x, self.of_y = x, y, of_x, of_y
-        self.only_x = [a for a in of_x if a not in of_y]
-        self.only_y = [a for a in self.out if a in of_y and a not in of_x]
-        shared = [a for a in of_x if a in of_y]
-        self.batch, self.summed = (
-            [a for a in self.out if a in shared],
-            [a for a in shared if a not in self.out],
-        )
-        if not self.summed or not self.only_x:
-            return False
-        if sorted(self.batch + self.only_x + self.only_y) != sorted(self.out):
-            return False
-        if set(of_y) != {*self.batch, *self.summed, *self.only_y}:
-            return False
-        if constant(y) is not None:
-            return not self.batch
-        return len(self.summed) == len(self.only_x) == len(self.only_y) == 1
-
-    def rewrite(self, op: Op, x: ir.Value, y: Op, equation: ir.Attr) -> Op:
-        weight = constant(self.y)
-        rows = self.batch + self.only_x
-        left = transposed(op, self.x, self.of_x, rows + self.summed)
-        if weight is None:
-            right = transposed(op, self.y, self.of_y, self.batch + self.summed + self.only_y)
-            made = op.MatMul(left, right)
-            return transposed(op, made, rows + self.only_y, self.out)
-        matrix = weight.transpose([self.of_y.index(a) for a in self.summed + self.only_y])
-        sizes = matrix.shape[len(self.summed) :]
-        matrix = matrix.reshape(prod(matrix.shape[: len(self.summed)]), -1)
-        same = [0] * len(rows)  # a Reshape keeps an axis where its shape says 0
-        if len(self.summed) > 1:
-            left = op.Reshape(left, ints(op, *same, len(matrix)))
-        made = op.MatMul(left, array(op, matrix))
-        if len(self.only_y) != 1:
-            made = op.Reshape(made, ints(op, *same, *sizes))
-        return transposed(op, made, rows + self.only_y, self.out)
+    given, _, out = equation.as_string().replace(" ", "").partition("->")
+    of_x, of_y = given.split(",")
+    if "." in given or any(len(set(each)) < len(each) for each in (of_x, of_y, out)):
+        return None
+    if constant(x) is not None:
+        (x, of_x), (y, of_y) = (y, of_y), (x, of_x)
+    weight = constant(y)
+    only_x = [a for a in of_x if a not in of_y]
+    only_y = [a for a in out if a in of_y and a not in of_x]
+    batch = [a for a in out if a in of_x and a in of_y]
+    summed = [a for a in of_x if a in of_y and a not in out]
+    rows = batch + only_x
+    if not summed or not only_x or sorted(rows + only_y) != sorted(out):
+        return None
+    if set(of_y) != {*batch, *summed, *only_y}:
+        return None
+    if batch if weight is not None else not len(summed) == len(only_x) == len(only_y) == 1:
+        return None
+    left = transposed(op, x, of_x, rows + summed)
+    if weight is None:
+        right = transposed(op, y, of_y, batch + summed + only_y)
+        return transposed(op, op.MatMul(left, right), rows + only_y, out)
+    matrix = weight.transpose([of_y.index(a) for a in summed + only_y])
+    sizes = matrix.shape[len(summed) :]
+    matrix = matrix.reshape(prod(matrix.shape[: len(summed)]), -1)
+    same = [0] * len(rows)  # a Reshape keeps an axis where its shape says 0
+    if len(summed) > 1:
+        left = op.Reshape(left, ints(op, *same, len(matrix)))
+    made = op.MatMul(left, array(op, matrix))
+    if len(only_y) != 1:
+        made = op.Reshape(made, ints(op, *same, *sizes))
+    return transposed(op, made, rows + only_y, out)
 
 
 def transposed(op: Op, value: Op, have: Sequence[str], want: Sequence[str]) -> Op:

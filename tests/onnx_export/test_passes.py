@@ -49,39 +49,35 @@ def ones(*shape: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
-def rule(kind: Any, *arguments: Any) -> Any:
-    return passes.rules(kind.rule(*arguments))
-
-
 CASES = {
     "flatten": (
-        rule(linear.FlattenReshape),
+        passes.rules(linear.flatten),
         graph("a = Relu(x) b = Reshape(a, s) y = Neg(b)", s=[-1, 6]),
         ["Relu", "Flatten", "Neg"],
     ),
     "idle reshape": (
-        rule(linear.IdleReshape),
+        passes.rules(linear.idle_reshape),
         graph("a = Relu(x) b = Reshape(a, s) y = Neg(b)", s=[-1, 2, 3]),
         ["Relu", "Identity", "Neg"],
     ),
     "idle padding": (
-        rule(linear.IdlePad),
+        passes.rules(linear.idle_pad),
         graph("a = Relu(x) b = Pad(a, p) y = Neg(b)", p=[0] * 6),
         ["Relu", "Identity", "Neg"],
     ),
     "product of a matrix": (
-        rule(linear.MatMulToGemm),
+        passes.rules(linear.matmul_to_gemm),
         graph("a = Flatten(x) y = MatMul(a, w)", w=ones(6, 4)),
         ["Flatten", "Gemm"],
     ),
     "product by way of a matrix": (
-        rule(linear.MatMulOfReshape),
+        passes.rules(linear.matmul_of_reshape),
         graph("a = Reshape(x, r) b = MatMul(a, w) y = Reshape(b, s)", r=[-1, 3], s=[-1, 2, 4],
               w=ones(3, 4)),
         ["MatMul"],
     ),
     "product by way of a matrix, two free axes": (
-        rule(linear.MatMulOfReshape),
+        passes.rules(linear.matmul_of_reshape),
         graph(
             "n = Shape <end = 2> (x) a = Reshape(x, r) b = MatMul(a, w)"
             "s = Concat <axis = 0> (n, four) y = Reshape(b, s)",
@@ -90,121 +86,121 @@ CASES = {
         ["Shape", "Concat", "MatMul"],
     ),
     "bias of a product": (
-        rule(linear.Bias),
+        passes.rules(linear.bias),
         graph("a = Flatten(x) b = Gemm(a, w) y = Add(t, b)", w=ones(6, 4), t=ones(4)),
         ["Flatten", "Gemm"],
     ),
     "bias of a product of rank 3 comes second": (
-        rule(linear.Bias),
+        passes.rules(linear.bias),
         graph("a = MatMul(x, w) y = Add(t, a)", w=ones(3, 4), t=ones(1, 4)),
         ["MatMul", "Add"],
     ),
     "bias of a convolution": (
-        rule(linear.Bias),
+        passes.rules(linear.bias),
         graph("a = Conv(x, w) y = Add(a, t)", w=ones(4, 2, 1), t=ones(1, 4, 1)),
         ["Conv"],
     ),
     "bias behind a transposed layout": (
-        rule(linear.Bias),
+        passes.rules(linear.bias),
         graph("a = Conv(x, w) b = Transpose <perm = [0, 2, 1]> (a) y = Add(b, t)",
               w=ones(4, 2, 1), t=ones(4)),
         ["Conv", "Transpose"],
     ),
     "bias behind a squeeze": (
-        rule(linear.Bias),
+        passes.rules(linear.bias),
         graph("a = Conv(x, w) b = Squeeze(a, two) y = Add(b, t)", "[N, 2, 1, 6]",
               w=ones(4, 2, 1, 1), t=ones(4, 1), two=[2]),
         ["Conv", "Squeeze"],
     ),
     "bias behind a split into heads": (
-        rule(linear.Bias),
+        passes.rules(linear.bias),
         graph("a = MatMul(x, w) b = Reshape(a, s) y = Add(b, t)", w=ones(3, 4), s=[-1, 2, 2, 2],
               t=ones(2, 2)),
         ["MatMul", "Add", "Reshape"],
     ),
     "one lower bound": (
-        rule(linear.OneBound, "Max"),
+        passes.rules(linear.one_bound("Max")),
         graph("a = Neg(x) y = Max(c, a)", c=np.full((1, 3), 0.25, np.float32)),
         ["Neg", "Clip"],
     ),
     "one upper bound": (
-        rule(linear.OneBound, "Min"),
+        passes.rules(linear.one_bound("Min")),
         graph("a = Neg(x) y = Min(a, c)", c=np.float32(0.25).reshape(1)),
         ["Neg", "Clip"],
     ),
     "two bounds": (
-        rule(linear.BothBounds),
+        passes.rules(linear.both_bounds),
         graph('a = Clip(x, "", c) y = Clip(a, b)', b=np.array(-0.5, np.float32),
               c=np.array(0.25, np.float32)),
         ["Clip"],
     ),
     "einsum over two axes": (
-        rule(linear.EinsumToMatMul),
+        passes.rules(linear.einsum_to_matmul),
         graph('y = Einsum <equation = "abc,cbde->aed"> (x, w)', w=ones(3, 2, 4, 5)),
         ["Reshape", "MatMul", "Reshape"],
     ),
     "einsum with a constant first": (
-        rule(linear.EinsumToMatMul),
+        passes.rules(linear.einsum_to_matmul),
         graph('y = Einsum <equation = "db,abc->adc"> (w, x)', w=ones(5, 2)),
         ["Transpose", "MatMul", "Transpose"],
     ),
     "einsum of two tensors": (
-        rule(linear.EinsumToMatMul),
+        passes.rules(linear.einsum_to_matmul),
         graph('a = Neg(x) y = Einsum <equation = "nac,nbc->nba"> (x, a)'),
         ["Neg", "Transpose", "MatMul", "Transpose"],
     ),
     "unsqueeze behind a transpose": (
-        rule(layout.UnsqueezeBehindTranspose),
+        passes.rules(layout.unsqueeze_behind_transpose),
         graph("a = Unsqueeze(x, one) y = Transpose <perm = [0, 3, 1, 2]> (a)", one=[1]),
         ["Transpose", "Unsqueeze"],
     ),
     "squeeze ahead of a transpose": (
-        rule(layout.SqueezeAheadOfTranspose),
+        passes.rules(layout.squeeze_ahead_of_transpose),
         graph("a = Transpose <perm = [0, 2, 3, 1]> (x) y = Squeeze(a, one)", "[N, 2, 1, 6]",
               one=[1]),
         ["Squeeze", "Transpose"],
     ),
     "squeeze ahead of a convolution": (
-        rule(layout.SqueezeAheadOfConvolution, "Conv"),
+        passes.rules(layout.squeeze_ahead_of_convolution("Conv")),
         graph("a = Conv <pads = [0, 1, 0, 1], strides = [1, 2]> (x, w) y = Squeeze(a, two)",
               "[N, 2, 1, 6]", w=ones(4, 2, 1, 3), two=[2]),
         ["Squeeze", "Conv"],
     ),
     "slice of a transposed convolution": (
-        rule(layout.SliceOfConvTranspose),
+        passes.rules(layout.slice_of_conv_transpose),
         graph("a = ConvTranspose <strides = [2]> (x, w) y = Slice(a, one, five, two)",
               w=ones(2, 4, 3), one=[1], five=[5], two=[2]),
         ["ConvTranspose"],
     ),
     "squeeze of an unsqueeze": (
-        rule(layout.SqueezeOfUnsqueeze),
+        passes.rules(layout.squeeze_of_unsqueeze),
         graph("a = Unsqueeze(x, one) b = Squeeze(a, one) y = Neg(b)", one=[1]),
         ["Identity", "Neg"],
     ),
     "reduction ahead of a transpose": (
-        rule(layout.ReductionAheadOfTranspose, "ReduceMean"),
+        passes.rules(layout.reduction_ahead_of_transpose("ReduceMean")),
         graph("a = Transpose <perm = [0, 2, 1]> (x) y = ReduceMean <keepdims = 0> (a, one)",
               one=[1]),
         ["ReduceMean"],
     ),
     "constants": (
-        passes.FoldConstants(),
+        passes.fold_constants,
         graph("a = Add(c, d) y = Mul(x, a)", c=ones(3), d=ones(3)),
         ["Mul"],
     ),
     "a split of a constant": (
-        passes.FoldConstants(),
+        passes.fold_constants,
         graph("a, b = Split(c, n) y = Mul(x, b)", c=ones(4), n=[1, 3]),
         ["Split", "Mul"],
     ),
     "bounds computed from shapes": (
-        passes.SettleShapes(),
+        passes.settle_shapes,
         graph("s = Shape(x) t = Gather(s, last) e = Sub(t, one) y = Slice(x, one, e, last)",
               last=[2], one=[1]),
         ["Shape", "Gather", "Sub", "Slice"],
     ),
     "zero initial state": (
-        passes.DropZeroState(),
+        passes.drop_zero_state,
         graph(
             "z = Unsqueeze(h, zero) y = LSTM <hidden_size = 2> (x, w, r, b, , z, z)",
             y="[N, 1, 2, 2]", w=ones(1, 8, 3), r=ones(1, 8, 2), b=ones(1, 16),
@@ -228,45 +224,45 @@ def test_pass(name: str) -> None:
 
 UNTOUCHED = {
     "a shape with other examples": (
-        rule(linear.FlattenReshape), graph("y = Reshape(x, s)", s=[-1, 3]),
+        passes.rules(linear.flatten), graph("y = Reshape(x, s)", s=[-1, 3]),
     ),
     "a product with another split": (
-        rule(linear.MatMulOfReshape),
+        passes.rules(linear.matmul_of_reshape),
         graph("a = Reshape(x, r) b = MatMul(a, w) y = Reshape(b, s)", r=[-1, 3], s=[-1, 4, 2],
               w=ones(3, 4)),
     ),
     "an addend that is not per channel": (
-        rule(linear.Bias),
+        passes.rules(linear.bias),
         graph("a = Conv(x, w) y = Add(a, t)", w=ones(4, 2, 1), t=ones(1, 4, 3)),
     ),
     "a convolution with a second reader, which would get the bias too": (
-        rule(linear.Bias),
+        passes.rules(linear.bias),
         graph("a = Conv(x, w) b = Add(a, t) y = Mul(a, b)", w=ones(4, 2, 1), t=ones(1, 4, 1)),
     ),
     "bounds per channel": (
-        rule(linear.OneBound, "Max"), graph("y = Max(x, c)", c=ones(3)),
+        passes.rules(linear.one_bound("Max")), graph("y = Max(x, c)", c=ones(3)),
     ),
     "bounds that cross": (
-        rule(linear.BothBounds),
+        passes.rules(linear.both_bounds),
         graph('a = Clip(x, "", c) y = Clip(a, b)', b=np.array(0.5, np.float32),
               c=np.array(0.25, np.float32)),
     ),
     "a kernel for each position": (
-        rule(linear.EinsumToMatMul),
+        passes.rules(linear.einsum_to_matmul),
         graph('y = Einsum <equation = "abc,bcd->abd"> (x, w)', w=ones(2, 3, 4)),
     ),
     "a reduction that changes the order of axes": (
-        rule(layout.ReductionAheadOfTranspose, "ReduceMean"),
+        passes.rules(layout.reduction_ahead_of_transpose("ReduceMean")),
         graph("a = Transpose <perm = [2, 1, 0]> (x) y = ReduceMean <keepdims = 0> (a, one)",
               one=[1]),
     ),
     "bounds that depend on a free axis": (
-        passes.SettleShapes(),
+        passes.settle_shapes,
         graph("s = Shape(x) t = Gather(s, zero) e = Sub(t, one) y = Slice(x, one, e, zero)",
               zero=[0], one=[1]),
     ),
     "an initial state": (
-        passes.DropZeroState(),
+        passes.drop_zero_state,
         graph(
             "y = LSTM <hidden_size = 2> (x, w, r, b, , h, h)", y="[N, 1, 2, 2]",
             w=ones(1, 8, 3), r=ones(1, 8, 2), b=ones(1, 16), h=ones(1, 2, 2),
