@@ -22,48 +22,42 @@ _CAST = re.compile(r"(cast(_\d+)?)?")
 _OWN = ("Cast", "Mul", "Div", "Add", "Sub", "BatchNormalization")
 
 # Names of constants by the operation that reads them and the position of the input.
+_LINEAR = {1: "weight", 2: "bias"}
+_CELL = {1: "weight", 2: "recurrent_weight", 3: "bias"}
 _ROLES = {
-    ("Gemm", 1): "weight", ("Gemm", 2): "bias", ("MatMul", 1): "weight",
-    ("Conv", 1): "weight", ("Conv", 2): "bias",
-    ("ConvTranspose", 1): "weight", ("ConvTranspose", 2): "bias",
-    ("Max", 0): "lower", ("Max", 1): "lower", ("Min", 0): "upper", ("Min", 1): "upper",
-    ("Clip", 1): "lower", ("Clip", 2): "upper",
-    ("Einsum", 1): "weight", ("LSTM", 1): "weight", ("LSTM", 2): "recurrent_weight",
-    ("LSTM", 3): "bias", ("GRU", 1): "weight", ("GRU", 2): "recurrent_weight", ("GRU", 3): "bias",
-    ("RNN", 1): "weight", ("RNN", 2): "recurrent_weight", ("RNN", 3): "bias",
-    ("Gather", 0): "weight", ("PRelu", 1): "slope", ("Reshape", 1): "shape",
+    "Gemm": _LINEAR, "MatMul": _LINEAR, "Einsum": _LINEAR, "Conv": _LINEAR,
+    "ConvTranspose": _LINEAR, "LSTM": _CELL, "GRU": _CELL, "RNN": _CELL,
+    "Max": {0: "lower", 1: "lower"}, "Min": {0: "upper", 1: "upper"},
+    "Clip": {1: "lower", 2: "upper"},
+    "Gather": {0: "weight"}, "PRelu": {1: "slope"}, "Reshape": {1: "shape"},
 }  # fmt: skip
 
 
-class CanonicalForm(ir.passes.InPlacePass):
+def canonicalize(model: ir.Model) -> None:
     """Bring nodes into the order, and nodes and values under the names, that the graph implies.
 
     Expects the names of inputs and outputs to be final, and the layer of each node in its metadata
-    under `LAYER`.
+    under `LAYER`. Drops what is left of the converter.
     """
-
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Order, name, and drop what is left of the converter."""
-        graph = model.graph
-        sort(graph)
-        name_nodes(graph)
-        name_values(graph)
-        for node in graph:
-            for key, subgraph in subgraphs(node).items():
-                name_subgraph(subgraph, f"{node.name}/{key}")
-        for node in graph.all_nodes():
-            attributes = sorted(node.attributes.items())
-            node.attributes.clear()
-            node.attributes.update(attributes)
-            for value in filter(None, (*node.inputs, *node.outputs)):
-                value.metadata_props.clear()  # onnxscript notes here what a constant was made of
-        common.ClearMetadataAndDocStringPass()(model)
-        common.RemoveUnusedOpsetsPass()(model)
-        model.producer_name, model.producer_version = "kerasbn", None
-        # The lowest IR version that has these operations, so that older runtimes open the file.
-        opsets = [make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
-        model.ir_version = find_min_ir_version_for(opsets, ignore_unknown=True)
-        return ir.passes.PassResult(model, modified=True)
+    graph = model.graph
+    sort(graph)
+    name_nodes(graph)
+    name_values(graph)
+    for node in graph:
+        for key, subgraph in subgraphs(node).items():
+            name_subgraph(subgraph, f"{node.name}/{key}")
+    for node in graph.all_nodes():
+        attributes = sorted(node.attributes.items())
+        node.attributes.clear()
+        node.attributes.update(attributes)
+        for value in filter(None, (*node.inputs, *node.outputs)):
+            value.metadata_props.clear()  # onnxscript notes here what a constant was made of
+    common.ClearMetadataAndDocStringPass()(model)
+    common.RemoveUnusedOpsetsPass()(model)
+    model.producer_name, model.producer_version = "kerasbn", None
+    # The lowest IR version that has these operations, so that older runtimes open the file.
+    opsets = [make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
+    model.ir_version = find_min_ir_version_for(opsets, ignore_unknown=True)
 
 
 def subgraphs(node: ir.Node) -> dict[str, ir.Graph]:
@@ -114,8 +108,8 @@ def name_nodes(graph: ir.Graph) -> None:
     count = Counter(paths[node] for node in graph if not given[node])
     taken: set[str] = set()
     for node, path in paths.items():
-        name = path if path and count[path] == 1 else f"{path}/{node.op_type}" if path else ""
-        node.name = _free(given[node] or name or node.op_type, taken)
+        name = path if count[path] == 1 else f"{path}/{node.op_type}"
+        node.name = free_name(given[node] or (name if path else node.op_type), taken)
 
 
 def _paths(graph: ir.Graph) -> dict[ir.Node, str]:
@@ -131,12 +125,12 @@ def _paths(graph: ir.Graph) -> dict[ir.Node, str]:
             path = next((paths[made] for made in before if made and paths[made]), "")
             both = node.attributes.get_string("direction", "") == "bidirectional"
             paths[node] = path.rpartition("/")[0] if both and "/" in path else path
-    position = {node: at for at, node in enumerate(graph)}
+    loose = {node for node, path in paths.items() if not path and node.op_type not in _OWN}
     for node in reversed(graph):
-        readers = {reader for made in node.outputs for reader in made.consumers()} & paths.keys()
-        after = (paths[reader] for reader in sorted(readers, key=position.__getitem__))
-        if not paths[node] and node.op_type not in _OWN:
-            paths[node] = next(filter(None, after), "")
+        for value in filter(None, node.inputs):
+            made = value.producer()
+            if made in loose and paths[node]:
+                paths[made] = paths[node]  # in the end, that of the first of its readers
     return paths
 
 
@@ -162,13 +156,14 @@ def name_values(graph: ir.Graph) -> None:
     for node in graph:
         for at, value in enumerate(node.outputs):
             if value not in ports:
-                value.name = _free(f"{node.name}:{at}" if at else str(node.name), taken)
+                value.name = free_name(f"{node.name}:{at}" if at else str(node.name), taken)
                 value.shape = value.type = None  # readers of the file infer them
         for at, value in enumerate(reads(node)):
             if value in constants and value.const_value is not None:
                 constants.remove(value)
-                role = "bias" if _is_bias(node) else _ROLES.get((node.op_type, at))
-                value.name = _free(f"{node.name}.{role or f'constant_{at}'}", taken)
+                roles = _ROLES.get(node.op_type, {})
+                role = "bias" if _is_bias(node) else roles.get(at, f"constant_{at}")
+                value.name = free_name(f"{node.name}.{role}", taken)
                 value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
                 graph.register_initializer(value)
                 value.shape = value.type = None  # the tensor has both
@@ -198,16 +193,11 @@ def name_subgraph(graph: ir.Graph, prefix: str) -> None:
             name_subgraph(inner, f"{node.name}/{key}")
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """Return the name, with a number appended if it is taken; it is taken from now on."""
-    name = free_name(name, taken)
-    taken.add(name)
-    return name
-
-
 def free_name(name: str, taken: set[str]) -> str:
-    """Return the name, with a number appended if it is taken."""
-    wanted, count = name, 2
-    while name in taken:
-        name, count = f"{wanted}_{count}", count + 1
-    return name
+    """Return the name, with a number appended if it is taken, and add it to `taken`."""
+    free, count = name, 1
+    while free in taken:
+        count += 1
+        free = f"{name}_{count}"
+    taken.add(free)
+    return free

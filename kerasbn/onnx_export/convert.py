@@ -1,8 +1,6 @@
 """A Keras model as an ONNX graph, by tf2onnx: traced, frozen and converted, not yet simplified."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -14,7 +12,7 @@ from kerasbn.common.errors import InputError, expected
 from kerasbn.common.keras_internals import all_layers, convert_function, operation_of
 from kerasbn.folding.keras.clone import recurrent_states
 from kerasbn.onnx_export.canonical import LAYER, free_name, subgraphs
-from kerasbn.onnx_export.trace import all_layer_names, layer_of, structure, trace
+from kerasbn.onnx_export.trace import all_layer_names, layer_of, trace
 
 # What tf2onnx 1.17 writes, from the first opset with a Softmax along one axis.
 OPSETS = range(13, 19)
@@ -35,16 +33,24 @@ def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
     Raises:
         InputError: if the model, or one of its layers, cannot be written as ONNX.
     """
-    _check_stateless(clone)
-    inputs = port_names(structure(clone, "input"), clone)
-    outputs = port_names(structure(clone, "output"), clone, inputs)
+    for layer in all_layers(clone):
+        if recurrent_states(layer):  # an ONNX file keeps no state
+            raise expected(
+                f"layer '{layer.name}'", "stateful=True, so that it keeps state from call to call",
+                "a layer that starts anew each time", "build it with stateful=False",
+            )  # fmt: skip
+    taken: set[str] = set()
+    inputs, outputs = (_named_ports(clone, side, taken) for side in ("input", "output"))
     layers = all_layer_names(clone)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # what matters in the logs is raised as an error
     try:
-        with _silent():
-            traced = trace(clone)
-            proto = convert_function(traced, opset)
+        traced = trace(clone)
+        proto = convert_function(traced, opset)
     except Exception as error:
         raise _refusal(clone, error) from error
+    finally:
+        logging.disable(before)
     del proto.graph.value_info[:]  # shapes are inferred anew after each change
     model: ir.Model = ir.from_proto(proto)
     for node in model.graph:
@@ -52,55 +58,36 @@ def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
         names = [node.name, *(value.name for value in values)]
         paths = (layer_of(name or "", layers) for name in names)
         node.metadata_props[LAYER] = next(filter(None, paths), "")
-    _check_operations(model, opset)
+        inner = [each for graph in subgraphs(node).values() for each in graph.all_nodes()]
+        for each in (node, *inner):
+            if not onnx.defs.has(each.op_type, max_inclusive_version=opset, domain=each.domain):
+                raise expected(
+                    f"layer '{node.metadata_props[LAYER] or node.name}'",
+                    f"the operation {each.op_type}", f"one that ONNX has (opset {opset})",
+                    "replace the layer by one made of plain operations",
+                )  # fmt: skip
     _lift_captured(model.graph, traced)
     _name_ports(model.graph, clone, traced, inputs, outputs)
     return model
 
 
-def port_names(
-    structure: Any,  # noqa: ANN401 - nested tensors
-    model: keras.Model,
-    taken: Iterable[str] = (),
-) -> list[str]:
-    """Return a name for each tensor in a model's inputs or outputs: its key, or its layer's name.
+def _named_ports(model: keras.Model, side: str, taken: set[str]) -> dict[str, Any]:
+    """Return the inputs or outputs of a model by name: the key of each, or its layer's name.
 
     A name that is taken gets a number: an output may be an input, or the same tensor twice.
-
-    Raises:
-        InputError: if the model has no fixed inputs and outputs.
     """
-    names: list[str] = []
-    for path, tensor in keras.tree.flatten_with_path(structure):
+    ports, tensors = {}, getattr(model, f"{side}s", None) or []
+    # A Sequential has one of each, and no attribute for their nesting.
+    is_flat = isinstance(model, keras.Sequential) or not tensors
+    for path, tensor in keras.tree.flatten_with_path(tensors if is_flat else getattr(model, side)):
         key = path[-1] if path and isinstance(path[-1], str) else operation_of(tensor).name
-        names.append(free_name(str(key), {*names, *taken}))
-    if not names:
+        ports[free_name(str(key), taken)] = tensor
+    if not ports:
         raise expected(
             f"model '{model.name}'", "a model without fixed inputs",
             "a functional or Sequential one", "give it a keras.Input",
         )  # fmt: skip
-    return names
-
-
-def _check_stateless(model: keras.Model) -> None:
-    """Refuse layers that keep state from call to call, since an ONNX file keeps none."""
-    for layer in all_layers(model):
-        if recurrent_states(layer):
-            raise expected(
-                f"layer '{layer.name}'", "stateful=True, so that it keeps state from call to call",
-                "a layer that starts anew each time", "build it with stateful=False",
-            )  # fmt: skip
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Silence the logs of TensorFlow and tf2onnx: what matters in them is raised as an error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    return ports
 
 
 def _refusal(model: keras.Model, error: Exception) -> InputError:
@@ -114,31 +101,13 @@ def _refusal(model: keras.Model, error: Exception) -> InputError:
     return InputError(f"{subject}: cannot be written as ONNX ({first[:200]})")
 
 
-def _check_operations(model: ir.Model, opset: int) -> None:
-    """Refuse operations that ONNX does not have, such as those that tf2onnx could not convert."""
-    for outer in model.graph:
-        for node in (
-            outer,
-            *(inner for graph in subgraphs(outer).values() for inner in graph.all_nodes()),
-        ):
-            if not onnx.defs.has(node.op_type, max_inclusive_version=opset, domain=node.domain):
-                # tf2onnx names the nodes of a subgraph in a way of its own.
-                layer = outer.metadata_props[LAYER] or outer.name
-                raise expected(
-                    f"layer '{layer}'", f"the operation {node.op_type}",
-                    f"one that ONNX has (opset {opset})",
-                    "replace the layer by one made of plain operations",
-                )  # fmt: skip
-
-
 def _lift_captured(graph: ir.Graph, traced: Any) -> None:  # noqa: ANN401 - a ConcreteFunction
     """Make constants of the arrays that layers hold outside of variables.
 
     The mean and variance of a Normalization layer are such; tf2onnx leaves them as extra inputs.
     """
     values = {value.name: value for value in graph.inputs}
-    count = len(traced.captured_inputs)
-    internal = traced.inputs[len(traced.inputs) - count :]
+    internal = traced.inputs[len(traced.inputs) - len(traced.captured_inputs) :]
     for inner, outer in zip(internal, traced.captured_inputs, strict=True):
         if outer.dtype != tf.resource and inner.name in values:
             value = values[inner.name]
@@ -151,32 +120,26 @@ def _name_ports(
     graph: ir.Graph,
     model: keras.Model,
     traced: Any,  # noqa: ANN401 - a ConcreteFunction
-    inputs: list[str],
-    outputs: list[str],
+    inputs: dict[str, Any],
+    outputs: dict[str, Any],
 ) -> None:
     """Give inputs and outputs the names, order and shapes of the Keras model's.
 
     Axis 0 is the batch and free. All other values get names that no layer has.
     """
     found = {value.name.partition(":")[0]: value for value in graph.inputs if value.name}
-    tensors = keras.tree.flatten(structure(model, "input"))
-    ordered = []
-    for name, wanted in zip(inputs, traced.inputs, strict=False):
-        value = found.get(wanted.name.partition(":")[0])
-        if value is None:
+    wanted = [tensor.name.partition(":")[0] for tensor in traced.inputs[: len(inputs)]]
+    for name, traced_name in zip(inputs, wanted, strict=True):
+        if traced_name not in found:
             raise expected(
                 f"model '{model.name}'", f"an input '{name}' that no layer uses",
                 "inputs that the outputs depend on", "leave it out of the model",
             )  # fmt: skip
-        ordered.append(value)
-    graph.inputs[:] = ordered
+    graph.inputs[:] = [found[name] for name in wanted]
     inner = (value for node in graph for value in node.outputs)
     for at, value in enumerate([*inner, *graph.initializers.values()]):
         value.name = f"#{at}"
-    results = keras.tree.flatten(structure(model, "output"))
-    for values, names, symbolic in (
-        (graph.inputs, inputs, tensors), (graph.outputs, outputs, results),
-    ):  # fmt: skip
-        for value, name, tensor in zip(values, names, symbolic, strict=True):
+    for values, ports in ((graph.inputs, inputs), (graph.outputs, outputs)):
+        for value, (name, tensor) in zip(values, ports.items(), strict=True):
             free = (size or f"{name}_{at}" for at, size in enumerate(tensor.shape[1:], 1))
             value.name, value.shape = name, ir.Shape(["batch", *free])

@@ -1,9 +1,8 @@
 """Export a Keras model as an ONNX file: fold, convert, simplify, check, and only then write."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import onnx_ir as ir
 from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
 from kerasbn.common.files import atomic_write, check_new_file
 from kerasbn.common.keras_internals import all_layers
+from kerasbn.common.records import write_json
 from kerasbn.common.saved_models import load_model
 from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.keras.randomize import random_inputs
@@ -25,7 +25,7 @@ from kerasbn.inference.metadata import CHECKSUM, PLACEHOLDER, Metadata, digest, 
 from kerasbn.inference.parity import Parity, measure_parity, with_softmax
 from kerasbn.inference.remaining import count_remaining, remaining_nodes
 from kerasbn.inference.session import Session, runtime_message
-from kerasbn.onnx_export.canonical import CanonicalForm
+from kerasbn.onnx_export.canonical import canonicalize
 from kerasbn.onnx_export.convert import OPSET, OPSETS, convert
 from kerasbn.onnx_export.passes import simplify
 from kerasbn.runs import find_model, run_of
@@ -61,8 +61,8 @@ class Exported:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON data."""
-        paths = {"path": str(self.path), "source": str(self.source) if self.source else None}
-        return asdict(self) | paths
+        source = str(self.source) if self.source else None
+        return asdict(self) | {"path": str(self.path), "source": source}
 
     def summary(self) -> str:
         """Return the result in four lines."""
@@ -135,19 +135,47 @@ def export(
     _check_arguments(model, path, opset, fold=fold, clip=clip, probabilities=probabilities)
     path = Path(path)
     check_new_file(path, ".onnx")
-    if isinstance(model, keras.Model):
-        metadata = Metadata(labels=tuple(labels), data=data or {}, run=run)
-        return _export(model, path, metadata, fold, clip, opset, probabilities)
-    source = find_model(None if model is None else str(model))
-    origin = run_of(source)
-    data = asdict(origin.record.data) if origin else {}
-    digits = DIGIT_LABELS if data.get("name") in DATASETS else ()
-    metadata = Metadata(labels=digits, data=data, run=origin.name if origin else "")
-    exported = _export(load_model(source), path, metadata, fold, clip, opset, probabilities)
+    original: keras.Model = model
+    source = origin = None
+    if not isinstance(model, keras.Model):
+        source = find_model(None if model is None else str(model))
+        origin = run_of(source)
+        data = asdict(origin.record.data) if origin else {}
+        labels = DIGIT_LABELS if data.get("name") in DATASETS else ()
+        run = origin.name if origin else ""
+        original = load_model(source)
+    weights = (prod(each.shape) * np.dtype(each.dtype).itemsize for each in original.variables)
+    _check_size(original, sum(weights))
+    plan: list[dict[str, Any]] = []
+    if fold:
+        folded = fold_with_plan(original, clip=clip)
+        clone, plan = folded.model, folded.plan.to_json()
+    else:
+        clone = rewrite(original, Plan(()))
+    judge = original
+    if probabilities:  # appended to copies, since it would add a node to the model's graph
+        clone, judge = with_softmax(clone), with_softmax(rewrite(original, Plan(())))
+    kind = keras.layers.BatchNormalization
+    bn_layers = sorted({layer.name for layer in all_layers(original) if isinstance(layer, kind)})
+    metadata = Metadata(
+        digest=digest(original), plan=plan, labels=tuple(labels), data=data or {}, run=run,
+        bn_layers=tuple(bn_layers), probabilities=probabilities,
+    )  # fmt: skip
+    graph = convert(clone, opset)
+    simplify(graph)
+    canonicalize(graph)
+    graph.graph.name = original.name
+    graph.metadata_props.update(metadata.properties() | {CHECKSUM: PLACEHOLDER})
+    proto = ir.to_proto(graph)
+    _check_size(original, proto.ByteSize())
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(with_checksum(proto.SerializeToString(deterministic=True)))
+        difference = _check(temporary, judge)
     if origin and fold:
-        with atomic_write(origin.path / "plan.json") as temporary:
-            temporary.write_text(json.dumps(exported.plan, indent=2) + "\n", encoding="utf-8")
-    return replace(exported, source=source)
+        write_json(origin.path / "plan.json", plan)
+    operations = dict(Counter(node.op_type for node in graph.graph))
+    remaining = remaining_nodes(graph, bn_layers)
+    return Exported(path, source, plan, operations, remaining, difference, path.stat().st_size)
 
 
 def _check_arguments(model: object, path: object, opset: object, **flags: object) -> None:
@@ -164,51 +192,6 @@ def _check_arguments(model: object, path: object, opset: object, **flags: object
             raise ArgumentError(name, value, "True or False")
 
 
-def _export(
-    model: keras.Model,
-    path: Path,
-    metadata: Metadata,
-    fold: bool,
-    clip: bool,
-    opset: int,
-    probabilities: bool,
-) -> Exported:
-    """Export a model in memory."""
-    _check_size(model, sum(prod(v.shape) * np.dtype(v.dtype).itemsize for v in model.variables))
-    metadata = replace(metadata, digest=digest(model), probabilities=probabilities)
-    plan: list[dict[str, Any]] = []
-    if fold:
-        folded = fold_with_plan(model, clip=clip)
-        clone, plan = folded.model, folded.plan.to_json()
-    else:
-        clone = rewrite(model, Plan(()))
-    original = model
-    if probabilities:  # appended to copies, since it would add a node to the model's graph
-        clone, original = with_softmax(clone), with_softmax(rewrite(model, Plan(())))
-    kind = keras.layers.BatchNormalization
-    bn_layers = sorted({layer.name for layer in all_layers(model) if isinstance(layer, kind)})
-    graph = convert(clone, opset)
-    simplify(graph)
-    CanonicalForm()(graph)
-    graph.graph.name = model.name
-    metadata = replace(metadata, plan=plan, bn_layers=tuple(bn_layers))
-    graph.metadata_props.update(metadata.properties() | {CHECKSUM: PLACEHOLDER})
-    proto = ir.to_proto(graph)
-    _check_size(model, proto.ByteSize())
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(with_checksum(proto.SerializeToString(deterministic=True)))
-        difference = _check(temporary, original)
-    return Exported(
-        path,
-        None,
-        plan,
-        dict(Counter(node.op_type for node in graph.graph)),
-        remaining_nodes(graph, bn_layers),
-        difference,
-        path.stat().st_size,
-    )
-
-
 def _check_size(model: keras.Model, size: int) -> None:
     """Refuse what is too large for an ONNX file: by the weights first, by the file at the end."""
     if size > _LARGEST_FILE:
@@ -220,20 +203,14 @@ def _check_size(model: keras.Model, size: int) -> None:
 
 def _check(path: Path, model: keras.Model) -> Parity:
     """Check a file with onnx, and return how far its predictions are from the model's."""
-    advice = "try the model in float32"
     try:
         onnx.checker.check_model(path, full_check=True)
-    except Exception as error:
-        raise InputError(
-            f"model '{model.name}': gives no valid ONNX file ({quoted(error)}); {advice}"
-        ) from error
-    try:
         session = Session(path)
-    except InputError as error:
-        reason = runtime_message(error.__cause__ or error)
-        raise InputError(
-            f"model '{model.name}': onnxruntime cannot compute it ({reason}); {advice}"
-        ) from error
+    except Exception as error:
+        problem = f"gives no valid ONNX file ({quoted(error)})"
+        if isinstance(error, InputError):  # of the session
+            problem = f"onnxruntime cannot compute it ({runtime_message(error.__cause__ or error)})"
+        raise InputError(f"model '{model.name}': {problem}; try the model in float32") from error
     inputs = [
         array.astype(tensor.dtype)
         for array, tensor in zip(random_inputs(model), model.inputs, strict=True)

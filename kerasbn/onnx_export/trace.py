@@ -1,7 +1,7 @@
 """A Keras model at inference as one TensorFlow graph, whose operations are named after layers."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from kerasbn.common.keras_internals import all_layers, takes_argument
 from kerasbn.folding.keras.clone import is_builtin
-from kerasbn.folding.keras.graph import training_at_inference
+from kerasbn.folding.keras.graph import input_structure, training_at_inference
 
-Tensor = Any  # TensorFlow and Keras ship no types
-Call = Callable[..., Tensor]
+Layer = Any  # TensorFlow and Keras ship no types
+Tensor = Any
 
 
 def trace(clone: keras.Model) -> Any:  # noqa: ANN401 - a ConcreteFunction
@@ -27,7 +27,7 @@ def trace(clone: keras.Model) -> Any:  # noqa: ANN401 - a ConcreteFunction
     Raises:
         Exception: of any kind, if a layer cannot be traced.
     """
-    nested = structure(clone, "input")
+    nested = input_structure(clone)
     signature = [
         tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=f"input_{at}")
         for at, tensor in enumerate(keras.tree.flatten(nested))
@@ -36,23 +36,21 @@ def trace(clone: keras.Model) -> Any:  # noqa: ANN401 - a ConcreteFunction
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow ships no types
     def predict(*arrays: Tensor) -> list[Tensor]:
         packed = keras.tree.pack_sequence_as(nested, list(arrays))
-        given = arrays[0] if isinstance(clone, keras.Sequential) else packed
-        outputs = clone(given, training=training_at_inference(clone))
+        outputs = clone(packed, training=training_at_inference(clone))
         return list(keras.tree.flatten(outputs))
 
     for operation in _operations(clone):
         call = _shorter_call(operation)
         if call is not None:
             operation.call = call
-    with _inlined():
+    # Keras compiles grouped convolutions with a function of their own. tf2onnx would leave that as
+    # a call of a function that no file defines, so functions within layers are traced in place.
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
         return predict.get_concrete_function()
-
-
-def structure(model: keras.Model, side: str) -> Any:  # noqa: ANN401 - nested tensors
-    """Return the `input` or `output` of a model, nested as it was given; empty if it has none."""
-    tensors = getattr(model, f"{side}s", None) or []
-    # A Sequential has one of each, and no attribute for their nesting.
-    return tensors if isinstance(model, keras.Sequential) or not tensors else getattr(model, side)
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def all_layer_names(model: keras.Model) -> set[str]:
@@ -86,96 +84,66 @@ def _operations(model: keras.Model) -> Iterator[Any]:
                 yield operation
 
 
-@contextmanager
-def _inlined() -> Iterator[None]:
-    """Trace functions within layers in place instead of as calls.
-
-    Keras compiles grouped convolutions with a `tf.function` of their own, which tf2onnx would leave
-    as a call of a function that no file defines.
-    """
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
-
-
-def _shorter_call(operation: Any) -> Call | None:  # noqa: ANN401 - a layer or operation
+def _shorter_call(operation: Layer) -> Callable[..., Tensor] | None:
     """Return a `call` that computes the same with a better graph, None where there is none."""
+    kind, call = type(operation), operation.call
     if not isinstance(operation, keras.Layer):
-        return _in_scope(operation)
-    if type(operation) is keras.layers.TimeDistributed and _is_per_example(operation.layer):
-        return _all_steps_at_once(operation)
-    if type(operation) is keras.layers.Embedding:
-        return _single_lookup(operation)
-    if type(operation) is keras.layers.Dense and operation.quantization_mode is None:
-        return _single_product(operation)
+        return partial(_in_scope, operation.name, call)
+    if kind is keras.layers.TimeDistributed and _is_per_example(operation.layer):
+        return partial(_all_steps_at_once, operation.layer, call)
+    if kind is keras.layers.Embedding:
+        return partial(_single_lookup, operation)
+    if kind is keras.layers.Dense and operation.quantization_mode is None:
+        return partial(_single_product, operation)
     return None
 
 
-def _in_scope(operation: Any) -> Call:  # noqa: ANN401 - an Operation
-    """Enter a scope with the name of the operation, as Keras does for a layer."""
-    call = operation.call
-
-    def in_scope(*args: Tensor, **kwargs: Tensor) -> Tensor:
-        with tf.name_scope(f"{operation.name}_1"):
-            return call(*args, **kwargs)
-
-    return in_scope
-
-
-def _is_per_example(layer: Any) -> bool:  # noqa: ANN401 - the layer within a TimeDistributed
+def _is_per_example(layer: Layer) -> bool:
     """Return whether a layer's output for an example is independent of the rest of the batch."""
     return not isinstance(layer, keras.layers.RNN | keras.layers.Lambda) and all(
         map(is_builtin, all_layers(layer))
     )
 
 
-def _all_steps_at_once(layer: Any) -> Call:  # noqa: ANN401 - a TimeDistributed
+def _in_scope(name: str, call: Tensor, *args: Tensor, **kwargs: Tensor) -> Tensor:
+    """Enter a scope with the name of the operation, as Keras does for a layer."""
+    with tf.name_scope(f"{name}_1"):
+        return call(*args, **kwargs)
+
+
+def _all_steps_at_once(
+    inner: Layer, step_by_step: Tensor, inputs: Tensor, training: Tensor = None, mask: Tensor = None
+) -> Tensor:
     """Compute a TimeDistributed with its steps as examples of one batch.
 
     Keras calls the inner layer once for each step, and each call would be a node of its own.
     """
-    step_by_step, inner = layer.call, layer.layer
-
-    def at_once(inputs: Tensor, training: Tensor = None, mask: Tensor = None) -> Tensor:
-        if mask is not None and takes_argument(inner, "mask"):
-            return step_by_step(inputs, training=training, mask=mask)
-        if isinstance(inner, keras.layers.Dense):
-            return inner(inputs)
-        kwargs = {"training": training} if takes_argument(inner, "training") else {}
-        sizes = keras.ops.shape(inputs)
-        made = inner(keras.ops.reshape(inputs, (-1, *sizes[2:])), **kwargs)
-        return keras.ops.reshape(made, (-1, sizes[1], *keras.ops.shape(made)[1:]))
-
-    return at_once
+    if mask is not None and takes_argument(inner, "mask"):
+        return step_by_step(inputs, training=training, mask=mask)
+    if isinstance(inner, keras.layers.Dense):
+        return inner(inputs)
+    kwargs = {"training": training} if takes_argument(inner, "training") else {}
+    sizes = keras.ops.shape(inputs)
+    made = inner(keras.ops.reshape(inputs, (-1, *sizes[2:])), **kwargs)
+    return keras.ops.reshape(made, (-1, sizes[1], *keras.ops.shape(made)[1:]))
 
 
-def _single_lookup(layer: Any) -> Call:  # noqa: ANN401 - an Embedding
+def _single_lookup(layer: Layer, inputs: Tensor) -> Tensor:
     """Compute an Embedding as one lookup.
 
     Negative indices count from the end. Keras adds the length to them; ONNX does so by itself.
     """
-
-    def lookup(inputs: Tensor) -> Tensor:
-        indices = inputs if inputs.dtype in ("int32", "int64") else keras.ops.cast(inputs, "int32")
-        return keras.ops.cast(tf.gather(layer.embeddings, indices), layer.compute_dtype)
-
-    return lookup
+    indices = inputs if inputs.dtype in ("int32", "int64") else keras.ops.cast(inputs, "int32")
+    return keras.ops.cast(tf.gather(layer.embeddings, indices), layer.compute_dtype)
 
 
-def _single_product(layer: Any) -> Call:  # noqa: ANN401 - a Dense
+def _single_product(layer: Layer, inputs: Tensor, **_: Tensor) -> Tensor:
     """Compute a Dense as one product.
 
     Keras multiplies with `tf.tensordot`, which reshapes the tensor to a matrix and back by a shape
     that is computed at run time.
     """
-
-    def product(inputs: Tensor, training: Tensor = None) -> Tensor:  # noqa: ARG001 - as Keras calls it
-        made = tf.matmul(inputs, keras.ops.convert_to_tensor(layer.kernel))
-        if layer.bias is not None:
-            made = keras.ops.add(made, layer.bias)
-        return made if layer.activation is None else layer.activation(made)
-
-    return product
+    made = tf.matmul(inputs, keras.ops.convert_to_tensor(layer.kernel))
+    if layer.bias is not None:
+        made = keras.ops.add(made, layer.bias)
+    return made if layer.activation is None else layer.activation(made)
