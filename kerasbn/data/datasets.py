@@ -107,17 +107,11 @@ class Dataset:
 class Location:
     """A place that may hold a dataset, and what was found there.
 
-    Attributes:
-        kind: `--data-dir`, `KERASBN_DATA`, `cache` or `package`.
-        name: Name of the dataset, `mnist` or `mnist-sample`.
-        path: Folder or package.
-        status: `ok` if all files are there with the right checksums, `missing` if none is,
-            `incomplete` if some are, `damaged` if a checksum is wrong.
-        dataset: The dataset, if the status is `ok`.
-        problem: What is wrong, in one line, or empty.
+    The status is `ok` if all files are there with the right checksums, `missing` if none is,
+    `incomplete` if some are, `damaged` if a checksum is wrong; `problem` says what is wrong.
     """
 
-    kind: str
+    kind: str  # `--data-dir`, `KERASBN_DATA`, `cache` or `package`
     name: str
     path: str
     status: Availability
@@ -178,10 +172,7 @@ def load_dataset(
 
 
 def fetch(data_dir: str | Path | None = None, *, quiet: bool = True) -> list[Path]:
-    """Download the missing files of MNIST into `data_dir`, by default `cache_folder()`.
-
-    Returns:
-        Paths of the added files.
+    """Download MNIST's missing files into `data_dir`, by default `cache_folder()`; return them.
 
     Raises:
         UnavailableError: If no mirror delivered a file.
@@ -214,10 +205,7 @@ def find_datasets(name: str = "auto", data_dir: str | Path | None = None) -> lis
 
 
 def selected(locations: list[Location]) -> Location | None:
-    """Return the location that `load_dataset` reads, intact or not.
-
-    Returns None if it would first try to download MNIST.
-    """
+    """Return the location that `load_dataset` reads, intact or not; None before a download."""
     if locations[0].kind == "--data-dir":
         return locations[0]
     return next((each for each in locations if each.status in ("ok", "damaged")), None)

@@ -5,7 +5,6 @@ And its time-outs start only after the host name is resolved and count for each 
 a network it could hang for minutes: `unreachable` finds the dead mirrors within a few seconds.
 """
 
-import io
 import logging
 import socket
 import tempfile
@@ -48,19 +47,11 @@ def download_files(
     *,
     quiet: bool = False,
 ) -> list[Path]:
-    """Download those of `files` that `folder` lacks, and store them uncompressed.
+    """Download those of `files` that `folder` lacks, store them uncompressed, and return them.
 
     Existing files are validated and never overwritten. Each new file is moved into place once its
-    hash is verified, so an interrupted download can simply be started again.
-
-    Args:
-        folder: Target folder; created if missing.
-        files: Files to download.
-        mirrors: Base URLs, ending in a slash, that serve `NAME.gz`; tried in this order.
-        quiet: If true, show no progress on standard error.
-
-    Returns:
-        Paths of the added files.
+    hash is verified, so an interrupted download can simply be started again. The mirrors are base
+    URLs, ending in a slash, that serve `NAME.gz`; they are tried in this order.
 
     Raises:
         UnavailableError: If no mirror delivered a file.
@@ -131,24 +122,24 @@ def _retrieve(url: str, file: IdxFile, scratch: str, advance: Callable[[int], No
     import pooch
     import requests
 
-    http = pooch.HTTPDownloader(timeout=(CONNECT_SECONDS, STALL_SECONDS), chunk_size=1 << 16)
-
-    def download(url: str, output_file: str, _: object) -> None:
-        with _LimitedFile(output_file, file.gzip_size, advance) as output:
-            http(url, output, None)
+    def download(url: str, output: str, _: object) -> None:
+        answer = requests.get(url, stream=True, timeout=(CONNECT_SECONDS, STALL_SECONDS))
+        with answer, Path(output).open("wb") as to:
+            answer.raise_for_status()
+            for block in answer.iter_content(1 << 16):
+                if to.tell() + len(block) > file.gzip_size:
+                    raise _MirrorError("it sent more data than the file has")
+                to.write(block)
+                advance(len(block))
 
     logger = pooch.get_logger()
     level, name = logger.level, f"{file.name}.gz"
     logger.setLevel(logging.WARNING)  # it would print every step to standard error
     try:
         path = pooch.retrieve(
-            url,
-            known_hash=file.gzip_sha256,
-            fname=name,
-            path=scratch,
-            downloader=download,
+            url, file.gzip_sha256, name, scratch, downloader=download,
             processor=pooch.Decompress(name=file.name),
-        )
+        )  # fmt: skip
     except requests.Timeout as error:
         raise _MirrorError(f"no data for {STALL_SECONDS:g} s") from error
     except requests.HTTPError as error:
@@ -160,21 +151,6 @@ def _retrieve(url: str, file: IdxFile, scratch: str, advance: Callable[[int], No
     finally:
         logger.setLevel(level)
     return Path(path)
-
-
-class _LimitedFile(io.FileIO):
-    """File that reports its progress, and takes no more than `size` bytes from a server."""
-
-    def __init__(self, path: str, size: int, advance: Callable[[int], None]) -> None:
-        super().__init__(path, "wb")
-        self.size = size
-        self.advance = advance
-
-    def write(self, data: bytes) -> int:  # type: ignore[override] # pooch writes bytes only
-        if self.tell() + len(data) > self.size:
-            raise _MirrorError("it sent more data than the file has")
-        self.advance(len(data))
-        return super().write(data)
 
 
 def unreachable(mirrors: Iterable[str], seconds: float) -> dict[str, str]:

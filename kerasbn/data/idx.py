@@ -25,12 +25,8 @@ Bytes = NDArray[np.uint8]
 class IdxFile:
     """What one IDX file has to contain.
 
-    Attributes:
-        name: File name without `.gz`.
-        shape: `(n, 28, 28)` for images, `(n,)` for labels.
-        sha256: Checksum of the uncompressed file, header included.
-        gzip_size: Size in bytes of the gzipped file that the mirrors serve.
-        gzip_sha256: Checksum of that file.
+    `name` is without `.gz`; `sha256` is that of the uncompressed file, header included; `gzip_size`
+    and `gzip_sha256` are those of the gzipped file that the mirrors serve.
     """
 
     name: str
@@ -53,34 +49,26 @@ class IdxFile:
 # Training images and labels, then test images and labels.
 MNIST = (
     IdxFile(
-        "train-images-idx3-ubyte",
-        (60_000, 28, 28),
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        9_912_422,
+        "train-images-idx3-ubyte", (60_000, 28, 28),
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 9_912_422,
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     ),
     IdxFile(
-        "train-labels-idx1-ubyte",
-        (60_000,),
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        28_881,
+        "train-labels-idx1-ubyte", (60_000,),
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 28_881,
         "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     ),
     IdxFile(
-        "t10k-images-idx3-ubyte",
-        (10_000, 28, 28),
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        1_648_877,
+        "t10k-images-idx3-ubyte", (10_000, 28, 28),
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 1_648_877,
         "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     ),
     IdxFile(
-        "t10k-labels-idx1-ubyte",
-        (10_000,),
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        4_542,
+        "t10k-labels-idx1-ubyte", (10_000,),
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 4_542,
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     ),
-)
+)  # fmt: skip
 
 
 def find_file(folder: Path, file: IdxFile) -> Path | None:
@@ -101,11 +89,9 @@ def read_folder(folder: Path, files: tuple[IdxFile, ...]) -> list[Bytes]:
     missing = [file.name for file, path in zip(files, paths, strict=True) if path is None]
     if missing:
         raise expected(
-            folder,
-            f"a folder without {', '.join(missing)}",
-            "MNIST's four files, gzipped or not",
+            folder, f"a folder without {', '.join(missing)}", "MNIST's four files, gzipped or not",
             f"{_fetch_command(folder)} downloads what is missing",
-        )
+        )  # fmt: skip
     return [read_file(path, file) for path, file in zip(paths, files, strict=True) if path]
 
 
@@ -116,11 +102,10 @@ def require_folder(folder: Path) -> None:
     except OSError as error:
         found = {FileNotFoundError: "a path that does not exist", NotADirectoryError: "a file"}
         raise expected(
-            folder,
-            found.get(type(error), f"a folder that cannot be read ({error.strerror})"),
+            folder, found.get(type(error), f"a folder that cannot be read ({error.strerror})"),
             "the folder with MNIST's four files",
             "correct it, or leave it out to search the default locations",
-        ) from error
+        ) from error  # fmt: skip
 
 
 def read_file(path: Path, file: IdxFile) -> Bytes:
@@ -138,10 +123,8 @@ def read_file(path: Path, file: IdxFile) -> Bytes:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _damaged(path, f"a damaged file ({error})", "an intact gzip file") from error
     except OSError as error:
-        found = f"a file that cannot be read ({error.strerror})"
-        raise expected(
-            path, found, "a readable one", "correct it or give another folder"
-        ) from error
+        found, advice = f"a file that cannot be read ({error.strerror})", "give another folder"
+        raise expected(path, found, "a readable one", f"correct it or {advice}") from error
     if content[: len(file.header)] != file.header:
         raise _damaged(path, _header_text(content), _header_text(file.header))
     if len(content) != file.size:

@@ -47,9 +47,7 @@ WORKING_SIZE = 160  # the longer side, in pixels, of the image in which ink is s
 class Picture:
     """The first frame of an image file, upright, without transparency.
 
-    Attributes:
-        name: Its path, or "standard input", for errors.
-        pixels: RGB, uint8, (height, width, 3).
+    `name` is for errors: its path, or "standard input". `pixels` is RGB, uint8, (height, width, 3).
     """
 
     name: str
@@ -67,7 +65,11 @@ def read_picture(source: str | Path | bytes) -> Picture:
     elif Path(source) == STDIN:
         name, content = "standard input", sys.stdin.buffer.read()
     else:
-        name, content = str(source), _content(Path(source))
+        name = str(source)
+        try:
+            content = Path(source).read_bytes()
+        except OSError as error:
+            raise _no_image(name, f"a file that cannot be read ({error.strerror})") from error
     if not content:
         raise _no_image(name, "nothing: it is empty")
     try:
@@ -110,11 +112,8 @@ def as_digit(picture: Picture, raw: bool = False) -> Bytes:
     As LeCun, Cortes and Burges describe it ("The MNIST database"), the digit is scaled to fit into
     20 x 20 pixels, keeping its proportions, and centered by mass in 28 x 28. An MNIST digit itself
     stays nearly the same: of the first 1,000 test images, 997 change by at most 3 of 255 levels,
-    the others are scaled or moved by a pixel.
-
-    Args:
-        picture: One digit, dark on light or light on dark.
-        raw: Whether to only convert it to grayscale and resize it.
+    the others are scaled or moved by a pixel. With `raw`, the picture is only converted to
+    grayscale and resized.
 
     Raises:
         InputError: If the picture is blank.
@@ -127,27 +126,18 @@ def as_digit(picture: Picture, raw: bool = False) -> Bytes:
         ink = _ink_of_digit(gray)
     except NoInkError as error:
         raise expected(
-            picture.name,
-            "an image without ink",
-            "one digit, dark on light or light on dark",
+            picture.name, "an image without ink", "one digit, dark on light or light on dark",
             "leave out blank pages, or use --raw",
-        ) from error
+        ) from error  # fmt: skip
     rows, columns = bounds(ink)
     return _centered(_fitted(ink[rows, columns]))
 
 
 def as_input(picture: Picture, height: int, width: int, channels: int, layout: Layout) -> Bytes:
-    """Return a picture resized to the input of a model: uint8, 0 to 255.
-
-    Args:
-        picture: The picture.
-        height: In pixels.
-        width: In pixels.
-        channels: 3 for color, 1 for grayscale.
-        layout: The order of the axes; "hw" has no channel axis.
+    """Return a picture resized to the input of a model: uint8, 0 to 255, axes as in `layout`.
 
     Raises:
-        InputError: If `channels` is neither, or does not match `layout`.
+        InputError: If `channels` is not 3 for color or 1 for grayscale, or does not match `layout`.
     """
     if channels not in (1, 3) or (layout == "hw" and channels != 1):
         raise expected(f"layout {layout}", f"{channels} channels", "3 for color or 1 for grayscale")
@@ -178,26 +168,16 @@ def collect(arguments: list[str]) -> list[Path]:
         elif path.is_dir():
             matches = [file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES]
         else:
-            matches = sorted(Path(file) for file in glob(argument, recursive=True))  # noqa: PTH207 - any root
-            matches = [file for file in matches if file.is_file()]
+            files = map(Path, glob(argument, recursive=True))  # noqa: PTH207 - any root
+            matches = sorted(file for file in files if file.is_file())
         if not matches:
             missing.append(argument)
         found += matches
     if missing:
-        raise expected(
-            ", ".join(missing),
-            "no images",
-            f"image files, folders that contain some ({', '.join(SUFFIXES[:2])}, ...), or patterns",
-            "correct the path",
-        )
+        some = ", ".join(SUFFIXES[:2])
+        wanted = f"image files, folders that contain some ({some}, ...), or patterns"
+        raise expected(", ".join(missing), "no images", wanted, "correct the path")
     return list(dict.fromkeys(found))
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _no_image(str(path), f"a file that cannot be read ({error.strerror})") from error
 
 
 def _no_image(name: str, received: str) -> InputError:
@@ -223,15 +203,15 @@ def _as_seen(image: Image.Image) -> Bytes:
 
 def _ink_of_digit(gray: Image.Image) -> Gray:
     """Return the ink of a digit, at a higher resolution if the digit is small in the picture."""
-    # At MNIST's own size nothing is too small to be matches.
+    # At MNIST's own size no speck is too small to be ink.
     ink = find_ink(_brightness(gray), dirty=max(gray.size) > FIELD)
     if max(gray.size) > WORKING_SIZE and 2 * max(extent(ink)) < max(ink.shape):
         rows, columns = bounds(ink)
         margin = 0.35 * max(extent(ink))
         scale = max(gray.size) / max(ink.shape)
-        left, right = scale * (columns.start - margin), scale * (columns.stop + margin)
-        upper, lower = scale * (rows.start - margin), scale * (rows.stop + margin)
-        inside = (max(0, left), max(0, upper), min(right, gray.width), min(lower, gray.height))
+        left, upper = (max(0, scale * (side.start - margin)) for side in (columns, rows))
+        right, lower = (scale * (side.stop + margin) for side in (columns, rows))
+        inside = (left, upper, min(right, gray.width), min(lower, gray.height))
         ink = find_ink(_brightness(gray.crop(inside)))
     return ink
 
@@ -239,22 +219,15 @@ def _ink_of_digit(gray: Image.Image) -> Gray:
 def _brightness(gray: Image.Image) -> Gray:
     """Return brightness, 0 to 1; a large picture is reduced to the working size and smoothed."""
     large = max(gray.size)
-    if large <= WORKING_SIZE:
-        return _unit(gray)
-    size = [max(1, round(side * WORKING_SIZE / large)) for side in gray.size]
-    shrunk = gray.resize((size[0], size[1]), Image.Resampling.BOX)
-    small = _unit(shrunk)
-    for axis in (0, 1):
-        lines = np.moveaxis(small, axis, 0)
-        before = np.concatenate([lines[:1], lines[:-1]])
-        after = np.concatenate([lines[1:], lines[-1:]])
-        small = np.moveaxis((before + 2 * lines + after) / 4, 0, axis)
-    return small
-
-
-def _unit(gray: Image.Image) -> Gray:
-    levels: Gray = np.asarray(gray, np.float32)
-    return levels / np.float32(255)
+    if large > WORKING_SIZE:
+        width, height = (max(1, round(side * WORKING_SIZE / large)) for side in gray.size)
+        gray = gray.resize((width, height), Image.Resampling.BOX)
+    levels: Gray = np.asarray(gray, np.float32) / np.float32(255)
+    if large > WORKING_SIZE:
+        for _ in range(2):  # along the columns, then along the rows
+            padded = np.pad(levels, ((1, 1), (0, 0)), mode="edge")
+            levels = ((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / np.float32(4)).T
+    return levels
 
 
 def _fitted(ink: Gray) -> Gray:
@@ -262,8 +235,7 @@ def _fitted(ink: Gray) -> Gray:
     scale = BOX / max(ink.shape)
     height, width = (max(1, round(scale * side)) for side in ink.shape)
     if (height, width) != ink.shape:
-        scaled = Image.fromarray(ink).resize((width, height), Image.Resampling.BOX)
-        ink = np.asarray(scaled)
+        ink = np.asarray(Image.fromarray(ink).resize((width, height), Image.Resampling.BOX))
     strongest: np.float32 = ink.max()
     return ink / strongest
 

@@ -46,12 +46,9 @@ def find_sample() -> tuple[Path, str]:
 
 
 def read_sample(path: Path) -> list[Bytes]:
-    """Read 4,000 training images and labels, and 1,000 test images and labels.
+    """Read 4,000 training images and labels, and 1,000 test images and labels, as `split_sample`.
 
-    The classes are balanced. The arrays are read-only.
-
-    Args:
-        path: Gzipped CSV file with one image per row: 784 pixels, then the label.
+    The gzipped CSV file has one image per row: 784 pixels, then the label.
 
     Raises:
         InputError: If the file is missing, damaged, or not the expected one.
@@ -69,7 +66,7 @@ def read_sample(path: Path) -> list[Bytes]:
 
 
 def split_sample(images: Bytes, labels: Bytes) -> list[Bytes]:
-    """Split images `[n, 28, 28]` and labels `[n]` for training and testing, as `read_sample` does.
+    """Split images `[n, 28, 28]` and labels `[n]` into read-only arrays for training and testing.
 
     Images are sorted by the SHA-256 of their pixels, and every fifth one of each class is a test
     image. So order and split depend on the images alone, not on their order in the file or on

@@ -33,11 +33,8 @@ def find_ink(gray: Gray, dirty: bool = True) -> Gray:
     Ink reflects a share of the light, so its difference from the background is measured relative to
     the background, and a shadow makes no ink fainter. Otsu's threshold ("A Threshold Selection
     Method from Gray-Level Histograms", 1979) separates the two. Components above it are ink,
-    together with their soft edges.
-
-    Args:
-        gray: Brightness of dark ink on a light background or light ink on a dark one.
-        dirty: Whether to remove specks and everything farther from a stroke than its soft edge.
+    together with their soft edges. If `dirty`, specks are removed, and everything farther from a
+    stroke than its soft edge.
 
     Raises:
         NoInkError: If nothing stands out from the background.
@@ -105,25 +102,23 @@ def spread(values: NDArray[Any], width: int, extreme: np.ufunc) -> NDArray[Any]:
 
     Windows double until they are wide enough, which takes log2(width) steps.
     """
-    for axis in (0, 1):
-        margin = [(0, 0), (0, 0)]
-        margin[axis] = (width // 2, width // 2)
-        values = np.moveaxis(np.pad(values, margin, mode="edge"), axis, 0)
+    for _ in range(2):  # along the columns, then along the rows
+        values = np.pad(values, ((width // 2, width // 2), (0, 0)), mode="edge")
         reached = 1
         while reached < width:
             step = min(reached, width - reached)
             values = extreme(values[:-step], values[step:])
             reached += step
-        values = np.moveaxis(values, 0, axis)
+        values = values.T
     return values
 
 
 def local_mean(gray: Gray, width: int) -> Gray:
     """Return the mean of the square of odd `width` around each pixel."""
     sums = np.pad(gray, width // 2, mode="edge").astype(np.float64)
-    for axis in (0, 1):
-        sums = np.moveaxis(np.insert(np.cumsum(sums, axis), 0, 0, axis), axis, 0)
-        sums = np.moveaxis(sums[width:] - sums[:-width], 0, axis)
+    for _ in range(2):  # along the columns, then along the rows
+        sums = np.insert(np.cumsum(sums, axis=0), 0, 0, axis=0)
+        sums = (sums[width:] - sums[:-width]).T
     return (sums / width**2).astype(np.float32)
 
 
@@ -158,13 +153,10 @@ def otsu(values: Gray) -> float:
     middles = (edges[1:] + edges[:-1]) / 2
     below, sum_below = np.cumsum(counts)[:-1], np.cumsum(counts * middles)[:-1]
     above, sum_above = counts.sum() - below, (counts * middles).sum() - sum_below
-    both = (below > 0) & (above > 0)
-    if not both.any():
-        return float(values.max())
-    between = np.zeros(len(below))
-    difference = sum_below[both] / below[both] - sum_above[both] / above[both]
-    between[both] = below[both] * above[both].astype(float) * difference**2
-    return float(edges[1 + int(between.argmax())])
+    # Where a class is empty, its sum is 0 as well, and so is the variance between the two.
+    difference = sum_below / np.maximum(below, 1) - sum_above / np.maximum(above, 1)
+    between = below * above.astype(float) * difference**2
+    return float(edges[1 + int(between.argmax())] if between.any() else values.max())
 
 
 def without_specks(mask: Mask, ink: Gray) -> Mask:
