@@ -36,12 +36,7 @@ def command(subjects: tuple[str, ...], output: Path) -> None:
         from kerasbn.reports.report import report
 
         click.echo(report(*subjects, output=output))
-    else:
-        _list()
-
-
-def _list() -> None:
-    """Print what is in saved_models, and one line for each damaged folder."""
+        return
     from rich.console import Console
 
     from kerasbn.reports.sources import inventory_tables, take_inventory

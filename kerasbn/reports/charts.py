@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kerasbn.experiments import curves
-from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.curves import Curve
+from kerasbn.experiments.statistics import Row
 from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports import results
 from kerasbn.reports.document import Chart, Charts, Number, Paragraph, Section, Table
@@ -26,40 +26,41 @@ PANEL_SIZE = (4.3, 3.5)
 WIDE = 640.0  # points; a wider drawing scrolls on a phone
 HOW_TO_READ = "Hover or tap a chart, or use the arrow keys, to read its values."
 
-Rows = Sequence[Sequence[Number]]
 
-
-def comparison_charts(comparison: Comparison, prefix: str) -> Section:
-    """Return the learning curves of a comparison: of both models, or of the means over seeds."""
-    drawn = comparison.curves()
-    if len(comparison.seeds) == 1:
-        return curve_charts(drawn, prefix)
-    rows = {
-        metric: [
-            (Number(str(row.epoch), row.epoch), *results.statistics_cells(row, metric))
-            for row in of_metric
-        ]
-        for metric, of_metric in comparison.statistics().items()
-    }
-    return _section(drawn, results.STATISTICS_COLUMNS, rows, prefix, f"{curves.MEANS} ")
-
-
-def curve_charts(drawn: Sequence[Curve], prefix: str) -> Section:
-    """Return the learning curves of single models, with the values of every epoch."""
-    epochs = sorted({epoch for curve in drawn for epoch in curve.history["epoch"]})
-    rows: dict[str, Rows] = {}
-    for metric in results.METRIC_TITLES:
-        columns = [
-            dict(zip(curve.history["epoch"], curve.history[metric], strict=True)) for curve in drawn
-        ]
-        rows[metric] = [
-            (
-                Number(f"{epoch:g}", epoch),
-                *(results.metric_cell(each.get(epoch), metric) for each in columns),
-            )
-            for epoch in epochs
-        ]
-    return _section(drawn, [unescape_label(curve.label) for curve in drawn], rows, prefix)
+def learning_curves(
+    drawn: Sequence[Curve], prefix: str, statistics: Mapping[str, Sequence[Row]] | None = None
+) -> Section:
+    """Return a chart for each metric with the values of each curve, or `statistics` over seeds."""
+    charts = []
+    for metric, title in results.METRIC_TITLES.items():
+        if statistics is None:
+            columns: Sequence[str] = [unescape_label(curve.label) for curve in drawn]
+            rows = _values(drawn, metric)
+        else:
+            columns = results.STATISTICS_COLUMNS
+            rows = []
+            for row in statistics[metric]:
+                spreads = row.with_bn, row.without_bn
+                cells = results.statistics_cells(metric, *spreads, row.difference)
+                rows.append([Number(str(row.epoch), row.epoch), *cells])
+        # A chart reads its values out as the table has them.
+        texts = {
+            curve.legend: {
+                float(row[0].text): row[i].text for row in rows if row[i].value is not None
+            }
+            for i, curve in enumerate(drawn, start=1)
+        }
+        with rc_context({"font.size": 10}):
+            figure = Figure(figsize=CHART_SIZE, layout="constrained")
+            curves.draw_panel(figure.subplots(), drawn, metric, "")
+            drawing = to_svg(figure, f"{prefix}-{metric}", f"{title} by epoch", texts)
+        better = "higher is better" if metric.endswith("accuracy") else "lower is better"
+        table = Table(("Epoch", *columns), rows, f"{title} by epoch", collapsed=True)
+        charts.append(Chart(title, drawing, better, table))
+    names = [unescape_label(curve.legend) for curve in drawn]
+    legend = list(zip(names, map(to_hex, curves.colors_of(drawn)), strict=True))
+    note = HOW_TO_READ if statistics is None else f"{curves.MEANS} {HOW_TO_READ}"
+    return Section("curves", "Learning curves", Paragraph(note, "note"), Charts(charts, legend))
 
 
 def member_curves(members: Sequence[TrainedModel], *, colored: bool = True) -> list[Curve]:
@@ -75,16 +76,11 @@ def member_curves(members: Sequence[TrainedModel], *, colored: bool = True) -> l
 
 
 def figure_charts(figure: Figure, caption: str, name: str, heading: str = "") -> Charts:
-    """Return a figure as one chart per panel. Cut out panels stack on a phone.
+    """Return a figure as one chart per panel; `name` is unique on the page.
 
-    Heat maps, and figures without curves to read values from, such as parallel coordinates, stay
-    whole.
-
-    Args:
-        figure: The figure; its titles and legends are removed from it.
-        caption: What it shows.
-        name: A name that is unique on the page.
-        heading: The heading; by default the title of the figure.
+    Cut out panels stack on a phone. Heat maps, and figures without curves to read values from, such
+    as parallel coordinates, stay whole. The heading is the title of the figure by default; titles
+    and legends are removed from the figure.
     """
     heading = heading or unescape_label(figure.get_suptitle())
     figure.suptitle("")
@@ -104,34 +100,18 @@ def figure_charts(figure: Figure, caption: str, name: str, heading: str = "") ->
     return Charts(charts, legend, heading, caption)
 
 
-def _section(
-    drawn: Sequence[Curve],
-    columns: Sequence[str],
-    rows: Mapping[str, Rows],
-    prefix: str,
-    note: str = "",
-) -> Section:
-    """Return a chart for each metric; the first columns of its table are the curves."""
-    charts = []
-    for metric, title in results.METRIC_TITLES.items():
-        # A chart reads its values out as the table has them.
-        texts = {
-            curve.legend: {
-                float(row[0].text): row[i].text for row in rows[metric] if row[i].value is not None
-            }
-            for i, curve in enumerate(drawn, start=1)
-        }
-        with rc_context({"font.size": 10}):
-            figure = Figure(figsize=CHART_SIZE, layout="constrained")
-            curves.draw_panel(figure.subplots(), drawn, metric, "")
-            drawing = to_svg(figure, f"{prefix}-{metric}", f"{title} by epoch", texts)
-        better = "higher is better" if metric.endswith("accuracy") else "lower is better"
-        values = Table(("Epoch", *columns), rows[metric], f"{title} by epoch", collapsed=True)
-        charts.append(Chart(title, drawing, better, values))
-    names = [unescape_label(curve.legend) for curve in drawn]
-    legend = list(zip(names, map(to_hex, curves.colors_of(drawn)), strict=True))
-    how = Paragraph(f"{note}{HOW_TO_READ}", "note")
-    return Section("curves", "Learning curves", how, Charts(charts, legend))
+def _values(drawn: Sequence[Curve], metric: str) -> list[list[Number]]:
+    """Return the values of each curve for each epoch."""
+    columns = [
+        dict(zip(curve.history["epoch"], curve.history[metric], strict=True)) for curve in drawn
+    ]
+    return [
+        [
+            Number(f"{epoch:g}", epoch),
+            *(results.metric_cell(column.get(epoch), metric) for column in columns),
+        ]
+        for epoch in sorted({epoch for column in columns for epoch in column})
+    ]
 
 
 def _take_legends(figure: Figure) -> list[tuple[str, str]]:

@@ -8,12 +8,9 @@ the macro `show` of the template.
 import base64
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from kerasbn.reports.svg import Drawing, css_variable, dark_variant
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Paragraph(NamedTuple):
@@ -131,8 +128,9 @@ def render(articles: Sequence[Article], sources: Sequence[str]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from jinja2.utils import htmlsafe_json_dumps
 
+    loader = PackageLoader("kerasbn.reports")
     environment = Environment(
-        loader=PackageLoader("kerasbn.reports"),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -145,12 +143,14 @@ def render(articles: Sequence[Article], sources: Sequence[str]) -> str:
     colors = {color for drawing in drawings for color in drawing.colors}
     colors |= {color for figure in figures for _, color in figure.legend}
     data = {"charts": {each.name: each.panels for each in drawings if each.panels}}
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    style, script = (
+        loader.get_source(environment, name)[0] for name in ("report.css", "report.js")
+    )
     return environment.get_template("report.html").render(
         articles=articles,
         sources=sources,
         data=htmlsafe_json_dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")),
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        style=style,
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         colors=[(css_variable(each), each, dark_variant(each)) for each in sorted(colors)],

@@ -96,11 +96,12 @@ def _split(
 
 def _comparison_article(comparison: Comparison, prefix: str) -> Article:
     has_metrics = any(each.history["epoch"] for each in comparison.members)
+    statistics = comparison.statistics() if len(comparison.seeds) > 1 else None
     return Article(
-        results.comparison_question(comparison),
+        f"Does batch normalization help a {results.model_title(comparison.first)}?",
         comparison.summary(),
         results.comparison_results(comparison),
-        charts.comparison_charts(comparison, prefix) if has_metrics else None,
+        charts.learning_curves(comparison.curves(), prefix, statistics) if has_metrics else None,
         inside.batch_normalization(comparison.first, paired=True),
         inside.inside_comparison(comparison, prefix),
         deployment(comparison.members),
@@ -116,7 +117,7 @@ def _runs_article(members: Sequence[TrainedModel], prefix: str) -> Article:
         results.runs_question(members),
         results.runs_answer(members),
         results.runs_results(members),
-        charts.curve_charts(charts.member_curves(members), prefix) if has_metrics else None,
+        charts.learning_curves(charts.member_curves(members), prefix) if has_metrics else None,
         inside.batch_normalization(with_bn[0]) if with_bn else None,
         inside.inside_runs(members, prefix),
         deployment(members),

@@ -17,11 +17,6 @@ ENOUGH_SEEDS = 8
 STATISTICS_COLUMNS = ("With BN", "Without BN", "Difference")
 
 
-def comparison_question(comparison: Comparison) -> str:
-    """Return the question that a comparison asks."""
-    return f"Does batch normalization help a {_model(comparison.first)}?"
-
-
 def comparison_results(comparison: Comparison) -> Section:
     """Return the headline figures, what they show and what not, and a table of all metrics."""
     last, found = comparison.last, list(findings(comparison))
@@ -99,7 +94,7 @@ def findings(comparison: Comparison) -> Iterator[str]:
 def runs_question(members: Sequence[TrainedModel]) -> str:
     """Return the question that single runs answer."""
     if len(members) == 1:
-        return f"How well does a {_model(members[0])} learn?"
+        return f"How well does a {model_title(members[0])} learn?"
     return f"Which of {len(members)} models learns {data_title(members[0].data.name)} best?"
 
 
@@ -142,33 +137,22 @@ def final_metric(member: TrainedModel, metric: str) -> float | None:
     return column[-1] if column else None
 
 
-def metric_cell(value: float | None, metric: str) -> Number:
-    """Return an accuracy or a loss as a cell."""
-    text = wording.percent if metric.endswith("accuracy") else wording.loss
-    return Number(text(value), value)
-
-
-def statistics_cells(row: Row, metric: str) -> list[Number]:
-    """Return the cells of `STATISTICS_COLUMNS`."""
-    return [
-        spread_cell(row.with_bn, metric),
-        spread_cell(row.without_bn, metric),
-        difference_cell(row.difference, metric),
-    ]
-
-
-def spread_cell(spread: Spread, metric: str) -> Number:
-    """Return mean and standard deviation of a metric as a cell."""
+def metric_cell(mean: float | None, metric: str, sd: float | None = None) -> Number:
+    """Return an accuracy or a loss as a cell, perhaps with its standard deviation."""
     text = wording.percent_sd if metric.endswith("accuracy") else wording.loss_sd
-    return Number(text(spread.mean, spread.sd), spread.mean)
+    return Number(text(mean, sd), mean)
 
 
-def difference_cell(difference: Difference, metric: str) -> Number:
-    """Return the difference in a metric, with its interval, as a cell."""
-    if not metric.endswith("accuracy"):
-        return Number(wording.loss_difference(difference.mean), difference.mean)
-    text, interval = wording.points(difference.mean), _interval(difference)
-    return Number(f"{text} ({interval})" if interval else text, difference.mean)
+def statistics_cells(
+    metric: str, with_bn: Spread, without_bn: Spread, difference: Difference
+) -> list[Number]:
+    """Return the cells of `STATISTICS_COLUMNS`; the difference of accuracies has an interval."""
+    text = wording.loss_difference(difference.mean)
+    if metric.endswith("accuracy"):
+        text, interval = wording.points(difference.mean), _interval(difference)
+        text = f"{text} ({interval})" if interval else text
+    spreads = [metric_cell(each.mean, metric, each.sd) for each in (with_bn, without_bn)]
+    return [*spreads, Number(text, difference.mean)]
 
 
 def _interval(difference: Difference) -> str:
@@ -178,7 +162,8 @@ def _interval(difference: Difference) -> str:
     return wording.interval(difference.low, difference.high)
 
 
-def _model(member: TrainedModel) -> str:
+def model_title(member: TrainedModel) -> str:
+    """Return what a question calls a model: its sizes, its activation and the dataset."""
     # Non-breaking hyphens keep the sizes on one line.
     sizes = "\u2011".join(map(str, [784, *member.model.hidden, 10]))
     return f"{sizes} {member.model.activation} model on {data_title(member.data.name)}"
@@ -193,7 +178,7 @@ def _tiles(comparison: Comparison) -> list[Tile]:
             notes = [f"test accuracy, mean ± standard deviation of {spread.count} seeds"]
         if diverged:
             notes.append(f"{len(diverged)} of {len(comparison.seeds)} diverged")
-        figure = spread_cell(spread, "val_accuracy").text
+        figure = wording.percent_sd(spread.mean, spread.sd)
         tiles.append(Tile(label(kind == "with_bn"), figure, "; ".join(notes), kind))
     if row is not None and row.difference.mean is not None:
         notes = [_interval(row.difference), wording.plural(row.difference.pairs, "pair")]
@@ -204,9 +189,10 @@ def _tiles(comparison: Comparison) -> list[Tile]:
 
 def _last_metrics(comparison: Comparison) -> Table:
     """Return all metrics after the last epoch that every training reached."""
-    last = {metric: rows[-1] for metric, rows in comparison.statistics().items()}
-    rows: list[Cells] = [
-        (title, *statistics_cells(last[metric], metric)) for metric, title in METRIC_TITLES.items()
-    ]
-    epochs = wording.plural(last["val_accuracy"].epoch, "epoch")
+    rows: list[Cells] = []
+    for metric, title in METRIC_TITLES.items():
+        row = comparison.statistics()[metric][-1]
+        cells = statistics_cells(metric, row.with_bn, row.without_bn, row.difference)
+        rows.append((title, *cells))
+    epochs = wording.plural(row.epoch, "epoch")
     return Table(("Metric", *STATISTICS_COLUMNS), rows, f"After {epochs}")

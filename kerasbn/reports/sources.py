@@ -44,12 +44,7 @@ def take_inventory(root: Path = runs.ROOT) -> tuple[list[Found], list[InputError
 
 
 def find_subject(subject: object, root: Path = runs.ROOT) -> Subject:
-    """Return what `subject` stands for.
-
-    Args:
-        subject: A name in `root` or among its studies, the path of a folder, or a result: a run, a
-            comparison or a study.
-        root: The folder of the runs.
+    """Return what a name in `root` or among its studies, a folder, or a result stands for.
 
     Raises:
         InputError: If there is nothing of that name, or it is damaged.
@@ -62,20 +57,13 @@ def find_subject(subject: object, root: Path = runs.ROOT) -> Subject:
         raise ArgumentError(
             "subjects", subject, "names or folders of runs, comparisons or studies, or such results"
         )
-    for path in (root / subject, root / studies.ROOT.name / subject, Path(subject)):
-        if os.path.isdir(path):  # noqa: PTH112 - false, not an error, if the name is too long
-            return read_subject(path)
-    names = ", ".join(each.name for each in take_inventory(root)[0]) or "none yet"
-    what = f"a run, comparison or study in {root} ({names})"
-    raise expected(subject, "an unknown name", what, "see kerasbn report")
-
-
-def read_subject(path: Path) -> Subject:
-    """Read the run, comparison or study in the folder `path`.
-
-    Raises:
-        InputError: If it is none of them, or damaged.
-    """
+    folders = (root / subject, root / studies.ROOT.name / subject, Path(subject))
+    # This is false, not an error, if the name is too long.
+    path = next((each for each in folders if os.path.isdir(each)), None)  # noqa: PTH112
+    if path is None:
+        names = ", ".join(each.name for each in take_inventory(root)[0]) or "none yet"
+        what = f"a run, comparison or study in {root} ({names})"
+        raise expected(subject, "an unknown name", what, "see kerasbn report")
     if (path / comparisons.RECORD).is_file() and not (path / runs.RECORD).is_file():
         return read_comparison(path)
     if (path / studies.RECORD).is_file():

@@ -10,7 +10,7 @@ from kerasbn.reports.charts import figure_charts
 from kerasbn.reports.document import Article, BulletList, Cells, Code, Paragraph, Section, Table
 from kerasbn.reports.inside import batch_normalization
 from kerasbn.reports.reproduce import folder_note
-from kerasbn.reports.results import STATISTICS_COLUMNS, difference_cell, spread_cell
+from kerasbn.reports.results import STATISTICS_COLUMNS, statistics_cells
 from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.findings import answer_and_details, method
 from kerasbn.sweeps.study import Study
@@ -28,6 +28,8 @@ def study_article(study: Study, prefix: str) -> Article:
         for each in draw_charts(study)
     ]
     kinds = study.grid.kinds
+    versions = ", ".join(f"{name} {version}" for name, version in study.record.versions.items())
+    note = Paragraph(f"Versions: {versions}.", "note")
     return Article(
         " ".join(study.grid.question.split()) or f"What does the sweep {study.name} show?",
         " ".join(answers) or "Nothing has been trained yet.",
@@ -35,7 +37,7 @@ def study_article(study: Study, prefix: str) -> Article:
         Section("figures", "Figures", *figures) if figures else None,
         batch_normalization(paired=False in kinds) if True in kinds else None,
         _numbers(study),
-        _settings(study),
+        Section("settings", "Settings", BulletList(method(study)), note),
         _reproduce(study),
     )
 
@@ -67,19 +69,12 @@ def _row(each: Summary, axes: Sequence[str]) -> Cells:
         for side, words in ((each.with_bn, "with BN"), (each.without_bn, "without"))
         if side.diverged
     ]
+    spreads = each.with_bn.spread, each.without_bn.spread
     return [
         ", ".join(short_text(each.configuration[axis]) for axis in axes) or "all",
-        spread_cell(each.with_bn.spread, FIGURE),
-        spread_cell(each.without_bn.spread, FIGURE),
-        difference_cell(each.difference, FIGURE),
+        *statistics_cells(FIGURE, *spreads, each.difference),
         ", ".join(diverged) or "none",
     ]
-
-
-def _settings(study: Study) -> Section:
-    versions = ", ".join(f"{name} {version}" for name, version in study.record.versions.items())
-    note = Paragraph(f"Versions: {versions}.", "note")
-    return Section("settings", "Settings", BulletList(method(study)), note)
 
 
 def _reproduce(study: Study) -> Section:

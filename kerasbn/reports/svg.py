@@ -57,17 +57,11 @@ def to_svg(
     texts: Mapping[str, Mapping[float, str]] | None = None,
     only: Axes | None = None,
 ) -> Drawing:
-    """Convert a figure to an `svg` element without size, width or fonts of its own.
+    """Convert a figure, or `only` one panel, to an `svg` element without size or fonts of its own.
 
-    A figure with an image, such as a heat map, keeps its colors.
-
-    Args:
-        figure: The figure; its layout is fixed by this.
-        name: A name that is unique on the page, the prefix of all identifiers.
-        description: What the figure shows, for screen readers.
-        texts: For a curve's label, the text of its value at each x. By default the format of the
-            axis.
-        only: The panel to cut out. By default the whole figure.
+    This fixes the layout of the figure. A figure with an image, such as a heat map, keeps its
+    colors. The prefix of all identifiers is `name`, which must be unique on the page. Values have
+    the format of their axis, or the text that `texts` has for the label of their curve and their x.
     """
     figure.set_dpi(_DPI)
     shown = [axes for axes in figure.axes if axes.get_visible()]

@@ -25,7 +25,7 @@ from kerasbn.reports.reproduce import (
     runs_settings,
     train_command,
 )
-from kerasbn.reports.sources import read_subject
+from kerasbn.reports.sources import find_subject
 from kerasbn.runs import DataRecord
 from kerasbn.training.settings import SETTINGS, ModelSettings, TrainingSettings
 
@@ -197,7 +197,7 @@ def test_labels_name_what_differs() -> None:
 
 @pytest.mark.slow
 def test_a_probed_run_is_reproduced_with_probes(probed: Path) -> None:
-    found = read_subject(probed)
+    found = find_subject(probed)
     assert isinstance(found, Comparison)
     assert parsed(compare_command(found))["probe"]
     assert parsed(train_command(found.first))["probe"]
