@@ -8,7 +8,12 @@ import click
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGES]...")
-@click.option("--model", metavar="MODEL.onnx", help="Exported model.  [default: ./model.onnx]")
+@click.option(
+    "--model",
+    default="model.onnx",
+    metavar="MODEL.onnx",
+    help="Exported model.  [default: ./model.onnx]",
+)
 @click.option("--count", default=8, show_default=True, help="Number of sample images.")
 @click.option("--batch-size", default=256, show_default=True, help="Batch size.")
 @click.option(
@@ -34,7 +39,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     images: tuple[str, ...],
-    model: str | None,
+    model: str,
     count: int,
     batch_size: int,
     device: str,
@@ -59,23 +64,22 @@ def command(
       kerasbn infer
       kerasbn infer seven.png photos/
     """
+    from kerasbn.common.errors import CheckFailedError
     from kerasbn.inference.classifier import Classifier
-    from kerasbn.inference.infer import model_path, predict_files, predict_samples, read_labels
+    from kerasbn.inference.infer import predict_files, predict_samples, read_labels
 
+    names = None if labels is None else read_labels(labels)
     classifier = Classifier(
-        model_path(model),
-        device=device,
-        batch_size=batch_size,
-        scale=scale,
-        offset=offset,
-        labels=read_labels(labels),
+        model, device=device, batch_size=batch_size, scale=scale, offset=offset, labels=names
     )
-    if images:
-        found = predict_files(classifier, images, raw=raw, save_inputs=save_inputs)
-        click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
-        for problem in found.failed.values():
-            click.echo(problem, err=True)
-        found.raise_if_failed()
+    if not images:
+        samples = predict_samples(classifier, count, data_dir)
+        click.echo(json.dumps(samples.as_dict()) if as_json else samples.text())
         return
-    samples = predict_samples(classifier, count, data_dir)
-    click.echo(json.dumps(samples.as_dict()) if as_json else samples.text())
+    found = predict_files(classifier, images, raw=raw, save_inputs=save_inputs)
+    click.echo(json.dumps(found.as_dict()) if as_json else found.text())
+    for problem in found.failed.values():
+        click.echo(problem, err=True)
+    if found.failed:
+        total = len(found.predictions) + len(found.failed)
+        raise CheckFailedError(f"{len(found.failed)} of {total} images could not be classified")

@@ -127,7 +127,8 @@ def _check_file(path: Path) -> None:
     elif path.stat().st_size == 0:
         problem = "an empty file"
     if problem:
-        raise expected(path, problem, "an ONNX file", "kerasbn export writes one")
+        advice = "make one with: kerasbn train --bn && kerasbn export model.onnx"
+        raise expected(path, problem, "an ONNX file", advice)
 
 
 def _providers(device: str) -> list[str]:

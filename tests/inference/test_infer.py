@@ -1,6 +1,6 @@
 import numpy as np
 
-from kerasbn.inference.infer import DRAWING_WIDTH, draw, side_by_side
+from kerasbn.inference.infer import ASCII, draw, side_by_side
 
 
 def test_a_sign_shows_its_two_halves() -> None:
@@ -9,13 +9,13 @@ def test_a_sign_shows_its_two_halves() -> None:
     image[2:4, 2:4] = 255  # the lower half of the second
     image[0:4, 4:6] = 255  # both of the third
     lines = draw(image)
-    assert lines[0] == "▀▄█".ljust(DRAWING_WIDTH)
-    assert lines[1:] == [" " * DRAWING_WIDTH] * 6
-    assert draw(image, ascii_only=True)[0] == "'.#".ljust(DRAWING_WIDTH)
+    assert lines[0] == "▀▄█".ljust(14)
+    assert lines[1:] == [" " * 14] * 6
+    assert draw(image, ASCII)[0] == "'.#".ljust(14)
 
 
 def test_rows_fit_the_terminal() -> None:
-    images = [np.full((28, 28), 255, np.uint8)] * 5
+    images = np.full((5, 28, 28), 255, np.uint8)
     text = side_by_side(images, ["a", "b", "c", "d", "e"], 40, "utf-8")
     assert max(map(len, text.splitlines())) <= 40
     captions = [line.split() for line in text.splitlines() if "█" not in line and line]
