@@ -4,20 +4,21 @@ No runtime promises it, so it is measured: one set of examples, each classified 
 many sizes, in another order, among other examples, with more threads, and by another process.
 """
 
+import pickle
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from timeit import timeit
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.common.errors import InputError, expected
-from kerasbn.inference.session import Session
+from kerasbn.inference.session import Session, run_unoptimized
 
 Array = NDArray[Any]
 Arrays = list[Array]
@@ -58,11 +59,9 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Determinism:
-    """Result of `measure_determinism`.
+    """Deviations under all conditions, and their cause; empty if there are none.
 
     Attributes:
-        deviations: One per condition.
-        cause: Why outputs differ; empty if they do not.
         batch_sizes: The batch sizes measured.
         allowed: The largest relative difference that counts as rounding.
         fixed: Whether the model takes only this one batch size.
@@ -101,25 +100,30 @@ class Determinism:
         return text
 
 
-def measure_determinism(path: Path, inputs: Arrays, seconds: float = SECONDS) -> Determinism:
+def measure_determinism(path: Path, inputs: Arrays) -> Determinism:
     """Compare the outputs for the same inputs under every condition that should not matter.
 
     Args:
         path: The ONNX file.
         inputs: Up to 256 samples for each input of the model.
-        seconds: The time for all batch sizes; fewer are measured if they would take longer.
     """
     session = Session(path, threads=1)
-    fixed = session.inputs[0].shape[0] if session.inputs[0].shape else None
+    fixed, *_ = session.inputs[0].shape or (None,)
     if fixed is not None:
         inputs = [np.resize(array, (fixed, *array.shape[1:])) for array in inputs]
-    _check_rows(session, [array[: fixed or 2] for array in inputs])
+    few = [array[: fixed or 2] for array in inputs]
+    for rows in session.run(few):
+        if rows.shape[:1] != (len(few[0]),):
+            raise expected(
+                session.path, f"an output of shape {rows.shape} for {len(few[0])} samples",
+                "one row per sample", "give a model with a batch axis",
+            )  # fmt: skip
     if fixed is None:
-        count = _affordable(session, inputs, seconds)
+        count = _affordable(session, inputs)
         inputs = [array[:count] for array in inputs]
         start = time.monotonic()
         alone = _one_by_one(session, inputs)
-        sizes = _sizes(count, (time.monotonic() - start) / count, seconds)
+        sizes = _sizes(count, (time.monotonic() - start) / count)
     else:
         alone, sizes = session.run(inputs), (fixed,)
     found = [_deviation(SIZES, session.run([a[:size] for a in inputs]), alone) for size in sizes]
@@ -140,9 +144,8 @@ def measure_determinism(path: Path, inputs: Arrays, seconds: float = SECONDS) ->
         _deviation("new process", _in_new_process(path, batch), reference),
     ]
     if sizes[-1] > 1:
-        first, second = (
-            [rows[:1] for rows in session.run(half)] for half in _two_batches(batch, fixed)
-        )
+        halves = _two_batches(batch, fixed)
+        first, second = ([rows[:1] for rows in session.run(half)] for half in halves)
         deviations.append(_deviation(COMPOSITION, second, first))
     kinds = [rows.dtype for rows in alone if np.issubdtype(rows.dtype, np.floating)]
     allowed = max([ALLOWED, *(_ROUNDINGS * float(np.finfo(kind).eps) for kind in kinds)])
@@ -156,27 +159,17 @@ def first_node_that_differs(path: Path, samples: Arrays) -> str:
     different ones.
     """
     import onnx
-    import onnxruntime
 
-    ports = Session(path).inputs
-    fixed = ports[0].shape[0]
+    fixed = Session(path).inputs[0].shape[0]
     batches = _two_batches([array[: fixed or 16] for array in samples], fixed)
-    count = len(batches[0][0])
     model = onnx.load(path)
     made = [(node, name) for node in model.graph.node for name in node.output if name]
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for _, name in made)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    names = [port.name for port in ports]
-    first, second = (session.run(None, dict(zip(names, each, strict=True))) for each in batches)
+    first, second = (run_unoptimized(model.SerializeToString(), each) for each in batches)
     for (node, _), a, b in zip(made, map(np.asarray, first), map(np.asarray, second), strict=True):
         # The row of the example, or all of a tensor without a batch axis.
-        place = 0 if a.ndim and a.shape[0] == b.shape[0] == count else ...
+        place = 0 if a.shape[:1] == b.shape[:1] == batches[0][0].shape[:1] else ...
         if not np.allclose(a[place], b[place], rtol=1e-5, atol=1e-7):
             return str(node.name or node.output[0])
     return "unknown"
@@ -210,21 +203,19 @@ def _cause(deviations: Sequence[Deviation]) -> Cause:
     return "" if all(deviation.bit_equal for deviation in deviations) else "rounding"
 
 
-def _affordable(session: Session, inputs: Arrays, seconds: float) -> int:
+def _affordable(session: Session, inputs: Arrays) -> int:
     """Return how many samples can run alone in a quarter of the time; at least 16."""
     alone = [array[:1] for array in inputs]
     session.run(alone)  # the first run is slower
-    start = time.monotonic()
-    session.run(alone)
-    took = time.monotonic() - start
-    return min(len(inputs[0]), max(16, int(seconds / 4 / max(took, 1e-9))))
+    seconds = timeit(lambda: session.run(alone), number=1)
+    return min(len(inputs[0]), max(16, int(SECONDS / 4 / max(seconds, 1e-9))))
 
 
-def _sizes(count: int, seconds_each: float, seconds: float) -> tuple[int, ...]:
+def _sizes(count: int, seconds_each: float) -> tuple[int, ...]:
     """Return batch sizes up to `count` that fit into the time, the likeliest to differ first."""
     chosen = {1}
-    for size in dict.fromkeys((*_FIRST, *range(1, count + 1))):
-        if size <= count and (sum(chosen) + size) * seconds_each <= seconds:
+    for size in (*_FIRST, *range(1, count + 1)):
+        if size <= count and (sum(chosen | {size})) * seconds_each <= SECONDS:
             chosen.add(size)
     return tuple(sorted(chosen))
 
@@ -234,74 +225,56 @@ def _one_by_one(session: Session, inputs: Arrays) -> Arrays:
     return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
 
 
-def _check_rows(session: Session, inputs: Arrays) -> None:
-    """Raise `InputError` unless every output has one row per sample."""
-    count = len(inputs[0])
-    for rows in session.run(inputs):
-        if not rows.ndim or len(rows) != count:
-            raise expected(
-                session.path, f"an output of shape {rows.shape} for {count} samples",
-                "one row per sample", "give a model with a batch axis",
-            )  # fmt: skip
-
-
 def _half(count: int) -> int:
     """Return the size of a batch of the first example and half of the others."""
     return count // 2 + 1
 
 
-def _two_batches(inputs: Arrays, size: int | None = None) -> tuple[Arrays, Arrays]:
-    """Return two batches that have the first example in common and no other.
+def _two_batches(inputs: Arrays, size: int | None) -> tuple[Arrays, Arrays]:
+    """Return two batches that share their first example only. They have half of the samples each.
 
-    Args:
-        inputs: Samples for each input.
-        size: The batch size; None for half of the samples. If it is the number of samples, the
-            second batch repeats the first example.
+    With a fixed `size` the second batch repeats examples where there are too few.
     """
-    half = _half(len(inputs[0])) if size is None else size
-    second = [np.concatenate([array[:1], array[half:]])[:half] for array in inputs]
-    padded = [np.concatenate([b, b[:1].repeat(half - len(b), axis=0)]) for b in second]
-    return [array[:half] for array in inputs], padded
+    half = size or _half(len(inputs[0]))
+    others = [np.concatenate([array[:1], array[half:]]) for array in inputs]
+    second = [np.resize(array, (half, *array.shape[1:])) for array in others]
+    return [array[:half] for array in inputs], second
 
 
 def _in_new_process(path: Path, inputs: Arrays) -> Arrays:
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
-        np.savez(before, *inputs)
-        done = subprocess.run(  # noqa: S603 - this module
-            [sys.executable, "-m", __name__, str(path), str(before), str(after)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"{path}: a new process failed to run the model ({last})")
-        return _read(after)
-
-
-def _read(path: Path) -> Arrays:
-    with np.load(path) as file:
-        return [file[f"arr_{at}"] for at in range(len(file.files))]
+    done = subprocess.run(  # noqa: S603 - this module
+        [sys.executable, "-m", __name__, str(path)],
+        input=pickle.dumps(inputs), capture_output=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        raise InputError(f"{path}: a new process failed to run the model ({last})")
+    outputs: Arrays = pickle.loads(done.stdout)  # noqa: S301 - of this module
+    return outputs
 
 
 def _deviation(condition: str, outputs: Arrays, reference: Arrays) -> Deviation:
     """Compare outputs with the first rows of the reference."""
-    relative, changed = 0.0, 0
     pairs = [(a, b[: len(a)]) for a, b in zip(outputs, reference, strict=True)]
-    scales = [max(float(np.abs(b.astype(np.float64)).max(initial=0)), 1e-300) for b in reference]
-    for (a, b), scale in zip(pairs, scales, strict=True):
-        if a.shape != b.shape:  # an output without a batch axis
-            return Deviation(condition, False, float("inf"), 0)
-        if np.issubdtype(a.dtype, np.floating):
+    if any(a.shape != b.shape for a, b in pairs):  # an output without a batch axis
+        return Deviation(condition, False, float("inf"), 0)
+    if all(a.tobytes() == b.tobytes() for a, b in pairs):
+        return Deviation(condition, True, 0.0, 0)
+    relative, changed = 0.0, 0
+    for (a, b), whole in zip(pairs, reference, strict=True):
+        is_float = np.issubdtype(a.dtype, np.floating)
+        if is_float:
             gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
-            gap = np.where(np.isnan(a) & np.isnan(b), 0, gap)
-            relative = max(relative, float(np.nan_to_num(gap, nan=np.inf).max(initial=0)) / scale)
+            gap = np.where(np.isnan(a) & np.isnan(b), 0, np.nan_to_num(gap, nan=np.inf))
+            scale = float(np.abs(whole.astype(np.float64)).max(initial=1e-300))
+            relative = max(relative, float(gap.max(initial=0)) / scale)
         if a.ndim > 1 and a.shape[-1] > 1:
             changed += int((a.argmax(-1) != b.argmax(-1)).sum())
-        elif not np.issubdtype(a.dtype, np.floating):
+        elif not is_float:
             changed += int((a != b).sum())
-    equal = all(a.tobytes() == b.tobytes() for a, b in pairs)
-    return Deviation(condition, equal, relative, changed)
+    return Deviation(condition, False, relative, changed)
 
 
 if __name__ == "__main__":
-    np.savez(sys.argv[3], *Session(sys.argv[1], threads=1).run(_read(Path(sys.argv[2]))))
+    arrays = pickle.load(sys.stdin.buffer)  # noqa: S301 - of `_in_new_process`
+    sys.stdout.buffer.write(pickle.dumps(Session(sys.argv[1], threads=1).run(arrays)))

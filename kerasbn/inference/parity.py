@@ -1,21 +1,21 @@
 """Parity: does an ONNX file match its Keras model? The model in float64 is the judge."""
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import keras
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.common.keras_internals import operation_of
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import predict
+from kerasbn.folding.keras.verification import difference, predict
 from kerasbn.folding.plan import Plan
-from kerasbn.inference.session import Session
+from kerasbn.inference.session import Session, run_unoptimized
 
 Array = NDArray[Any]
 
@@ -57,48 +57,32 @@ class Parity:
 
 
 def measure_parity(session: Session, model: keras.Model, inputs: list[Array]) -> Parity:
-    """Compare an ONNX file with the Keras model it was exported from.
+    """Compare an ONNX file with the Keras model it was exported from, which is not folded.
 
     Both are judged by the model rebuilt in float64. Rounding errors are no mistakes, and the
-    model's own error says how large they may be.
-
-    Args:
-        session: The ONNX file.
-        model: The Keras model, not folded.
-        inputs: One array per input, in the order of the model.
+    model's own error says how large they may be. Inputs are in the order of the model.
 
     Raises:
-        InputError: If the inputs or outputs of the two do not correspond.
+        InputError: If the inputs or outputs of the two do not correspond, or the model has layers
+            that cannot be rebuilt.
     """
     _check_ports(session, model)
-    outputs = session.run(inputs)
-    own = predict(model, inputs)
-    truth = predict(in_float64(model), inputs)
-    scales = _scales(truth)
-    keras_from_float64 = _largest_relative(own, truth, scales)
+    outputs, own, exact = session.run(inputs), predict(model, inputs), _in_float64(model, inputs)
     kinds = [value.dtype for value in own if np.issubdtype(value.dtype, np.floating)]
     rounding = max((float(np.finfo(kind).eps) for kind in kinds), default=0.0)
     floor = _FLOAT64 if rounding < 1e-9 else _ROUNDINGS * rounding
     pairs = list(zip(outputs, own, strict=True))
     predicted = [(a.argmax(-1), b.argmax(-1)) for a, b in pairs if a.ndim > 1 and a.shape[-1] > 1]
+    keras_from_float64 = difference(own, exact)
     return Parity(
-        absolute=max(_largest_difference(a, b) for a, b in pairs),
-        relative=_largest_relative(outputs, own, scales),
+        absolute=max(float(np.abs(a.astype(np.float64) - b).max(initial=0)) for a, b in pairs),
+        relative=difference(outputs, own),
         changed=sum(int((a != b).sum()) for a, b in predicted),
         predictions=sum(a.size for a, _ in predicted),
-        from_float64=_largest_relative(outputs, truth, scales),
+        from_float64=difference(outputs, exact),
         keras_from_float64=keras_from_float64,
         allowed=max(_MULTIPLE * keras_from_float64, floor),
     )
-
-
-def in_float64(model: keras.Model) -> keras.Model:
-    """Return the same model with all its arithmetic in float64.
-
-    Raises:
-        InputError: If it has layers that cannot be rebuilt.
-    """
-    return rewrite(model, Plan(()), "float64")
 
 
 def error_in_float64(
@@ -109,21 +93,17 @@ def error_in_float64(
     It is the error of folding and of storing the weights, without rounding by onnxruntime. None if
     onnxruntime has an operation in float32 only.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    wide = [a.astype(np.float64) if a.dtype == np.float32 else a for a in inputs]
     try:
-        session = onnxruntime.InferenceSession(
-            _widened(proto).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        feeds = {
-            port.name: array.astype(np.float64) if array.dtype == np.float32 else array
-            for port, array in zip(session.get_inputs(), inputs, strict=True)
-        }
-        outputs = session.run(None, feeds)
+        outputs = run_unoptimized(_widened(proto).SerializeToString(), wide)
     except Exception:  # noqa: BLE001 - onnxruntime's errors have no common class
         return None
-    truth = predict(in_float64(model), inputs)
-    return _largest_relative(outputs, truth, _scales(truth))
+    return difference(outputs, _in_float64(model, inputs))
+
+
+def _in_float64(model: keras.Model, inputs: list[Array]) -> list[Array]:
+    """Return the outputs of the same model with all its arithmetic in float64."""
+    return predict(rewrite(model, Plan(()), "float64"), inputs)
 
 
 def with_softmax(model: keras.Model) -> keras.Model:
@@ -156,21 +136,16 @@ def _check_ports(session: Session, model: keras.Model) -> None:
         ("inputs", session.inputs, model.inputs),
         ("outputs", session.outputs, model.outputs),
     ):
-        shapes = [tuple(tensor.shape) for tensor in tensors]
-        if len(ports) != len(shapes) or not all(
-            _fits(port.shape, shape) for port, shape in zip(ports, shapes, strict=True)
-        ):
+        ours, theirs = [port.shape for port in ports], [tuple(tensor.shape) for tensor in tensors]
+        fits = [len(shape) for shape in ours] == [len(shape) for shape in theirs] and all(
+            a == b or None in (a, b) for a, b in zip(chain(*ours), chain(*theirs), strict=True)
+        )
+        if not fits:
             raise expected(
-                session.path, f"{what} of shape {', '.join(str(port.shape) for port in ports)}",
-                f"those of model '{model.name}': {', '.join(map(str, shapes))}",
+                session.path, f"{what} of shape {', '.join(map(str, ours))}",
+                f"those of model '{model.name}': {', '.join(map(str, theirs))}",
                 "give the model the file was exported from",
             )  # fmt: skip
-
-
-def _fits(ours: tuple[int | None, ...], theirs: tuple[int | None, ...]) -> bool:
-    return len(ours) == len(theirs) and all(
-        a == b or None in (a, b) for a, b in zip(ours, theirs, strict=True)
-    )
 
 
 def _widened(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -193,22 +168,3 @@ def _widened(proto: onnx.ModelProto) -> onnx.ModelProto:
             values = numpy_helper.to_array(tensor).astype(np.float64)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     return wide
-
-
-def _scales(truth: list[Array]) -> list[float]:
-    """Return the largest absolute value of each output."""
-    tiny = float(np.finfo(np.float64).tiny)
-    return [max(float(np.abs(v.astype(np.float64)).max(initial=0)), tiny) for v in truth]
-
-
-def _largest_relative(outputs: list[Array], truth: list[Array], scales: list[float]) -> float:
-    """Return the largest relative difference; NaN counts as infinite."""
-    worst = max(
-        _largest_difference(a, b) / scale
-        for a, b, scale in zip(outputs, truth, scales, strict=True)
-    )
-    return float("inf") if np.isnan(worst) else worst
-
-
-def _largest_difference(a: Array, b: Array) -> float:
-    return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0))

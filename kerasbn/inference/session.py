@@ -101,6 +101,16 @@ class Session:
             ) from error
 
 
+def run_unoptimized(content: bytes, arrays: Sequence[Array]) -> list[Array]:
+    """Return the outputs of a model in memory for inputs in its order, node by node as written."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_inputs()]
+    return list(session.run(None, dict(zip(names, arrays, strict=True))))
+
+
 def as_path(name: str, value: object) -> Path:
     """Return the value of an argument as a path.
 
