@@ -17,25 +17,14 @@ import click
 @click.option("--count", default=8, show_default=True, help="Number of sample images.")
 @click.option("--batch-size", default=256, show_default=True, help="Batch size.")
 @click.option(
-    "--device",
-    type=click.Choice(["cpu", "gpu"]),
-    default="cpu",
-    show_default=True,
-    help="Device to run on.",
+    "--device", default="cpu", show_default=True, metavar="cpu|gpu", help="Device to run on."
 )
 @click.option("--data-dir", metavar="FOLDER", help="Folder with the four MNIST files.")
 @click.option("--raw", is_flag=True, help="Only resize images of digits to 28x28.")
 @click.option("--scale", default=1.0, show_default=True, help="Factor for pixels, 0 to 255.")
 @click.option("--offset", default=0.0, show_default=True, help="Added after scaling.")
-@click.option(
-    "--labels", type=click.Path(path_type=Path), help="Text file with one class name per line."
-)
-@click.option(
-    "--save-inputs",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Save the preprocessed inputs as images.",
-)
+@click.option("--labels", metavar="FILE", help="Text file with one class name per line.")
+@click.option("--save-inputs", metavar="DIR", help="Save the preprocessed inputs as images.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     images: tuple[str, ...],
@@ -47,8 +36,8 @@ def command(
     raw: bool,
     scale: float,
     offset: float,
-    labels: Path | None,
-    save_inputs: Path | None,
+    labels: str | None,
+    save_inputs: str | None,
     as_json: bool,
 ) -> None:
     """Classify images with an exported model. Without images, show sample predictions.
@@ -68,7 +57,7 @@ def command(
     from kerasbn.inference.classifier import Classifier
     from kerasbn.inference.infer import predict_files, predict_samples, read_labels
 
-    names = None if labels is None else read_labels(labels)
+    names = None if labels is None else read_labels(Path(labels))
     classifier = Classifier(
         model, device=device, batch_size=batch_size, scale=scale, offset=offset, labels=names
     )
@@ -76,7 +65,8 @@ def command(
         samples = predict_samples(classifier, count, data_dir)
         click.echo(json.dumps(samples.as_dict()) if as_json else samples.text())
         return
-    found = predict_files(classifier, images, raw=raw, save_inputs=save_inputs)
+    folder = None if save_inputs is None else Path(save_inputs)
+    found = predict_files(classifier, images, raw=raw, save_inputs=folder)
     click.echo(json.dumps(found.as_dict()) if as_json else found.text())
     for problem in found.failed.values():
         click.echo(problem, err=True)

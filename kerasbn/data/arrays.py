@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kerasbn.common.errors import expected
 
 Array = NDArray[Any]
+Arrays = list[Array]
 Shape = tuple[int | None, ...]  # of an input, batch axis first; None for an axis of any size
 Layout = Literal["hw", "hwc", "chw"]
 
@@ -33,7 +34,7 @@ def image_axes(shape: Sequence[Any]) -> tuple[Any, Any, int, Layout] | None:
     return None
 
 
-def read_inputs(path: Path, shapes: Mapping[str, Shape]) -> tuple[list[Array], Array | None]:
+def read_inputs(path: Path, shapes: Mapping[str, Shape]) -> tuple[Arrays, Array | None]:
     """Read an array for each input from an .npz file, and labels if there are any.
 
     Arrays have the names of the inputs. For a model with one input it may also be called `x` or

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from kerasbn.data.images import Picture
 
 MNIST_DATASETS = ("mnist", "mnist-sample")
-BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Classifier:
         path: Path | str = "model.onnx",
         *,
         device: str = "cpu",
-        batch_size: int = BATCH_SIZE,
+        batch_size: int = 256,
         scale: float = 1.0,
         offset: float = 0.0,
         labels: Sequence[str] | None = None,
@@ -81,9 +80,8 @@ class Classifier:
         _check_arguments(batch_size, scale, offset, labels)
         self.session = Session(path, device)
         check_intact(self.session.path)
-        self._port, (self._height, self._width, self._channels, self._layout) = _image_input(
-            self.session
-        )
+        self._port, image = _image_input(self.session)
+        self._height, self._width, self._channels, self._layout = image
         self.batch_size = self._port.shape[0] or batch_size
         self.scale, self.offset = scale, offset
         dtype = np.dtype(self._port.dtype)
@@ -131,9 +129,8 @@ class Classifier:
         if self.is_for_mnist and (self._height, self._width) == (28, 28):
             return as_digit(picture, raw)[..., None]
         height, width = picture.pixels.shape[:2]
-        return as_input(
-            picture, self._height or height, self._width or width, self._channels, "hwc"
-        )
+        height, width = self._height or height, self._width or width
+        return as_input(picture, height, width, self._channels, "hwc")
 
     def classify(self, images: Array) -> list[Prediction]:
         """Return a prediction for each image.
@@ -145,7 +142,12 @@ class Classifier:
             InputError: If they do not have the size that the model takes.
             CheckFailedError: If an output is not finite.
         """
-        return [self._prediction(row) for row in self.probabilities(images)]
+        found = []
+        for row in self.probabilities(images):
+            index = int(row.argmax())
+            label = self.labels[index] if index < len(self.labels) else str(index)
+            found.append(Prediction(label, index, float(row[index]), row))
+        return found
 
     def probabilities(self, images: Array) -> Array:
         """Return the class probabilities of each image: float64, (n, classes)."""
@@ -183,11 +185,6 @@ class Classifier:
             values = values.astype(np.float64) * self.scale + self.offset
         with np.errstate(over="ignore"):  # the outputs are checked
             return np.ascontiguousarray(values, dtype=self._port.dtype)
-
-    def _prediction(self, row: Array) -> Prediction:
-        index = int(row.argmax())
-        label = self.labels[index] if index < len(self.labels) else str(index)
-        return Prediction(label, index, float(row[index]), row)
 
 
 def as_probabilities(outputs: Array) -> Array:
@@ -230,9 +227,6 @@ def _check_arguments(batch_size: object, scale: object, offset: object, labels: 
     for name, value in (("scale", scale), ("offset", offset)):
         if not isinstance(value, int | float) or not isfinite(value):
             raise ArgumentError(name, value, "a finite number")
-    if labels is not None and (
-        isinstance(labels, str)
-        or not isinstance(labels, Sequence)
-        or not all(isinstance(label, str) for label in labels)
-    ):
+    is_list = isinstance(labels, list | tuple) and all(isinstance(each, str) for each in labels)
+    if labels is not None and not is_list:
         raise ArgumentError("labels", labels, "a list of class names")

@@ -10,18 +10,16 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from timeit import timeit
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kerasbn.common.errors import InputError, expected
+from kerasbn.data.arrays import Arrays
 from kerasbn.inference.session import Session, run_unoptimized
-
-Array = NDArray[Any]
-Arrays = list[Array]
 
 LARGEST_BATCH = 256
 # Rounding by different kernels for different shapes may change an output by this share of the
@@ -42,41 +40,23 @@ Cause = Literal["", "rounding", "batch statistics", "randomness"]
 
 @dataclass(frozen=True)
 class Deviation:
-    """Difference between the outputs under one condition and the reference outputs.
-
-    Attributes:
-        condition: What differs from the reference.
-        bit_equal: Whether all outputs are equal to the last bit.
-        relative: The largest difference as a share of the largest output.
-        changed: The number of predictions that changed.
-    """
+    """Difference between the outputs under one condition and the reference outputs."""
 
     condition: str
     bit_equal: bool
-    relative: float
-    changed: int
+    relative: float  # the largest difference as a share of the largest output
+    changed: int  # the number of predictions that changed
 
 
 @dataclass(frozen=True)
 class Determinism:
-    """Deviations under all conditions, and their cause; empty if there are none.
-
-    Attributes:
-        batch_sizes: The batch sizes measured.
-        allowed: The largest relative difference that counts as rounding.
-        fixed: Whether the model takes only this one batch size.
-    """
+    """Deviations under all conditions, and why there are any."""
 
     deviations: tuple[Deviation, ...]
-    cause: Cause
+    cause: Cause  # empty if all outputs are equal to the last bit
     batch_sizes: tuple[int, ...]
-    allowed: float
-    fixed: bool
-
-    @property
-    def bit_equal(self) -> bool:
-        """Whether outputs are equal to the last bit under every condition."""
-        return all(deviation.bit_equal for deviation in self.deviations)
+    allowed: float  # the largest relative difference that counts as rounding
+    fixed: bool  # whether the model takes only this one batch size
 
     @property
     def passed(self) -> bool:
@@ -87,12 +67,11 @@ class Determinism:
     def conditions(self) -> str:
         """Return the conditions that were measured, for a sentence."""
         sizes, largest = self.batch_sizes, self.batch_sizes[-1]
+        text = f"batch size{'s' * (len(sizes) > 1)} {in_ranges(sizes)}"
         if self.fixed:
-            text = f"batch size {largest} (fixed)"
-        else:
-            skipped = LARGEST_BATCH - len(sizes)
-            text = f"batch size{'s' * (len(sizes) > 1)} {in_ranges(sizes)}"
-            text += f" ({skipped} of 1-{LARGEST_BATCH} skipped)" if skipped else ""
+            text += " (fixed)"
+        elif len(sizes) < LARGEST_BATCH:
+            text += f" ({LARGEST_BATCH - len(sizes)} of 1-{LARGEST_BATCH} skipped)"
         names = [deviation.condition for deviation in self.deviations[1:]]
         text += f"; at {largest}: {', '.join(name for name in names if name != COMPOSITION)}"
         if COMPOSITION in names:
@@ -101,12 +80,7 @@ class Determinism:
 
 
 def measure_determinism(path: Path, inputs: Arrays) -> Determinism:
-    """Compare the outputs for the same inputs under every condition that should not matter.
-
-    Args:
-        path: The ONNX file.
-        inputs: Up to 256 samples for each input of the model.
-    """
+    """Compare the outputs for up to 256 samples under every condition that should not matter."""
     session = Session(path, threads=1)
     fixed, *_ = session.inputs[0].shape or (None,)
     if fixed is not None:
@@ -177,14 +151,10 @@ def first_node_that_differs(path: Path, samples: Arrays) -> str:
 
 def in_ranges(numbers: Sequence[int]) -> str:
     """Return ascending numbers as text, such as ``1-9, 16, 17, 32``."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
+    runs = groupby(enumerate(numbers), lambda each: each[1] - each[0])  # constant within a run
+    found = [[number for _, number in run] for _, run in runs]
     return ", ".join(
-        f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
+        f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in found
     )
 
 

@@ -30,24 +30,17 @@ Images = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class SamplePredictions:
-    """Predictions for the first test images of a dataset.
+    """Predictions for the first test images of a dataset, and the accuracy on its whole test set.
 
-    Attributes:
-        data: The name of the dataset.
-        images: uint8, (count, 28, 28).
-        labels: The true classes, (count,).
-        predictions: One per image.
-        accuracy: Accuracy on the whole test set; None if it would be misleading.
-        tested: The number of images the accuracy is measured on.
-        note: Why there is no accuracy, or "".
+    `note` says why there is no accuracy, where it would be misleading.
     """
 
     data: str
-    images: Images
-    labels: NDArray[Any]
+    images: Images  # (count, 28, 28)
+    labels: NDArray[Any]  # (count,)
     predictions: list[Prediction]
     accuracy: float | None
-    tested: int
+    tested: int  # the number of images the accuracy is measured on
     note: str
 
     def text(self) -> str:
@@ -160,11 +153,7 @@ def predict_files(
 ) -> ImagePredictions:
     """Classify image files, folders of them, patterns, and standard input.
 
-    Args:
-        classifier: The model.
-        sources: As `kerasbn.data.images.collect` takes them.
-        raw: Whether to only convert images of digits to grayscale and resize them.
-        save_inputs: A folder for the preprocessed inputs, one PNG per image.
+    With `save_inputs`, the preprocessed inputs are written into this folder, one PNG per image.
 
     Raises:
         InputError: If a source does not exist, or the only image cannot be classified.

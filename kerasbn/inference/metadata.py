@@ -75,12 +75,12 @@ def read_metadata(properties: Mapping[str, str]) -> Metadata | None:
     if not properties.get(f"{_PREFIX}version"):
         return None
     found: dict[str, Any] = {}
-    for key, text in properties.items():
-        name = key.removeprefix(_PREFIX)
+    for name in Metadata.__dataclass_fields__:
         kind = _TYPES.get(name, str)
-        with suppress(ValueError, RecursionError):
+        with suppress(KeyError, ValueError, RecursionError):
+            text = properties[_PREFIX + name]
             value = text if kind is str else json.loads(text)
-            if name in Metadata.__dataclass_fields__ and isinstance(value, kind):
+            if isinstance(value, kind):
                 found[name] = tuple(value) if isinstance(value, list) else value
     return Metadata(**found)
 

@@ -2,22 +2,19 @@
 
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import keras
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.common.keras_internals import operation_of
+from kerasbn.data.arrays import Array
 from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.keras.verification import difference, predict
 from kerasbn.folding.plan import Plan
 from kerasbn.inference.session import Session, run_unoptimized
-
-Array = NDArray[Any]
 
 # Compared with float64, a file may be off by this multiple of the Keras model's own error, or by
 # this many rounding units of its type, whichever is larger.
@@ -112,22 +109,22 @@ def with_softmax(model: keras.Model) -> keras.Model:
     Raises:
         InputError: If it has several outputs, or ends in a softmax already.
     """
-    outputs = model.outputs
-    if len(outputs) != 1 or len(outputs[0].shape) != 2 or outputs[0].shape[1] in (None, 1):
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in outputs)
-        raise _no_logits(f"a model with outputs {shapes}", "one output (batch, classes)")
-    last = operation_of(outputs[0])
-    if isinstance(last, keras.layers.Softmax) or (
-        getattr(last, "activation", None) is keras.activations.softmax
+    last = operation_of(model.outputs[0])
+    shapes = [tuple(tensor.shape) for tensor in model.outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] in (None, 1):
+        found = f"a model with outputs {', '.join(map(str, shapes))}"
+        wanted = "one output (batch, classes)"
+    elif (
+        isinstance(last, keras.layers.Softmax)
+        or getattr(last, "activation", None) is keras.activations.softmax
     ):
-        raise _no_logits(f"a model that ends in a softmax, '{last.name}'", "one that gives logits")
-    softmax = keras.layers.Softmax(name="probabilities", dtype=last.dtype_policy)
-    inputs = model.inputs if isinstance(model, keras.Sequential) else model.input
-    return keras.Model(inputs, softmax(outputs[0]), name=model.name)
-
-
-def _no_logits(received: str, wanted: str) -> ArgumentError:
-    return ArgumentError("probabilities", True, wanted, "leave it out", received=received)
+        found = f"a model that ends in a softmax, '{last.name}'"
+        wanted = "one that gives logits"
+    else:
+        softmax = keras.layers.Softmax(name="probabilities", dtype=last.dtype_policy)
+        inputs = model.inputs if isinstance(model, keras.Sequential) else model.input
+        return keras.Model(inputs, softmax(model.outputs[0]), name=model.name)
+    raise ArgumentError("probabilities", True, wanted, "leave it out", received=found)
 
 
 def _check_ports(session: Session, model: keras.Model) -> None:

@@ -8,31 +8,26 @@ import numpy as np
 import onnx
 
 from kerasbn.common.errors import ArgumentError, expected
-from kerasbn.data.arrays import Array, check_inputs, read_inputs
+from kerasbn.data.arrays import Array, Arrays, check_inputs, read_inputs
 from kerasbn.inference.session import Port, Session
 
-Arrays = list[Array]
-
-# An input has at most about so many elements in all its samples together.
-_MOST_ELEMENTS = 1 << 26
-# The length of a free axis in random samples.
-_FREE = 16
+_MOST_ELEMENTS = 1 << 26  # of an input, in about all its samples together
+_FREE = 16  # the length of a free axis in random samples
 
 
 def samples_for(
     session: Session, proto: onnx.ModelProto, given: Path | str | Sequence[Array] | None, most: int
 ) -> Arrays:
-    """Return up to `most` samples for each input, in the order of the file.
+    """Return the first `most` samples for each input, in the order of the file.
 
     Args:
         session: The ONNX file.
         proto: The same file as a message.
-        given: Arrays in the order of the file, or an .npz file with one array per input, by name;
-            None for random samples.
-        most: The number of samples to keep; the first ones if there are more.
+        given: An array per input, or an .npz file as `read_inputs` takes; None for random samples.
+        most: The largest number of samples.
 
     Raises:
-        InputError: If the file cannot be read, or its arrays do not fit the model.
+        InputError: If the arrays cannot be read, or do not fit the model.
     """
     if not session.inputs:
         raise expected(session.path, "a model without inputs", "one with at least one input")
@@ -55,7 +50,7 @@ def samples_for(
     return [_typed(subject, a, port)[:most] for a, port in zip(arrays, ports, strict=True)]
 
 
-def random_samples(session: Session, proto: onnx.ModelProto, count: int, seed: int = 0) -> Arrays:
+def random_samples(session: Session, proto: onnx.ModelProto, count: int) -> Arrays:
     """Return up to `count` random samples for each input; fewer if they are very large.
 
     Floats are standard normal, bytes are pixels, other integers are valid indices of every
@@ -64,7 +59,7 @@ def random_samples(session: Session, proto: onnx.ModelProto, count: int, seed: i
     Raises:
         InputError: If an input takes no numbers.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     weights = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
     constants = [node for node in proto.graph.node if node.op_type == "Constant"]
     weights |= {node.output[0]: node.attribute[0].t.dims for node in constants}

@@ -1,6 +1,6 @@
 """Run an ONNX model with onnxruntime. Keras is not loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from kerasbn.common.errors import ArgumentError, InputError, expected, quoted
+from kerasbn.data.arrays import Array, Shape
 from kerasbn.inference.metadata import Metadata, check_intact, read_metadata
-
-Array = NDArray[Any]
 
 # onnxruntime's names of the element types.
 _DTYPES = {
@@ -31,26 +29,15 @@ _GPU_PROVIDERS = (
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a model.
-
-    Attributes:
-        name: Its name.
-        dtype: Its NumPy type; None if it holds no numbers.
-        shape: Its shape; None for a free axis.
-    """
+    """An input or output of a model."""
 
     name: str
-    dtype: Any
-    shape: tuple[int | None, ...]
+    dtype: Any  # of NumPy; None if it holds no numbers
+    shape: Shape
 
 
 class Session:
-    """An ONNX model loaded by onnxruntime.
-
-    Args:
-        path: The ONNX file.
-        device: "cpu", or "gpu", which needs a build of onnxruntime with GPU support.
-        threads: The number of threads per operation; 0 lets onnxruntime choose.
+    """An ONNX model loaded by onnxruntime, on "cpu" or "gpu", with so many threads per operation.
 
     Raises:
         InputError: If there is no such file, it is no ONNX model or damaged, or there is no such
@@ -58,7 +45,9 @@ class Session:
     """
 
     def __init__(self, path: Path | str, device: str = "cpu", threads: int = 0) -> None:
-        self.path = as_path("path", path)
+        if not isinstance(path, str | PathLike):
+            raise ArgumentError("path", path, "the path of a file")
+        self.path = Path(path)
         providers = _providers(device)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised below
@@ -80,21 +69,18 @@ class Session:
             ) from error  # fmt: skip
         self.metadata: Metadata | None = read_metadata(properties)
 
-    def run(self, arrays: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
-        """Return the outputs in the file's order for inputs by name or in the file's order.
+    def run(self, arrays: Sequence[Array]) -> list[Array]:
+        """Return the outputs for inputs, both in the file's order.
 
         Raises:
             InputError: If the arrays do not fit the model.
         """
-        if not isinstance(arrays, Mapping):
-            names = [port.name for port in self.inputs]
-            if len(arrays) != len(names):
-                raise expected(
-                    self.path, f"{len(arrays)} arrays", f"{len(names)} ({', '.join(names)})"
-                )
-            arrays = dict(zip(names, arrays, strict=True))
+        names = [port.name for port in self.inputs]
+        if len(arrays) != len(names):
+            wanted = f"{len(names)} ({', '.join(names)})"
+            raise expected(self.path, f"{len(arrays)} arrays", wanted)
         try:
-            return list(self._session.run(None, dict(arrays)))
+            return list(self._session.run(None, dict(zip(names, arrays, strict=True))))
         except Exception as error:
             raise InputError(
                 f"{self.path}: the model cannot process these inputs ({runtime_message(error)})"
@@ -109,17 +95,6 @@ def run_unoptimized(content: bytes, arrays: Sequence[Array]) -> list[Array]:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [port.name for port in session.get_inputs()]
     return list(session.run(None, dict(zip(names, arrays, strict=True))))
-
-
-def as_path(name: str, value: object) -> Path:
-    """Return the value of an argument as a path.
-
-    Raises:
-        ArgumentError: If it is neither a string nor a path.
-    """
-    if not isinstance(value, str | PathLike):
-        raise ArgumentError(name, value, "the path of a file")
-    return Path(value)
 
 
 def runtime_message(error: BaseException) -> str:
@@ -142,18 +117,16 @@ def _check_file(path: Path) -> None:
 
 
 def _providers(device: str) -> list[str]:
-    if device == "cpu":
-        return ["CPUExecutionProvider"]
-    if device != "gpu":
+    if device not in ("cpu", "gpu"):
         raise ArgumentError("device", device, "cpu or gpu")
-    available = onnxruntime.get_available_providers()
+    available = onnxruntime.get_available_providers() if device == "gpu" else []
     found = [name for name in _GPU_PROVIDERS if name in available]
-    if not found:
+    if device == "gpu" and not found:
         raise ArgumentError(
             "device", device, "one with GPU support", "install onnxruntime-gpu, or use cpu",
             received="an onnxruntime without GPU support",
         )  # fmt: skip
-    return [found[0], "CPUExecutionProvider"]
+    return [*found[:1], "CPUExecutionProvider"]
 
 
 def _port(port: Any) -> Port:  # noqa: ANN401 - onnxruntime's NodeArg

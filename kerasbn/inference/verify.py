@@ -4,15 +4,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
-from textwrap import fill
+from textwrap import TextWrapper
 from typing import Any, Literal
 
 import onnx
-from numpy.typing import NDArray
 
 from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
 from kerasbn.common.records import to_plain, write_json
 from kerasbn.common.wording import listed, plural
+from kerasbn.data.arrays import Array, Arrays
 from kerasbn.inference.determinism import (
     LARGEST_BATCH,
     Determinism,
@@ -22,19 +22,17 @@ from kerasbn.inference.determinism import (
 from kerasbn.inference.metadata import Metadata, is_altered
 from kerasbn.inference.remaining import count_remaining, remaining_nodes
 from kerasbn.inference.samples import samples_for
-from kerasbn.inference.session import Session, as_path
+from kerasbn.inference.session import Session
 from kerasbn.runs import Run, find_model, find_run, run_of
 
-Array = NDArray[Any]
-Arrays = list[Array]
 Status = Literal["passed", "failed", "not checked"]
 
-RECORD = "verify.json"
 PASSED: Status = "passed"
 FAILED: Status = "failed"
 NOT_CHECKED: Status = "not checked"
 
-# The samples compared with Keras have about so many elements; fewer samples if each is large.
+# Keras in float64 is slow, so parity is measured on samples of about so many elements together: 256
+# digits, but only a few photographs.
 _ELEMENTS = 600_000
 
 
@@ -99,15 +97,11 @@ class Verification:
     def __repr__(self) -> str:
         """Return the result as text that fits the width of the terminal."""
         width = max(get_terminal_size().columns, 40)
+        wrapper = TextWrapper(
+            width, subsequent_indent=" " * 15, break_long_words=False, break_on_hyphens=False
+        )
         lines = [
-            fill(
-                f"{check.status}; {check.reason}",
-                width,
-                initial_indent=f"  {check.name + ':':13}",
-                subsequent_indent=" " * 15,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+            wrapper.fill(f"  {check.name + ':':13}{check.status}; {check.reason}")
             for check in self.checks
         ]
         return "\n".join([f"{self.path}: {PASSED if self.passed else FAILED}", *lines])
@@ -115,7 +109,7 @@ class Verification:
     def write_beside_run(self) -> None:
         """Write the result as ``verify.json`` into the folder of the run, if there is one."""
         if self.run is not None:
-            write_json(self.run / RECORD, self.as_dict())
+            write_json(self.run / "verify.json", self.as_dict())
 
 
 def verify(
@@ -152,10 +146,10 @@ def verify(
           parity:      passed; ...
           determinism: passed; ...
     """
-    path = as_path("path", path)
     if not isinstance(strict, bool):
         raise ArgumentError("strict", strict, "True or False")
     session = Session(path)
+    path = session.path
     try:
         proto = onnx.load(path)
     except Exception as error:  # a damaged file makes onnx raise many types
@@ -207,7 +201,6 @@ def _check_parity(
 
     if session.metadata and session.metadata.probabilities:
         model = with_softmax(model)
-    # Keras in float64 is slow: 256 digits, but only a few photographs.
     count = max(4, min(LARGEST_BATCH, _ELEMENTS // max(samples[0][0].size, 1)))
     samples = [array[:count] for array in samples]
     found = measure_parity(session, model, samples)
@@ -227,14 +220,15 @@ def _check_determinism(
     path: Path, proto: onnx.ModelProto, samples: Arrays, *, strict: bool
 ) -> Check:
     found = measure_determinism(path, samples)
-    figures = asdict(found) | {"bit_equal": found.bit_equal}
-    status = PASSED if found.bit_equal or (found.passed and not strict) else FAILED
+    is_equal = not found.cause
+    figures = asdict(found) | {"bit_equal": is_equal}
+    status = PASSED if is_equal or (found.passed and not strict) else FAILED
     reason = f"{_cause(found, path, proto, samples)}; {found.conditions()}"
     return Check("determinism", status, reason, figures)
 
 
 def _cause(found: Determinism, path: Path, proto: onnx.ModelProto, samples: Arrays) -> str:
-    if found.bit_equal:
+    if not found.cause:
         return "outputs are bit-equal"
     if found.cause == "batch statistics":
         node = first_node_that_differs(path, samples)
@@ -255,29 +249,27 @@ def _find_model(
     metadata: Metadata | None,
 ) -> tuple[Any, str, Run | None]:
     """Return the Keras model to compare with, or why there is none, and its run."""
-    if against is not None and not isinstance(against, str | Path):
-        import keras
+    name = metadata.run if metadata else ""
+    if against is None and not name:
+        return None, "the file names no run; give the Keras model with --against", None
+    import keras
 
-        if not isinstance(against, keras.Model):
-            raise ArgumentError(
-                "against", type(against), "a Keras model, a .keras or .h5 file, or a run"
-            )
-        return against, "", None
     from kerasbn.common.saved_models import load_model
+    from kerasbn.inference.metadata import digest
 
-    if against is not None:
+    if isinstance(against, keras.Model):
+        return against, "", None
+    if isinstance(against, str | Path):
         file = find_model(str(against))
         return load_model(file), "", run_of(file)
-    if metadata is None or not metadata.run:
-        return None, "the file names no run; give the Keras model with --against", None
-    name = metadata.run
+    if against is not None:
+        wanted = "a Keras model, a .keras or .h5 file, or a run"
+        raise ArgumentError("against", type(against), wanted)
     try:
         run = find_run(name)
         model = load_model(run.model_path)
     except InputError:
         return None, f"run '{name}' was not found; give the Keras model with --against", None
-    from kerasbn.inference.metadata import digest
-
-    if digest(model) != metadata.digest:
+    if metadata is None or digest(model) != metadata.digest:
         return None, f"run '{name}' now holds another model; give one with --against", None
     return model, "", run
