@@ -58,12 +58,9 @@ def blocks_of(model: keras.Model) -> list[Block]:
 
 
 class ActivationProbe:
-    """Runs examples through a model with any weights; the model's own weights stay unchanged.
+    """Runs examples through an MLP with any weights; the model's own weights stay unchanged.
 
-    Args:
-        model: An MLP as `kerasbn.training.models.mlp` builds it.
-        examples: What it is evaluated on, as one batch in training mode: BN normalizes with their
-            statistics.
+    The examples are one batch in training mode: BN normalizes with their statistics.
     """
 
     def __init__(self, model: keras.Model, examples: Split) -> None:

@@ -22,12 +22,7 @@ def predict_in_batches(
 ) -> tuple[BatchResult, ...]:
     """Predict all examples in batches of several sizes and orders, with both kinds of statistics.
 
-    Batches larger than the number of examples are left out.
-
-    Args:
-        model: From images to logits; it stays unchanged.
-        weights: Weights to predict with, as `get_weights` orders them.
-        test: The examples, each predicted once per size and order.
+    Batches larger than the number of examples are left out. The model stays unchanged.
     """
     model = keras.models.clone_model(model)  # Keras layers are not thread-safe
     model.set_weights(weights)

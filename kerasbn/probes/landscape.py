@@ -22,13 +22,7 @@ MAX_EXAMPLES = 256  # in all batches together, unless one batch is larger
 
 
 class LossLandscape:
-    """The loss of a model and its gradient, for any weights.
-
-    Args:
-        model: An MLP as `kerasbn.training.models.mlp` builds it; its own weights stay unchanged.
-        examples: What the batches are taken from.
-        batch_size: The training's batch size.
-    """
+    """The loss of an MLP and its gradient, for any weights; its own weights stay unchanged."""
 
     def __init__(self, model: keras.Model, examples: Split, batch_size: int) -> None:
         self.batch_size = size = min(batch_size, len(examples))
@@ -59,10 +53,7 @@ class LossLandscape:
     ) -> dict[str, Shift]:
         """Return the internal covariate shift of every layer except the first, by its name.
 
-        Args:
-            before: Weights before a training step.
-            gradient: The gradient there, as `along_the_gradient` returns it.
-            after: Weights after the step.
+        Takes the weights before and after a training step, and the gradient before it.
         """
         trainable, others = split_weights(self._model, before)
         stepped, _ = split_weights(self._model, after)

@@ -6,6 +6,7 @@
 The topics in `kerasbn.probes.topics` define the quantities. Loads neither TensorFlow nor Keras.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,21 +28,13 @@ Floats = NDArray[np.float64]
 
 
 class Reading(NamedTuple):
-    """One value of one quantity.
+    """One value of one quantity."""
 
-    Attributes:
-        step: Number of training steps before it.
-        layer: Name of the Keras layer, or `MODEL`.
-        quantity: Name of the quantity, such as ``kernel_gradient``.
-        which: Tells several values of one quantity apart, such as a percentile; may be empty.
-        value: NaN or infinite once the model has diverged.
-    """
-
-    step: int
-    layer: str
-    quantity: str
-    which: str
-    value: float
+    step: int  # number of training steps before it
+    layer: str  # name of the Keras layer, or `MODEL`
+    quantity: str  # such as "kernel_gradient"
+    which: str  # tells several values of one quantity apart, such as a percentile; may be empty
+    value: float  # NaN or infinite once the model has diverged
 
 
 @dataclass(frozen=True)
@@ -54,80 +47,55 @@ class LayerNames:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """Predictions for the test set in batches of one composition.
+    """Predictions for the test set in batches of one composition."""
 
-    Attributes:
-        statistics: What BN layers normalize with: ``moving`` or ``batch``.
-        batch_size: Number of examples per batch.
-        order: ``shuffled``, or ``sorted`` by class, so that most batches hold a single class.
-        accuracy: Test accuracy.
-        changed: Share of predictions that differ from those in another, shuffled order.
-        largest: Largest absolute difference of any logit between the two orders.
-    """
-
-    statistics: str
+    statistics: str  # what BN layers normalize with: "moving" or "batch"
     batch_size: int
-    order: str
+    order: str  # "shuffled", or "sorted" by class, so that most batches hold a single class
     accuracy: float
-    changed: float
-    largest: float
+    changed: float  # share of predictions that differ from those in another, shuffled order
+    largest: float  # largest absolute difference of any logit between the two orders
 
 
 @dataclass(frozen=True)
 class ProbeRecord:
-    """The content of probes.json.
+    """The content of probes.json."""
 
-    Attributes:
-        examples: Number of training examples that each probe runs through the model.
-        batches: Number of batches that the loss landscape is measured on.
-        batch_size: Size of those batches.
-        step_sizes: Distances along the gradient, as multiples of the gradient.
-        layers: The layers from first to last; the last one computes the logits.
-        batch_composition: Test predictions of the trained model by batch composition.
-    """
-
-    examples: int
-    batches: int
-    batch_size: int
+    examples: int  # training examples that each probe runs through the model
+    batches: int  # that the loss landscape is measured on
+    batch_size: int  # of those batches
+    # Distances along the gradient, as multiples of the gradient.
     step_sizes: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
-    layers: Annotated[tuple[LayerNames, ...], msgspec.Meta(min_length=1)]
-    batch_composition: tuple[BatchResult, ...] = ()
+    # From first to last; the last one computes the logits.
+    layers: Annotated[tuple[LayerNames, ...], msgspec.Meta(min_length=2)]
+    batch_composition: tuple[BatchResult, ...] = ()  # test predictions of the trained model
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """One quantity over the training: the steps of its readings and their values."""
 
     steps: Floats
     values: Floats
 
     @property
+    def start(self) -> np.float64:
+        """The first value, finite or not; NaN if there is none."""
+        return np.float64(self.values[0] if len(self.values) else np.nan)
+
+    @property
     def finite(self) -> Floats:
-        """The finite values."""
-        return self.values[np.isfinite(self.values)]
+        """The finite values; a single NaN if there are none."""
+        found = self.values[np.isfinite(self.values)]
+        return found if len(found) else np.array([np.nan])
 
     def median(self) -> float:
         """Return the median of the finite values, or NaN."""
-        return float(np.median(self.finite)) if len(self.finite) else float("nan")
-
-    def first(self) -> float:
-        """Return the first finite value, or NaN."""
-        return float(self.finite[0]) if len(self.finite) else float("nan")
-
-    def last(self) -> float:
-        """Return the last finite value, or NaN."""
-        return float(self.finite[-1]) if len(self.finite) else float("nan")
+        return float(np.median(self.finite))
 
 
 @dataclass(frozen=True)
 class ProbedRun:
-    """A run with its probes.
-
-    Attributes:
-        name: Name of the run.
-        record: How the probes were taken.
-        readings: The series by layer, quantity and which.
-    """
+    """A run with its probes: the series by layer, quantity and which."""
 
     name: str
     record: ProbeRecord
@@ -151,7 +119,7 @@ class ProbedRun:
     @property
     def diverged(self) -> bool:
         """Whether some reading is NaN or infinite."""
-        return any(len(each.finite) < len(each.values) for each in self.readings.values())
+        return not all(np.isfinite(each.values).all() for each in self.readings.values())
 
     def series(self, layer: str, quantity: str, which: object = "") -> Series:
         """Return one quantity over the training; empty if it was not recorded."""
@@ -159,11 +127,8 @@ class ProbedRun:
 
     def pooled(self, layers: Iterable[str], quantity: str) -> Series:
         """Return the readings of one quantity in several layers as a single series."""
-        found = [self.series(layer, quantity) for layer in layers]
-        return Series(
-            np.concatenate([np.empty(0), *(each.steps for each in found)]),
-            np.concatenate([np.empty(0), *(each.values for each in found)]),
-        )
+        found = (self.series(layer, quantity) for layer in layers)
+        return Series(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def write_probes(folder: Path, readings: Iterable[Reading], record: ProbeRecord) -> None:
@@ -191,10 +156,8 @@ def read_probes(run: Run) -> ProbedRun:
     columns = {"step": int, "layer": str, "quantity": str, "which": str, "value": float}
     table = read_csv(run.path / TABLE, columns, what, advice, finite=False)
     record = read_json(run.path / RECORD, ProbeRecord, what, advice)
-    collected: dict[tuple[str, str, str], tuple[list[float], list[float]]] = {}
-    for step, *key, value in zip(*table.values(), strict=True):
-        steps, values = collected.setdefault((key[0], key[1], key[2]), ([], []))
-        steps.append(step)
-        values.append(value)
-    series = {key: Series(*map(np.asarray, pair)) for key, pair in collected.items()}
+    collected = defaultdict(list)
+    for step, layer, quantity, which, value in zip(*table.values(), strict=True):
+        collected[layer, quantity, which].append((step, value))
+    series = {key: Series(*np.array(pairs, float).T) for key, pairs in collected.items()}
     return ProbedRun(run.name, record, series)

@@ -55,12 +55,8 @@ class Probe(keras.callbacks.Callback):
     Measuring runs in a thread of its own, on a clone of the model, while training continues. At
     most one probe waits for another, so at most one extra set of weights is held.
 
-    Args:
-        key: Key of the model among those that train side by side.
-        model: The model; its architecture is cloned, the weights come from the training by key.
-        schedule: The training's schedule; its chunks must end at `probe_stops`.
-        train: The training set.
-        log: Folder for TensorBoard logs, or None.
+    The weights come from the training by `key`, of `model` only the architecture is used. The
+    schedule's chunks must end at `probe_stops`; `log` is the folder for TensorBoard, if any.
     """
 
     def __init__(

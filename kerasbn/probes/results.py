@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kerasbn.common.plotting import save_figure
-from kerasbn.probes.readings import ProbedRun, has_probes, read_probes
+from kerasbn.probes.readings import has_probes, read_probes
 from kerasbn.probes.topics import TOPICS
 from kerasbn.probes.topics.topic import Finding
 from kerasbn.runs import Run
@@ -28,19 +28,15 @@ class Picture(NamedTuple):
     caption: str
 
 
-def findings(runs: Sequence[ProbedRun]) -> list[Finding]:
-    """Return what the probes of one or two runs show, one finding per topic."""
-    found = [topic().describe(runs) for topic in TOPICS]
-    return [each for each in found if each is not None]
-
-
 def findings_of(runs: Sequence[Run]) -> list[Finding]:
-    """Return what the probes of one or two runs show; nothing if a run has no probes.
+    """Return what the probes of one or two runs show by topic; nothing if a run has no probes.
 
     Raises:
         InputError: If the probes are damaged.
     """
-    return findings([read_probes(run) for run in runs]) if all(map(has_probes, runs)) else []
+    probed = [read_probes(run) for run in runs] if all(map(has_probes, runs)) else []
+    found = [topic().describe(probed) for topic in TOPICS if probed]
+    return [finding for finding in found if finding]
 
 
 def print_findings(found: Sequence[Finding], console: Console | None = None) -> None:
@@ -64,9 +60,9 @@ def pictures(runs: Sequence[Run]) -> dict[str, Picture]:
     # Titles have fixed places: looking for what they might cover takes a sixth of the drawing.
     with rc_context({"axes.titley": 1.0}):
         for topic in (topic() for topic in TOPICS):
-            if (figure := topic.draw(probed)) is not None:
-                told = topic.describe(probed)
-                words = [topic.caption, *((told.claim, told.details) if told else ())]
+            if figure := topic.draw(probed):
+                finding = topic.describe(probed)
+                words = [topic.caption, *((finding.claim, finding.details) if finding else ())]
                 drawn[topic.name] = Picture(figure, " ".join(filter(None, words)))
     return drawn
 

@@ -37,7 +37,7 @@ def test_probes_are_read_as_written(tmp_path: Path) -> None:
     assert found.record == record
     assert found.series(MODEL, "loss").steps.tolist() == [0, 10]
     assert found.series("dense_1", "percentile", 15).values.tolist() == [-1.25]
-    assert found.series(MODEL, "loss").last() == 2.5
+    assert found.series(MODEL, "loss").finite[-1] == 2.5
     assert np.isnan(found.series("dense_1", "percentile", 50).median())
     assert found.layers == ["dense_1", "logits"]
     assert found.bn_layers == ["bn_1"]

@@ -15,7 +15,7 @@ from rich.console import Console
 from kerasbn.common.errors import InputError
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.probes.readings import TABLE, read_probes
-from kerasbn.probes.results import findings, pictures, print_findings, save_pictures
+from kerasbn.probes.results import findings_of, pictures, print_findings, save_pictures
 from kerasbn.probes.topics import TOPICS
 from kerasbn.runs import Run
 
@@ -30,7 +30,7 @@ def both(probed_pair: Probed) -> list[Run]:
 @pytest.mark.slow
 def test_the_findings_of_a_real_pair(probed_pair: Probed) -> None:
     _, comparison = probed_pair
-    found = findings([read_probes(run) for run in comparison.probed_runs])
+    found = findings_of(comparison.probed_runs)
     assert comparison.findings() == found
     assert [finding.topic for finding in found] == NAMES
     for finding in found:
@@ -138,7 +138,7 @@ def test_a_diverged_run_is_drawn_and_described(probed_pair: Probed, tmp_path: Pa
     record.write_text(record.read_text().replace('"batch_composition"', '"none"'))
     for chosen in ([diverged], [healthy, diverged]):
         save_pictures(chosen, tmp_path)
-        claims = [each.claim for each in findings([read_probes(run) for run in chosen])]
+        claims = [each.claim for each in findings_of(chosen)]
         assert any("overflows float32" in claim for claim in claims)
         assert not any("nan" in claim.lower() for claim in claims)
     assert len(list(tmp_path.glob("probes-*.png"))) == len(NAMES)
@@ -149,7 +149,7 @@ def test_nothing_but_nan_is_drawn_too(probed_pair: Probed, tmp_path: Path) -> No
     for run in both(probed_pair):
         broken = changed(run, tmp_path / run.name, 0, ("nan", "nan"))
         save_pictures([broken], tmp_path)
-        assert all("nan" not in x.claim.lower() for x in findings([read_probes(broken)]))
+        assert all("nan" not in x.claim.lower() for x in findings_of([broken]))
     assert (tmp_path / "probes-gradients.png").is_file()
 
 

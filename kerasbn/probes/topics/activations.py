@@ -4,23 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from kerasbn.probes.readings import ProbedRun, Reading
 from kerasbn.probes.topics import panels as p
-from kerasbn.probes.topics.topic import (
-    Finding,
-    Snapshot,
-    Topic,
-    Value,
-    amount,
-    at_the_end,
-    by_run,
-    extent,
-    label,
-    layer_sd,
-    moments,
-)
+from kerasbn.probes.topics import phrases
+from kerasbn.probes.topics.topic import Finding, Snapshot, Topic, Value, layer_sd, moments
 
 PERCENTILES = (15, 50, 85)  # as in Figure 1(b, c) of Ioffe and Szegedy (2015)
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}  # of activations that saturate
@@ -47,14 +35,12 @@ class PreActivations(Topic):
         return figure
 
     def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
-        lasts = [
-            extent(run.series(layer, "preactivation_sd").last() for layer in run.layers[:-1])
-            for run in runs
-        ]
-        if not any(lasts):
-            return None
-        what = "their standard deviation in the hidden layers is"
-        return self.finding(f"{at_the_end(runs)}, {what} {by_run(runs, lasts)}")
+        spreads = []
+        for run in runs:
+            every = [run.series(layer, "preactivation_sd") for layer in run.layers[:-1]]
+            spreads.append(phrases.extent(series.finite[-1] for series in every))
+        what = f"{phrases.at_the_end(runs)}, their standard deviation in the hidden layers is"
+        return self.finding([f"{what} {phrases.by_run(runs, spreads)}"] if any(spreads) else [])
 
 
 class TypicalUnit(Topic):
@@ -68,54 +54,45 @@ class TypicalUnit(Topic):
     )
 
     def __init__(self) -> None:
-        self._layers: list[str] = []
         self._steps: list[int] = []
-        self._percentiles: list[list[np.ndarray]] = []  # by probe and layer: [percentiles, units]
+        self._percentiles: dict[str, list[np.ndarray]] = {}  # by layer, probe: [percentiles, units]
 
     def measure(self, now: Snapshot) -> Iterable[Value]:
-        self._layers = [layer.name for layer in now.layers]
         self._steps.append(now.step)
-        self._percentiles.append(
-            [np.percentile(layer.preactivation, PERCENTILES, axis=0) for layer in now.layers]
-        )
+        for layer in now.layers:
+            percentiles = np.percentile(layer.preactivation, PERCENTILES, axis=0)
+            self._percentiles.setdefault(layer.name, []).append(percentiles)
         return ()
 
     def finish(self) -> Iterable[Reading]:
-        for i, layer in enumerate(self._layers):
-            unit = typical_unit(np.stack([layers[i][1] for layers in self._percentiles]))
+        for layer, percentiles in self._percentiles.items():
+            unit = typical_unit(np.stack([median for _, median, _ in percentiles]))
             yield Reading(0, layer, "typical_unit", "", unit)
-            for step, layers in zip(self._steps, self._percentiles, strict=True):
-                for percentile, value in zip(PERCENTILES, layers[i][:, unit], strict=True):
+            for step, units in zip(self._steps, percentiles, strict=True):
+                for percentile, value in zip(PERCENTILES, units[:, unit], strict=True):
                     yield Reading(step, layer, "percentile", str(percentile), float(value))
 
-    def draw(self, runs: Sequence[ProbedRun]) -> Figure | None:
-        if any(len(run.layers) < 2 for run in runs):
-            return None
-        units = [run.series(run.layers[-2], "typical_unit").first() for run in runs]
-        titles = [
-            f"{label(run, runs)}: unit {unit:.0f} of {run.layers[-2]}"
-            for run, unit in zip(runs, units, strict=True)
-        ]
+    def draw(self, runs: Sequence[ProbedRun]) -> Figure:
+        titles = []
+        for run in runs:
+            unit = run.series(run.layers[-2], "typical_unit").finite[0]
+            titles.append(f"{phrases.label(run, runs)}: unit {unit:.0f} of {run.layers[-2]}")
         figure, panels = p.new_figure("Pre-activations of a typical unit", titles)
         for panel, run in zip(panels, runs, strict=True):
             color = p.style(run, runs)["color"]
             low, median, high = (run.series(run.layers[-2], "percentile", x) for x in PERCENTILES)
             panel.fill_between(low.steps, low.values, high.values, color=color, alpha=0.2, lw=0)
             for series, width in ((low, 1.0), (median, 2.4), (high, 1.0)):
-                panel.plot(series.steps, series.values, color=color, lw=width)
+                panel.plot(*series, color=color, lw=width)
         p.share_range(panels)
         panels[0].set_ylabel("median, and 15th to 85th percentile (band)")
         return figure
 
     def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
-        told = [
-            extent(run.series(run.layers[-2], "percentile", 50).values) if run.layers[1:] else ""
-            for run in runs
-        ]
-        if not any(told):
-            return None
-        what = "over the training, its median pre-activation is"
-        return self.finding(f"{what} {by_run(runs, told)}", "It is in the last hidden layer.")
+        every = [run.series(run.layers[-2], "percentile", 50) for run in runs]
+        medians = [phrases.extent(series.values) for series in every]
+        what = f"over the training, its median pre-activation is {phrases.by_run(runs, medians)}"
+        return self.finding([what] if any(medians) else [], ["It is in the last hidden layer."])
 
 
 def typical_unit(medians: np.ndarray) -> int:
@@ -153,14 +130,13 @@ class Inactive(Topic):
     def draw(self, runs: Sequence[ProbedRun]) -> Figure | None:
         for quantity, title, noun, words in self.kinds:
             if any(len(run.pooled(run.layers, quantity).steps) for run in runs):
-                figure, panels = p.compare_layers(
-                    title, runs, quantity, f"share of {noun} that {words}", logits=False
-                )
+                ylabel = f"share of {noun} that {words}"
+                figure, panels = p.compare_layers(title, runs, quantity, ylabel, logits=False)
                 p.share_range(panels)
+                top = max(panels[0].get_ylim()[1], 0.02)
                 for panel in panels:
-                    top = max(panel.get_ylim()[1], 0.02)
                     panel.set_ylim(-0.02 * top, top)
-                    panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+                    panel.yaxis.set_major_formatter("{x:.0%}")
                 return figure
         return None
 
@@ -168,13 +144,12 @@ class Inactive(Topic):
         for quantity, title, noun, words in self.kinds:
             shares = []
             for run in runs:
-                lasts = [run.series(layer, quantity).last() for layer in run.layers[:-1]]
-                shares.append(
-                    amount(float(np.mean([x for x in lasts if np.isfinite(x)] or np.nan)))
-                )
+                lasts = np.array([run.series(x, quantity).finite[-1] for x in run.layers[:-1]])
+                finite = lasts[np.isfinite(lasts)]
+                shares.append(phrases.amount(finite.mean()) if len(finite) else "")
             if any(shares):
-                told = f"{at_the_end(runs)}, {by_run(runs, shares, f'of the {noun}')} {words}"
-                return self.finding(told, title=title)
+                told = phrases.by_run(runs, shares, f"of the {noun}")
+                return self.finding([f"{phrases.at_the_end(runs)}, {told} {words}"], title=title)
         return None
 
 

@@ -4,24 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator
 
 from kerasbn.common import wording
 from kerasbn.probes.readings import MODEL, Floats, ProbedRun, Series
 from kerasbn.probes.topics import panels as p
-from kerasbn.probes.topics.topic import (
-    Finding,
-    Shift,
-    Snapshot,
-    Topic,
-    Value,
-    amount,
-    by_run,
-    label,
-    layer_sd,
-    moments,
-    pair_of,
-)
+from kerasbn.probes.topics import phrases
+from kerasbn.probes.topics.topic import Finding, Shift, Snapshot, Topic, Value, layer_sd, moments
 
 VANISHING, EXPLODING = 1e-2, 1e2  # the first layer's gradient relative to the last layer's
 RUNAWAY = 1e4  # the first layer's largest gradient relative to the last layer's at the start
@@ -43,19 +32,16 @@ class Gradients(Topic):
             yield layer.name, "preactivation_gradient", "", per_example
 
     def draw(self, runs: Sequence[ProbedRun]) -> Figure:
-        figure, panels = p.compare_layers(
+        figure, (*by_step, by_layer) = p.compare_layers(
             "Does the gradient reach the first layers?", runs, "kernel_gradient",
             "norm of the kernel's gradient", more=["pre-activation gradients before training"],
         )  # fmt: skip
-        *by_step, by_layer = panels
         for run in runs:
-            every = [run.series(layer, "preactivation_gradient").values for layer in run.layers]
-            start = np.array([values[0] if len(values) else np.nan for values in every])
-            numbers = np.arange(1.0, len(start) + 1)
-            p.draw_line(by_layer, Series(numbers, start), **p.style(run, runs) | {"ms": 6})
+            start = [run.series(layer, "preactivation_gradient").start for layer in run.layers]
+            by_number = Series(np.arange(1.0, len(start) + 1), np.array(start))
+            p.draw_line(by_layer, by_number, **p.style(run, runs) | {"ms": 6})
         by_layer.set_xscale("linear")
         by_layer.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
-        by_layer.xaxis.set_major_formatter(ScalarFormatter())
         by_layer.set_xlabel("layer (the last one computes the logits)")
         by_layer.legend(frameon=False)
         p.log_scale(*by_step)
@@ -70,39 +56,39 @@ class Gradients(Topic):
         others = [_start_ratio(run, "preactivation_gradient") for run in runs]
         if any(map(_is_extreme, others)) and not any(map(_is_extreme, ratios)):
             quantity, noun, ratios = "preactivation_gradient", "pre-activation gradient", others
-        told = [pair for pair in zip(runs, ratios, strict=True) if np.isfinite(pair[1])]
-        told.sort(key=lambda pair: -max(pair[1], 1 / max(pair[1], 1e-300)))  # the extreme one first
-        growth = {label(run, runs): _growth(run, quantity) for run in runs}
-        sentences = []
-        for i, (run, ratio) in enumerate(told):
-            name = label(run, runs)
-            clause, grows = _clause(ratio, noun, brief=i > 0), growth[name]
-            subject = ", and the first layer's" if "equal" in clause else " and"
-            end = f"{subject} {grows}" if grows else ""
-            sentences.append(wording.sentence(f"{name}, {clause}{end}"))
+        growths = [_growth(run, quantity) for run in runs]
+        found = [each for each in zip(runs, ratios, growths, strict=True) if np.isfinite(each[1])]
+        found.sort(key=lambda each: -max(each[1], 1 / max(each[1], 1e-300)))  # extreme ones first
+        claims = []
+        for i, (run, ratio, growth) in enumerate(found):
+            subject = ", and the first layer's" if _is_about_equal(ratio) else " and"
+            end = f"{subject} {growth}" if growth else ""
+            claims.append(f"{phrases.label(run, runs)}, {_clause(ratio, noun, brief=i > 0)}{end}")
         kinds = ["vanishing"] if any(ratio < VANISHING for ratio in ratios) else []
-        kinds += (
-            ["exploding"]
-            if any(growth.values()) or any(ratio > EXPLODING for ratio in ratios)
-            else []
-        )
-        title = f"{wording.listed(kinds)} gradients".capitalize()
-        return self.finding(" ".join(sentences), title=title if kinds else "") if told else None
+        if any(growths) or any(ratio > EXPLODING for ratio in ratios):
+            kinds.append("exploding")
+        title = f"{wording.listed(kinds)} gradients".capitalize() if kinds else ""
+        return self.finding(claims, title=title)
 
 
 def _start_ratio(run: ProbedRun, quantity: str) -> float:
     """The first layer's gradient before training, relative to the last layer's."""
-    first, last = (run.series(run.layers[i], quantity).values[:1] for i in (0, -1))
+    first, last = (run.series(run.layers[i], quantity) for i in (0, -1))
     with np.errstate(all="ignore"):
-        return float(first[0] / last[0]) if len(first) and len(last) else float("nan")
+        return float(first.start / last.start)
 
 
 def _is_extreme(ratio: float) -> bool:
     return ratio < VANISHING or ratio > EXPLODING
 
 
+def _is_about_equal(ratio: float) -> bool:
+    return 1 / ABOUT_EQUAL <= ratio <= ABOUT_EQUAL
+
+
 def _clause(ratio: float, noun: str, *, brief: bool) -> str:
-    if 1 / ABOUT_EQUAL <= ratio <= ABOUT_EQUAL:
+    """What to say of the first layer's gradient at the start, in brief if it was said before."""
+    if _is_about_equal(ratio):
         both = "the two" if brief else f"the first and the last layer's {noun}s"
         return f"{both} start about equal"
     subject, than = ("it", "") if brief else (f"the first layer's {noun}", " than the last layer's")
@@ -115,12 +101,11 @@ def _clause(ratio: float, noun: str, *, brief: bool) -> str:
 def _growth(run: ProbedRun, quantity: str) -> str:
     """What to say if the first layer's gradient grows far beyond the last layer's at the start."""
     first, last = (run.series(run.layers[i], quantity) for i in (0, -1))
-    values = np.where(np.isnan(first.values), -np.inf, first.values)
-    peak = values.max(initial=-np.inf)
-    if not peak > RUNAWAY * last.first():
+    peak = np.nanmax(first.values, initial=-np.inf)
+    if not peak > RUNAWAY * last.finite[0]:
         return ""
     grows = "overflows float32" if np.isinf(peak) else f"reaches {wording.number(peak, 2)}"
-    return f"{grows} by step {first.steps[values.argmax()]:,.0f}"
+    return f"{grows} by step {first.steps[np.nanargmax(first.values)]:,.0f}"
 
 
 def gradient_per_example(gradient: np.ndarray) -> float:
@@ -158,9 +143,7 @@ class CovariateShift(Topic):
             for quantity, value in shift._asdict().items():
                 yield layer, f"shift_{quantity}", "", value
 
-    def draw(self, runs: Sequence[ProbedRun]) -> Figure | None:
-        if all(len(run.layers) < 2 for run in runs):
-            return None
+    def draw(self, runs: Sequence[ProbedRun]) -> Figure:
         titles = {
             "shift_relative": "change of a layer's gradient when only the\n"
             "layers before it take a step (1: its norm)",
@@ -184,28 +167,16 @@ class CovariateShift(Topic):
             [run.pooled(run.layers[1:], quantity).median() for run in runs]
             for quantity in ("shift_relative", "input_mean_drift")
         )
-        told = by_run(runs, [amount(value, " its norm") for value in shifts])
-        if not told:
+        changes = phrases.by_run(runs, [phrases.amount(value, " its norm") for value in shifts])
+        if not changes:
             return None
-        details = "Medians over layers and steps; the measure is that of Santurkar et al. (2018)."
-        moves = [wording.number(value, 2) if np.isfinite(value) else "" for value in drifts]
-        if any(moves):
-            details += (
-                " From probe to probe, the mean of a layer's inputs moves by "
-                f"{by_run(runs, moves, 'standard deviations')}{_verdict(runs, drifts)}."
-            )
-        return self.finding(
-            "when the layers before it take a step, a layer's gradient changes by "
-            f"{told}{_verdict(runs, shifts)}",
-            details,
-        )
-
-
-def _verdict(runs: Sequence[ProbedRun], values: Sequence[float]) -> str:
-    """Whether the run with BN has the smaller value; empty if these are no pair."""
-    if not (pair := pair_of(runs, values)):
-        return ""
-    return f": BN {'reduces' if pair[0] < pair[1] else 'does not reduce'} it"
+        claim = "when the layers before it take a step, a layer's gradient changes by"
+        details = ["Medians over layers and steps; the measure is that of Santurkar et al. (2018)."]
+        widths = [phrases.extent([value]) for value in drifts]
+        if moves := phrases.by_run(runs, widths, "standard deviations"):
+            what = "from probe to probe, the mean of a layer's inputs moves by"
+            details.append(f"{what} {moves}{phrases.verdict(runs, drifts)}")
+        return self.finding([f"{claim} {changes}{phrases.verdict(runs, shifts)}"], details)
 
 
 def drift(before: tuple[Floats, Floats], now: tuple[Floats, Floats]) -> tuple[float, float]:
@@ -259,26 +230,25 @@ class Smoothness(Topic):
         return figure
 
     def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
-        smoothness = [run.series(MODEL, "smoothness").median() for run in runs]
-        turns = by_run(runs, [amount(_turn(run), " its norm") for run in runs])
+        turns = phrases.by_run(runs, [phrases.amount(_turn(run), " its norm") for run in runs])
         if not turns:
             return None
         size = runs[0].record.step_sizes[-1]
         turning = f"a step of {size:g} times the gradient changes the gradient by {turns}"
-        betas = [wording.number(value, 2) if np.isfinite(value) else "" for value in smoothness]
-        details = f"Effective beta-smoothness (smaller is smoother; median): {by_run(runs, betas)}."
-        pair = pair_of(runs, smoothness)
+        smoothness = [run.series(MODEL, "smoothness").median() for run in runs]
+        betas = phrases.by_run(runs, [phrases.extent([value]) for value in smoothness])
+        details = f"Effective beta-smoothness (smaller is smoother; median): {betas}"
+        pair = phrases.pair_of(runs, smoothness)
         if pair is None or 0 in pair:
-            return self.finding(turning, details)
+            return self.finding([turning], [details])
         factor = wording.times(max(pair) / min(pair))
-        claim = f"the loss is {factor} smoother {'with' if pair[0] < pair[1] else 'without'} BN"
-        lengths = pair_of(runs, [run.series(MODEL, "gradient").median() for run in runs])
+        smoother = "with" if pair[0] < pair[1] else "without"
+        claim = f"along its gradient, the loss is {factor} smoother {smoother} BN"
+        lengths = phrases.pair_of(runs, [run.series(MODEL, "gradient").median() for run in runs])
         if pair[0] > pair[1] and lengths and 0 < lengths[1] < FLAT * lengths[0]:
             flatter = wording.times(lengths[0] / lengths[1])
             claim += f", but also flat there: the gradient is {flatter} smaller"
-        return self.finding(
-            f"along its gradient, {claim}", f"{wording.sentence(turning)} {details}"
-        )
+        return self.finding([claim], [turning, details])
 
 
 def _turn(run: ProbedRun) -> float:

@@ -7,11 +7,11 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, SymmetricalLogLocator
+from matplotlib.ticker import LogLocator, NullLocator, SymmetricalLogLocator
 
 from kerasbn.common.plotting import COLOR
 from kerasbn.probes.readings import ProbedRun, Series
-from kerasbn.probes.topics.topic import label
+from kerasbn.probes.topics import phrases
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -34,7 +34,7 @@ def new_figure(
         bottom=0.6 / height,
         wspace=0.8 / (width / count - 0.8),
     )
-    panels = list(np.ravel(np.asarray(figure.subplots(1, count))))
+    panels = list(figure.subplots(1, count, squeeze=False)[0])
     for panel, heading in zip(panels, titles, strict=True):
         panel.set_title(heading, fontsize=11)
         panel.grid(True, color="#dddddd", lw=0.7)
@@ -43,7 +43,7 @@ def new_figure(
             panel.set_xscale("symlog", linthresh=1, linscale=0.4)
             panel.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1))
             panel.xaxis.set_minor_locator(NullLocator())
-            panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+            panel.xaxis.set_major_formatter("{x:,.0f}")
             panel.set_xlabel("training step")
     return figure, panels
 
@@ -58,56 +58,67 @@ def compare_layers(
     more: Sequence[str] = (),
 ) -> tuple[Figure, list[Axes]]:
     """Draw a quantity in a panel per run, with a line per layer; `more` titles further panels."""
-    figure, panels = new_figure(title, [*(label(run, runs) for run in runs), *more])
+    figure, panels = new_figure(title, [*(phrases.label(run, runs) for run in runs), *more])
+    last = max(run.pooled(run.layers, quantity).steps.max(initial=1) for run in runs)
     for panel, run in zip(panels, runs, strict=False):
         draw_layers(panel, run, run.layers if logits else run.layers[:-1], quantity)
-    last = max(run.pooled(run.layers, quantity).steps.max(initial=1) for run in runs)
-    for panel in panels[: len(runs)]:
         panel.set_xlim(-0.3, 1.3 * last)
     panels[0].set_ylabel(ylabel)
     return figure, panels
 
 
 def draw_bn_layers(
-    title: str, runs: Sequence[ProbedRun], titles: Mapping[str, str], which: object = ""
-) -> tuple[Figure, list[Axes], ProbedRun] | None:
-    """Draw quantities of the first run with BN in a panel each; None if no run has BN."""
-    having = [run for run in runs if run.bn]
-    if not having:
-        return None
-    title = f"{title}, {having[0].name}" if len(having) > 1 else title
-    figure, panels = new_figure(title, list(titles.values()))
+    title: str,
+    runs: Sequence[ProbedRun],
+    titles: Mapping[str, str],
+    which: object = "",
+    band: Sequence[object] = (),
+) -> tuple[Figure | None, list[Axes]]:
+    """Draw quantities of the first run with BN in a panel each, perhaps with a band around each.
+
+    Returns no figure if no run has BN.
+    """
+    run, where = next(phrases.with_bn(runs), (None, ""))
+    if run is None:
+        return None, []
+    figure, panels = new_figure(f"{title}, {run.name}" if where else title, list(titles.values()))
     for panel, quantity in zip(panels, titles, strict=True):
-        draw_layers(panel, having[0], having[0].bn_layers, quantity, which)
-    return figure, panels, having[0]
+        draw_layers(panel, run, run.bn_layers, quantity, which, band)
+    return figure, panels
 
 
 def draw_layers(
-    panel: Axes, run: ProbedRun, layers: Sequence[str], quantity: str, which: object = ""
+    panel: Axes,
+    run: ProbedRun,
+    layers: Sequence[str],
+    quantity: str,
+    which: object = "",
+    band: Sequence[object] = (),
 ) -> None:
-    """Draw a line per layer, with a legend if it is the first panel."""
-    for name, color in zip(layers, layer_colors(len(layers)), strict=True):
+    """Draw a line per layer, from dark to light, with a legend if it is the first panel."""
+    for i, name in enumerate(layers):
+        color = colormaps["viridis"](i / max(len(layers) - 1, 1) * 0.9)
         draw_line(panel, run.series(name, quantity, which), color=color, label=name)
+        if band:
+            low, high = (run.series(name, quantity, each) for each in band)
+            panel.fill_between(low.steps, low.values, high.values, color=color, alpha=0.15, lw=0)
     if panel is panel.figure.axes[0]:
         panel.legend(frameon=False, fontsize=8, ncols=1 + len(layers) // 5)
-
-
-def layer_colors(count: int) -> list[Any]:
-    """Return a color per layer, from dark to light."""
-    return [colormaps["viridis"](i / max(count - 1, 1) * 0.9) for i in range(count)]
 
 
 def style(run: ProbedRun, runs: Sequence[ProbedRun]) -> dict[str, Any]:
     """Return label, color and line style of a run; the color says whether it has BN."""
     first = next(each for each in runs if each.bn == run.bn)
-    name, color = label(run, runs).removeprefix("in "), COLOR["with_bn" if run.bn else "without_bn"]
-    return {"label": name, "color": color, "ls": "-" if run is first else "--"}
+    return {
+        "label": phrases.label(run, runs).removeprefix("in "),
+        "color": COLOR["with_bn" if run.bn else "without_bn"],
+        "ls": "-" if run is first else "--",
+    }
 
 
 def draw_line(panel: Axes, series: Series, **line: Any) -> None:  # noqa: ANN401 - line properties
     """Draw one quantity over the steps."""
-    line = {"lw": 1.8, "marker": "o", "ms": 2.5, **line}
-    panel.plot(series.steps, series.values, **line)
+    panel.plot(*series, **{"lw": 1.8, "marker": "o", "ms": 2.5, **line})
 
 
 def draw_range(
@@ -122,14 +133,12 @@ def draw_range(
 
     With `positive`, values that a logarithmic scale cannot show are left out.
     """
-    steps = np.unique(np.concatenate([np.empty(0), *(series.steps for series in group)]))
+    steps = np.unique(np.concatenate([series.steps for series in group]))
     table = np.full((len(group), len(steps)), np.nan)
     for row, series in zip(table, group, strict=True):
         row[np.searchsorted(steps, series.steps)] = series.values
     table[~np.isfinite(table) | (positive & (table <= 0))] = np.nan
     there = ~np.isnan(table).all(0)
-    if not group:
-        return
     steps, table = steps[there], table[:, there]
     low, high = np.nanmin(table, 0), np.nanmax(table, 0)
     panel.fill_between(steps, low, high, color=line["color"], alpha=0.22, lw=0)
@@ -157,10 +166,10 @@ def log_scale(*panels: Axes) -> None:
         subs = (1.0, 3.0) if high < 1e3 * low else (1.0,)
         panel.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
         panel.yaxis.set_minor_locator(NullLocator())
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+        panel.yaxis.set_major_formatter(_tick)
 
 
-def _tick(value: float) -> str:
+def _tick(value: float, _: float) -> str:
     if 1e-3 <= value < 1e5:
         return f"{value:,g}"
     mantissa, exponent = f"{value:.0e}".split("e")

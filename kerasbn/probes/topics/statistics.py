@@ -1,36 +1,21 @@
 """Topics on BN layers: moving statistics, gamma and beta, and predictions by batch composition."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from math import erf, sqrt
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, PercentFormatter
+from matplotlib.ticker import FixedLocator
 
 from kerasbn.common import wording
 from kerasbn.common.plotting import OTHER_COLORS
 from kerasbn.probes.readings import BatchResult, ProbedRun
 from kerasbn.probes.topics import panels as p
-from kerasbn.probes.topics.topic import (
-    Finding,
-    Snapshot,
-    Topic,
-    Value,
-    amount,
-    at_the_end,
-    extent,
-    label,
-    moments,
-)
+from kerasbn.probes.topics import phrases
+from kerasbn.probes.topics.topic import Finding, Snapshot, Topic, Value, moments
 
 SPREAD = (0, 15, 50, 85, 100)  # percentiles of gamma and beta over the units
 GAUSSIAN_OUTSIDE = 1 - erf(1 / sqrt(2))  # the share of a Gaussian beyond one standard deviation
-
-
-def _with_bn(runs: Sequence[ProbedRun]) -> Iterator[tuple[ProbedRun, str]]:
-    """The runs with BN, and how a sentence on each begins if there are several."""
-    having = [run for run in runs if run.bn]
-    return ((run, f"in {run.name}, " if len(having) > 1 else "") for run in having)
 
 
 class Statistics(Topic):
@@ -55,36 +40,32 @@ class Statistics(Topic):
             "moving_sd_ratio": "moving standard deviation\nrelative to the batch's",
             "outside": "share of normalized values outside -1 to 1\n(dashed: of a Gaussian)",
         }
-        drawn = p.draw_bn_layers("Moving statistics compared with batch statistics", runs, titles)
-        if drawn is None:
-            return None
-        figure, panels, _ = drawn
-        p.log_scale(panels[1])
-        for panel, height in ((panels[1], 1.0), (panels[2], GAUSSIAN_OUTSIDE)):
-            panel.axhline(height, color="black", lw=1, ls="--")
-        panels[2].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+        title = "Moving statistics compared with batch statistics"
+        figure, panels = p.draw_bn_layers(title, runs, titles)
+        if figure:
+            p.log_scale(panels[1])
+            panels[1].axhline(1.0, color="black", lw=1, ls="--")
+            panels[2].axhline(GAUSSIAN_OUTSIDE, color="black", lw=1, ls="--")
+            panels[2].yaxis.set_major_formatter("{x:.1%}")
         return figure
 
     def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
         if not any(run.bn for run in runs):
-            return self.finding("there are no BN layers, and so no statistics, gamma or beta")
-        sentences = []
-        for run, where in _with_bn(runs):
-            outside = amount(run.pooled(run.bn_layers, "outside").median())
-            distances = [run.series(bn, "moving_mean_distance") for bn in run.bn_layers]
-            if outside and all(len(each.finite) for each in distances):
-                start, end = (
-                    wording.number(max(values), 2)
-                    for values in zip(*((x.first(), x.last()) for x in distances), strict=True)
-                )
-                sentences += [
-                    f"{where}moving means are up to {start} standard deviations from the batch's "
-                    f"at first, {end} {at_the_end([run])}",
+            return self.finding(["there are no BN layers, and so no statistics, gamma or beta"])
+        claims = []
+        for run, where in phrases.with_bn(runs):
+            outside = phrases.amount(run.pooled(run.bn_layers, "outside").median())
+            distances = [run.series(bn, "moving_mean_distance").finite for bn in run.bn_layers]
+            start, end = (max(values[i] for values in distances) for i in (0, -1))
+            if outside and np.isfinite([values[0] for values in distances]).all():
+                claims += [
+                    f"{where}moving means are up to {wording.number(start, 2)} standard deviations "
+                    f"from the batch's at first, {wording.number(end, 2)} "
+                    f"{phrases.at_the_end([run])}",
                     f"{outside} of the normalized values lie outside -1 to 1",
                 ]
-        details = "Of Gaussian values, 32% do: BN gives a variance of 1, not a range of 1."
-        claim = " ".join(map(wording.sentence, sentences))
-        return self.finding(claim, details) if claim else None
+        gaussian = "of Gaussian values, 32% do: BN gives a variance of 1, not a range of 1"
+        return self.finding(claims, [gaussian])
 
 
 def outside_share(inputs: np.ndarray, epsilon: float) -> float:
@@ -128,35 +109,27 @@ class GammaAndBeta(Topic):
                     yield bn.name, quantity, str(percentile), float(value)
 
     def draw(self, runs: Sequence[ProbedRun]) -> Figure | None:
-        titles = {"gamma": "gamma", "beta": "beta"}
-        drawn = p.draw_bn_layers("Learned gamma and beta", runs, titles, which=50)
-        if drawn is None:
-            return None
-        figure, panels, run = drawn
-        panels[0].set_ylabel("median, and 15th to 85th percentile (band)")
-        for panel, quantity in zip(panels, titles, strict=True):
-            for bn, color in zip(run.bn_layers, p.layer_colors(len(run.bn_layers)), strict=True):
-                low, high = (run.series(bn, quantity, percentile) for percentile in (15, 85))
-                panel.fill_between(
-                    low.steps, low.values, high.values, color=color, alpha=0.15, lw=0
-                )
+        title, titles = "Learned gamma and beta", {"gamma": "gamma", "beta": "beta"}
+        figure, panels = p.draw_bn_layers(title, runs, titles, which=50, band=(15, 85))
+        if figure:
+            panels[0].set_ylabel("median, and 15th to 85th percentile (band)")
         return figure
 
     def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
-        sentences = []
-        for run, where in _with_bn(runs):
-            told = []
-            for quantity, start in (("gamma", 1), ("beta", 0)):
+        claims = []
+        for run, where in phrases.with_bn(runs):
+            ranges = []
+            for quantity, initially in (("gamma", 1), ("beta", 0)):
                 low, middle, high = (
-                    [run.series(bn, quantity, percentile).last() for bn in run.bn_layers]
+                    [run.series(bn, quantity, percentile).finite[-1] for bn in run.bn_layers]
                     for percentile in (0, 50, 100)
                 )
-                if ends := extent([*low, *high]):
+                if ends := phrases.extent([*low, *high]):
                     median = wording.number(float(np.nanmedian(middle)), 2)
-                    told.append(f"{quantity} is {ends} (initially {start}; median {median})")
-            if told:
-                sentences.append(f"{where}{at_the_end([run])}, {wording.listed(told)}")
-        return self.finding(" ".join(map(wording.sentence, sentences))) if sentences else None
+                    ranges.append(f"{quantity} is {ends} (initially {initially}; median {median})")
+            if ranges:
+                claims.append(f"{where}{phrases.at_the_end([run])}, {wording.listed(ranges)}")
+        return self.finding(claims)
 
 
 class BatchComposition(Topic):
@@ -188,25 +161,24 @@ class BatchComposition(Topic):
                     if rows := _results(run, statistics, order):
                         line = p.style(run, runs)
                         line["label"] += f", {words}" if run.bn else ""
+                        line["color"] = color or line["color"]
                         sizes = [row.batch_size for row in rows]
                         values = [getattr(row, quantity) for row in rows]
-                        line["color"] = color or line["color"]
                         panel.plot(sizes, values, lw=2, marker="o", **line)
             panel.set_xscale("log", base=2)
             panel.xaxis.set_major_locator(FixedLocator([1, 2, 8, 64]))
-            panel.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:g}"))
+            panel.xaxis.set_major_formatter("{x:g}")
             panel.set_xlabel("batch size")
             panel.set_ylim(-0.03, 1.03)
-            panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            panel.yaxis.set_major_formatter("{x:.0%}")
         figure.subplots_adjust(bottom=0.27)
-        figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False
-        )
+        lines = panels[0].get_legend_handles_labels()
+        figure.legend(*lines, loc="lower center", ncols=2, frameon=False)
         return figure
 
     def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
         claims, details = [], []
-        for run, where in _with_bn(runs):
+        for run, where in phrases.with_bn(runs):
             if rows := _results(run, "batch", "shuffled"):
                 claims += _claims(run, rows, where)
                 by_class = _results(run, "batch", "sorted")[-1]
@@ -217,14 +189,12 @@ class BatchComposition(Topic):
                 )
         for run in runs:
             if not run.bn and (rows := _results(run, "moving", "shuffled")):
-                changed = wording.percent(max(row.changed for row in rows))
-                told = f"{label(run, runs)}, predictions do not depend on the batch"
-                if any(row.changed for row in rows):
-                    told = f"{label(run, runs)}, rounding changes {changed} of the predictions"
-                (details if claims else claims).append(told)
-        if not claims:
-            return None
-        return self.finding(*(" ".join(map(wording.sentence, each)) for each in (claims, details)))
+                changed = max(row.changed for row in rows)
+                effect = "predictions do not depend on the batch"
+                if changed:
+                    effect = f"rounding changes {wording.percent(changed)} of the predictions"
+                (details if claims else claims).append(f"{phrases.label(run, runs)}, {effect}")
+        return self.finding(claims, details)
 
 
 def _results(run: ProbedRun, statistics: str, order: str) -> list[BatchResult]:
@@ -235,21 +205,16 @@ def _results(run: ProbedRun, statistics: str, order: str) -> list[BatchResult]:
 
 def _claims(run: ProbedRun, rows: Sequence[BatchResult], where: str) -> list[str]:
     """What a model with BN predicts with batch statistics and with moving ones."""
-    shown = rows if len(rows) < 4 else [*rows[:2], rows[-1]]
-    batches = {1: "for single images", 2: "in pairs"}
-    accuracies = [
-        f"{wording.percent(row.accuracy)} "
-        f"{batches.get(row.batch_size, f'in batches of {row.batch_size}')}"
-        for row in shown
-    ]
+    every = {row.batch_size: wording.percent(row.accuracy) for row in rows}
+    if len(set(every.values())) == 1:
+        accuracy = f"accuracy is {every[rows[0].batch_size]} in batches of every size"
+    else:
+        batches = {1: "for single images", 2: "in pairs"}
+        shown = list(every.items())
+        shown = shown if len(shown) < 4 else [*shown[:2], shown[-1]]
+        each = [f"{share} {batches.get(size, f'in batches of {size}')}" for size, share in shown]
+        accuracy = f"accuracy depends on the batch: {wording.listed(each)}"
     moving = [row.accuracy for row in _results(run, "moving", "shuffled")]
-    ends = list(dict.fromkeys(wording.percent(end(moving)) for end in (min, max)))
-    every = f"it is {ends[0]} in every case" if len(ends) == 1 else f"it is {' to '.join(ends)}"
-    if len({wording.percent(row.accuracy) for row in rows}) == 1:
-        first = f"accuracy is {wording.percent(rows[0].accuracy)} in batches of every size"
-        return [f"{where}with batch statistics, {first}", f"with moving statistics {every}"]
-    return [
-        f"{where}with batch statistics, accuracy depends on the batch: "
-        f"{wording.listed(accuracies)}",
-        f"with moving statistics {every}",
-    ]
+    low, high = (wording.percent(end(moving)) for end in (min, max))
+    fixed = f"it is {low} in every case" if low == high else f"it is {low} to {high}"
+    return [f"{where}with batch statistics, {accuracy}", f"with moving statistics {fixed}"]

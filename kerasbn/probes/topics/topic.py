@@ -18,21 +18,16 @@ class Landscape(NamedTuple):
     """The loss at the weights W and along the gradient, at W - size * dL/dW for each step size.
 
     The figures are those of the paper that `kerasbn.probes.landscape` names.
-
-    Attributes:
-        loss: L(W).
-        gradient: Euclidean norm of dL/dW over all trainable weights.
-        losses: L after each step, by step size (Figure 4(a) of the paper shows their range).
-        changes: Euclidean distance between the gradients before and after each step, by step size
-            (Figure 4(b), "gradient predictiveness").
-        smoothness: The largest ratio of change to length of the step (Figure 4(c), "effective
-            beta-smoothness"). The smaller, the smoother.
     """
 
-    loss: float
-    gradient: float
-    losses: dict[float, float]
+    loss: float  # L(W)
+    gradient: float  # Euclidean norm of dL/dW over all trainable weights
+    losses: dict[float, float]  # L after each step, by step size: Figure 4(a) shows their range
+    # Euclidean distance between the gradients before and after each step, by step size
+    # (Figure 4(b), "gradient predictiveness").
     changes: dict[float, float]
+    # The largest ratio of change to length of the step (Figure 4(c), "effective beta-smoothness").
+    # The smaller, the smoother.
     smoothness: float
 
 
@@ -42,16 +37,11 @@ class Shift(NamedTuple):
     The internal covariate shift of the same paper (definition 2.1): G is the gradient with respect
     to the layer's own weights before a training step, G' the same after only the layers before it
     have taken that step.
-
-    Attributes:
-        distance: ||G - G'||.
-        relative: ||G - G'|| / ||G||.
-        cosine: Cosine of the angle between G and G': 1 if only the gradient's norm changed.
     """
 
-    distance: float
-    relative: float
-    cosine: float
+    distance: float  # ||G - G'||
+    relative: float  # ||G - G'|| / ||G||
+    cosine: float  # of the angle between G and G': 1 if only the gradient's norm changed
 
 
 class BNSnapshot(NamedTuple):
@@ -69,27 +59,18 @@ class BNSnapshot(NamedTuple):
 class LayerSnapshot(NamedTuple):
     """What one layer computes in training mode. Arrays are `[examples, units]`, except the kernel.
 
-    Attributes:
-        name: Name of the Dense layer.
-        activation: Name of the activation function; empty if there is none.
-        bn: Its BN layer, if any.
-        kernel: Kernel of the Dense layer, `[inputs, units]`.
-        kernel_gradient: Euclidean norm of the gradient of the mean loss with respect to it.
-        preactivation: Input of the activation; the logits, in the last layer.
-        activated: Output of the activation.
-        output: Input of the next layer.
-        gradient: Gradient of the mean loss with respect to the pre-activation.
+    Gradients are those of the mean loss.
     """
 
-    name: str
-    activation: str
+    name: str  # of the Dense layer
+    activation: str  # name of the function; empty if there is none
     bn: BNSnapshot | None
-    kernel: np.ndarray
-    kernel_gradient: float
-    preactivation: np.ndarray
-    activated: np.ndarray
-    output: np.ndarray
-    gradient: np.ndarray
+    kernel: np.ndarray  # of the Dense layer, `[inputs, units]`
+    kernel_gradient: float  # Euclidean norm
+    preactivation: np.ndarray  # input of the activation; the logits, in the last layer
+    activated: np.ndarray  # output of the activation
+    output: np.ndarray  # input of the next layer
+    gradient: np.ndarray  # with respect to the pre-activation
 
 
 class Snapshot(NamedTuple):
@@ -115,16 +96,11 @@ class Topic(ABC):
 
     While a model trains, the recorder makes one instance and calls the first three methods.
     Afterwards `draw` and `describe` get recorded runs: one, or two to compare.
-
-    Attributes:
-        name: Part of the picture's file name, and key of the finding.
-        title: Heading of the finding.
-        caption: What the picture shows.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    caption: ClassVar[str]
+    name: ClassVar[str]  # part of the picture's file name, and key of the finding
+    title: ClassVar[str]  # heading of the finding
+    caption: ClassVar[str]  # what the picture shows
 
     def measure(self, now: Snapshot) -> Iterable[Value]:  # noqa: ARG002 - for subclasses
         """Return what to record at a probe."""
@@ -146,9 +122,12 @@ class Topic(ABC):
     def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
         """Return the finding, or None if there is nothing to say."""
 
-    def finding(self, claim: str, details: str = "", title: str = "") -> Finding:
-        """Return a finding on this topic; the claim gets a capital and a full stop."""
-        return Finding(self.name, title or self.title, wording.sentence(claim), details)
+    def finding(
+        self, claims: Sequence[str], details: Sequence[str] = (), title: str = ""
+    ) -> Finding | None:
+        """Return a finding on this topic, each clause as a sentence; None without any claim."""
+        claim, detail = (" ".join(map(wording.sentence, each)) for each in (claims, details))
+        return Finding(self.name, title or self.title, claim, detail) if claims else None
 
 
 def moments(values: np.ndarray) -> tuple[Floats, Floats]:
@@ -160,46 +139,3 @@ def moments(values: np.ndarray) -> tuple[Floats, Floats]:
 def layer_sd(variance: Floats) -> float:
     """Return the standard deviation over examples in a layer: sqrt(mean variance of its units)."""
     return float(np.sqrt(variance.mean()))
-
-
-def label(run: ProbedRun, runs: Sequence[ProbedRun]) -> str:
-    """Return what tells a run from the others: "with BN", "without BN", or "in NAME"."""
-    if len({each.bn for each in runs}) == len(runs):
-        return "with BN" if run.bn else "without BN"
-    return f"in {run.name}"
-
-
-def by_run(runs: Sequence[ProbedRun], texts: Sequence[str], noun: str = "") -> str:
-    """Return a text for each run, without empty ones: "20% with BN and 30% without BN".
-
-    A noun follows the first text: "20% of the units with BN and 30% without BN".
-    """
-    pairs = [(text, label(run, runs)) for run, text in zip(runs, texts, strict=True) if text]
-    nouns = [f" {noun}" if noun else "", ""]
-    return wording.listed([f"{text}{nouns[i > 0]} {name}" for i, (text, name) in enumerate(pairs)])
-
-
-def amount(value: float, of: str = "") -> str:
-    """Return a ratio as ``7.7%`` or, from 10 on, ``12 times``; nothing if it is not finite."""
-    if not np.isfinite(value):
-        return ""
-    return f"{wording.number(100 * value, 2)}%" if value < 10 else f"{wording.times(value)}{of}"
-
-
-def extent(values: Iterable[float]) -> str:
-    """Return the range of the finite values: "0.5 to 2", or "1" if both ends round to that."""
-    finite = [value for value in values if np.isfinite(value)]
-    ends = [wording.number(end(finite), 2) for end in (min, max)] if finite else []
-    return " to ".join(dict.fromkeys(ends))
-
-
-def at_the_end(runs: Sequence[ProbedRun]) -> str:
-    """Return when the last finite readings were taken."""
-    return "at the last finite probe" if any(run.diverged for run in runs) else "at the end"
-
-
-def pair_of(runs: Sequence[ProbedRun], values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the values with and without BN, if these are two runs that differ in it."""
-    if len(runs) != 2 or runs[0].bn == runs[1].bn or not np.isfinite(values).all():
-        return None
-    return (values[0], values[1]) if runs[0].bn else (values[1], values[0])

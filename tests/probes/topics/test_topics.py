@@ -11,7 +11,7 @@ from kerasbn.probes.readings import (
     ProbeRecord,
     Series,
 )
-from kerasbn.probes.results import findings
+from kerasbn.probes.topics import TOPICS
 from kerasbn.probes.topics.topic import Finding
 
 INF, NAN = float("inf"), float("nan")
@@ -33,7 +33,8 @@ def run(
 
 
 def told(*runs: ProbedRun) -> dict[str, Finding]:
-    return {finding.topic: finding for finding in findings(runs)}
+    found = [topic().describe(runs) for topic in TOPICS]
+    return {finding.topic: finding for finding in found if finding}
 
 
 def with_gradients(bn: bool, first: list[float], last: list[float], name: str = "") -> ProbedRun:
