@@ -5,13 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kerasbn.common.records import write_csv, write_json
-from kerasbn.runs import HISTORY, HISTORY_COLUMNS, RECORD, DataRecord, Run, RunRecord
+from kerasbn.runs import HISTORY, HISTORY_COLUMNS, RECORD, DataRecord, Run, RunRecord, Status
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from kerasbn.data.datasets import Dataset
     from kerasbn.experiments.train import TrainingJob
+    from kerasbn.experiments.trained_model import TrainedModel
 
 
 def run_record(**changes: Any) -> RunRecord:
@@ -57,3 +60,24 @@ def train_runs(
     from kerasbn.experiments.train import train_jobs
 
     return train_jobs([replace(each, training=training) for each in jobs], data, **options)
+
+
+def trained_member(
+    bn: bool, seed: int, status: Status = "finished", epochs: int = 2
+) -> "TrainedModel":
+    """A model of a comparison, with a made-up history and no run."""
+    from kerasbn.experiments.trained_model import TrainedModel
+
+    random = np.random.default_rng([bn, seed])
+    history = {name: random.uniform(0.8, 0.9, epochs).tolist() for name in HISTORY_COLUMNS}
+    history["epoch"] = [float(i + 1) for i in range(epochs)]
+    return TrainedModel(
+        f"{'bn' if bn else 'plain'}-seed-{seed}",
+        ModelSettings(bn=bn),
+        TrainingSettings(seed=seed),
+        DataRecord("mnist", "0" * 64, 60_000, 10_000),
+        "CPU",
+        status,
+        history,
+        7 if status == "diverged" else None,
+    )

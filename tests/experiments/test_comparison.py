@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sample_runs import run_record, write_run
+from sample_runs import run_record, trained_member, write_run
 
 from kerasbn.common.errors import CheckFailedError, InputError, StoppedError
 from kerasbn.experiments.comparison import (
@@ -18,32 +18,14 @@ from kerasbn.experiments.comparison import (
     read_comparison,
 )
 from kerasbn.experiments.statistics import Difference
-from kerasbn.experiments.trained_model import TrainedModel, trained_model
-from kerasbn.runs import DataRecord, Status, read_run
-from kerasbn.training.settings import ModelSettings, TrainingSettings
-
-COLUMNS = ("epoch", "accuracy", "loss", "step", "val_accuracy", "val_loss")
-
-
-def member(bn: bool, seed: int, status: Status = "finished", epochs: int = 2) -> TrainedModel:
-    random = np.random.default_rng([bn, seed])
-    history = {name: random.uniform(0.8, 0.9, epochs).tolist() for name in COLUMNS}
-    history["epoch"] = [float(i + 1) for i in range(epochs)]
-    return TrainedModel(
-        f"{'bn' if bn else 'plain'}-seed-{seed}",
-        ModelSettings(bn=bn),
-        TrainingSettings(seed=seed),
-        DataRecord("mnist", "0" * 64, 60_000, 10_000),
-        "CPU",
-        status,
-        history,
-        7 if status == "diverged" else None,
-    )
+from kerasbn.experiments.trained_model import trained_model
+from kerasbn.runs import HISTORY_COLUMNS, Status, read_run
+from kerasbn.training.settings import ModelSettings
 
 
 @pytest.fixture
 def compared(tmp_path: Path) -> Comparison:
-    members = [member(bn, seed) for seed in (4, 5, 6) for bn in (True, False)]
+    members = [trained_member(bn, seed) for seed in (4, 5, 6) for bn in (True, False)]
     found = comparison_of(members, "compare", tmp_path)
     assert found is not None
     return found
@@ -77,7 +59,9 @@ def test_a_run_is_found_as_long_as_it_agrees(tmp_path: Path) -> None:
     replace(pair, path=tmp_path / "compare").write()
     found = read_comparison(tmp_path / "compare")
     assert [run.name for run in found.probed_runs] == ["bn", "plain"]
-    (tmp_path / "bn" / "history.csv").write_text(f"{','.join(COLUMNS)}\n1,0.5,0.2,125,0.8,0.3\n")
+    (tmp_path / "bn" / "history.csv").write_text(
+        f"{','.join(HISTORY_COLUMNS)}\n1,0.5,0.2,125,0.8,0.3\n"
+    )
     found = read_comparison(tmp_path / "compare")
     assert found.with_bn[0].run is None
     assert found.without_bn[0].run is not None
@@ -181,12 +165,12 @@ def test_no_model_left_is_a_failure(compared: Comparison) -> None:
 
 
 def test_runs_that_differ_in_more_than_bn_and_seed_are_no_comparison(tmp_path: Path) -> None:
-    pair = [member(True, 0), member(False, 0)]
+    pair = [trained_member(True, 0), trained_member(False, 0)]
     assert comparison_of(pair) is not None
     other = replace(pair[1], model=ModelSettings(bn=False, hidden=(9,)))
     assert comparison_of([pair[0], other]) is None
-    assert comparison_of([*pair, member(True, 1)]) is None
-    assert comparison_of([pair[0], member(True, 1)]) is None
+    assert comparison_of([*pair, trained_member(True, 1)]) is None
+    assert comparison_of([pair[0], trained_member(True, 1)]) is None
     changed = run_record(recalibrated={"from": "bn"}, model=ModelSettings(bn=False))
     recalibrated = trained_model(write_run(tmp_path, "new", changed))
     assert comparison_of([trained_model(write_run(tmp_path, "old")), recalibrated]) is None
