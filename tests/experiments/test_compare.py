@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from sample_runs import run_record, write_run
 
 from kerasbn import runs
 from kerasbn.common.errors import ArgumentError, InputError
@@ -15,6 +16,8 @@ from kerasbn.data.datasets import Dataset
 from kerasbn.experiments import compare as module
 from kerasbn.experiments.compare import compare
 from kerasbn.experiments.comparison import KINDS, Comparison
+from kerasbn.experiments.train import TrainingJob
+from kerasbn.runs import Run, new_run, read_run
 from kerasbn.training.settings import TrainingSettings
 
 Compared = tuple[Path, Comparison]
@@ -32,6 +35,7 @@ def compared(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> C
         return compare(few_digits, seeds=3, root=root, **SMALL)
 
 
+@pytest.mark.slow
 def test_one_pair_is_two_runs_and_a_folder(comparison: Compared) -> None:
     root, _ = comparison
     assert sorted(path.name for path in root.iterdir()) == ["bn", "compare", "plain"]
@@ -52,11 +56,13 @@ def test_several_seeds_are_one_folder(compared: Comparison) -> None:
     assert [path.name for path in compared.path.parent.iterdir()] == ["compare"]
 
 
+@pytest.mark.slow
 def test_the_newest_run_is_the_one_with_bn(comparison: Compared) -> None:
     root, _ = comparison
     assert runs.find_model(None, root) == root / "bn" / "model.keras"
 
 
+@pytest.mark.slow
 def test_the_kept_models_score_as_recorded(comparison: Compared, sample_digits: Dataset) -> None:
     _, result = comparison
     for run in result.probed_runs:
@@ -69,6 +75,7 @@ def test_the_kept_models_score_as_recorded(comparison: Compared, sample_digits: 
         assert accuracy > 0.85
 
 
+@pytest.mark.slow
 def test_moving_statistics_were_updated(comparison: Compared) -> None:
     _, result = comparison
     layer = keras.models.load_model(result.probed_runs[0].model_path).get_layer("bn_1")
@@ -108,8 +115,25 @@ def test_a_run_of_a_seed_is_a_plain_model(compared: Comparison, few_digits: Data
     assert [layer.name for layer in model.layers][-3:] == ["dense_2", "relu_2", "logits"]
 
 
-@pytest.mark.slow
-def test_names_are_numbered_or_requested(few_digits: Dataset, tmp_path: Path) -> None:
+def test_names_are_numbered_or_requested(
+    few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_jobs(
+        jobs: list[TrainingJob], _: Dataset, *, force: bool, root: Path, **__: object
+    ) -> list[Run]:
+        """Write the runs that training would."""
+        placed = []
+        for job in jobs:
+            with new_run(job.run, job.key, force=force, root=root) as folder:
+                folder.path.rmdir()
+                record = run_record(model=job.model, training=job.training)
+                write_run(root, folder.path.name, record)
+            assert folder.placed is not None
+            placed.append(read_run(folder.placed))
+        return placed
+
+    monkeypatch.setattr(module, "train_jobs", write_jobs)
+    monkeypatch.setattr(module, "save_figure", lambda *_: None)
     for name in (None, None, "mine"):
         last = compare(few_digits, steps=3, run=name, root=tmp_path)
     found = sorted(path.name for path in tmp_path.iterdir())
@@ -121,30 +145,20 @@ def test_names_are_numbered_or_requested(few_digits: Dataset, tmp_path: Path) ->
     with pytest.raises(InputError, match=r"mine-bn.*--force"):
         compare(few_digits, steps=3, run="mine", root=tmp_path)
     again = compare(few_digits, steps=4, run="mine", force=True, root=tmp_path)
-    assert again.with_bn[0].history["step"] == [4]
+    assert again.with_bn[0].training.steps == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == found
     record = json.loads((tmp_path / "compare-2" / "compare.json").read_text())
     assert [record[kind][0]["run"] for kind in KINDS] == ["../bn-2", "../plain-2"]
 
 
 @pytest.mark.slow
-def test_one_model_diverges_and_the_other_goes_on(few_digits: Dataset, tmp_path: Path) -> None:
-    settings = WILD | {"lr": 3.0, "hidden": (8,), "epochs": 3}
-    result = compare(few_digits, root=tmp_path, **settings)
-    assert result.with_bn[0].status == "finished"
-    assert result.with_bn[0].history["epoch"] == [1, 2, 3]
-    assert result.without_bn[0].status == "diverged"
-    assert 1 <= (result.without_bn[0].diverged_at_step or 0) <= 60
-    assert "diverged" in result.summary()
-    result.check_ending()
-
-
-@pytest.mark.slow
-def test_models_of_several_seeds_that_diverge(few_digits: Dataset, tmp_path: Path) -> None:
+def test_some_models_diverge_and_the_others_go_on(few_digits: Dataset, tmp_path: Path) -> None:
     settings = WILD | {"lr": 0.3, "hidden": (12, 9)}
     result = compare(few_digits, seeds=2, root=tmp_path, run="wild", **settings)
     assert result.path == tmp_path / "wild"
     assert result.diverged() == {"with_bn": [], "without_bn": [0, 1]}
+    result.check_ending()
+    assert all(member.history["epoch"] == [1, 2] for member in result.with_bn)
     assert all(1 <= (member.diverged_at_step or 0) <= 40 for member in result.without_bn)
     assert "without (2 of 2 diverged: seeds 0 and 1)" in result.summary()
     assert not (result.path / "plain-seed-0" / "model.keras").exists()
@@ -172,6 +186,7 @@ def test_bad_arguments_are_refused_by_name(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_result_reads_well(compared: Comparison) -> None:
     assert repr(compared).startswith("<Comparison compare: Test accuracy: ")
     assert "3 pairs)>" in repr(compared)

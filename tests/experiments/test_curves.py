@@ -1,5 +1,6 @@
 """The figure of learning curves shows the values of the histories."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from sample_runs import trained_member
 
 from kerasbn.common.plotting import COLOR, height, save_figure
-from kerasbn.experiments.comparison import Comparison
+from kerasbn.experiments.comparison import comparison_of
 from kerasbn.experiments.curves import (
     MAX_MARKERS,
     PANELS,
@@ -17,6 +19,7 @@ from kerasbn.experiments.curves import (
     colors_of,
     draw_curves,
 )
+from kerasbn.runs import DataRecord
 
 
 def curve(label: str, epochs: int, seed: int, ending: str = "", color: str = "") -> Curve:
@@ -135,10 +138,10 @@ def test_a_short_curve_is_labeled_at_its_own_end() -> None:
         assert {text.xy[0] for text in axes.texts if isinstance(text, Annotation)} == {1.0, 10.0}
 
 
-def test_curves_of_runs_have_the_color_of_their_kind(
-    comparison: tuple[Path, Comparison],
-) -> None:
-    _, compared = comparison
+def test_curves_of_runs_have_the_color_of_their_kind() -> None:
+    sample = DataRecord("mnist-sample", "0" * 64, 4000, 1000)
+    compared = comparison_of([replace(trained_member(bn, 0), data=sample) for bn in (True, False)])
+    assert compared is not None
     assert colors_of(compared.curves()) == list(COLOR.values())
     plain = compared.without_bn[0].curve()
     assert (plain.label, plain.color) == ("Without BN", COLOR["without_bn"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_runs import job, train_runs
+from sample_runs import job, train_runs, write_run
 
 import kerasbn
 from kerasbn.common.errors import CheckFailedError, InputError, StoppedError
@@ -18,14 +18,22 @@ from kerasbn.runs import Run, read_run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 SHORT = TrainingSettings(epochs=2, seed=3)
+SMALL = ModelSettings(hidden=(7,), activation="tanh")
+
+
+@pytest.fixture(scope="module")
+def trained(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with TensorBoard's logs."""
+    root = tmp_path_factory.mktemp("trained")
+    (run,) = train_runs([job(SMALL)], few_digits, SHORT, tensorboard=True, root=root)
+    return run
 
 
 @pytest.mark.slow
-def test_the_record_tells_everything(few_digits: Dataset, tmp_path: Path) -> None:
-    network = ModelSettings(hidden=(7,), activation="tanh")
-    (run,) = train_runs([job(network)], few_digits, SHORT, quiet=True, root=tmp_path)
-    record = json.loads((tmp_path / "bn" / "run.json").read_text())
-    assert record == to_plain(run.record)
+def test_the_record_tells_everything(trained: Run, few_digits: Dataset) -> None:
+    text = (trained.path / "run.json").read_text()
+    record = json.loads(text)
+    assert record == to_plain(trained.record)
     assert record["status"] == "finished"
     assert record["model"]["hidden"] == [7]
     assert record["model"]["activation"] == "tanh"
@@ -39,25 +47,18 @@ def test_the_record_tells_everything(few_digits: Dataset, tmp_path: Path) -> Non
     assert record["device"].startswith("CPU")
     assert record["parameters"] == 784 * 7 + 4 * 7 + 7 * 10 + 10
     assert record["epochs"] == 2
-    assert record["final"]["val_accuracy"] == run.history["val_accuracy"][-1]
+    assert record["final"]["val_accuracy"] == trained.history["val_accuracy"][-1]
     assert record["started"] < record["finished"]
-    assert "test accuracy" in trained_model(run).summary()
+    assert "test accuracy" in trained_model(trained).summary()
+    assert str(trained.path.parent) not in text  # no path of this machine
 
 
 @pytest.mark.slow
-def test_the_same_settings_make_the_same_run(few_digits: Dataset, tmp_path: Path) -> None:
-    pair = [
-        train_runs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)[0]
-        for _ in range(2)
-    ]
-    assert [run.name for run in pair] == ["bn", "bn-2"]
-    assert pair[0].history == pair[1].history
-
-
-@pytest.mark.slow
-def test_no_path_of_the_machine_is_recorded(few_digits: Dataset, tmp_path: Path) -> None:
-    (run,) = train_runs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
-    assert str(tmp_path) not in (run.path / "run.json").read_text()
+def test_the_same_settings_make_the_same_run(trained: Run, few_digits: Dataset) -> None:
+    root = trained.path.parent
+    (again,) = train_runs([job(SMALL)], few_digits, SHORT, figures=False, root=root)
+    assert [trained.name, again.name] == ["bn", "bn-2"]
+    assert trained.history == again.history
 
 
 @pytest.mark.slow
@@ -65,7 +66,7 @@ def test_a_run_that_diverges_at_once_is_kept_without_a_network(
     few_digits: Dataset, tmp_path: Path
 ) -> None:
     settings = TrainingSettings(lr=1e38)
-    (run,) = train_runs([job(ModelSettings())], few_digits, settings, quiet=True, root=tmp_path)
+    (run,) = train_runs([job(ModelSettings())], few_digits, settings, root=tmp_path)
     assert run.status == "diverged"
     assert not run.model_path.exists()
     assert run.history["epoch"] == []
@@ -80,16 +81,13 @@ def test_a_run_that_diverges_at_once_is_kept_without_a_network(
 
 
 @pytest.mark.slow
-def test_tensorboard_reads_the_curves(few_digits: Dataset, tmp_path: Path) -> None:
+def test_tensorboard_reads_the_curves(trained: Run) -> None:
     import tensorflow as tf
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (run,) = train_runs(
-        [job(ModelSettings())], few_digits, SHORT, tensorboard=True, quiet=True, root=tmp_path
-    )
-    events = EventAccumulator(str(run.path / "tensorboard" / "train")).Reload()
+    events = EventAccumulator(str(trained.path / "tensorboard" / "train")).Reload()
     losses = [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("epoch_loss")]
-    assert losses == pytest.approx(run.history["loss"])
+    assert losses == pytest.approx(trained.history["loss"])
 
 
 def test_without_tensorboard_nothing_starts(
@@ -128,7 +126,7 @@ def test_ctrl_c_while_a_run_is_written_keeps_it(
 
     monkeypatch.setattr(experiment, "_write_run", pressed)
     pair = [job(ModelSettings(bn=bn)) for bn in (True, False)]
-    first, last = train_runs(pair, few_digits, SHORT, quiet=True, root=tmp_path)
+    first, last = train_runs(pair, few_digits, SHORT, figures=False, root=tmp_path)
     # The last one's record is written first: it was finished when Ctrl-C was pressed.
     assert (last.status, first.status) == ("finished", "interrupted")
     assert first.record.epochs == last.record.epochs == 2
@@ -137,7 +135,6 @@ def test_ctrl_c_while_a_run_is_written_keeps_it(
         trained_model(first).check_ending()
 
 
-@pytest.mark.slow
 def test_a_second_ctrl_c_drops_the_run(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,9 +142,10 @@ def test_a_second_ctrl_c_drops_the_run(
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
+    monkeypatch.setattr(experiment, "fit", lambda *_: None)
     monkeypatch.setattr(experiment, "_write_run", pressed_twice)
     with pytest.raises(KeyboardInterrupt):
-        train_runs([job(ModelSettings())], few_digits, SHORT, quiet=True, root=tmp_path)
+        train_runs([job(ModelSettings())], few_digits, SHORT, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -168,21 +166,19 @@ def test_a_network_too_large_for_the_memory_is_one_line(
 
 
 @pytest.mark.slow
-def test_a_taken_name_needs_force(few_digits: Dataset, tmp_path: Path) -> None:
-    one = [job(ModelSettings(), "mine")]
-    short = TrainingSettings(steps=2)
-    train_runs(one, few_digits, short, quiet=True, root=tmp_path)
+def test_a_requested_name_is_replaced_and_another_numbered(
+    few_digits: Dataset, tmp_path: Path
+) -> None:
+    for name in ("mine", "plain"):
+        write_run(tmp_path, name)
+    (tmp_path / "plain-2").mkdir()  # another process may be about to write a run into it
+    jobs, steps = [job(SMALL, "mine"), job(ModelSettings(bn=False))], TrainingSettings(steps=5)
     with pytest.raises(InputError, match="--force"):
-        train_runs(one, few_digits, short, quiet=True, root=tmp_path)
-    train_runs(one, few_digits, TrainingSettings(steps=5), force=True, quiet=True, root=tmp_path)
+        train_runs(jobs, few_digits, steps, root=tmp_path)
+    runs = train_runs(jobs, few_digits, steps, force=True, figures=False, root=tmp_path)
+    assert [run.name for run in runs] == ["mine", "plain-3"]
     assert read_run(tmp_path / "mine").history["step"] == [5]
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
-@pytest.mark.slow
-def test_a_name_taken_meanwhile_is_not_overwritten(few_digits: Dataset, tmp_path: Path) -> None:
-    short = TrainingSettings(steps=2)
-    train_runs([job(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)
-    (tmp_path / "bn-2").mkdir()
-    (run,) = train_runs([job(ModelSettings())], few_digits, short, quiet=True, root=tmp_path)
-    assert run.name == "bn-3"
+    assert read_run(tmp_path / "plain").history["step"] == [125]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "mine", "plain", "plain-2", "plain-3",
+    ]  # fmt: skip
