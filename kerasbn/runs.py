@@ -101,11 +101,7 @@ class Run:
 
     @cached_property
     def history(self) -> History:
-        """The columns of ``history.csv``: `epoch` (from 1) and the metrics after each epoch.
-
-        Raises:
-            InputError: If the file is missing or damaged.
-        """
+        """The columns of ``history.csv``: `epoch` (from 1) and the metrics after each epoch."""
         return read_history(self.path / HISTORY)
 
 

@@ -1,8 +1,4 @@
-"""Every error a user can cause, in one line: what was received, what was expected, what to do.
-
-The command line prints the line and exits with the error's ``exit_code``. In Python they are
-ordinary exceptions.
-"""
+"""Every error a user can cause, in one line: what was received, what was expected, what to do."""
 
 import difflib
 import re
@@ -12,7 +8,7 @@ from collections.abc import Iterable
 class KerasbnError(Exception):
     """Base class of all errors that kerasbn raises on purpose."""
 
-    exit_code = 1
+    exit_code = 1  # of the command line
 
     def for_command_line(self) -> str:
         """Return the line as the command line prints it."""

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 
 def quiet_tensorflow(verbose: bool = False) -> None:
@@ -77,9 +77,9 @@ def restore_layer_state(new: Any, old: Any) -> None:
         new.set_vocabulary(old.get_vocabulary(include_special_tokens=False))
 
 
-def all_layers(layer: Any, *, include_self: bool = True) -> list[Any]:
+def all_layers(layer: Any) -> list[Any]:
     """Return every layer within a layer or model, at any depth, itself first."""
-    return list(layer._flatten_layers(include_self=include_self))
+    return list(layer._flatten_layers())
 
 
 def operation_of(tensor: Any) -> Any:
@@ -103,14 +103,8 @@ def convert_function(function: Any, opset: int) -> Any:
     import tensorflow as tf
     from tf2onnx import optimizer, tf_loader, tfonnx  # takes seconds, and only this needs it
 
-    steps = {
-        "transpose": optimizer.TransposeOptimizer,
-        "upsample": optimizer.UpsampleOptimizer,
-        "constants": optimizer.ConstFoldOptimizer,
-        "loops": optimizer.LoopOptimizer,
-        "identity": optimizer.IdentityOptimizer,
-        "pairs": optimizer.BackToBackOptimizer,
-    }
+    kinds = ("Transpose", "Upsample", "ConstFold", "Loop", "Identity", "BackToBack")
+    steps = {kind: getattr(optimizer, f"{kind}Optimizer") for kind in kinds}
     inputs, outputs = (
         [tensor.name for tensor in tensors if tensor.dtype != tf.resource]
         for tensors in (function.inputs, function.outputs)
@@ -142,26 +136,18 @@ def _erfc(ctx: Any, node: Any, name: str, args: Any, **_: Any) -> None:  # noqa:
     )
 
 
-class LayerCall(NamedTuple):
-    """One call of a layer: its input, and the mask, if any."""
-
-    layer: Any
-    values: Any
-    mask: Any
-
-
 @contextmanager
-def record_calls(layers: Sequence[Any]) -> Iterator[list[LayerCall]]:
-    """Append every call of these layers to a list, in order.
+def record_calls(layers: Sequence[Any]) -> Iterator[list[tuple[Any, Any, Any]]]:
+    """Append every call of these layers to a list, in order: the layer, its input and the mask.
 
     A layer inside another model, or one that is called several times, has no single input tensor in
     the graph. So within the block its `call` is replaced: use it on layers of your own, such as
     those of a clone.
     """
-    calls: list[LayerCall] = []
+    calls: list[tuple[Any, Any, Any]] = []
 
     def listen(layer: Any, call: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        calls.append(LayerCall(layer, inputs, kwargs.get("mask")))
+        calls.append((layer, inputs, kwargs.get("mask")))
         return call(inputs, *args, **kwargs)
 
     for layer in layers:

@@ -32,7 +32,7 @@ _OFFSET = 0.01  # added to the error rate; without it 100% would be infinitely f
 
 
 class End(NamedTuple):
-    """Where a curve ends, with the text and color of its label."""
+    """Where a curve ends, and its label."""
 
     x: float
     y: float
@@ -64,10 +64,9 @@ def html_image(figure: Figure, alt: str) -> str:
 
 
 def height(accuracy: Any) -> Any:  # noqa: ANN401 - a number or an array, as matplotlib has it
-    """Return the position of an accuracy on an axis stretched towards 100%, 0 to 1.
+    """Return the position, 0 to 1, of an accuracy on an axis that is logarithmic in the error rate.
 
-    The axis is logarithmic in the error rate, so that it shows how much good models differ: 90 to
-    95% is about as long as 95 to 98%.
+    So it shows how much good models differ: 90 to 95% is about as long as 95 to 98%.
     """
     error = 1 - np.clip(accuracy, 0.0, 1.0)
     return np.log((1 + _OFFSET) / (error + _OFFSET)) / np.log((1 + _OFFSET) / _OFFSET)

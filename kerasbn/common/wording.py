@@ -1,8 +1,4 @@
-"""Numbers in words. Terminal, pictures and page format the same figure with the same function.
-
-Accuracies are shares, 0 to 1, and read as percentages with two decimals. Differences of accuracies
-are in percentage points with two decimals. Everything else has three significant digits.
-"""
+"""Numbers in words: terminal, pictures and page format the same figure with the same function."""
 
 import math
 from collections.abc import Sequence

@@ -76,7 +76,7 @@ def layer_of(tensorflow_name: str, layers: set[str]) -> str:
 
 def _operations(model: keras.Model) -> Iterator[Any]:
     """Yield every layer, at any depth, and every operation (`keras.ops`) of a functional model."""
-    layers = all_layers(model, include_self=False)
+    layers = all_layers(model)[1:]
     yield from layers
     for each in (model, *layers):
         for operation in getattr(each, "operations", ()):

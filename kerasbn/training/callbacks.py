@@ -1,9 +1,4 @@
-"""Keras callbacks for models that train side by side.
-
-The logs hold the metrics of each model as `KEY:metric`. `EvaluateEachEpoch` adds them at the end of
-every epoch. `SingleModelCallbacks` passes them on, under plain names, to callbacks for one model,
-such as Keras's own. A model that has diverged has no metrics in the logs.
-"""
+"""Keras callbacks for models that train side by side: the logs hold metrics as `KEY:metric`."""
 
 import math
 import signal
@@ -79,7 +74,7 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
 
 
 class SingleModelCallbacks(keras.callbacks.Callback):
-    """Runs callbacks that expect a single model on one of several, with epochs counted from 1."""
+    """Runs callbacks for a single model, such as Keras's, on one of several; epochs are from 1."""
 
     def __init__(
         self, key: str, model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]

@@ -1,16 +1,8 @@
 """The training loop: Keras's `fit` and callbacks, with many batches in each compiled call.
 
-With small models, Python and the runtime take about twenty times as long as the arithmetic of a
-batch. So the images stay on the device, an element of the `tf.data` pipeline is a chunk of batches
-given as indices, and the train step loops over them inside XLA. Several models train side by side
-in one step; those with the same seed see the same batches.
-
-Data-parallel training (`fit_data_parallel`) puts a replica of each model on every device and splits
-each batch. Gradients are summed over the devices, and BN uses the mean and variance of the whole
-batch (`synchronized=True`), so results differ from one device only by rounding. TensorFlow's
-`MirroredStrategy` supports neither loops over batches nor XLA, so a call trains one batch. It is
-only worth it when a step on the device takes longer than launching it. The small MLPs here are
-launch-bound.
+With small models, launching a batch takes about twenty times as long as its arithmetic. So the
+images stay on the device, the `tf.data` pipeline yields chunks of batches as indices, and the train
+step loops over them inside XLA. Several models train side by side in one step.
 """
 
 import warnings
@@ -55,12 +47,15 @@ def fit_data_parallel(
 ) -> None:
     """Train models side by side, with each batch split over several devices.
 
-    Every device holds the whole dataset. The models do not change: callbacks, which are called
-    after every batch, get the trained weights from the `TrainingLoop`.
+    Gradients are summed over the devices, and BN uses the mean and variance of the whole batch, so
+    results differ from one device only by rounding. `MirroredStrategy` supports neither loops over
+    batches nor XLA, so a call trains one batch: only worth it when that takes longer than launching
+    it. The models do not change: callbacks get the trained weights from the `TrainingLoop`.
     """
     with _strategy(tuple(devices)).scope():
         learners = [_synchronized(key, model, settings[key]) for key, model in models.items()]
-        loop = DataParallelLoop(learners, dataset)
+        loop = DataParallelLoop(learners, dataset, compiled=False)
+        loop.built = True  # otherwise Keras would call it on a batch to build it
         schedule = schedule.batch_by_batch()
         chunks = index_chunks(schedule, loop.seeds).filter(lambda _, count: count > 0)
         batches = chunks.map(lambda indices, _: tf.transpose(indices[0]))
@@ -94,9 +89,7 @@ class TrainingLoop(keras.Model):
         # int64, since TensorFlow keeps no int32 variables on a GPU.
         self._labels = tf.Variable(tf.cast(labels, tf.int64), trainable=False, name="labels")
         self._splits = {"": (0, len(train)), "val_": (len(train), len(train) + len(test))}
-        self._compiled_evaluation = tf.function(
-            self._evaluate_rows, jit_compile=compiled, autograph=False
-        )
+        self._evaluation = tf.function(self._evaluate, jit_compile=compiled, autograph=False)
         self.compile(jit_compile=compiled)
 
     def fit_schedule(
@@ -120,8 +113,7 @@ class TrainingLoop(keras.Model):
         def body(step: tf.Tensor, *totals: tf.Tensor) -> tuple[tf.Tensor, ...]:
             losses, correct = one_step(indices[step])
             loss_sum, correct_sum, bad_step = totals
-            is_first_bad = ~tf.math.is_finite(losses) & (bad_step < 0)
-            bad_step = tf.where(is_first_bad, step, bad_step)
+            bad_step = tf.where(~tf.math.is_finite(losses) & (bad_step < 0), step, bad_step)
             return step + 1, loss_sum + losses, correct_sum + correct, bad_step
 
         start = (tf.constant(0), tf.zeros(size), tf.zeros(size), -tf.ones(size, tf.int32))
@@ -155,21 +147,16 @@ class TrainingLoop(keras.Model):
         }
 
     def evaluate_all(self) -> dict[str, dict[str, float]]:
-        """Evaluate every model on both splits, with moving statistics.
-
-        Returns `loss` and `accuracy` (training set), `val_loss` and `val_accuracy` (test set) by
-        key.
-        """
+        """Return loss, accuracy, val_loss and val_accuracy by key, with moving statistics."""
         metrics: dict[str, dict[str, float]] = {key: {} for key in self.models}
         for prefix, (start, stop) in self._splits.items():
-            results = self._compiled_evaluation(tf.constant(start), tf.constant(stop))
-            losses, correct = (each.numpy() for each in results)
-            for i, key in enumerate(self.models):
-                metrics[key][f"{prefix}loss"] = float(losses[i]) / (stop - start)
-                metrics[key][f"{prefix}accuracy"] = float(correct[i]) / (stop - start)
+            results = self._evaluation(tf.constant(start), tf.constant(stop))
+            for name, sums in zip(("loss", "accuracy"), results, strict=True):
+                for key, total in zip(self.models, sums.numpy(), strict=True):
+                    metrics[key][prefix + name] = float(total) / (stop - start)
         return metrics
 
-    def _evaluate_rows(self, start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _evaluate(self, start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return summed losses and correct predictions on the images from `start` to `stop`."""
         size = len(self.models)
 
@@ -187,20 +174,16 @@ class TrainingLoop(keras.Model):
         return losses, correct
 
     def all_weights(self) -> dict[str, list[np.ndarray]]:
-        """Return the current weights of every model by key, in the order of `get_weights`."""
+        """Return the current weights of every model by key, each as its `get_weights` would."""
         return {key: value for each in self.learners for key, value in each.weights().items()}
 
     def weights_of(self, key: str) -> list[np.ndarray]:
-        """Return the current weights of one model, in the order of `get_weights`."""
+        """Return the current weights of one model."""
         return next(each for each in self.learners if key in each.models).weights()[key]
 
 
 class DataParallelLoop(TrainingLoop):
     """A `TrainingLoop` within the scope of a `MirroredStrategy`, with one batch per call."""
-
-    def __init__(self, learners: Sequence[Learner], dataset: Dataset) -> None:
-        super().__init__(learners, dataset, compiled=False)
-        self.built = True  # otherwise Keras would call it on a batch to build it
 
     def train_step(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
         """Train on this device's part of a batch: indices, int32 `[part of the batch, seeds]`."""
@@ -214,10 +197,9 @@ class DataParallelLoop(TrainingLoop):
 
 @cache
 def _strategy(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
-    """Return the strategy for these devices, one per process.
+    """Return the strategy for these devices: one per process, since a second would fail.
 
-    TensorFlow remembers the shape of every sum over the devices by its number, and all strategies
-    count from the same number. A second strategy would fail on a model with other shapes.
+    TensorFlow remembers the shapes of sums over devices by number, and each strategy counts anew.
     """
     return tf.distribute.MirroredStrategy(list(devices))
 

@@ -21,11 +21,7 @@ BATCH_SIZE = 256
 def split_batches(
     split: Split, model: keras.Model, scale: float = 1.0, offset: float = 0.0
 ) -> tf.data.Dataset:
-    """Return batches of 28x28 images and their labels; see `folder_batches` for the arguments.
-
-    Raises:
-        InputError: If the model takes other inputs.
-    """
+    """Return batches of 28x28 images, scaled as in `folder_batches`, and their labels."""
     height, width, channels, layout = _image_shape(model)
     if (height, width, channels) != (28, 28, 1):
         raise expected(
@@ -47,17 +43,8 @@ def folder_batches(
     """Return batches of the images in a folder, resized for the model and held in memory as bytes.
 
     If the folder has subfolders, each is a class, numbered in the order of names, and the batches
-    include labels.
-
-    Args:
-        folder: The folder.
-        model: A model with one input, an image of fixed size.
-        scale: Factor for pixels from 0 to 255.
-        offset: Added to the scaled pixels.
-        digits: Convert handwritten digits to the form of MNIST.
-
-    Raises:
-        InputError: If the model takes no images, or there are none, or one is damaged.
+    include labels. Pixels from 0 to 255 are multiplied by `scale`, then `offset` is added. `digits`
+    converts handwritten digits to the form of MNIST.
     """
     height, width, channels, layout = _image_shape(model)
     classes = sorted(path for path in folder.iterdir() if path.is_dir())

@@ -1,8 +1,7 @@
 """Recalibration: replace moving statistics by population statistics.
 
-Training leaves a moving average of batch statistics in each BN layer. If its momentum was too high
-for the number of steps, or the data has changed, these are not the statistics of the layer's
-inputs, and the model is worse at inference than it was in training. Keras has no function for this.
+If the momentum was too high for the number of steps, or the data has changed, a BN layer's moving
+statistics are not those of its inputs, and the model is worse at inference than in training.
 """
 
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerasbn.common.errors import InputError, expected
-from kerasbn.common.keras_internals import LayerCall, all_layers, record_calls, restore_layer_state
+from kerasbn.common.keras_internals import all_layers, record_calls, restore_layer_state
 
 Floats = NDArray[np.float64]
 
@@ -65,7 +64,7 @@ def recalibrate_model(
     kind = keras.layers.BatchNormalization
     with record_calls([each for each in all_layers(copy) if isinstance(each, kind)]) as calls:
         copy(_inputs(first), training=False)
-    called = list(dict.fromkeys(call.layer for call in calls))
+    called = list(dict.fromkeys(layer for layer, _, _ in calls))
     if not called:
         raise expected(
             f"model '{model.name}'", "a model without BN layers", "at least one BN layer",
@@ -146,7 +145,7 @@ def _population(
     def moments(inputs: Any) -> list[tuple[tf.Tensor, ...]]:  # noqa: ANN401 - what the model takes
         with record_calls([layer]) as calls:
             model(inputs, training=False)
-        return [_moments(call, layer.axis) for call in calls]
+        return [_moments(values, mask, layer.axis) for _, values, mask in calls]
 
     # TensorFlow prunes what comes after the layer, since nothing of it is returned.
     compiled = tf.function(moments, autograph=False)
@@ -162,12 +161,12 @@ def _population(
     return count, mean, squares
 
 
-def _moments(call: LayerCall, axis: int) -> tuple[tf.Tensor, ...]:
+def _moments(values: tf.Tensor, mask: tf.Tensor | None, axis: int) -> tuple[tf.Tensor, ...]:
     """Return count, mean and sum of squared deviations per channel, without masked values."""
-    values = tf.cast(call.values, tf.float64)
+    values = tf.cast(values, tf.float64)
     weights = tf.ones_like(values)
-    if call.mask is not None:
-        weights = tf.cast(call.mask, tf.float64)[..., None] * weights
+    if mask is not None:
+        weights = tf.cast(mask, tf.float64)[..., None] * weights
     rank = len(values.shape)
     axes = [i for i in range(rank) if i != axis % rank]
     counts = tf.reduce_sum(weights, axes, keepdims=True)

@@ -1,11 +1,6 @@
-"""Hyper-parameters: each is one field here, and everything else is generated from it.
+"""Hyper-parameters: each is one field here, and everything else is generated from `SETTINGS`.
 
-A field's metadata, a `Setting`, holds its help, label, choices and range. The options of the
-command line, the tables of the README, the axes of sweeps, the keywords of the Python functions,
-the labels of charts and the commands that reproduce a run all come from `SETTINGS`. To add a
-hyper-parameter, add a field and use it where models are built or trained.
-
-Nothing heavy is loaded here, so a bad value is refused at once.
+To add one, add a field and use it where models are built or trained. Nothing heavy is loaded here.
 """
 
 import math

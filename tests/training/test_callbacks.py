@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import keras
 import pytest
 
-from kerasbn.data.batching import Schedule
+from kerasbn.data.batching import Schedule, index_chunks
 from kerasbn.data.datasets import Dataset
 from kerasbn.training.callbacks import (
     EvaluateEachEpoch,
@@ -18,7 +19,7 @@ from kerasbn.training.callbacks import (
     metrics_of,
 )
 from kerasbn.training.ensembles import SingleModel, compile_model
-from kerasbn.training.loop import fit
+from kerasbn.training.loop import TrainingLoop, fit
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
 
@@ -58,6 +59,13 @@ class InterruptAfter(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def pair(settings: TrainingSettings, **options: Any) -> dict[str, keras.Model]:
+    return {
+        key: compile_model(mlp(bn=key == "bn", hidden=(8,), **options), settings)
+        for key in ("bn", "plain")
+    }
+
+
 def train(
     data: Dataset,
     settings: TrainingSettings,
@@ -71,11 +79,7 @@ def train(
     """
     size = len(data.train)
     schedule = Schedule.of(size, settings.batch_size, settings.epochs, settings.steps)
-    evaluation = EvaluateEachEpoch(schedule)
-    models = {
-        key: compile_model(mlp(bn=key == "bn", hidden=(8,), **options), settings)
-        for key in ("bn", "plain")
-    }
+    evaluation, models = EvaluateEachEpoch(schedule), pair(settings, **options)
     wrapped = [
         SingleModelCallbacks(key, models[key], [callback])
         for key, callback in (single or {}).items()
@@ -87,24 +91,21 @@ def train(
 
 @pytest.mark.slow
 def test_callbacks_for_one_model_get_its_metrics_and_count_epochs_from_one(
-    few_digits: Dataset,
+    few_digits: Dataset, tmp_path: Path
 ) -> None:
-    recorder = Recorder()
-    train(few_digits, TrainingSettings(epochs=2), single={"plain": recorder})
+    """Also those of Keras, and in a last epoch that ends early."""
+    recorder, logger = Recorder(), keras.callbacks.CSVLogger(tmp_path / "history.csv")
+    train(few_digits, TrainingSettings(steps=27), single={"plain": recorder, "bn": logger})
     assert recorder.calls == ["begin", "end"]
     assert [epoch for epoch, _ in recorder.epochs] == [1, 2]
     for _, metrics in recorder.epochs:
         assert set(metrics) == {"loss", "accuracy", "val_loss", "val_accuracy", "step"}
-    assert recorder.steps == [20, 40]
+    assert recorder.steps == [20, 27]
     assert isinstance(recorder.model, keras.Model)
     assert recorder.model.name == "mlp_plain"
-
-
-@pytest.mark.slow
-def test_a_last_epoch_that_ends_early_is_evaluated(few_digits: Dataset) -> None:
-    recorder = Recorder()
-    train(few_digits, TrainingSettings(steps=27), single={"bn": recorder})
-    assert recorder.steps == [20, 27]
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines[0] == "epoch,accuracy,loss,step,val_accuracy,val_loss"
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
 
 
 @pytest.mark.slow
@@ -129,26 +130,23 @@ def test_training_stops_when_all_models_have_diverged(few_digits: Dataset) -> No
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_after_a_chunk_and_keeps_complete_epochs(sample_digits: Dataset) -> None:
-    messages = []
+def test_ctrl_c_stops_after_a_chunk_and_keeps_complete_epochs(few_digits: Dataset) -> None:
+    """Two chunks in an epoch: the second and then the third end with Ctrl-C."""
+    settings, messages = TrainingSettings(), []
+    schedule = replace(Schedule.of(len(few_digits.train), 32, epochs=5), per_call=10)
+    learners = [SingleModel(key, model, 0) for key, model in pair(settings).items()]
+    loop = TrainingLoop(learners, few_digits)
     before = signal.getsignal(signal.SIGINT)
-    with StopOnInterrupt(lambda: messages.append("stopping")) as stop:
-        # A chunk of the sample is an epoch of 125 steps; the third one does not start.
-        evaluation = train(sample_digits, TrainingSettings(epochs=5), InterruptAfter(2), stop)
-    assert stop.interrupted
-    assert messages == ["stopping"]
-    assert evaluation.epochs == 2
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-@pytest.mark.slow
-def test_ctrl_c_within_an_epoch_drops_that_epoch(sample_digits: Dataset) -> None:
-    settings = TrainingSettings(epochs=5, batch_size=4)  # 1,000 steps, 3 chunks per epoch
-    recorder = Recorder()
-    with StopOnInterrupt(lambda: None) as stop:
-        evaluation = train(sample_digits, settings, InterruptAfter(4), stop, recorder)
-    assert evaluation.epochs == 1
-    assert [bool(metrics) for _, metrics in recorder.epochs] == [True, False]
+    for chunks, epochs in ((2, [True]), (3, [True, False])):
+        evaluation, recorder = EvaluateEachEpoch(schedule), Recorder()
+        with StopOnInterrupt(lambda: messages.append("stopping")) as stop:
+            watching = [evaluation, recorder, InterruptAfter(chunks), stop]
+            loop.fit_schedule(index_chunks(schedule, loop.seeds), schedule, watching)
+        assert stop.interrupted
+        assert evaluation.epochs == 1
+        assert [bool(metrics) for _, metrics in recorder.epochs] == epochs
+        assert signal.getsignal(signal.SIGINT) is before
+    assert messages == ["stopping"] * 2
 
 
 def test_a_second_ctrl_c_interrupts_at_once() -> None:
@@ -171,15 +169,6 @@ def test_signals_are_not_handled_in_another_thread() -> None:
     thread.start()
     thread.join()
     assert handlers == [before]
-
-
-@pytest.mark.slow
-def test_callbacks_of_keras_work_on_one_model(few_digits: Dataset, tmp_path: Path) -> None:
-    logger = keras.callbacks.CSVLogger(tmp_path / "history.csv")
-    train(few_digits, TrainingSettings(epochs=2), single={"bn": logger})
-    lines = (tmp_path / "history.csv").read_text().splitlines()
-    assert lines[0] == "epoch,accuracy,loss,step,val_accuracy,val_loss"
-    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
 
 
 def test_metrics_of_one_model() -> None:

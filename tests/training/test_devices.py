@@ -37,13 +37,13 @@ def record_devices(learners, dataset, schedule, callbacks, device):
 
 fit, experiment.fit = experiment.fit, record_devices
 experiment.choose_device = lambda choice: Device("/CPU:1", "the second one")
-jobs = [experiment.TrainingJob("bn", ModelSettings(), TrainingSettings(steps=3))] + [
-    experiment.TrainingJob(
-        f"plain-{seed}", ModelSettings(bn=False), TrainingSettings(steps=3, seed=seed)
-    )
+small, plain = ModelSettings(hidden=(8, 8)), ModelSettings(hidden=(8, 8), bn=False)
+jobs = [experiment.TrainingJob("bn", small, TrainingSettings(steps=3))] + [
+    experiment.TrainingJob(f"plain-{seed}", plain, TrainingSettings(steps=3, seed=seed))
     for seed in (0, 1)
 ]
-experiment.train_jobs(jobs, load_dataset("mnist-sample"), root=Path(sys.argv[1]))
+data = load_dataset("mnist-sample")
+experiment.train_jobs(jobs, data, root=Path(sys.argv[1]), figures=False)
 assert len(placed) > 10
 wrong = {name: device for name, device in placed.items() if not device.endswith("CPU:1")}
 assert not wrong, wrong
