@@ -17,8 +17,7 @@ import pytest
 from keras import layers as L  # noqa: N812 - as Keras's own documentation has it
 from keras.applications import mobilenet_v2
 
-from kerasbn import export, verify
-from kerasbn.folding.fold import fold_with_plan
+from kerasbn import export, fold_plan, verify
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.inference.remaining import count_remaining, remaining_nodes
 
@@ -152,7 +151,7 @@ def test_fold_export_and_verify_count_alike(name: str, tmp_path: Path) -> None:
     image = keras.Input((6, 6, 3), name="image")
     made = keras.Model(image, layers(image))
     randomize_parameters(made)
-    plan = fold_with_plan(made).plan
+    plan = fold_plan(made)
     assert (len(plan.folds("BN layer")), len(plan.kept("BN layer"))) == (total - kept, kept)
     samples = np.random.default_rng(0).normal(size=(3, 6, 6, 3)).astype(np.float32)
     for fold, left in ((True, kept), (False, total)):
