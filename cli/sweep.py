@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,8 +88,6 @@ def command(
     """
     from kerasbn.sweeps.grid import parse_change
 
-    if where["workers"] is not None and where["address"] is not None:
-        raise click.UsageError("received --workers and --address, expected one of the two")
     if status:
         _show_status(grid, run, as_json)
         return
@@ -96,7 +95,7 @@ def command(
     values: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     values |= dict(parse_change(text) for text in changes)
     from kerasbn.data.datasets import Dataset, load_dataset
-    from kerasbn.sweeps.sweep import run_sweep, sweep_request
+    from kerasbn.sweeps.sweep import run_sweep
 
     def load() -> Dataset:
         data = load_dataset(dataset, data_dir, quiet=quiet)
@@ -104,8 +103,9 @@ def command(
             click.echo(data.note, err=True)
         return data
 
-    request = sweep_request(grid, values, run, yes=yes)
-    _show(run_sweep(request, load, force=force, quiet=quiet, verbose=verbose, **where), as_json)
+    where |= {"verbose": verbose}
+    study = run_sweep(grid, values, load, run=run, yes=yes, force=force, quiet=quiet, **where)
+    _show(study, as_json)
 
 
 def _show(study: "Study", as_json: bool) -> None:
@@ -125,9 +125,10 @@ def _show(study: "Study", as_json: bool) -> None:
 def _show_status(grid: str, run: str | None, as_json: bool) -> None:
     from kerasbn.common.records import to_plain
     from kerasbn.sweeps.progress import read_status
-    from kerasbn.sweeps.sweep import requested_study
+    from kerasbn.sweeps.study import find_study
 
-    status = read_status(requested_study(grid, run))
+    name = run or (Path(grid).stem if grid.endswith(".toml") else grid)
+    status = read_status(find_study(name))
     click.echo(json.dumps(to_plain(status)) if as_json else status.text())
 
 

@@ -14,8 +14,7 @@ from kerasbn.common.plotting import COLOR, NOTE_COLOR, STRETCHED
 from kerasbn.common.wording import listed, percent, plural
 from kerasbn.experiments.curves import data_title, label
 from kerasbn.sweeps import summaries as summing
-from kerasbn.sweeps.heat_map import draw_heat_map
-from kerasbn.sweeps.parallel_coordinates import draw_parallel_coordinates
+from kerasbn.sweeps.combinations import draw_heat_map, draw_parallel_coordinates
 from kerasbn.sweeps.study_data import StudyData
 from kerasbn.sweeps.summaries import FIGURE, SeedResults, Summary
 from kerasbn.training.settings import SETTINGS, short_text

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from kerasbn.common.files import atomic_write
-from kerasbn.common.wording import listed, percent, percent_sd, plural, sentence
+from kerasbn.common.wording import listed, percent, plural, sentence
 from kerasbn.experiments.comparison import difference_text
 from kerasbn.experiments.curves import data_title
 from kerasbn.experiments.statistics import METHOD
@@ -51,8 +51,7 @@ def method(study: StudyData) -> list[str]:
     fixed = [f"{SETTINGS[key].label} {short_text(value)}" for key, value in grid.options.items()]
     lines = [
         f"{plural(len(study.trials), 'trial')}, {plural(grid.seeds, 'seed')} each, on "
-        f"{data_title(data.name)} ({data.train:,} training and {data.test:,} test "
-        "images)"
+        f"{data_title(data.name)} ({data.train:,} training and {data.test:,} test images)"
     ]
     if study.axes:
         axes = (f"{SETTINGS[axis].label} {_axis_text(study, axis)}" for axis in study.axes)
@@ -79,14 +78,12 @@ def write_findings(study: StudyData) -> None:
 def _best(study: StudyData, summaries: Sequence[Summary]) -> list[str]:
     """Say the best accuracy of each kind, and their difference."""
     tops = {bn: top for bn in KINDS if (top := best(summaries, bn))}
-    parts = []
-    for bn, top in tops.items():
-        spread, place = top.of(bn).spread, describe(top.configuration, study.axes)
-        where = f" at {place}" if place else ""
-        parts.append(f"{KINDS[bn]} {percent_sd(spread.mean, spread.sd)}{where}")
-    if not parts:
+    if not tops:
         return []
-    lines = [sentence(f"{'best test' if study.axes else 'test'} accuracy: {'; '.join(parts)}")]
+    parts = "; ".join(
+        f"{KINDS[bn]} {summing.as_best(top, bn, study.axes)}" for bn, top in tops.items()
+    )
+    lines = [sentence(f"{'best test' if study.axes else 'test'} accuracy: {parts}")]
     if len(tops) == 2:
         found = summing.difference(tops[True].with_bn, tops[False].without_bn)
         what = "difference of the best, with BN minus without" if study.axes else "difference"

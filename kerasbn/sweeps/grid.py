@@ -66,18 +66,14 @@ class Range:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a sweep trains.
+    """What a sweep trains; see the module.
 
     Attributes:
         name: The default name of the study.
         options: The settings that all trials share, by name.
         axes: What varies: the values of each setting, or a range to draw from.
         kinds: Whether to train with BN (True), without (False), or both.
-        question: What the sweep should answer.
-        source: Where the question or its settings come from.
-        seeds: The number of trials per configuration.
         sample: The number of random combinations; None for all combinations.
-        sample_seed: The random seed of the sample.
     """
 
     name: str
@@ -136,11 +132,7 @@ def recipes() -> dict[str, bytes]:
 
 
 def load_grid(name: str, changes: Mapping[str, Any] | None = None) -> Grid:
-    """Return the grid of a TOML file or of one of `recipes`, changed as by `parse_grid`.
-
-    Raises:
-        InputError: If there is no such file or recipe, or it is no valid grid.
-    """
+    """Return the grid of a TOML file or of one of `recipes`, changed as by `parse_grid`."""
     known, path, what = recipes(), Path(name), "a grid in TOML"
     if path.is_file():
         return parse_grid(read_toml(path, what), path.stem, name, changes)
@@ -156,15 +148,12 @@ def parse_grid(
 ) -> Grid:
     """Return the grid that the content of a TOML file describes.
 
-    Args:
-        raw: The content of the file.
-        name: The name of the grid.
-        subject: What error messages start with, such as the path of the file.
-        changes: Settings that replace those in `raw`; a list of values makes an axis. Also
-            `seeds`, `sample` and `sample_seed`.
+    `changes` are settings that replace those in `raw` (a list of values makes an axis), and counts
+    such as `seeds`.
 
     Raises:
-        InputError: If a key or value is invalid, or the grid is empty.
+        InputError: If a key or value is invalid, or the grid is empty; the line starts with
+            `subject`, such as the path of the file.
     """
     changes = dict(changes or {})
     counts = ("seeds", "sample", "sample_seed")
@@ -180,11 +169,10 @@ def parse_grid(
     with _prefixed(subject):
         options, axes = (_by_setting(key, about.pop(key, {})) for key in ("options", "axes"))
         _change(options, axes, changes)
-        for key in axes:
-            if key in options:
-                raise expected(key, "it in [options] and in [axes]", "one of the two")
-            if key == "seed":
-                raise expected("seed", "it in [axes]", "seeds = N, counted from seed on")
+        if twice := options.keys() & axes:
+            raise expected(min(twice), "it in [options] and in [axes]", "one of the two")
+        if "seed" in axes:
+            raise expected("seed", "it in [axes]", "seeds = N, counted from seed on")
         if "sample" in about and not axes:
             raise expected("sample", "a sample of no axes", "[axes] to draw from")
         options = {key: SETTINGS[key].check(value) for key, value in options.items()}
@@ -200,8 +188,7 @@ def parse_grid(
 def parse_change(text: str) -> tuple[str, Any]:
     """Return the name and value of a change ``KEY=VALUES``; several values, as a list, are an axis.
 
-    Raises:
-        InputError: If it has no ``=`` or no value, or the key or a value is invalid.
+    Raises `InputError` if it has no ``=`` or no value, or the key or a value is invalid.
     """
     subject = f"--set {text}"
     key, sign, values = text.partition("=")

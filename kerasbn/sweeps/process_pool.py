@@ -4,10 +4,8 @@ A worker that dies, killed or out of memory, takes down only the batch of trials
 the batch is retried on a new worker.
 
 Why not a library: executors of loky and `concurrent.futures` fail all pending work when a worker
-dies. pebble fails only the task at work, but its workers share two pipes: one that dies with the
-lock of a pipe stalls the others for a minute (noxdafox/pebble#163), and one that dies while none
-is at work breaks the pool, so each worker would need a pool of its own, which is more code than
-the loop below. Here every worker has its own pipe, and nothing is shared that a death could lock.
+dies. pebble's workers share two pipes: one that dies with the lock of a pipe stalls the others for
+a minute (noxdafox/pebble#163). Here every worker has its own pipe.
 """
 
 import multiprocessing
@@ -19,10 +17,10 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Any
 
 import numpy as np
 
@@ -50,70 +48,61 @@ def train_in_processes(
     kills them.
     """
     waiting = deque((batch, 1) for batch in batches)
+    processes: dict[Connection, SpawnProcess] = {}
+    tasks: dict[
+        Connection, tuple[TrialBatch, int]
+    ] = {}  # what each trains, and which attempt it is
     with TemporaryDirectory(prefix="kerasbn-sweep-") as scratch:
         _save(data, Path(scratch))
-        arguments = (Path(scratch), device, verbose)
-        pool = [_Worker(arguments) for _ in range(min(workers, len(batches)))]
         try:
-            while waiting or any(worker.task for worker in pool):
-                for worker in pool:
-                    if waiting and not worker.task:
-                        yield worker.start(*waiting.popleft())
-                ready = wait([worker.connection for worker in pool if worker.task])
-                for place, worker in enumerate(pool):
-                    if worker.connection not in ready:
-                        continue
-                    event = worker.receive()
-                    if event is not None:
-                        yield event
-                        continue
-                    batch, attempt, death = worker.post_mortem()
-                    pool[place] = _Worker(arguments)
-                    if attempt < ATTEMPTS:
-                        waiting.appendleft((batch, attempt + 1))
-                    else:
-                        line = f"its process ended {attempt} times ({death})"
-                        yield Event(batch.number, error=line)
+            while waiting or tasks:
+                while waiting and len(tasks) < workers:
+                    idle = next((each for each in processes if each not in tasks), None)
+                    connection = idle or _start(processes, (Path(scratch), device, verbose))
+                    batch, _ = tasks[connection] = waiting.popleft()
+                    with suppress(OSError):  # it died, as the connection will tell
+                        connection.send(batch)
+                    yield Event(batch.number)
+                ready = wait(list(tasks))
+                for connection in [each for each in tasks if each in ready]:
+                    batch, attempt = tasks[connection]
+                    try:
+                        event = connection.recv()
+                    except (EOFError, OSError):
+                        death = _post_mortem(processes.pop(connection))
+                        event = Event(
+                            batch.number, error=f"its process ended {attempt} times ({death})"
+                        )
+                        if attempt < ATTEMPTS:
+                            waiting.appendleft((batch, attempt + 1))
+                            del tasks[connection]
+                            continue
+                    if event.is_last:
+                        del tasks[connection]
+                    yield event
         finally:
-            for worker in pool:
-                worker.process.kill()
-            for worker in pool:
-                worker.process.join()
+            for process in processes.values():
+                process.kill()
+            for process in processes.values():
+                process.join()
 
 
-class _Worker:
-    """A process and its task: the batch it is training and the number of the attempt."""
+def _start(
+    processes: dict[Connection, SpawnProcess], arguments: tuple[Path, str, bool]
+) -> Connection:
+    """Start a process that trains the batches it is sent; return the connection to it."""
+    connection, far_end = CONTEXT.Pipe()
+    processes[connection] = CONTEXT.Process(target=_work, args=(far_end, *arguments), daemon=True)
+    processes[connection].start()
+    far_end.close()  # so that the connection ends with the process
+    return connection
 
-    def __init__(self, arguments: tuple[Any, ...]) -> None:
-        self.connection, far_end = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_work, args=(far_end, *arguments), daemon=True)
-        self.process.start()
-        far_end.close()  # so that the connection ends with the process
-        self.task: tuple[TrialBatch, int] | None = None
 
-    def start(self, batch: TrialBatch, attempt: int) -> Event:
-        """Send the process a batch to train."""
-        self.task = (batch, attempt)
-        with suppress(OSError):  # it died: `receive` will return None
-            self.connection.send(batch)
-        return Event(batch.number)
-
-    def receive(self) -> Event | None:
-        """Return the next event of the process; None if it died."""
-        try:
-            event: Event = self.connection.recv()
-        except (EOFError, OSError):
-            return None
-        if event.is_last:
-            self.task = None
-        return event
-
-    def post_mortem(self) -> tuple[TrialBatch, int, str]:
-        """Return the task of a dead process, and how it died."""
-        assert self.task is not None
-        self.process.join()
-        code = self.process.exitcode or 0
-        return *self.task, f"signal {-code}" if code < 0 else f"exit code {code}"
+def _post_mortem(process: SpawnProcess) -> str:
+    """Return how a dead process ended."""
+    process.join()
+    code = process.exitcode or 0
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _save(data: Dataset, scratch: Path) -> None:
@@ -161,9 +150,8 @@ def _work(connection: Connection, scratch: Path, device: str, verbose: bool) -> 
     from kerasbn.common.keras_internals import quiet_tensorflow
 
     quiet_tensorflow(verbose)
-    from kerasbn.sweeps.worker import train_batch, use_one_thread
+    from kerasbn.sweeps.worker import train_batch
 
-    use_one_thread()
     data = _load(scratch)
     with suppress(EOFError, BrokenPipeError):  # the parent is gone
         while True:

@@ -1,7 +1,7 @@
 """Progress and status of a sweep: written by the process that runs it, shown by any."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +15,9 @@ from kerasbn import runs
 from kerasbn.common.errors import InputError, expected
 from kerasbn.common.files import new_folder
 from kerasbn.common.records import read_json, write_json
-from kerasbn.common.wording import percent_sd
 from kerasbn.sweeps import summaries
 from kerasbn.sweeps.study_data import STATUSES, Outcome, StudyData, outcome_of
-from kerasbn.sweeps.trials import Event, Files, TrialBatch, list_batches
+from kerasbn.sweeps.trials import Event, Files, list_batches
 
 try:
     import fcntl
@@ -33,32 +32,11 @@ KINDS = {"with_bn": "best with BN", "without_bn": "best without"}
 
 
 @dataclass(frozen=True)
-class RunningBatch:
-    """A batch of trials that is being trained, and the share that is done."""
-
-    trials: str
-    share: float
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best mean test accuracy, its standard deviation, and where it is reached."""
-
-    accuracy: float | None
-    sd: float | None
-    where: str
-
-    def __str__(self) -> str:
-        place = f" at {self.where}" if self.where else ""
-        return f"{percent_sd(self.accuracy, self.sd)}{place}"
-
-
-@dataclass(frozen=True)
 class Status:
     """The status of a study: ``running``, ``finished`` or ``stopped``, and its trials by status.
 
-    `done` trials finished or diverged; `best` has the best configuration for each of `KINDS`. While
-    a sweep runs, progress.json holds its status.
+    `done` trials finished or diverged; `best` has the best configuration for each of `KINDS`, and
+    `running` the share that is done of each batch. While a sweep runs, progress.json holds this.
     """
 
     study: str
@@ -69,9 +47,9 @@ class Status:
     diverged: int
     failed: int
     missing: int
-    best: dict[str, Best]
+    best: dict[str, summaries.Best]
     errors: list[str]
-    running: list[RunningBatch] = field(default_factory=list)
+    running: dict[str, float] = field(default_factory=dict)
     seconds_left: float | None = None
 
     def rows(self) -> list[tuple[str, str]]:
@@ -83,12 +61,12 @@ class Status:
         errors = f" ({self.errors[0]}{others})" if self.errors else ""
         rows.append(("failed", f"{self.failed:,}{errors}"))
         if self.state == "running":
-            shown = [f"{each.trials} ({each.share:.0%})" for each in self.running]
+            shown = [f"{batch} ({share:.0%})" for batch, share in self.running.items()]
             if len(shown) > MAX_RUNNING:
                 shown[MAX_RUNNING:] = [f"and {len(shown) - MAX_RUNNING} more batches"]
             rows += [("running", text) for text in shown or ["starting"]]
         rows += [(KINDS[kind], str(each)) for kind, each in self.best.items()]
-        if self.state == "running":
+        if self.state == "running" and self.done + self.failed < self.trials:
             rows.append(("time left", duration(self.seconds_left)))
         return rows
 
@@ -106,14 +84,8 @@ class Status:
         return "\n".join([head, *(f"{name:12} {text}" for name, text in self.rows())])
 
     def line(self) -> str:
-        """Return the status in one line."""
-        parts = [f"{self.done}/{self.trials} trials"]
-        if self.failed:
-            parts.append(f"{self.failed} failed")
-        parts += [f"{KINDS[kind]} {each}" for kind, each in self.best.items()]
-        if self.seconds_left and self.done + self.failed < self.trials:
-            parts.append(f"{duration(self.seconds_left)} left")
-        return "; ".join(parts)
+        """Return the status in one line, without what is running."""
+        return "; ".join(f"{name} {text}" for name, text in self.rows() if name != "running")
 
 
 def status_of(study: StudyData) -> Status:
@@ -123,9 +95,7 @@ def status_of(study: StudyData) -> Status:
     for kind in KINDS:
         bn = kind == "with_bn"
         if top := summaries.best(summarized, bn):
-            spread = top.of(bn).spread
-            place = summaries.describe(top.configuration, study.axes)
-            tops[kind] = Best(spread.mean, spread.sd, place)
+            tops[kind] = summaries.as_best(top, bn, study.axes)
     return Status(
         study=study.name,
         state="finished" if study.is_complete else "stopped",
@@ -144,18 +114,6 @@ def read_status(study: StudyData) -> Status:
     with suppress(InputError):  # nothing is written yet, or the sweep has just ended
         return read_json(study.path / PROGRESS, Status, "the progress of a sweep")
     return replace(status_of(study), state="running")
-
-
-def seconds_left(
-    batches: Sequence[TrialBatch], shares: Mapping[int, float], seconds: float
-) -> float | None:
-    """Return the time left at the pace so far; None if nothing is done yet.
-
-    `shares` are those that are done after so many seconds, by the numbers of the batches.
-    """
-    total = sum(batch.cost for batch in batches)
-    done = sum(batch.cost * shares.get(batch.number, 0.0) for batch in batches)
-    return seconds * (total - done) / done if done else None
 
 
 class RunningSweep:
@@ -215,23 +173,20 @@ class RunningSweep:
         return f"{done} of {len(self.study.trials)} trials are kept in {self.study.path}"
 
     def _show(self, is_last: bool) -> None:
-        seconds = time.monotonic() - self._started
+        now, total = time.monotonic(), sum(batch.cost for batch in self.missing)
+        done = sum(self._batches[i].cost * share for i, share in self._shares.items())
         status = replace(
             status_of(self.study),
             state="running",
-            running=[
-                RunningBatch(str(self._batches[number]), share)
-                for number, share in self._shares.items()
-                if share < 1
-            ],
-            seconds_left=seconds_left(self.missing, self._shares, seconds),
+            running={str(self._batches[i]): part for i, part in self._shares.items() if part < 1},
+            seconds_left=(now - self._started) * (total - done) / done if done else None,
         )
         write_json(self.study.path / PROGRESS, status)
         if self._is_live:
             self._live.update(status.table())
         elif is_last:
             self._console.print(status.line(), markup=False)
-        self._next_view = time.monotonic() + UPDATE_SECONDS
+        self._next_view = now + UPDATE_SECONDS
 
     def _keep(self, files: Files) -> None:
         """Write the runs of a batch, each complete or not at all."""
@@ -244,10 +199,9 @@ class RunningSweep:
 
 @contextmanager
 def running(path: Path) -> Iterator[None]:
-    """Lock the study in the folder `path` for this process; the lock ends with the process.
+    """Lock the study in the folder `path`; raise `InputError` if another process has locked it.
 
-    Raises:
-        InputError: If another process holds the lock.
+    The lock ends with the process.
     """
     try:
         file = (path / LOCK).open("ab")

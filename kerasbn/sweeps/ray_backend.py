@@ -132,7 +132,7 @@ def _run_connected(connection: Connection, address: str, *work: Any) -> None:  #
             connection.send(_unreachable(address, error_line(error)))
             return
         connection.send(CONNECTED)
-        for event in _events(ray, address, *work):
+        for event in _events(address, *work):
             connection.send(event)
         connection.send(None)
     except KerasbnError as error:
@@ -143,13 +143,11 @@ def _run_connected(connection: Connection, address: str, *work: Any) -> None:  #
 
 
 def _events(
-    ray: Any,  # noqa: ANN401 - an optional module
-    address: str,
-    batches: list[TrialBatch],
-    data: Dataset,
-    device: str,
+    address: str, batches: list[TrialBatch], data: Dataset, device: str
 ) -> Generator[Event, None, None]:
     """Submit the batches to the cluster, as many at a time as it has CPUs."""
+    import ray
+
     own = _check_nodes(ray)
     shared = ray.put(data)
     gpus = 1 if device.startswith("gpu") else 0
@@ -187,13 +185,12 @@ def _train(batch: TrialBatch, data: Dataset, device: str, versions: Mapping[str,
     from kerasbn.common.keras_internals import quiet_tensorflow
 
     quiet_tensorflow()
-    from kerasbn.sweeps.worker import train_batch, use_one_thread
+    from kerasbn.sweeps.worker import train_batch
 
-    use_one_thread()
     return train_batch(batch, data, device=device)
 
 
-def _check_nodes(ray: Any) -> dict[str, str]:  # noqa: ANN401 - as above
+def _check_nodes(ray: Any) -> dict[str, str]:  # noqa: ANN401 - an optional module
     """Return the versions here; raise `InputError` if a node with CPUs has others."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

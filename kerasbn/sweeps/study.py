@@ -100,25 +100,22 @@ class Study(StudyData):
         return f"{self.name}: {plural(len(self.trials), 'trial')} ({states})"
 
 
-def find_study(name: str, root: Path = ROOT) -> Study:
-    """Return the study called `name` in `root`, or in the folder `name`.
+def study_folder(name: str, root: Path = ROOT) -> Path | None:
+    """Return the folder of the study called `name` in `root`, or `name` itself if it is one."""
+    return next((path for path in (root / name, Path(name)) if (path / RECORD).is_file()), None)
 
-    Raises:
-        InputError: If there is none; the message lists the studies.
-    """
-    for path in (root / name, Path(name)):
-        if (path / RECORD).is_file():
-            return read_study(path)
-    names = ", ".join(sorted(file.parent.name for file in root.glob(f"[!.]*/{RECORD}")))
-    raise expected(name, "no study of this name", f"a study in {root} ({names or 'none yet'})")
+
+def find_study(name: str, root: Path = ROOT) -> Study:
+    """Read the study in `study_folder`; if there is none, raise `InputError` with those known."""
+    path = study_folder(name, root)
+    if path is None:
+        names = ", ".join(sorted(file.parent.name for file in root.glob(f"[!.]*/{RECORD}")))
+        raise expected(name, "no study of this name", f"a study in {root} ({names or 'none yet'})")
+    return read_study(path)
 
 
 def read_study(path: Path) -> Study:
-    """Return the study in the folder `path`.
-
-    Raises:
-        InputError: If there is none, or it is damaged.
-    """
+    """Read the study in the folder `path`; raise `InputError` if there is none or it is damaged."""
     file = path / RECORD
     if not file.is_file():
         found = f"a folder without {RECORD}" if path.is_dir() else "no study"
@@ -133,15 +130,8 @@ def open_study(
 ) -> Study:
     """Return the study at `path`, with the outcomes of its runs; create it if there is none.
 
-    Args:
-        path: Its folder.
-        grid: What is trained.
-        data: The dataset.
-        command: The command that reproduces it.
-        force: Whether to replace a study of another grid.
-
-    Raises:
-        InputError: If there is another study, or the folder cannot be written.
+    Raises `InputError` if there is another study, unless `force` replaces it, or the folder cannot
+    be written.
     """
     record = StudyRecord(grid.name, command, grid.record(), data_record(data), versions())
     if (path / RECORD).is_file() and not force:

@@ -24,14 +24,9 @@ _HISTORY_COLUMNS = ("epoch", "step", *runs.METRICS)
 class Outcome:
     """How a trial ended: the columns of results.csv, None where there is no value.
 
-    Attributes:
-        status: ``finished``, ``diverged`` (the loss became NaN or infinite) or ``failed`` (it
-            could not be trained).
-        epochs, step: How far it came.
-        diverged_at_step: Where it diverged.
-        loss, accuracy, val_loss, val_accuracy: The final metrics; None unless it finished.
-        digest: SHA-256 of its history and weights.
-        error: Why it failed, in one line.
+    A trial ``finished`` (only then it has metrics), ``diverged`` (the loss became NaN or infinite)
+    or ``failed`` (it could not be trained: `error` says why, in one line). `digest` is the SHA-256
+    of its history and weights.
     """
 
     status: str
@@ -50,12 +45,8 @@ class Outcome:
 class StudyRecord:
     """What study.json holds.
 
-    Attributes:
-        name: The name of the grid.
-        command: The command that reproduces the study; empty if it was started from Python.
-        grid: The grid, see `Grid.record`.
-        data: The dataset.
-        versions: The versions of the packages that the results depend on.
+    `grid` is that of `Grid.record`, `command` reproduces the study (empty if it was started from
+    Python), and its results depend on the `versions`.
     """
 
     name: str
@@ -105,11 +96,7 @@ class StudyData:
 
     @cached_property
     def histories(self) -> Mapping[str, runs.History]:
-        """The columns of each trial's history, by the names of the trials.
-
-        Raises:
-            InputError: If history.csv is missing or damaged.
-        """
+        """The columns of each trial's history, by the names of the trials, from history.csv."""
         table = _read_table(self.path / HISTORY, dict.fromkeys(_HISTORY_COLUMNS, float))
         histories: dict[str, runs.History] = {}
         for trial, *values in zip(*table.values(), strict=True):
@@ -157,11 +144,7 @@ class StudyData:
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:
-    """Read results.csv in the folder of a study.
-
-    Raises:
-        InputError: If the file is missing or damaged.
-    """
+    """Read results.csv in the folder of a study."""
     table = _read_table(path / RESULTS, get_type_hints(Outcome))
     outcomes = {name: Outcome(*values) for name, *values in zip(*table.values(), strict=True)}
     for name, outcome in outcomes.items():
@@ -173,11 +156,7 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
 
 
 def outcome_of(run: runs.Run) -> Outcome:
-    """Return the outcome of a run.
-
-    Raises:
-        InputError: If the record of a finished run lacks a final metric.
-    """
+    """Return the outcome of a run; raise `InputError` if a finished one lacks a final metric."""
     record, final = run.record, run.record.final
     if record.status != "finished":
         final = {}

@@ -7,6 +7,7 @@ from itertools import groupby
 
 import numpy as np
 
+from kerasbn.common.wording import percent_sd
 from kerasbn.experiments.statistics import Difference, Spread, paired_difference, spread
 from kerasbn.runs import History
 from kerasbn.sweeps.study_data import StudyData
@@ -22,10 +23,8 @@ LEARNED = 0.2  # a lower test accuracy is hardly better than guessing one of ten
 class SeedResults:
     """The trials of one configuration with BN, or those without.
 
-    Attributes:
-        trials: How many the grid trains; 0 if it does not train this kind.
-        accuracies: The test accuracy of each finished trial, by seed.
-        diverged: The number of trials that diverged; they are in no mean.
+    `trials` is their number in the grid, `accuracies` holds the test accuracy of each finished one
+    by seed, and `diverged` is the number of those that diverged; they are in no mean.
     """
 
     trials: int
@@ -120,6 +119,25 @@ def best(summaries: Sequence[Summary], bn: bool) -> Summary | None:
     return max(sound, key=lambda each: each.of(bn).mean, default=None)
 
 
+@dataclass(frozen=True)
+class Best:
+    """A best mean test accuracy, its standard deviation, and where it is reached."""
+
+    accuracy: float | None
+    sd: float | None
+    where: str
+
+    def __str__(self) -> str:
+        place = f" at {self.where}" if self.where else ""
+        return f"{percent_sd(self.accuracy, self.sd)}{place}"
+
+
+def as_best(summary: Summary, bn: bool, axes: Sequence[str]) -> Best:
+    """Return what `best` found, in figures and words."""
+    spread = summary.of(bn).spread
+    return Best(spread.mean, spread.sd, describe(summary.configuration, axes))
+
+
 def describe(configuration: Configuration, axes: Sequence[str]) -> str:
     """Return a configuration in words, such as ``learning rate 0.01, activation relu``."""
     return ", ".join(f"{SETTINGS[axis].label} {short_text(configuration[axis])}" for axis in axes)
@@ -146,9 +164,8 @@ def histories_of(study: StudyData, bn: bool, status: str) -> list[History]:
 def speed_of(study: StudyData) -> tuple[float, int, int] | None:
     """Return how fast BN reaches the best mean accuracy without BN, in a study without axes.
 
-    Returns:
-        The best mean without BN, the first step at which the mean with BN is as high, and the step
-        at which it is reached without. None if BN does not reach it.
+    That accuracy, the first step at which the mean with BN is as high, and the step at which it is
+    reached without BN; None if BN does not reach it.
     """
     kinds = [histories_of(study, bn, "finished") for bn in KINDS]
     if not all(kinds):

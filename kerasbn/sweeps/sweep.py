@@ -4,7 +4,6 @@ import os
 import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,11 @@ from kerasbn.sweeps.charts import save_charts
 from kerasbn.sweeps.findings import write_findings
 from kerasbn.sweeps.grid import Grid, load_grid, parse_grid, recipes
 from kerasbn.sweeps.progress import RunningSweep, running
-from kerasbn.sweeps.study import RECORD, ROOT, Study, find_study, open_study, read_study, with_runs
+from kerasbn.sweeps.study import ROOT, Study, open_study, read_study, study_folder, with_runs
 from kerasbn.sweeps.trials import Event, TrialBatch, check_trials, list_trials
 from kerasbn.training.settings import option_text
 
 Backend = Callable[[Sequence[TrialBatch]], Generator[Event, None, None]]
-
-
-@dataclass(frozen=True)
-class SweepRequest:
-    """What to sweep: a grid, and the folder of the study.
-
-    `command` requests the same, without the dataset; it is empty for a dict or an existing study,
-    which keeps its own. `is_complete` says that nothing of an existing study is missing.
-    """
-
-    grid: Grid
-    path: Path
-    command: Sequence[str] = ()
-    is_complete: bool = False
 
 
 def sweep(
@@ -95,97 +80,80 @@ def sweep(
         raise ArgumentError("data", data, "a kerasbn.Dataset", advice, received=found)
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise ArgumentError("workers", workers, "a whole number above 0")
-    if workers is not None and address is not None:
-        raise ArgumentError("address", address, "either workers or address")
     changes = settings if seeds is None else {"seeds": seeds, **settings}
-    request = sweep_request(grid, changes, run, yes=True, root=root)
     load = partial(load_dataset, quiet=quiet) if data is None else lambda: data
     where: dict[str, Any] = {"address": address, "workers": workers, "device": device}
-    return run_sweep(request, load, force=force, quiet=quiet, **where)
+    return run_sweep(
+        grid, changes, load, run=run, yes=True, root=root, force=force, quiet=quiet, **where
+    )
 
 
-def sweep_request(
+def requested(
     given: str | Path | Mapping[str, Any],
     changes: Mapping[str, Any],
     run: str | None = None,
-    *,
-    yes: bool = False,
     root: Path = ROOT,
-) -> SweepRequest:
-    """Return what to sweep.
+) -> tuple[Grid, Path, list[str] | None]:
+    """Return the grid and the folder of a new or existing study, and a command that requests it.
 
-    Args:
-        given: A grid as a file, recipe or dict; or an existing study, by its name or folder.
-        changes: Changes to the grid, see `parse_grid`.
-        run: The name of the study; None for that of the grid.
-        yes: Whether a large grid is intended.
-        root: The folder of the studies.
-
-    Raises:
-        InputError: If there is no such grid or study, or a setting is invalid.
+    The command lacks the dataset. It is empty for a dict, and None for an existing study, which
+    keeps its own. Raises `InputError` if there is no such grid or study, or a setting is invalid.
     """
     if not isinstance(given, str | Path | Mapping):
         expects = "the name of a recipe or study, the path of a TOML file, or a dict"
         raise ArgumentError("grid", given, expects)
-    existing = None if isinstance(given, Mapping) else _existing_study(str(given), root)
+    is_grid = isinstance(given, Mapping) or Path(given).is_file() or given in recipes()
+    existing = None if is_grid else study_folder(str(given), root)
     if existing is not None:
         if changes or run:
             advice = "give its recipe or file, and a --run"
             raise expected(existing, "changes to an existing study", "none", advice)
-        study = with_runs(read_study(existing))
-        request = SweepRequest(study.grid, existing, is_complete=study.is_complete)
+        return read_study(existing).grid, existing, None
+    command: list[str] = []
+    if isinstance(given, Mapping):
+        grid = parse_grid(given, run or "sweep", "grid", changes)
     else:
-        command: list[str] = []
-        if isinstance(given, Mapping):
-            grid = parse_grid(given, run or "sweep", "grid", changes)
-        else:
-            grid = load_grid(str(given), changes)
-            command = _command(Path(given).name, changes, run)
-        runs.check_name(run or grid.name, force=True, root=root)
-        request = SweepRequest(grid, root / (run or grid.name), command)
-    request.grid.check_size(yes=yes)
-    list_trials(request.grid)  # refuses invalid settings
-    return request
-
-
-def requested_study(given: str, run: str | None = None, root: Path = ROOT) -> Study:
-    """Return the study that `sweep_request` with the same arguments creates.
-
-    Raises:
-        InputError: If there is none.
-    """
-    return find_study(run or (Path(given).stem if given.endswith(".toml") else given), root)
+        grid = load_grid(str(given), changes)
+        command = _command(Path(given).name, changes, run)
+    runs.check_name(run or grid.name, force=True, root=root)
+    return grid, root / (run or grid.name), command
 
 
 def run_sweep(
-    request: SweepRequest,
+    given: str | Path | Mapping[str, Any],
+    changes: Mapping[str, Any],
     load: Callable[[], Dataset],
     *,
+    run: str | None = None,
+    yes: bool = False,
+    root: Path = ROOT,
     force: bool = False,
     quiet: bool = False,
     **where: Any,  # noqa: ANN401 - the arguments of `_backend`
 ) -> Study:
-    """Train what is missing of a requested study; see `sweep`.
+    """Train what is missing of a requested study; see `sweep`. A large grid needs `yes`.
 
     Failed trials are recorded with their error, stop nothing else, and are tried again next time.
-    The dataset is loaded only if the study is not complete.
+    The dataset is loaded only if it is needed.
     """
-    path = request.path
-    if request.is_complete and not force:
+    grid, path, command = requested(given, changes, run, root)
+    grid.check_size(yes=yes)
+    trials = list_trials(grid)
+    if command is None and not force and with_runs(read_study(path)).is_complete:
         return _finish(path)
     data = load()
-    check_trials(list_trials(request.grid), len(data.train))
+    check_trials(trials, len(data.train))
     backend = _backend(data, **where)
-    command = shlex.join([*request.command, *data_record(data).options]) if request.command else ""
+    text = shlex.join([*command, *data_record(data).options]) if command else ""
     with running(path) if path.is_dir() else nullcontext():
-        study = open_study(path, request.grid, data, command=command, force=force)
+        study = open_study(path, grid, data, command=text, force=force)
     resume = "the same command without --force" if force else "the same command"
     with running(path):
         _train_missing(study, backend, resume, quiet)
     study = _finish(path)
     if failed := study.with_status("failed"):
         raise CheckFailedError(
-            f"{path}: {len(failed)} of {len(study.trials)} trials could not be trained "
+            f"{path}: {len(failed)} of {len(trials)} trials could not be trained "
             f"({study.outcomes[failed[0].name].error}); {resume} tries them again"
         )
     return study
@@ -197,13 +165,6 @@ def _finish(path: Path) -> Study:
     save_charts(study)
     write_findings(study)
     return study
-
-
-def _existing_study(given: str, root: Path) -> Path | None:
-    """Return the folder of the study that `given` names, unless it names a grid."""
-    if Path(given).is_file() or given in recipes():
-        return None
-    return next((path for path in (root / given, Path(given)) if (path / RECORD).is_file()), None)
 
 
 def _command(given: str, changes: Mapping[str, Any], run: str | None) -> list[str]:
@@ -221,6 +182,8 @@ def _backend(
     data: Dataset, *, address: str | None, workers: int | None, device: str, verbose: bool = False
 ) -> Backend:
     """Return what trains: a cluster, or processes of this machine."""
+    if workers is not None and address is not None:
+        raise ArgumentError("address", address, "either workers or address")
     if address is not None:
         from kerasbn.sweeps.ray_backend import check_address, train_on_cluster
 

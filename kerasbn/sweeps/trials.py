@@ -77,14 +77,7 @@ class TrialBatch:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a batch: it started or went on, was trained, or failed.
-
-    Attributes:
-        batch: The number of the batch.
-        share: The share that is done, 0 to 1.
-        files: The files of its runs if it was trained.
-        error: Why it could not be trained, in one line.
-    """
+    """What happened to a batch: it started or went on (`share` is done), was trained, or failed."""
 
     batch: int
     share: float = 0.0
@@ -120,11 +113,7 @@ def configurations(grid: Grid) -> Iterator[dict[str, Value]]:
 
 
 def list_trials(grid: Grid) -> list[Trial]:
-    """Return every trial of the grid.
-
-    Raises:
-        InputError: If the settings of one of them are invalid.
-    """
+    """Return every trial of the grid; raise `InputError` if the settings of one are invalid."""
     trials: dict[str, Trial] = {}  # a sample may draw a configuration twice: it is trained once
     for configuration in configurations(grid):
         model, training = settings.settings_from({**grid.options, **configuration})

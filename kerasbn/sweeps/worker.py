@@ -30,7 +30,7 @@ def train_batch(
     scratch: Path | None = None,
     report: Callable[[float], None] = lambda _: None,
 ) -> Files:
-    """Train the trials of a batch; return the files of their runs.
+    """Train the trials of a batch, in a process that computed nothing else; return their files.
 
     Files are returned as bytes since a worker may be on another machine, with another disk.
     `report` is called with the share that is done, 0 to 1. Temporary files go to `scratch`, or to
@@ -39,6 +39,9 @@ def train_batch(
     Raises:
         InputError: If the batch cannot be trained here.
     """
+    # One thread everywhere, since their number affects rounding.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     jobs = [
         TrainingJob(trial.name, trial.model, trial.training, trial.name) for trial in batch.trials
     ]
@@ -75,12 +78,3 @@ def digest_of(run: runs.Run) -> str:
                 if isinstance(weights[name], h5py.Dataset):
                     digest.update(name.encode() + weights[name][()].tobytes())
     return digest.hexdigest()
-
-
-def use_one_thread() -> None:
-    """Limit TensorFlow to one thread, everywhere, since their number affects rounding.
-
-    Call it before anything is computed.
-    """
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,22 +12,21 @@ import pytest
 
 from kerasbn.common.errors import InputError
 from kerasbn.sweeps.progress import (
-    RunningBatch,
     RunningSweep,
     duration,
     is_running,
     read_status,
     running,
-    seconds_left,
     status_of,
 )
 from kerasbn.sweeps.study import Study
-from kerasbn.sweeps.trials import Event, Trial, list_batches
+from kerasbn.sweeps.trials import Event, Trial
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Trial, int], float | str | None]], Study]
 RAW = {"seeds": 2, "axes": {"hidden": ["4", "8", "16"]}}
 ANOTHER = """
 import sys
+import time
 from pathlib import Path
 from kerasbn.sweeps.progress import read_status
 from kerasbn.sweeps.study import read_study
@@ -68,24 +68,35 @@ def test_a_missing_folder_is_not_running(tmp_path: Path) -> None:
         pass
 
 
-def test_the_time_left_is_that_of_the_remaining_work(made_up: MadeUp) -> None:
-    listed = list_batches(list(made_up(RAW, figures).trials))
-    assert seconds_left(listed, {}, 100) is None
-    first, second, third = (batch.cost for batch in listed)
-    work = first + second / 2
-    left = seconds_left(listed, {0: 1.0, 1: 0.5}, 100)
-    assert left == pytest.approx(100 * (second / 2 + third) / work)
+def test_the_time_left_is_that_of_the_remaining_work(
+    made_up: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    study = replace(made_up(RAW, figures), outcomes={})
+    sweep = RunningSweep(study, quiet=True)
+    first, second, third = (batch.cost for batch in sweep.missing)
+    with running(study.path):
+        sweep.take(Event(0))
+        assert read_status(study).seconds_left is None
+        monkeypatch.setattr(time, "monotonic", lambda: 1100.0)
+        sweep.take(Event(0, error="no memory"))
+        sweep.take(Event(1, 0.5))
+        assert read_status(study).seconds_left == pytest.approx(100 * (second + third) / first)
+        monkeypatch.setattr(time, "monotonic", lambda: 1200.0)
+        sweep.take(Event(1, 0.5))
+        left = 200 * (second / 2 + third) / (first + second / 2)
+        assert read_status(study).seconds_left == pytest.approx(left)
 
 
 def test_the_status_is_shown_in_words(made_up: MadeUp) -> None:
     study = made_up(RAW, figures)
     status = replace(
-        status_of(study), state="running", running=[RunningBatch("a, b", 0.5)], seconds_left=60
+        status_of(study), trials=13, state="running", running={"a, b": 0.5}, seconds_left=60
     )
     text = status.text()
     assert text.splitlines()[:4] == [
         "made-up: running",
-        "done         8 of 12 trials",
+        "done         8 of 13 trials",
         "failed       4 (no memory)",
         "running      a, b (50%)",
     ]
@@ -93,7 +104,9 @@ def test_the_status_is_shown_in_words(made_up: MadeUp) -> None:
     assert "best with BN 81.50 ± 0.71% at" in text
     assert "best without 76.50 ± 0.71% at" in text
     assert "time left    about 60 s" in text
-    assert status.line().startswith("8/12 trials; 4 failed; best with BN 81.50 ± 0.71% at")
+    assert status.line().startswith(
+        "done 8 of 13 trials; failed 4 (no memory); best with BN 81.50 ± 0.71% at"
+    )
     assert status_of(study).state == "stopped"
 
 

@@ -14,18 +14,18 @@ from kerasbn.sweeps import process_pool
 from kerasbn.sweeps.grid import parse_grid
 from kerasbn.sweeps.progress import PROGRESS, is_running
 from kerasbn.sweeps.study import open_study
-from kerasbn.sweeps.sweep import requested_study, sweep, sweep_request
+from kerasbn.sweeps.sweep import requested, sweep
 from kerasbn.sweeps.trials import Event, TrialBatch
 
 
 def test_a_recipe_with_changes_gives_a_grid_and_the_command_that_reproduces_it() -> None:
     changes = {"seeds": 2, "steps": 7, "lr": [0.1, 1.0], "activation": "tanh"}
-    request = sweep_request("depth", changes, "mine")
-    assert request.path == Path("saved_models/studies/mine")
-    assert request.grid.axes["lr"] == (0.1, 1.0)
-    assert request.grid.options["activation"] == "tanh"
-    assert (request.grid.seeds, request.grid.options["steps"]) == (2, 7)
-    assert request.command == [
+    grid, path, command = requested("depth", changes, "mine")
+    assert path == Path("saved_models/studies/mine")
+    assert grid.axes["lr"] == (0.1, 1.0)
+    assert grid.options["activation"] == "tanh"
+    assert (grid.seeds, grid.options["steps"]) == (2, 7)
+    assert command == [
         "kerasbn", "sweep", "depth", "--seeds", "2", "--steps", "7",
         "--set", "lr=0.1 1", "--set", "activation=tanh", "--run", "mine",
     ]  # fmt: skip
@@ -34,25 +34,21 @@ def test_a_recipe_with_changes_gives_a_grid_and_the_command_that_reproduces_it()
 def test_the_command_does_not_hold_the_folder_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[axes]\nlr = [0.1, 0.2]\n")
-    request = sweep_request(file, {})
-    assert (request.path.name, request.command) == ("mine", ["kerasbn", "sweep", "mine.toml"])
+    _, path, command = requested(file, {})
+    assert (path.name, command) == ("mine", ["kerasbn", "sweep", "mine.toml"])
 
 
 def test_an_existing_study_is_continued_as_it_is(few_digits: Dataset, tmp_path: Path) -> None:
-    grid = sweep_request("depth", {"seeds": 2}).grid
+    grid, _, _ = requested("depth", {"seeds": 2})
     open_study(tmp_path / "mine", grid, few_digits, command="kerasbn sweep depth")
     for given in ("mine", str(tmp_path / "mine")):
-        request = sweep_request(given, {}, root=tmp_path)
-        assert (request.path, request.is_complete) == (tmp_path / "mine", False)
-        assert request.grid == grid
+        assert requested(given, {}, root=tmp_path) == (grid, tmp_path / "mine", None)
     with pytest.raises(InputError, match="changes to an existing study, expected none"):
-        sweep_request("mine", {"lr": 1}, root=tmp_path)
+        requested("mine", {"lr": 1}, root=tmp_path)
     with pytest.raises(InputError, match="changes to an existing study"):
-        sweep_request("mine", {}, "other", root=tmp_path)
+        requested("mine", {}, "other", root=tmp_path)
     again = open_study(tmp_path / "mine", grid, few_digits)
     assert again.record.command == "kerasbn sweep depth"
-    assert requested_study("mine.toml", root=tmp_path).path == tmp_path / "mine"
-    assert requested_study("other.toml", "mine", root=tmp_path).path == tmp_path / "mine"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +105,7 @@ def test_the_progress_of_all_batches_is_visible_from_the_start(
     with pytest.raises(StoppedError, match=r"0 of 6 trials are kept in .*the same command cont"):
         sweep(grid, few_digits, run="mine", root=tmp_path)
     (progress,) = seen
-    assert [each["share"] for each in progress["running"]] == [0.0] * 3
+    assert list(progress["running"].values()) == [0.0] * 3
     assert not is_running(tmp_path / "mine")
     with pytest.raises(StoppedError, match="the same command without --force continues"):
         sweep(grid, few_digits, run="mine", root=tmp_path, force=True)
