@@ -48,24 +48,17 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command from the file of its name."""
-        if cmd_name not in COMMANDS:
+        """Import a command from the file of its name; suggest the closest to an unknown one."""
+        if cmd_name.startswith("-"):
             return None
-        command: click.Command = import_module(f"kerasbn.cli.{cmd_name}").command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the arguments begin with; suggest the closest to an unknown one."""
-        name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in COMMANDS:
-            advice = did_you_mean(name, COMMANDS) or "see kerasbn --help"
+        if cmd_name not in COMMANDS:
+            advice = did_you_mean(cmd_name, COMMANDS) or "see kerasbn --help"
             known = ", ".join(COMMANDS)
             raise click.UsageError(
-                f"received '{name}' as a command, expected one of {known}; {advice}"
+                f"received '{cmd_name}' as a command, expected one of {known}; {advice}"
             )
-        return super().resolve_command(ctx, args)
+        command: click.Command = import_module(f"kerasbn.cli.{cmd_name}").command
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

@@ -1,11 +1,11 @@
 """Train models with and without BN on the same batches, and compare them."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kerasbn import runs
 from kerasbn.common.errors import InputError
@@ -17,7 +17,7 @@ from kerasbn.experiments.comparison import PICTURE, Comparison, comparison_of, r
 from kerasbn.experiments.train import TrainingJob, dataset_or_default, train_jobs
 from kerasbn.experiments.trained_model import trained_model
 from kerasbn.probes.results import save_pictures
-from kerasbn.training.settings import TrainingSettings, seed_settings, settings_from
+from kerasbn.training.settings import seed_settings, settings_from
 
 PAIRS_AT_ONCE = 8  # more pairs trained together give the processor nothing more to do at once
 
@@ -77,9 +77,11 @@ def compare(
     runs.check_comparison_name(run, several=seeds is not None, force=force, root=root)
     data = dataset_or_default(data, quiet=quiet)
     place = f"{run}-compare" if run and seeds is None else run or "compare"
+    groups = math.ceil(len(trainings) / PAIRS_AT_ONCE)  # of nearly equal size
     trained: list[runs.Run] = []
     with new_folder(root, place, numbered=run is None, replace=force) as folder:
-        for group in _groups(trainings):
+        for chosen in np.array_split(np.arange(len(trainings)), groups):
+            group = [trainings[i] for i in chosen]
             first, last = group[0].seed, group[-1].seed
             trained += train_jobs(
                 [
@@ -112,10 +114,3 @@ def compare(
             save_pictures(result.probed_runs, folder.path)
     assert folder.placed is not None
     return read_comparison(folder.placed)
-
-
-def _groups(trainings: Sequence[TrainingSettings]) -> list[Sequence[TrainingSettings]]:
-    """Split the trainings into groups of nearly equal size, of at most `PAIRS_AT_ONCE`."""
-    count = math.ceil(len(trainings) / PAIRS_AT_ONCE)
-    bounds = [i * len(trainings) // count for i in range(count + 1)]
-    return [trainings[start:stop] for start, stop in pairwise(bounds)]

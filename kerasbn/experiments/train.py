@@ -17,11 +17,11 @@ from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.common.plotting import save_figure
 from kerasbn.common.records import write_json
 from kerasbn.data.batching import Schedule
-from kerasbn.data.datasets import Dataset, Split, load_dataset
+from kerasbn.data.datasets import Dataset, load_dataset
 from kerasbn.experiments.curves import label
 from kerasbn.experiments.trained_model import TrainedModel, data_record, trained_model, versions
 from kerasbn.probes.batch_composition import predict_in_batches
-from kerasbn.probes.readings import BatchResult, write_probes
+from kerasbn.probes.readings import write_probes
 from kerasbn.probes.recording import Probe, probe_stops
 from kerasbn.probes.results import save_pictures
 from kerasbn.training.callbacks import EvaluateEachEpoch, SingleModelCallbacks, StopOnInterrupt
@@ -200,7 +200,12 @@ def train_jobs(
                 with tf.device(place.name):
                     learners = _learners(jobs, models)
                 fit(learners, data, schedule, watching, place.name)
-        batches = _batch_results(probed, models, evaluation.weights, data.test)
+        with ThreadPoolExecutor() as pool:
+            batches = {
+                key: pool.submit(predict_in_batches, models[key], weights, data.test)
+                for key, weights in evaluation.weights.items()
+                if key in probes
+            }
         # The run of the first job is written last, so that it is the newest.
         for job in reversed(jobs):
             key, diverged = job.key, evaluation.diverged.get(job.key)
@@ -222,7 +227,8 @@ def train_jobs(
                 record = replace(record, status="diverged", diverged_at_step=diverged)
             run = _write_run(folders[key].path, models[key], evaluation.weights.get(key), record)
             if key in probes:
-                write_probes(run.path, probes[key].readings(), probes[key].record(batches[key]))
+                composition = batches[key].result() if key in batches else ()
+                write_probes(run.path, probes[key].readings(), probes[key].record(composition))
             if figures:
                 save_figure(trained_model(run).figure(), run.path / runs.CURVES)
             if figures and job.probe and len(jobs) == 1:  # a pair is drawn together
@@ -253,22 +259,6 @@ def _learners(
         else SingleModel(group[0].key, models[group[0].key], group[0].training.seed)
         for group in equal.values()
     ]
-
-
-def _batch_results(
-    jobs: Sequence[TrainingJob],
-    models: Mapping[str, keras.Model],
-    weights: Mapping[str, list[Any]],
-    test: Split,
-) -> dict[str, tuple[BatchResult, ...]]:
-    """Return how test accuracy depends on the batch; nothing for models without weights."""
-
-    def predict(key: str) -> tuple[BatchResult, ...]:
-        return predict_in_batches(models[key], weights[key], test) if key in weights else ()
-
-    keys = [job.key for job in jobs]
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(keys, pool.map(predict, keys), strict=True))
 
 
 def _write_run(

@@ -1,7 +1,6 @@
 """A comparison is fair and complete, whether of one pair or of many seeds."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from kerasbn.experiments.compare import compare
 from kerasbn.experiments.comparison import KINDS, Comparison
 from kerasbn.experiments.train import TrainingJob
 from kerasbn.runs import Run, new_run, read_run
-from kerasbn.training.settings import TrainingSettings
 
 Compared = tuple[Path, Comparison]
 
@@ -193,13 +191,6 @@ def test_a_result_reads_well(compared: Comparison) -> None:
     assert len(compared.history["seed"]) == 3 * 2 * 2
     assert set(compared.history["seed"]) == {4, 5, 6}
     assert "data:image/png;base64," in compared._repr_html_()
-
-
-def test_groups_are_of_nearly_one_size() -> None:
-    trainings = [replace(TrainingSettings(), seed=seed) for seed in range(17)]
-    groups = module._groups(trainings)
-    assert sorted(len(group) for group in groups) == [5, 6, 6]
-    assert [training for group in groups for training in group] == trainings
 
 
 def test_errors_name_the_argument_or_the_option() -> None:
