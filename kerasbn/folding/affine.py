@@ -53,11 +53,7 @@ class Affine:
 
 
 def affine(s: ArrayLike, t: ArrayLike) -> Affine:
-    """Return ``x -> s*x + t``. `s` and `t` are broadcast to one shape.
-
-    Raises:
-        CannotFold: if a value is not finite.
-    """
+    """Return ``x -> s*x + t``, with `s` and `t` broadcast. Raises `CannotFold` if not finite."""
     s, t = np.broadcast_arrays(np.asarray(s, np.float64), np.asarray(t, np.float64))
     if not (np.isfinite(s).all() and np.isfinite(t).all()):
         raise CannotFold("its statistics are not finite")
@@ -84,11 +80,7 @@ def same(a: Affine, b: Affine) -> bool:
 
 
 def expand(a: Affine, shape: Sequence[int | None]) -> Affine:
-    """Return `a` with its values repeated to the full shape of its tensor.
-
-    Raises:
-        CannotFold: if a length is unknown.
-    """
+    """Return `a` with its values repeated to the full shape of its tensor. Raises `CannotFold`."""
     if None in shape:
         raise CannotFold("its input has an axis of unknown length")
     return a.map(lambda values: np.broadcast_to(values, [n or 1 for n in shape]))

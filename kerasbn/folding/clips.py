@@ -43,13 +43,8 @@ class Clip:
 def pass_clip(clip: Clip, a: Affine, dtype: str) -> tuple[Clip, Affine]:
     """Return the clip that replaces ``clip(a(x))``, and the affine map that follows it.
 
-    Args:
-        clip: the activation, or the clip that it already became.
-        a: the incoming map.
-        dtype: the dtype of the tensor, which has to hold the bounds.
-
     Raises:
-        CannotFold: if a bound is too large for the dtype, or some s too small for a kernel.
+        CannotFold: if a bound is too large for the dtype of x, or some s too small for a kernel.
     """
     s, t = clip.inner
     a = compose(affine(np.full((1,) * len(a.shape), s), t), a)

@@ -89,7 +89,7 @@ def fold_plan(model: keras.Model | Path | str, *, clip: bool = True) -> Plan:
         ...     print(decision)
         bn: folded backward into dense
     """
-    return plan_folds(read_model(_load(model)), clip=clip)
+    return plan_folds(read_model(_load(model)), clip=clip, excluded={})
 
 
 def fold_with_plan(

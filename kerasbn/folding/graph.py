@@ -40,41 +40,26 @@ class Value:
 class Call(ABC):
     """One call of a layer or an operation.
 
-    The maps that `forward` and `backward` take and return, and an `Edit`, are in the axes that the
-    layer itself sees. Everywhere else maps are on whole examples.
-
-    Attributes:
-        layer: what is called.
-        name: the layer's name, prefixed by the names of the models around it.
-        type_name: the class of the layer, for messages.
-        node: the place in the model that this call comes from.
-        kind: the kind of affine layer, None for other layers.
-        is_linear: whether a map can be folded into the kernel of this layer.
-        is_pass_through: whether a map may pass through this layer, changed or not.
-        training: whether the call runs with training=True.
-        inputs: the tensors that it reads.
-        outputs: the tensors that it produces.
-        index: its position in topological order.
-        wraps: the number of leading axes of an example that the layer itself does not see.
+    The maps that `affine`, `forward` and `backward` take and return are in the axes that the layer
+    itself sees, as that of an `Edit` is. `lift` and `lower` convert from and to whole examples.
     """
 
     layer: Layer
-    name: str
-    type_name: str
-    node: Any
-    kind: Kind | None
-    is_linear: bool
-    is_pass_through: bool
-    training: bool
+    name: str  # of the layer, prefixed by the names of the models around it
+    type_name: str  # of the layer, for messages
+    node: Any  # the place in the model that this call comes from
+    kind: Kind | None  # None for layers that are not affine
+    is_linear: bool  # whether a map can be folded into the kernel
+    is_pass_through: bool  # whether a map may pass through, changed or not
+    training: bool  # whether the call runs with training=True
     inputs: list[Value]
     outputs: list[Value] = field(default_factory=list)
-    index: int
-    wraps: int = 0
+    wraps: int = 0  # the number of leading axes of an example that the layer itself does not see
 
     @property
     @abstractmethod
     def data(self) -> list[Value]:
-        """The inputs that it computes with, as opposed to masks and the like."""
+        """The inputs that a pass-through layer passes on, as opposed to masks and the like."""
 
     @property
     @abstractmethod
@@ -126,29 +111,19 @@ class Call(ABC):
 
 @dataclass(eq=False)
 class Graph:
-    """The calls of a model, and what folding has changed so far.
-
-    Attributes:
-        inputs: the input tensors of the model.
-        calls: all calls in topological order.
-        hidden: name, reason and kind of the affine layers that are no calls, by `id`.
-        changing: the name of a BN layer that trains in one call, so that another call depends on
-            the order of the calls; None if there is none.
-        training: the `training` flag of each node, by `id`, that gets it from the call before it,
-            which may be another one after folding.
-        edits: what is folded into each layer, by `id`.
-        clips: the clips that activations became, by the `id` of their node.
-        dropped: the layers that were removed, by `id`.
-    """
+    """The calls of a model, and what folding has changed so far."""
 
     inputs: list[Value] = field(default_factory=list)
-    calls: dict[Call, None] = field(default_factory=dict)  # an ordered set
+    calls: dict[Call, None] = field(default_factory=dict)  # an ordered set, in topological order
+    # Name, reason and kind of the affine layers inside other layers, which are always kept.
     hidden: dict[int, tuple[str, str, Kind]] = field(default_factory=dict)
+    # The name of a BN layer that trains in one call, so that the order of the calls matters.
     changing: str | None = None
+    # The `training` flag of each node that gets it from the call before it, which folding may drop.
     training: dict[int, bool | None] = field(default_factory=dict)
-    edits: dict[int, list[Edit]] = field(default_factory=lambda: defaultdict(list))
-    clips: dict[int, Clip] = field(default_factory=dict)
-    dropped: set[int] = field(default_factory=set)
+    edits: dict[int, list[Edit]] = field(default_factory=lambda: defaultdict(list))  # by layer
+    clips: dict[int, Clip] = field(default_factory=dict)  # what activations became, by node
+    dropped: set[int] = field(default_factory=set)  # the layers that were removed
     _by_layer: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
     _by_node: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
 

@@ -25,17 +25,14 @@ Side = Literal["after", "before"]
 class LinearMap:
     """The named axes of a linear operation.
 
-    Attributes:
-        axes: the names of the kernel's axes, one letter each.
-        inputs: for each axis of an incoming example, the kernel axes that it runs along; "" where
-            the kernel is the same all along that axis.
-        outputs: likewise for an outgoing example.
-        one_hot: whether x selects one row of the kernel, so that (K + t) x = K x + t.
+    `inputs` and `outputs` name, for each axis of an incoming or outgoing example, the kernel axes
+    that it runs along: none, "", where the kernel is the same all along that axis.
     """
 
-    axes: str
+    axes: str  # the names of the kernel's axes, one letter each
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    # Whether x selects one row of the kernel, so that (K + t) x = K x + t.
     one_hot: bool = field(default=False, kw_only=True)
 
     def after(self, k: Array, b: Array, a: Affine) -> tuple[Array, Array]:
@@ -84,21 +81,13 @@ class LinearMap:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """An affine map to fold into a layer.
+    """An affine map to fold into a layer."""
 
-    Attributes:
-        side: whether the map is applied after the layer or before it.
-        affine: the map on an outgoing or incoming example.
-        example: the shape of an incoming example.
-        argument: the argument that the map arrives by, for layers that fold several.
-        training: whether this call of the layer runs with training=True.
-    """
-
-    side: Side
+    side: Side  # whether the map is applied after the layer or before it
     affine: Affine
-    example: Shape
-    argument: str = ""
-    training: bool = False
+    example: Shape  # of an incoming example
+    argument: str = ""  # that the map arrives by, for layers that fold several
+    training: bool = False  # whether this call of the layer runs with training=True
 
     def agrees(self, other: "Edit") -> bool:
         """Return whether two edits require the same change to a layer."""

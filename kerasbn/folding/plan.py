@@ -1,12 +1,11 @@
 """Decide for each affine layer of a model whether and where it is folded. The plan is data."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from math import inf
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from kerasbn.folding.affine import CannotFold
 from kerasbn.folding.graph import Graph, Kind, Layer
@@ -64,79 +63,69 @@ class Kept:
         return f"{self.layer}: kept because {self.reason}"
 
 
-@dataclass(frozen=True, eq=False)
-class Plan(Sequence[Fold | Kept]):
+class Plan(tuple[Fold | Kept, ...]):
     """A `Fold` or a `Kept` for each affine layer, in the order of the model.
 
     A BN layer inside a custom layer is kept. Arithmetic on tensors, such as `x / 255.0`, is no
-    layer and has no decision.
-
-    Attributes:
-        decisions: the decisions.
-        graph: the model that was planned, with what carrying the plan out changes.
+    layer and has no decision. `graph` is the planned model with what carrying the plan out changes.
     """
 
-    decisions: tuple[Fold | Kept, ...] = ()
-    graph: Graph = field(default_factory=Graph, repr=False)
+    graph: Graph
 
-    @overload
-    def __getitem__(self, index: int) -> Fold | Kept: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Fold | Kept, ...]: ...
-    def __getitem__(self, index: int | slice) -> Fold | Kept | tuple[Fold | Kept, ...]:
-        """Return one decision, or several."""
-        return self.decisions[index]
-
-    def __len__(self) -> int:
-        """Return the number of affine layers."""
-        return len(self.decisions)
+    def __new__(cls, decisions: Iterable[Fold | Kept] = (), graph: Graph | None = None) -> "Plan":
+        """Return the plan with these decisions, by default an empty one."""
+        plan = super().__new__(cls, decisions)
+        plan.graph = graph or Graph()
+        return plan
 
     def folds(self, kind: Kind | None = None) -> list[Fold]:
         """Return the folded layers, of one kind or of both."""
-        return [d for d in self.decisions if isinstance(d, Fold) and kind in (None, d.kind)]
+        return [d for d in self if isinstance(d, Fold) and kind in (None, d.kind)]
 
     def kept(self, kind: Kind | None = None) -> list[Kept]:
         """Return the kept layers, of one kind or of both."""
-        return [d for d in self.decisions if isinstance(d, Kept) and kind in (None, d.kind)]
+        return [d for d in self if isinstance(d, Kept) and kind in (None, d.kind)]
 
     def summary(self) -> str:
         """Return the counts, such as "2 of 3 BN layers folded, 1 of 1 scalings folded."."""
-        counts = Counter((d.kind, type(d)) for d in self.decisions)
         kinds: list[Kind] = ["BN layer", "scaling"]
-        totals = {kind: counts[kind, Fold] + counts[kind, Kept] for kind in kinds}
-        return (
-            ", ".join(
-                f"{counts[kind, Fold]} of {total} {kind}s folded"
-                for kind, total in totals.items()
-                if total or kind == "BN layer"
-            )
-            + "."
-        )
+        counts = {kind: (len(self.folds(kind)), len(self.kept(kind))) for kind in kinds}
+        parts = [
+            f"{folded} of {folded + kept} {kind}s folded"
+            for kind, (folded, kept) in counts.items()
+            if folded + kept or kind == "BN layer"
+        ]
+        return f"{', '.join(parts)}."
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the decisions as JSON data."""
         names = {Fold: "fold", Kept: "keep"}
-        return [{"decision": names[type(d)], **asdict(d)} for d in self.decisions]
+        return [{"decision": names[type(d)], **asdict(d)} for d in self]
 
 
 def plan_folds(
-    graph: Graph,
-    *,
-    clip: bool = True,
-    excluded: Mapping[str, str] | None = None,
-    limit: float = inf,
+    graph: Graph, *, clip: bool, excluded: Mapping[str, str], limit: float = inf
 ) -> Plan:
-    """Plan the folds of a graph, which is changed as they are found.
+    """Plan the folds of a graph that was just read. The graph is changed as they are found.
 
     Args:
-        graph: a model that was just read.
+        graph: the model.
         clip: whether an activation may become a clip where a layer cannot be folded otherwise.
         excluded: layers to keep, with the reason for each.
         limit: the number of folds after which to stop. The first folds are the same as without it.
     """
-    planner = _Planner(graph, excluded or {}, limit)
-    while planner.fold() or planner.merge() or (clip and planner.fold_through_clips()):
-        pass
+    planner = _Planner(graph, excluded, limit)
+    merges = partial(fold_backward, merge=True), partial(fold_forward, merge=True)
+    found = True
+    while found:
+        # Backward in the order of the model and forward against it, because each fold makes way for
+        # the neighboring layer.
+        found = planner.fold(planner.left(), "backward", fold_backward)
+        found |= planner.fold(planner.left()[::-1], "forward", fold_forward)
+        if not found:
+            found = planner.fold(planner.left(), "merge", *merges)
+        if not found and clip:
+            found = planner.fold(planner.left()[::-1], "forward", partial(fold_forward, clip=True))
     return planner.plan()
 
 
@@ -155,38 +144,19 @@ class _Planner:
                 self.layers[id(call.layer)] = call.layer
                 self.decisions[id(call.layer)] = Kept(call.name, "", call.kind)
 
-    def fold(self) -> bool:
-        """Fold into linear layers. Return whether anything was folded.
-
-        Backward goes in the order of the model and forward against it, because each fold makes way
-        for the neighboring layer.
-        """
-        backward = self._fold_each(self._left(), "backward", fold_backward)
-        forward = self._fold_each(reversed(self._left()), "forward", fold_forward)
-        return backward or forward
-
-    def merge(self) -> bool:
-        """Merge affine layers into other affine layers. Return whether any was merged."""
-        searches = partial(fold_backward, merge=True), partial(fold_forward, merge=True)
-        return self._fold_each(self._left(), "merge", *searches)
-
-    def fold_through_clips(self) -> bool:
-        """Fold through activations that become clips. Return whether anything was folded."""
-        search = partial(fold_forward, clip=True)
-        return self._fold_each(reversed(self._left()), "forward", search)
-
     def plan(self) -> Plan:
         """Return the plan with all folds so far."""
-        for key in self._left():
+        for key in self.left():
             name, kind = self.decisions[key].layer, self.decisions[key].kind
             self.decisions[key] = Kept(name, self._reason(key), kind)
         hidden = [Kept(*each) for each in self.graph.hidden.values()]
-        return Plan((*self.decisions.values(), *hidden), self.graph)
+        return Plan([*self.decisions.values(), *hidden], self.graph)
 
-    def _left(self) -> list[int]:
+    def left(self) -> list[int]:
+        """Return the layers that are not folded, by `id`."""
         return [key for key in self.layers if key not in self.graph.dropped]
 
-    def _fold_each(self, keys: Iterable[int], direction: Direction, *searches: Search) -> bool:
+    def fold(self, keys: Iterable[int], direction: Direction, *searches: Search) -> bool:
         """Fold each layer by the first search that finds a way. Return whether any was folded."""
         before = len(self.graph.dropped)
         for key, search in product(keys, searches):

@@ -12,7 +12,6 @@ change, or raises `CannotFold` with the first obstacle. It changes nothing itsel
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 
 from kerasbn.folding.affine import Affine, CannotFold, compose, identity, same
 from kerasbn.folding.clips import Clip, pass_clip
@@ -22,28 +21,19 @@ from kerasbn.folding.linear import Edit
 
 @dataclass(eq=False)
 class Found:
-    """What folding a layer changes. Layers are keyed by `id`.
+    """What folding an affine layer changes. Layers are keyed by `id`."""
 
-    Attributes:
-        dropped: the affine layers to remove: the given one, and those that have to go with it.
-        edits: what to fold into each layer.
-        into: a call of each layer that something is folded into.
-        through: the calls that the map passes through, an ordered set.
-        clips: the clips that activations on the way become.
-    """
-
-    dropped: dict[int, Layer] = field(default_factory=dict)
-    edits: dict[int, list[Edit]] = field(default_factory=dict)
-    into: dict[int, Call] = field(default_factory=dict)
-    through: dict[Call, None] = field(default_factory=dict)
-    clips: dict[Call, Clip] = field(default_factory=dict)
+    dropped: dict[int, Layer] = field(default_factory=dict)  # it, and those that go with it
+    edits: dict[int, list[Edit]] = field(default_factory=dict)  # what to fold into each layer
+    into: dict[int, Call] = field(default_factory=dict)  # a call of each of these layers
+    through: dict[Call, None] = field(default_factory=dict)  # an ordered set
+    clips: dict[Call, Clip] = field(default_factory=dict)  # what activations on the way become
 
 
 def fold_backward(graph: Graph, layer: Layer, *, merge: bool = False) -> Found:
-    """Find how to fold an affine layer into what precedes it, or merge it into an affine layer.
+    """Find how to fold an affine layer into what precedes it. Raises `CannotFold`.
 
-    Raises:
-        CannotFold: if there is no way.
+    With `merge`, it may be merged into another affine layer.
     """
     search = _Backward(graph, merge)
     search.drop(layer)
@@ -154,13 +144,11 @@ class _Backward:
 
 
 def fold_forward(graph: Graph, layer: Layer, *, merge: bool = False, clip: bool = False) -> Found:
-    """Find how to fold an affine layer into what follows it, or merge it into an affine layer.
+    """Find how to fold an affine layer into what follows it. Raises `CannotFold`.
 
     Where a layer that takes the map is shared, another affine layer may have to go too. With
-    `clip`, activations on the way may become clips.
-
-    Raises:
-        CannotFold: if there is no way.
+    `merge`, it may be merged into another affine layer; with `clip`, activations on the way may
+    become clips.
     """
     dropped = {id(layer): layer}
     while True:
@@ -178,16 +166,15 @@ class _Forward:
         self.clip = clip
         self.found = Found(dropped)
         self.carried: dict[Value, Affine] = {}
-        self.pending: list[tuple[int, Call]] = []
-        self.seen: set[Call] = set()
+        self.due: set[Call] = set()  # the calls to visit
 
     def run(self) -> Layer | None:
         """Follow the maps to their ends. Return an affine layer that has to go too, if any."""
         for layer in self.found.dropped.values():
-            for call in self.graph.calls_of(layer):
-                self._schedule(call)
-        while self.pending:  # in topological order, so that all inputs of a call are known
-            self._visit(heappop(self.pending)[1])
+            self.due.update(self.graph.calls_of(layer))
+        for call in self.graph.calls:  # in topological order, so that all its inputs are known
+            if call in self.due:
+                self._visit(call)
         for call, clip in self.found.clips.items():
             twins = [self.found.clips.get(other) for other in self.graph.calls_at(call.node)]
             if not all(twin and twin.same(clip) for twin in twins):
@@ -198,11 +185,6 @@ class _Forward:
                 if joined := self._missing(other, edits):
                     return joined
         return None
-
-    def _schedule(self, call: Call) -> None:
-        if call not in self.seen:
-            self.seen.add(call)
-            heappush(self.pending, (call.index, call))
 
     def _on(self, value: Value) -> Affine:
         """Return the map that a tensor carries."""
@@ -220,13 +202,11 @@ class _Forward:
                     return
                 out = self._pass(call)
             self.found.through[call] = None
-        if out.is_identity():
-            return
-        if call.outputs[0].is_output:
-            raise CannotFold("its output is a model output")
-        self.carried[call.outputs[0]] = out
-        for reader in call.outputs[0].readers:
-            self._schedule(reader)
+        if not out.is_identity():
+            if call.outputs[0].is_output:
+                raise CannotFold("its output is a model output")
+            self.carried[call.outputs[0]] = out
+            self.due.update(call.outputs[0].readers)
 
     def _pass(self, call: Call) -> Affine:
         if any(value in self.carried and value not in call.data for value in call.inputs):
@@ -260,8 +240,7 @@ class _Forward:
     def _missing(self, call: Call, edits: list[Edit]) -> Layer | None:
         """Return an affine layer whose removal makes this call of a shared layer agree, if needed.
 
-        Raises:
-            CannotFold: if nothing makes it agree.
+        Raises `CannotFold` if nothing makes it agree.
         """
         required = {edit.argument: edit.affine for edit in edits}
         for argument, value in call.foldable_inputs:

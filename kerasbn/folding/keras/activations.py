@@ -1,7 +1,6 @@
 """Keras activations: which ones a map passes through, which are clips, and how to build a clip."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -9,23 +8,19 @@ import numpy as np
 from kerasbn.common.keras_internals import operation_class
 from kerasbn.folding.affine import Affine
 from kerasbn.folding.clips import Clip
+from kerasbn.folding.graph import Layer
 
-Layer = Any  # Keras ships no types
-
-# An activation's bounds, then the s and t of its inner map if it has one.
-_RELU, _RELU6 = (0.0, np.inf), (0.0, 6.0)
-_HARD_SIGMOID = (0.0, 1.0, 1 / 6, 0.5)  # clip(y/6 + 1/2, 0, 1)
-_FUNCTIONS: list[tuple[Callable[..., Any], tuple[float, ...]]] = [
+_RELU, _RELU6 = (Clip(np.asarray(0.0), np.asarray(top)) for top in (np.inf, 6.0))
+_HARD_SIGMOID = Clip(np.asarray(0.0), np.asarray(1.0), (1 / 6, 0.5))  # clip(y/6 + 1/2, 0, 1)
+_CLIPS: list[tuple[object, Clip]] = [  # by function and by class of operation
     (keras.activations.relu, _RELU),
     (keras.activations.relu6, _RELU6),
     (keras.activations.hard_sigmoid, _HARD_SIGMOID),
+    (operation_class(keras.ops.relu), _RELU),
+    (operation_class(keras.ops.relu6), _RELU6),
+    (operation_class(keras.ops.hard_sigmoid), _HARD_SIGMOID),
 ]
-_OPERATIONS: dict[type, tuple[float, ...]] = {
-    operation_class(keras.ops.relu): _RELU,
-    operation_class(keras.ops.relu6): _RELU6,
-    operation_class(keras.ops.hard_sigmoid): _HARD_SIGMOID,
-}
-_ACTIVATION_RELU = operation_class(keras.activations.relu)  # has the arguments of a ReLU layer
+_RELU_LAYERS = (keras.layers.ReLU, operation_class(keras.activations.relu))
 _MAXIMUM = operation_class(lambda x: keras.ops.maximum(x, x))
 _MINIMUM = operation_class(lambda x: keras.ops.minimum(x, x))
 _CLIP = operation_class(lambda x: keras.ops.clip(x, 0.0, 1.0))
@@ -46,22 +41,13 @@ def name_of(function: object) -> str:
 
 def clip_of(layer: Layer) -> Clip | None:
     """Return the clip that an activation is, None if it is none."""
-    bounds = _bounds(layer)
-    if bounds is None:
-        return None
-    lower, upper, *inner = bounds
-    s, t = inner or (1.0, 0.0)
-    return Clip(np.asarray(lower), np.asarray(upper), (s, t))
-
-
-def _bounds(layer: Layer) -> tuple[float, ...] | None:
-    if type(layer) is keras.layers.Activation:
-        return next((b for function, b in _FUNCTIONS if layer.activation is function), None)
-    if type(layer) in (keras.layers.ReLU, _ACTIVATION_RELU):
+    if type(layer) in _RELU_LAYERS:
         if layer.threshold != 0 or layer.negative_slope != 0:
             return None
-        return 0.0, np.inf if layer.max_value is None else float(layer.max_value)
-    return _OPERATIONS.get(type(layer))
+        top = np.inf if layer.max_value is None else float(layer.max_value)
+        return Clip(np.asarray(0.0), np.asarray(top))
+    key = layer.activation if type(layer) is keras.layers.Activation else type(layer)
+    return next((clip for known, clip in _CLIPS if known is key), None)
 
 
 def build_clip(
@@ -69,17 +55,12 @@ def build_clip(
 ) -> keras.KerasTensor:
     """Return ``min(max(x, lower), upper)``, without bounds that are infinite everywhere.
 
-    Args:
-        x: the tensor to clip.
-        clip: the bounds. They become arrays of the tensor's dtype, because another dtype would
-            change that of the result.
-        name: the name of the activation that the clip replaces.
-        free_name: makes a name unique within the model.
+    The bounds become arrays of the tensor's dtype, because another dtype would change that of the
+    result. `name` is that of the activation, and `free_name` makes a name unique within the model.
     """
     lower, upper = (bound.astype(np.dtype(x.dtype)) for bound in (clip.lower, clip.upper))
     has_lower, has_upper = np.isfinite(lower).any(), np.isfinite(upper).any()
-    uniform = all((bound == bound.flat[0]).all() for bound in (lower, upper))
-    if has_lower and has_upper and uniform:
+    if has_lower and has_upper and all((each == each.flat[0]).all() for each in (lower, upper)):
         ends = float(lower.flat[0]), float(upper.flat[0])
         return _CLIP(*ends, name=free_name(f"{name}_clip"))(x)
     if has_lower:

@@ -9,9 +9,7 @@ from keras import layers
 
 from kerasbn.common.keras_internals import normalization_statistics
 from kerasbn.folding.affine import Affine, Array, CannotFold, affine
-from kerasbn.folding.graph import Kind
-
-Layer = Any  # Keras ships no types
+from kerasbn.folding.graph import Kind, Layer
 
 
 def kind_of(layer: Layer) -> Kind | None:
@@ -22,11 +20,7 @@ def kind_of(layer: Layer) -> Kind | None:
 
 
 def affine_of(layer: Layer, rank: int, training: bool) -> Affine:
-    """Return the map of an affine layer on an example, which has `rank` axes.
-
-    Raises:
-        CannotFold: if it is no affine map, such as a BN layer that uses batch statistics.
-    """
+    """Return the map of an affine layer on an example with `rank` axes. Raises `CannotFold`."""
     return AFFINE_LAYERS[type(layer)](layer, rank, training)
 
 

@@ -5,16 +5,9 @@ from typing import Any
 
 import keras
 
+from kerasbn.common import keras_internals
 from kerasbn.common.errors import InputError, quoted
-from kerasbn.common.keras_internals import (
-    all_layers,
-    lambda_output_shape,
-    operation_of,
-    own_variables,
-    restore_layer_state,
-)
-
-Layer = Any  # Keras ships no types
+from kerasbn.folding.graph import Layer
 
 # Python objects among the attributes of a layer are passed to its clone unchanged, so that custom
 # functions need not be registered with Keras.
@@ -24,12 +17,9 @@ SINGLE_ONLY = (keras.layers.MaxPooling3D,)
 
 
 def clone_layer(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer:
-    """Return an unbuilt layer or operation with the configuration of `old`, without its weights.
+    """Return an unbuilt layer or operation with the configuration of `old`, except for `changes`.
 
-    Args:
-        old: the layer to clone.
-        dtype: the float dtype of the clone, by default that of `old`.
-        changes: entries of the configuration to replace.
+    With a float `dtype`, its weights and results have that one.
 
     Raises:
         InputError: if its class cannot be built from its own configuration.
@@ -40,7 +30,10 @@ def clone_layer(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer
         dtype = "float32"
     try:
         if type(old) is keras.layers.Lambda:
-            return _clone_lambda(old, dtype)  # from_config would refuse its code
+            return keras.layers.Lambda(  # from_config would refuse its code
+                old.function, keras_internals.lambda_output_shape(old), old.mask, old.arguments,
+                name=old.name, dtype=float_dtype(old.dtype, dtype),
+            )  # fmt: skip
         config = {**_with_dtype(old.get_config(), dtype), **_objects(old), **changes}
         if type(old) is keras.layers.TimeDistributed:
             return keras.layers.TimeDistributed(**config)
@@ -65,7 +58,7 @@ def is_builtin(layer: Layer) -> bool:
 
 def clone_input(tensor: keras.KerasTensor, dtype: str | None) -> keras.KerasTensor:
     """Return a new input like the one behind `tensor`, with another float dtype if given."""
-    config = operation_of(tensor).get_config()
+    config = keras_internals.operation_of(tensor).get_config()
     return keras.layers.InputLayer(**{**config, "dtype": float_dtype(tensor.dtype, dtype)}).output
 
 
@@ -75,15 +68,10 @@ def float_dtype(dtype: str, floats: str | None) -> str:
 
 
 def copy_state(old: Layer, new: Layer, *, lenient: bool = False) -> None:
-    """Assign to every variable of a built layer the value that it has in `old`.
-
-    Args:
-        old: the layer to copy from.
-        new: a layer of the same class.
-        lenient: whether to skip variables that are missing or have another shape.
+    """Assign to every variable of `new`, a built layer, the value that it has in `old`.
 
     Raises:
-        InputError: if the two don't have the same variables.
+        InputError: if the two don't have the same variables, unless `lenient`.
     """
     values, variables = _variables(old), _variables(new)
     alike = {
@@ -96,14 +84,11 @@ def copy_state(old: Layer, new: Layer, *, lenient: bool = False) -> None:
         )
     for key in alike:
         variables[key].assign(values[key])
-    restore_layer_state(new, old)
+    keras_internals.restore_layer_state(new, old)
 
 
 def recurrent_states(layer: Layer) -> list[Any]:
-    """Return the states that a stateful recurrent layer keeps between calls.
-
-    Keras does not list them among the variables of a model.
-    """
+    """Return the states of a stateful recurrent layer, which are no variables of its model."""
     stateful = isinstance(layer, keras.layers.RNN) and layer.stateful and layer.states is not None
     return keras.tree.flatten(layer.states) if stateful else []
 
@@ -117,17 +102,6 @@ def _objects(old: Layer) -> dict[str, Any]:
     if type(old) is keras.layers.Normalization and old.input_mean is not None:
         found |= {"mean": old.input_mean, "variance": old.input_variance}
     return found
-
-
-def _clone_lambda(old: Layer, dtype: str | None) -> Layer:
-    return keras.layers.Lambda(
-        old.function,
-        output_shape=lambda_output_shape(old),
-        mask=old.mask,
-        arguments=old.arguments,
-        name=old.name,
-        dtype=float_dtype(old.dtype, dtype),
-    )
 
 
 def _with_dtype(config: Any, dtype: str | None) -> Any:  # noqa: ANN401 - any part of a configuration
@@ -149,8 +123,8 @@ def _variables(layer: Layer) -> dict[tuple[int, str, int], Any]:
     """Return the variables of a layer, keyed by the place of their owner, name and repetition."""
     found: dict[tuple[int, str, int], Any] = {}
     repetitions: Counter[tuple[int, str]] = Counter()
-    for place, owner in enumerate(all_layers(layer)):
-        for variable in [*own_variables(owner), *recurrent_states(owner)]:
+    for place, owner in enumerate(keras_internals.all_layers(layer)):
+        for variable in [*keras_internals.own_variables(owner), *recurrent_states(owner)]:
             found[place, variable.name, repetitions[place, variable.name]] = variable
             repetitions[place, variable.name] += 1
     return found

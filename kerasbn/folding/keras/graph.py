@@ -137,7 +137,6 @@ class _Reader:
                     is_pass_through=type(layer) in PASS_THROUGH_LAYERS,
                     training=flag is True,
                     inputs=given,
-                    index=len(self.graph.calls),
                     wraps=wraps,
                     slots=list(_slots(node)),
                     tensors_only=all(isinstance(leaf, keras.KerasTensor) for leaf in arguments),
@@ -220,17 +219,14 @@ def require_graph(model: keras.Model) -> None:
         return
     if isinstance(model, keras.Sequential):
         raise expected(
-            f"model '{model.name}'",
-            "a model that is not built yet",
-            "one with a known input shape",
-            "start it with keras.Input(shape)",
-        )
+            f"model '{model.name}'", "a model that is not built yet",
+            "one with a known input shape", "start it with keras.Input(shape)",
+        )  # fmt: skip
     raise expected(
         f"model '{model.name}'",
         f"a subclassed model ({type(model).__name__}), whose graph is not known",
-        "a functional or sequential model",
-        "build it as keras.Model(inputs, outputs)",
-    )
+        "a functional or sequential model", "build it as keras.Model(inputs, outputs)",
+    )  # fmt: skip
 
 
 def is_graph(layer: object) -> bool:

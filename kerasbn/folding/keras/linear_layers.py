@@ -5,8 +5,8 @@ A linear layer has one or two parts, each a kernel with named axes and a bias (s
 conditions under which the equations hold.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,32 +14,26 @@ from keras import layers
 
 from kerasbn.common.keras_internals import attention_projections
 from kerasbn.folding.affine import Array, CannotFold, Shape, affine
+from kerasbn.folding.graph import Layer
 from kerasbn.folding.keras.activations import name_of, passes_function
 from kerasbn.folding.keras.affine_layers import values_of
 from kerasbn.folding.linear import Edit, LinearMap, Side
-
-Layer = Any  # Keras ships no types
 
 
 @dataclass(frozen=True)
 class Part(LinearMap):
     """The kernel and bias of a layer, and the names of their axes.
 
-    Attributes:
-        owner: what holds the variables: the layer, or a cell or projection inside it.
-        kernel, bias: the attributes of `owner`. A missing kernel counts as ones, a missing bias as
-            zeros.
-        view: the shape that separates kernel axes which the variable stores as one.
-        row: the row of the bias that is added to K x, where the bias has several.
-        loose: whether the bias may vary along unnamed axes too.
+    `kernel` and `bias` are attributes of `owner`: the layer, or a cell or projection inside it. A
+    missing kernel counts as ones, a missing bias as zeros.
     """
 
     owner: Layer
     kernel: str = "kernel"
     bias: str | None = "bias"
-    view: tuple[int, ...] | None = None
-    row: int | None = None
-    loose: bool = False
+    view: tuple[int, ...] | None = None  # separates kernel axes which the variable stores as one
+    row: int | None = None  # the row of the bias that is added to K x, where there are several
+    loose: bool = False  # whether the bias may vary along unnamed axes too
 
     @property
     def variables(self) -> tuple[Any, Any]:
@@ -132,14 +126,12 @@ def _transposed(layer: Layer, _: Shape, __: str) -> list[Part]:
 
 def _einsum(layer: Layer, example: Shape, _: str) -> list[Part]:
     incoming, axes, outgoing = _equation(layer)
-    if incoming.startswith("..."):  # the batch axis and the axes that the kernel ignores
-        free = ("",) * (len(example) - len(incoming[3:]))
-        inputs, outputs = incoming[3:], outgoing[3:]
-    else:
-        free, inputs, outputs = (), incoming[1:], outgoing[1:]
+    lead = 3 if incoming.startswith("...") else 1  # the batch axis, or any that the kernel ignores
+    inputs, outputs = incoming[lead:], outgoing[lead:]
     plain = incoming[:1] == outgoing[:1] and incoming[0] not in axes and "." not in inputs + outputs
     if not plain or any(len(set(names)) < len(names) for names in (inputs, axes, outputs)):
         raise CannotFold(f"computes '{layer.equation}', which does not keep the batch axis apart")
+    free = ("",) * (len(example) - len(inputs))
     named = [(*free, *(c if c in axes else "" for c in names)) for names in (inputs, outputs)]
     return [Part(axes, named[0], named[1], layer, loose=True)]
 
@@ -175,10 +167,8 @@ def _bidirectional(layer: Layer, example: Shape, _: str) -> list[Part]:
 
 
 def _attention(layer: Layer, example: Shape, argument: str) -> list[Part]:
-    projections = attention_projections(layer)
-    if argument not in projections:
-        raise CannotFold("reads it as an argument other than query, key or value")
-    return [part for dense in projections[argument] for part in _einsum(dense, example, "")]
+    projections = attention_projections(layer)[argument]
+    return [part for dense in projections for part in _einsum(dense, example, "")]
 
 
 # -- where t cannot be folded before a layer ----------------------------------------------------
@@ -231,31 +221,20 @@ def _directions(layer: Layer) -> tuple[Layer, ...]:
 class LinearLayer:
     """How maps are folded into layers of one class.
 
-    Attributes:
-        parts: returns the parts of a layer, given the shape of an incoming example and the argument
-            in question ("" for the output).
-        sides: where the maps may be that can be folded: after the layer, into its last part, or
-            before it.
-        uneven: raises `CannotFold` if some outputs would see another t than others.
-        chained: whether the second part reads the output of the first; otherwise all read the
-            input.
-        settings: the configuration that creates missing weights.
+    A map after the layer is folded into its last part. A map before it is folded into all parts, or
+    where they are `chained`, into the first, whose output the second reads.
     """
 
     parts: Callable[[Layer, Shape, str], list[Part]]
-    sides: tuple[Side, ...] = ("after", "before")
+    sides: tuple[Side, ...] = ("after", "before")  # of the maps that can be folded
     uneven: Callable[[Layer, Edit], None] | None = None
     chained: bool = False
-    settings: Mapping[str, Any] = field(
-        default_factory=lambda: {"use_bias": True, "bias_initializer": "zeros"}
-    )
 
 
 _RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
-_NORMALIZED = LinearLayer(_own_scale, ("after",), settings={"center": True, "scale": True})
 _LAWS: list[tuple[LinearLayer, tuple[type, ...]]] = [
     (LinearLayer(_dense), (layers.Dense,)),
-    (LinearLayer(_einsum, uneven=_sums_free_axis, settings={}), (layers.EinsumDense,)),
+    (LinearLayer(_einsum, uneven=_sums_free_axis), (layers.EinsumDense,)),
     (LinearLayer(_conv, uneven=_pads), (layers.Conv1D, layers.Conv2D, layers.Conv3D)),
     (LinearLayer(_depthwise, uneven=_pads), (layers.DepthwiseConv1D, layers.DepthwiseConv2D)),
     (LinearLayer(_separable, uneven=_pads, chained=True), (
@@ -264,9 +243,10 @@ _LAWS: list[tuple[LinearLayer, tuple[type, ...]]] = [
     (LinearLayer(_transposed, uneven=_overlaps), (
         layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose,
     )),
-    (LinearLayer(_embedding, ("after",), settings={}), (layers.Embedding,)),
-    (_NORMALIZED, (layers.LayerNormalization, layers.GroupNormalization)),
-    (LinearLayer(_own_scale, ("after",), settings={}), (layers.RMSNormalization,)),
+    (LinearLayer(_embedding, ("after",)), (layers.Embedding,)),
+    (LinearLayer(_own_scale, ("after",)), (
+        layers.LayerNormalization, layers.GroupNormalization, layers.RMSNormalization,
+    )),
     (LinearLayer(_recurrent, ("before",), uneven=_drops_input), _RECURRENT),
     (LinearLayer(_bidirectional, ("before",), uneven=_drops_input), (layers.Bidirectional,)),
     (LinearLayer(_attention), (layers.MultiHeadAttention,)),
@@ -330,10 +310,13 @@ def settings_for(layer: Layer, weights: Weights) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for part, _, b in _parts_with(layer, weights):
         kernel, bias = part.variables
+        needs_bias = part.bias is not None and bias is None and b.any()
         if isinstance(layer, layers.EinsumDense):
             changes |= _bias_axes(layer, b)
-        elif kernel is None or (part.bias is not None and bias is None and b.any()):
-            changes |= LINEAR_LAYERS[type(layer)].settings
+        elif kernel is None or (needs_bias and part.bias == "beta"):
+            changes |= {"center": True, "scale": True}
+        elif needs_bias:
+            changes |= {"use_bias": True, "bias_initializer": "zeros"}
     return changes
 
 

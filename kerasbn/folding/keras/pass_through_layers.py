@@ -232,25 +232,24 @@ _PERMUTATION = _one_input(
     lambda call, a: a.map(lambda values: values.transpose(_permutation(call))),
     lambda call, b: b.map(lambda values: values.transpose(np.argsort(_permutation(call)))),
 )
+
+
+def _for_all_ranks(*names: str) -> tuple[type, ...]:
+    """Return the layers with these names for sequences, images and volumes: 1D, 2D and 3D."""
+    return tuple(getattr(layers, f"{name}{rank}D") for name in names for rank in (1, 2, 3))
+
+
 _LAWS: list[tuple[PassThrough, tuple[type, ...]]] = [
     (_one_input(_anything), (layers.Identity, layers.ActivityRegularization)),
     (_one_input(_dropout), (
-        layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D,
-        layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise,
+        layers.Dropout, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise,
+        *_for_all_ranks("SpatialDropout"),
     )),
-    (_one_input(_average), (
-        layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D,
-        layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D,
-        layers.Cropping1D, layers.Cropping2D, layers.Cropping3D,
-    )),
-    (_one_input(_maximum), (layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)),
-    (_globally(_average), (
-        layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D,
-    )),
-    (_globally(_maximum), (
-        layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D,
-    )),
-    (_one_input(_padding), (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)),
+    (_one_input(_average), _for_all_ranks("AveragePooling", "UpSampling", "Cropping")),
+    (_one_input(_maximum), _for_all_ranks("MaxPooling")),
+    (_globally(_average), _for_all_ranks("GlobalAveragePooling")),
+    (_globally(_maximum), _for_all_ranks("GlobalMaxPooling")),
+    (_one_input(_padding), _for_all_ranks("ZeroPadding")),
     (_one_input(_reshaped, _reshaped_back), (layers.Flatten, layers.Reshape)),
     (_PERMUTATION, (layers.Permute,)),
     (_one_input(lambda _, a: a.map(lambda values: values[None]), _repeated_back), (

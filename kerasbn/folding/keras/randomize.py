@@ -5,20 +5,24 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kerasbn.common.errors import InputError, expected
 from kerasbn.common.keras_internals import all_layers, own_variables
-from kerasbn.folding.graph import Call, Graph, Value
+from kerasbn.folding.graph import Call, Graph, Layer, Value
 from kerasbn.folding.keras.graph import read_model
-
-Layer = Any  # Keras ships no types
 
 BATCH = 3
 # Lengths for unknown axes, by the number of such axes: images need room for all the pooling of a
 # classifier, sequences and volumes don't.
 LENGTHS = {1: 12, 2: 96, 3: 16}
+VOCABULARIES = {keras.layers.Embedding: "input_dim", keras.layers.CategoryEncoding: "num_tokens"}
+# Of gammas.
 SHARE_NEGATIVE = 0.25
 SHARE_ZERO = 0.05
+# Of normally and of uniformly distributed parameters; alpha is that of a PReLU.
+DEVIATIONS = {"beta": 0.3, "bias": 0.3, "moving_mean": 0.5, "mean": 0.5}
+RANGES = {"moving_variance": (0.3, 2.0), "variance": (0.3, 2.0), "alpha": (0.0, 0.4)}
 
 
 def random_inputs(
@@ -47,11 +51,9 @@ def check_inputs(model: keras.Model, inputs: Any) -> list[np.ndarray]:  # noqa: 
     arrays = [np.asarray(leaf) for leaf in keras.tree.flatten(inputs)]
     wanted = [tuple(tensor.shape) for tensor in model.inputs]
     got = [array.shape for array in arrays]
-    fits = len(got) == len(wanted) and all(
-        len(a) == len(b) and all(n in (None, m) for m, n in zip(a, b, strict=True))
-        for a, b in zip(got, wanted, strict=True)
-    )
-    if not fits:
+    if len(got) != len(wanted) or not all(
+        tf.TensorShape(b).is_compatible_with(a) for a, b in zip(got, wanted, strict=True)
+    ):
         raise expected("inputs", f"arrays of shape {got}", f"{wanted}, where None is any length")
     return arrays
 
@@ -61,18 +63,20 @@ def _random_input(tensor: keras.KerasTensor, value: Value, rng: np.random.Genera
     lengths = [LENGTHS.get(unknown, 8) if n is None else n for n in tensor.shape[1:]]
     shape = (tensor.shape[0] or BATCH, *lengths)
     readers = list(_readers(value))
-    tokens = [n for call in readers for n in _vocabulary(call.layer)]
+    tokens = [
+        getattr(call.layer, name)
+        for call in readers
+        for kind, name in VOCABULARIES.items()
+        if isinstance(call.layer, kind)
+    ]
     if tensor.dtype in ("string", "object"):
         raise InputError(
             f"input '{tensor.name}': takes {tensor.dtype}, for which random inputs are not "
             "possible; pass inputs=..., or skip the check with check=False"
         )
-    if tokens:
-        return rng.integers(0, min(tokens), shape).astype(tensor.dtype)
-    if tensor.dtype == "uint8":
-        return rng.integers(0, 256, shape).astype(np.uint8)
-    if "float" not in tensor.dtype:
-        return rng.integers(0, 2, shape).astype(tensor.dtype)
+    if tokens or "float" not in tensor.dtype:
+        top = min(tokens, default=256 if tensor.dtype == "uint8" else 2)
+        return rng.integers(0, top, shape).astype(tensor.dtype)
     values = rng.normal(size=shape)
     for call in readers:
         if call.kind == "scaling" and call.inputs[0] is value:
@@ -92,12 +96,6 @@ def _readers(value: Value) -> Iterator[Call]:
                 yield call
                 if call.is_pass_through:
                     pending += call.outputs
-
-
-def _vocabulary(layer: Layer) -> list[int]:
-    """Return the number of tokens of a layer that looks them up."""
-    names = {keras.layers.Embedding: "input_dim", keras.layers.CategoryEncoding: "num_tokens"}
-    return [getattr(layer, name) for kind, name in names.items() if isinstance(layer, kind)]
 
 
 def randomize_parameters(model: keras.Model, seed: int = 0) -> None:
@@ -126,14 +124,8 @@ def _random_parameter(
         gamma = rng.uniform(0.4, 1.6, shape)
         gamma *= np.where(rng.random(shape) < SHARE_NEGATIVE, -1, 1)
         return gamma * (rng.random(shape) >= SHARE_ZERO)
-    if name in ("beta", "bias"):
-        return rng.normal(0, 0.3, shape)
-    if name in ("moving_mean", "mean"):
-        return rng.normal(0, 0.5, shape)
-    if name in ("moving_variance", "variance"):
-        return rng.uniform(0.3, 2.0, shape)
-    if name == "scale" and isinstance(layer, keras.layers.RMSNormalization):
-        return rng.uniform(0.4, 1.6, shape)
-    if name == "alpha":  # PReLU
-        return rng.uniform(0.0, 0.4, shape)
+    if name in DEVIATIONS:
+        return rng.normal(0, DEVIATIONS[name], shape)
+    if name in RANGES or (name == "scale" and isinstance(layer, keras.layers.RMSNormalization)):
+        return rng.uniform(*RANGES.get(name, (0.4, 1.6)), shape)
     return None

@@ -7,7 +7,7 @@ import keras
 
 from kerasbn.common.keras_internals import nodes_in_order, takes_argument
 from kerasbn.folding.affine import Array
-from kerasbn.folding.graph import Graph
+from kerasbn.folding.graph import Graph, Layer
 from kerasbn.folding.keras.activations import build_clip
 from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, affine_of, merged
 from kerasbn.folding.keras.clone import clone_input, clone_layer, copy_state, float_dtype
@@ -15,30 +15,19 @@ from kerasbn.folding.keras.graph import is_graph, require_graph, unwrap
 from kerasbn.folding.keras.linear_layers import Weights, assign, fold_into, settings_for
 from kerasbn.folding.plan import Plan
 
-Layer = Any  # Keras ships no types
-
 
 def rewrite(model: keras.Model, plan: Plan, dtype: str | None = None) -> keras.Model:
-    """Return a copy of a model with the folds of a plan.
+    """Return a copy of a model with the folds of its plan. An empty plan gives a plain copy.
 
     Layers keep their names, shared layers stay shared, and nested models stay nested. Weights are
-    computed in float64 and rounded once, to the dtype of each variable.
-
-    Args:
-        model: the model that the plan was made for.
-        plan: what to fold. An empty plan gives a plain copy.
-        dtype: the float dtype of the copy, such as "float64". By default each layer keeps its own.
+    computed in float64 and rounded once, to the dtype of each variable. With a float `dtype`, such
+    as "float64", all layers of the copy have that one.
 
     Raises:
         InputError: if the model is not functional or sequential, or a layer cannot be rebuilt.
     """
     require_graph(model)
     return _Rewriter(plan.graph, dtype).model(model)
-
-
-def copy_model(model: keras.Model, dtype: str | None = None) -> keras.Model:
-    """Return a plain copy of a model, with another float dtype if given. See `rewrite`."""
-    return rewrite(model, Plan(), dtype)
 
 
 class _Rewriter:
@@ -87,14 +76,13 @@ class _Rewriter:
 
     def _needs_operations(self, old: keras.Sequential) -> bool:
         """Return whether folding leaves a cast or a clip, which a Sequential model cannot hold."""
-        return any(
-            id(node) in self.graph.clips
-            or (
-                self._is_dropped(node.operation)
-                and node.input_tensors[0].dtype != node.outputs[0].dtype
-            )
-            for node in nodes_in_order(old)
+        nodes = nodes_in_order(old)
+        casts = any(
+            node.input_tensors[0].dtype != node.outputs[0].dtype
+            for node in nodes
+            if self._is_dropped(node.operation)
         )
+        return casts or any(id(node) in self.graph.clips for node in nodes)
 
     def _call(self, node: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
         """Return what a node becomes: a call of the new layer, its input, or a clip."""

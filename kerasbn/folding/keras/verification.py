@@ -15,7 +15,7 @@ from kerasbn.folding.graph import Call, Graph
 from kerasbn.folding.keras.clone import SINGLE_ONLY, is_builtin, recurrent_states
 from kerasbn.folding.keras.graph import input_structure, read_model, training_at_inference
 from kerasbn.folding.keras.randomize import check_inputs, random_inputs
-from kerasbn.folding.keras.rewrite import copy_model, rewrite
+from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.plan import Plan
 
 Arrays = list[np.ndarray]
@@ -26,11 +26,7 @@ ROUNDING = 4.0  # times the original model's own error in its own dtype
 EPSILON = {"bfloat16": 2**-7, "float16": 2**-10, "float32": 2**-23, "float64": 2**-52}
 UNITS = 8.0  # rounding units that are always allowed: the original's error may be 0 by luck
 # How TensorFlow reports that it has no kernel for this dtype and data format on this machine.
-NO_KERNEL = (
-    tf.errors.UnimplementedError,
-    tf.errors.NotFoundError,
-    tf.errors.InvalidArgumentError,
-)
+NO_KERNEL = (tf.errors.UnimplementedError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError)
 # These read integers as float32, whatever their dtype.
 NORMALIZING = (
     keras.layers.BatchNormalization,
@@ -42,18 +38,13 @@ LARGE = 2**28  # values in all tensors of a model together, 2 GB in float64
 
 
 class SelfCheck:
-    """Compares folded versions of a model with the model, on random and on given inputs."""
+    """Compares folded versions of a model with the model, on random and on given inputs.
+
+    Raises:
+        InputError: if the model cannot run on random inputs, or on the given ones.
+    """
 
     def __init__(self, model: keras.Model, inputs: Any = None) -> None:  # noqa: ANN401 - arrays in the model's own structure
-        """Compute the predictions of the original model.
-
-        Args:
-            model: the original model.
-            inputs: further inputs to compare on, as the model takes them.
-
-        Raises:
-            InputError: if the model cannot run on random inputs, or on the given ones.
-        """
         graph = read_model(model)
         self.model = model
         self.size = tensor_size(graph)
@@ -61,24 +52,23 @@ class SelfCheck:
         self.inputs = [random_inputs(model, graph)]
         if inputs is not None:
             self.inputs.append(check_inputs(model, inputs))
-        exact = copy_model(model, "float64")
+        exact = rewrite(model, Plan(), "float64")
         self.want = [predict(exact, arrays, self.size) for arrays in self.inputs]
         own = [predict(model, arrays, self.size) for arrays in self.inputs]
-        self.unit = max(map(_rounding_unit, own[0]), default=0.0)
+        dtypes = [keras.backend.standardize_dtype(output.dtype) for output in own[0]]
+        self.unit = max(EPSILON.get(dtype, 0.0) for dtype in dtypes)
         self.errors = [difference(a, b) for a, b in zip(own, self.want, strict=True)]
 
     def problem(self, plan: Plan, folded: keras.Model) -> str | None:
         """Return what is wrong with a plan and the model it led to, None if nothing is."""
         exact = rewrite(self.model, plan, "float64")
-        for arrays, want, own_error in zip(self.inputs, self.want, self.errors, strict=True):
+        for arrays, want, own in zip(self.inputs, self.want, self.errors, strict=True):
             error = difference(predict(exact, arrays, self.size), want)
             if not error <= self.tolerance:
                 return f"in float64 they differ by {error:.1e} (allowed: {self.tolerance:.0e})"
             error = difference(predict(folded, arrays, self.size), want)
-            if not error <= max(ROUNDING * own_error, UNITS * self.unit):
-                return (
-                    f"in the model's own dtype the error grows from {own_error:.1e} to {error:.1e}"
-                )
+            if not error <= max(ROUNDING * own, UNITS * self.unit):
+                return f"in the model's own dtype the error grows from {own:.1e} to {error:.1e}"
         return None
 
 
@@ -91,9 +81,8 @@ def difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
     for one, other in zip(got, want, strict=True):
         a, b = one.astype(np.float64), other.astype(np.float64)
         finite = np.isfinite(b)
-        if not np.array_equal(np.isfinite(a), finite):
-            return float("inf")
-        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        finite_alike = np.array_equal(np.isfinite(a), finite)
+        if not (finite_alike and np.array_equal(a[~finite], b[~finite], equal_nan=True)):
             return float("inf")
         if finite.any():
             scale = float(np.abs(b[finite]).max()) or 1.0
@@ -102,24 +91,22 @@ def difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
 
 
 def predict(model: keras.Model, arrays: Arrays, size: int | None = None) -> Arrays:
-    """Return the outputs of a model at inference. Its state is left as it was.
+    """Return the outputs of a model at inference, given an array for each of `model.inputs`.
 
-    Args:
-        model: a functional or sequential model.
-        arrays: an array for each input, in the order of `model.inputs`.
-        size: the `tensor_size` of its graph, which is read if it is not given.
+    Its state is left as it was. `size` is the `tensor_size` of its graph, where that is known.
 
     Raises:
         InputError: if TensorFlow cannot compute it on this machine.
     """
     packed = keras.tree.pack_sequence_as(input_structure(model), arrays)
     size = tensor_size(read_model(model)) if size is None else size
-    values = size * (len(arrays[0]) if arrays else 1)
-    # Eagerly, Keras keeps every tensor to the end; compiled, only those that are read again.
-    compute = _compiled if values > LARGE else _eagerly
     with _state_kept(model):
         try:
-            made = compute(model, packed)
+            # Eagerly, Keras keeps every tensor to the end; compiled, only those read again.
+            if size * len(arrays[0]) > LARGE:
+                made = _compiled(model, packed)
+            else:
+                made = model(packed, training=training_at_inference(model))
         except NO_KERNEL:
             made = _by_xla(model, packed)
     return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(made)]
@@ -131,11 +118,7 @@ def tensor_size(graph: Graph) -> int:
     return sum(prod(n or 1 for n in example) for example in tensors)
 
 
-def _eagerly(model: keras.Model, packed: Any) -> Any:  # noqa: ANN401 - tensors in the model's own structure
-    return model(packed, training=training_at_inference(model))
-
-
-def _compiled(model: keras.Model, packed: Any, *, xla: bool = False) -> Any:  # noqa: ANN401 - as above
+def _compiled(model: keras.Model, packed: Any, *, xla: bool = False) -> Any:  # noqa: ANN401 - tensors in the model's own structure
     tensors = keras.tree.map_structure(tf.convert_to_tensor, packed)
     flag = training_at_inference(model)
     function = tf.function(
@@ -176,15 +159,10 @@ def _state_kept(model: keras.Model) -> Iterator[None]:
 
 def _may_be_single(call: Call) -> bool:
     """Return whether a layer may compute in float32 though its dtype is float64."""
-    layer = call.layer
-    if not is_builtin(layer) or isinstance(layer, keras.layers.Lambda):
-        return True
-    if isinstance(layer, keras.layers.Resizing) or type(layer) in SINGLE_ONLY:
-        return True
-    if isinstance(layer, NORMALIZING) and "float" not in call.inputs[0].dtype:
-        return True
-    return isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation != "nearest"
-
-
-def _rounding_unit(output: np.ndarray) -> float:
-    return EPSILON.get(keras.backend.standardize_dtype(output.dtype), 0.0)
+    layer, layers = call.layer, keras.layers
+    return (
+        not is_builtin(layer)
+        or isinstance(layer, (layers.Lambda, layers.Resizing, *SINGLE_ONLY))
+        or (isinstance(layer, NORMALIZING) and "float" not in call.inputs[0].dtype)
+        or (isinstance(layer, layers.UpSampling2D) and layer.interpolation != "nearest")
+    )
