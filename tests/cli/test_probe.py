@@ -1,30 +1,27 @@
-"""`--probe` as a user types it: real processes, on the sample."""
+"""`--probe` as a user types it, on the sample."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.slow
 
-QUICK = ["--dataset", "mnist-sample", "--steps", "30", "--hidden", "12,9"]
+Kerasbn = Callable[..., tuple[int, str, str]]
+
+QUICK = ["--dataset", "mnist-sample", "--steps", "10", "--hidden", "12,9"]
 TITLES = [
     "Internal covariate shift", "Loss landscape", "Pre-activations", "Typical unit", "Dead units",
     "BN statistics", "Gamma and beta", "Batch composition",
 ]  # fmt: skip
 
 
-def kerasbn(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kerasbn", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-
-
 def test_compare_ends_with_the_findings(tmp_path: Path) -> None:
-    done = kerasbn("compare", "--seeds", "2", "--probe", "--quiet", *QUICK, cwd=tmp_path)
+    command = [sys.executable, "-m", "kerasbn", "compare", "--seeds", "2", "--probe", "--quiet"]
+    done = subprocess.run([*command, *QUICK], cwd=tmp_path, capture_output=True, text=True)
     # Nothing else is printed: no warning of NumPy or matplotlib.
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -39,19 +36,25 @@ def test_compare_ends_with_the_findings(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_train_without_bn_says_that_there_are_no_statistics(tmp_path: Path) -> None:
-    done = kerasbn("train", "--no-bn", "--probe", "--json", "--quiet", *QUICK, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    claims = {each["topic"]: each["claim"] for each in json.loads(done.stdout)["findings"]}
+def test_train_without_bn_says_that_there_are_no_statistics(
+    kerasbn: Kerasbn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = kerasbn("train", "--no-bn", "--probe", "--json", "--quiet", *QUICK)
+    assert (code, err) == (0, "")
+    claims = {each["topic"]: each["claim"] for each in json.loads(out)["findings"]}
     assert "no BN layers" in claims["statistics"]
     pictures = {path.name for path in (tmp_path / "saved_models" / "plain").glob("probes-*")}
     assert "probes-gradients.png" in pictures
     assert "probes-statistics.png" not in pictures
 
 
-def test_a_diverged_model_has_findings_too(tmp_path: Path) -> None:
-    done = kerasbn("train", "--no-bn", "--probe", "--lr", "1e38", "--quiet", *QUICK, cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "NaN or infinite" in done.stderr
-    assert done.stdout.startswith(("Gradients: ", "Exploding gradients: "))
+def test_a_diverged_model_has_findings_too(
+    kerasbn: Kerasbn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = kerasbn("train", "--no-bn", "--probe", "--lr", "1e38", "--quiet", *QUICK)
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "NaN or infinite" in err
+    assert out.startswith(("Gradients: ", "Exploding gradients: "))

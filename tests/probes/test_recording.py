@@ -4,7 +4,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_runs import job, train_runs
 
-from kerasbn import runs
 from kerasbn.data.datasets import Dataset, Split
 from kerasbn.experiments.train import TrainingJob, train_jobs
 from kerasbn.probes.activations import ActivationProbe
 from kerasbn.probes.landscape import STEP_SIZES, LossLandscape
-from kerasbn.probes.readings import MODEL, ProbedRun, read_probes
+from kerasbn.probes.readings import MODEL, read_probes
 from kerasbn.probes.recording import probe_examples, probe_steps, probe_stops
 from kerasbn.probes.topics.activations import dead_share, saturated_share, typical_unit
 from kerasbn.probes.topics.gradients import drift, gradient_per_example
 from kerasbn.probes.topics.statistics import moving_against_batch, outside_share
 from kerasbn.probes.topics.topic import layer_sd, moments
+from kerasbn.runs import Run
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import ACTIVATIONS, ModelSettings, TrainingSettings
 
@@ -248,49 +248,59 @@ def test_shares_and_distances() -> None:
     assert typical_unit(travels) == 2
 
 
-def probed(
-    digits: Dataset, training: TrainingSettings, root: Path, *members: TrainingJob, **options: Any
-) -> list[ProbedRun]:
-    kept = train_runs(members, digits, training, quiet=True, root=root, figures=False, **options)
-    return [read_probes(run) for run in kept]
+class KeepWeights(keras.callbacks.Callback):
+    """Keeps the weights of all models after each epoch, by its number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[int, dict[str, list[np.ndarray]]] = {}
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.kept[epoch] = self.model.all_weights()
+
+
+class Trained(NamedTuple):
+    """A pair trained without probes and the same pair with them."""
+
+    plain: list[Run]
+    halfway: dict[str, list[np.ndarray]]  # weights of the former after 20 of 40 steps
+    watched: list[Run]
+
+
+@pytest.fixture(scope="module")
+def pair(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    members, keep = [job(SMALL), job(replace(SMALL, bn=False))], KeepWeights()
+    options: dict[str, Any] = {"root": tmp_path_factory.mktemp("pair"), "figures": False}
+    plain = train_runs(members, few_digits, SHORT, callbacks=[keep], **options)
+    probing = [replace(each, probe=True) for each in members]
+    return Trained(plain, keep.kept[0], train_runs(probing, few_digits, SHORT, **options))
 
 
 @pytest.mark.slow
-def test_training_is_bit_equal_with_probes(few_digits: Dataset, tmp_path: Path) -> None:
-    members = [job(SMALL), job(replace(SMALL, bn=False))]
-    plain = train_runs(members, few_digits, SHORT, quiet=True, root=tmp_path)
-    watched = train_runs(
-        [replace(each, probe=True) for each in members],
-        few_digits, SHORT, quiet=True, root=tmp_path,
-    )  # fmt: skip
-    for one, other in zip(plain, watched, strict=True):
+def test_training_is_bit_equal_with_probes(pair: Trained) -> None:
+    for one, other in zip(pair.plain, pair.watched, strict=True):
         assert one.history == other.history
         mine, theirs = (keras.models.load_model(run.model_path) for run in (one, other))
         for weight, same in zip(mine.weights, theirs.weights, strict=True):
             np.testing.assert_array_equal(weight, same, err_msg=weight.path)
-    assert not (plain[0].path / "probes.csv").exists()
+    assert not (pair.plain[0].path / "probes.csv").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bn", [True, False])
-def test_readings_belong_to_their_step(bn: bool, few_digits: Dataset, tmp_path: Path) -> None:
-    """Training for fewer steps gives the weights that a longer training had then."""
-    settings = replace(SMALL, bn=bn)
-    (long,) = probed(few_digits, SHORT, tmp_path, job(settings, probe=True))
-    (run,) = train_runs(
-        [job(settings)], few_digits, replace(SHORT, steps=8), quiet=True, root=tmp_path
-    )
-    model = keras.models.load_model(run.model_path)
-    seen = ActivationProbe(model, probe_examples(few_digits.train)).snapshot(model.get_weights())
+def test_readings_belong_to_their_step(bn: bool, pair: Trained, few_digits: Dataset) -> None:
+    """They are those of the weights that a training without probes has at that step."""
+    long = read_probes(pair.watched[0 if bn else 1])
+    assert long.bn is bn
+    model, weights = mlp(bn, hidden=(12, 9)), pair.halfway["bn" if bn else "plain"]
+    seen = ActivationProbe(model, probe_examples(few_digits.train)).snapshot(weights)
     for layer, its in zip(long.layers, seen, strict=True):
         series = long.series(layer, "kernel_gradient")
-        at = series.values[series.steps == 8]
+        at = series.values[series.steps == 20]
         assert at == pytest.approx([its.kernel_gradient], rel=1e-4)
-    assert long.bn is bn
-    for norm in long.bn_layers:
-        gamma = model.get_layer(norm).gamma.numpy()
-        series = long.series(norm, "gamma", 100)
-        assert series.values[series.steps == 8] == pytest.approx([gamma.max()], rel=1e-6)
+        if its.bn:
+            series = long.series(its.bn.name, "gamma", 100)
+            assert series.values[series.steps == 20] == pytest.approx([its.bn.gamma.max()])
     steps = list(probe_steps(40))
     assert long.series(MODEL, "loss").steps.tolist() == steps
     # The step after the last probe is never taken.
@@ -298,39 +308,31 @@ def test_readings_belong_to_their_step(bn: bool, few_digits: Dataset, tmp_path: 
 
 
 @pytest.mark.slow
-def test_one_step_is_enough(few_digits: Dataset, tmp_path: Path) -> None:
-    (found,) = probed(few_digits, replace(SHORT, steps=1), tmp_path, job(SMALL, probe=True))
-    assert found.series(MODEL, "loss").steps.tolist() == [0, 1]
-    assert found.series("dense_2", "shift_relative").steps.tolist() == [0]
-
-
-@pytest.mark.slow
-def test_one_member_of_an_ensemble_can_be_probed(few_digits: Dataset, tmp_path: Path) -> None:
+def test_one_member_of_an_ensemble_can_be_probed(
+    pair: Trained, few_digits: Dataset, tmp_path: Path
+) -> None:
     members = [
-        TrainingJob(f"bn-{seed}", SMALL, replace(SHORT, seed=seed), probe=seed == 4)
-        for seed in (3, 4)
+        TrainingJob(f"bn-{seed}", SMALL, replace(SHORT, seed=seed), probe=seed == 3)
+        for seed in (4, 3)
     ]
     together = train_jobs(members, few_digits, root=tmp_path, figures=False)
     assert [(run.path / "probes.csv").exists() for run in together] == [False, True]
-    (alone,) = probed(few_digits, replace(SHORT, seed=4), tmp_path, job(SMALL, probe=True))
-    mine = read_probes(together[1]).series(MODEL, "loss")
+    mine, alone = (read_probes(run).series(MODEL, "loss") for run in (together[1], pair.watched[0]))
     # In float32, after 40 steps; the other member's losses differ in the first digit.
-    np.testing.assert_allclose(mine.values, alone.series(MODEL, "loss").values, rtol=1e-2)
+    np.testing.assert_allclose(mine.values, alone.values, rtol=1e-2)
 
 
 @pytest.mark.slow
 def test_a_diverging_model_is_probed_until_then(few_digits: Dataset, tmp_path: Path) -> None:
     wild = replace(SMALL, bn=False, init="normal:1", activation="linear")
     training = TrainingSettings(optimizer="sgd", lr=0.3, epochs=2)
-    kept = train_runs(
-        [job(wild, probe=True)], few_digits, training, quiet=True, root=tmp_path
-    )  # with its pictures
-    assert kept[0].status == "diverged"
-    loss = read_probes(kept[0]).series(MODEL, "loss")
+    (run,) = train_runs([job(wild, probe=True)], few_digits, training, root=tmp_path)
+    assert run.status == "diverged"
+    loss = read_probes(run).series(MODEL, "loss")
     assert np.isfinite(loss.values[:-1]).all()
     assert not np.isfinite(loss.values[-1])
-    assert loss.steps[-1] >= (kept[0].record.diverged_at_step or 0) - 1
-    assert (kept[0].path / "probes-gradients.png").is_file()
+    assert loss.steps[-1] >= (run.record.diverged_at_step or 0) - 1
+    assert (run.path / "probes-gradients.png").is_file()
 
 
 class PressCtrlC(keras.callbacks.Callback):
@@ -343,33 +345,31 @@ class PressCtrlC(keras.callbacks.Callback):
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_probes_so_far(few_digits: Dataset, tmp_path: Path) -> None:
-    long = replace(SHORT, epochs=30)
-    (found,) = probed(few_digits, long, tmp_path, job(SMALL, probe=True), callbacks=[PressCtrlC()])
-    assert runs.read_run(tmp_path / found.name).status == "interrupted"
-    steps = found.series(MODEL, "loss").steps.tolist()
+    options: dict[str, Any] = {"root": tmp_path, "figures": False, "callbacks": [PressCtrlC()]}
+    (run,) = train_runs([job(SMALL, probe=True)], few_digits, replace(SHORT, epochs=30), **options)
+    assert run.status == "interrupted"
+    steps = read_probes(run).series(MODEL, "loss").steps.tolist()
     assert steps[:5] == [0, 1, 3, 10, 30]
     assert 30 <= steps[-1] < 100
 
 
 @pytest.mark.slow
-def test_tensorboard_shows_scalars_and_histograms(few_digits: Dataset, tmp_path: Path) -> None:
+def test_one_step_is_enough_and_tensorboard_shows_it(few_digits: Dataset, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (found,) = probed(few_digits, SHORT, tmp_path, job(SMALL, probe=True), tensorboard=True)
-    folder = tmp_path / found.name / "tensorboard" / "probes"
+    options: dict[str, Any] = {"root": tmp_path, "figures": False, "tensorboard": True}
+    (run,) = train_runs([job(SMALL, probe=True)], few_digits, replace(SHORT, steps=1), **options)
+    found = read_probes(run)
+    assert found.series(MODEL, "loss").steps.tolist() == [0, 1]
+    assert found.series("dense_2", "shift_relative").steps.tolist() == [0]
+    folder = run.path / "tensorboard" / "probes"
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()  # 0: keep all
-    told = events.Tensors("dense_1/kernel_gradient")
+    logged = events.Tensors("dense_1/kernel_gradient")
     series = found.series("dense_1", "kernel_gradient")
-    assert [event.step for event in told] == series.steps.tolist()
-    values = [float(tf.make_ndarray(event.tensor_proto)) for event in told]
+    assert [event.step for event in logged] == series.steps.tolist()
+    values = [float(tf.make_ndarray(event.tensor_proto)) for event in logged]
     assert values == pytest.approx(series.values.tolist())
     first = events.Tensors("bn_2/gamma")[0]
     buckets = tf.make_ndarray(first.tensor_proto)  # left, right and count of each
     assert buckets[:, 2].sum() == 9
     assert {"dense_1/preactivations", "logits/gradients"} <= set(events.Tags()["tensors"])
-
-
-@pytest.mark.slow
-def test_a_probed_run_is_read_as_any_other(few_digits: Dataset, tmp_path: Path) -> None:
-    (run,) = train_runs([job(SMALL, probe=True)], few_digits, SHORT, quiet=True, root=tmp_path)
-    assert runs.read_run(run.path).record == run.record
