@@ -32,8 +32,6 @@ History = dict[str, list[float]]
 
 MNIST_FOLDER = "mnist"  # records hold no paths: commands name a folder for users to replace
 
-_NAME = re.compile(r"\w[\w.-]{0,99}")
-
 
 @dataclass(frozen=True)
 class DataRecord:
@@ -149,7 +147,7 @@ def find_run(name: str, root: Path = ROOT) -> Run:
 
 
 def find_model(name: str | None = None, root: Path = ROOT) -> Path:
-    """Return a model file: `name` itself, that of the run `name`, or of the newest run for None.
+    """Return a model file: `name` itself, that of the run `name`, or for None of the newest run.
 
     Raises:
         InputError: If there is none, or the run diverged before it had a model to keep.
@@ -185,7 +183,7 @@ def check_name(name: str, *, force: bool = False, root: Path = ROOT) -> None:
     Raises:
         ArgumentError: If it is a path, empty, hidden or too long, or taken and `force` is not set.
     """
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name):
         raise ArgumentError(
             "run", name, "letters, digits, '.', '_' and '-' only",
             f"a run is always a folder in {ROOT}",

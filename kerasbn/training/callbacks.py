@@ -34,8 +34,7 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
         """Start to count the chunks of the epoch."""
-        self._steps_done = self._schedule.steps_done(epoch)
-        self._chunks_done = 0
+        self._steps_done, self._chunks_done = self._schedule.steps_done(epoch), 0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Look for losses that are not finite in the chunk that ended."""
@@ -47,11 +46,7 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
         self._stop_if_all_diverged()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Replace the metrics of the last chunk in the logs by those of the evaluation.
-
-        Every complete epoch passes here once, with the state that continues it: a checkpoint of
-        the training would be written here.
-        """
+        """Replace the metrics of the last chunk in the logs by those of the evaluation."""
         logs = {} if logs is None else logs
         logs.clear()
         step = self._schedule.steps_after(epoch)
@@ -67,6 +62,7 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
                 logs[f"{key}:step"] = step
         self.epochs = epoch + 1
         self._stop_if_all_diverged()
+        # The epoch is complete: here a checkpoint would save what `fit` needs to continue.
 
     def _stop_if_all_diverged(self) -> None:
         if len(self.diverged) == len(self.model.models):

@@ -30,11 +30,8 @@ class Device:
 def choose_device(choice: str = "auto") -> Device:
     """Return the device that `choice` names, and let TensorFlow allocate GPU memory as needed.
 
-    `auto` is the first GPU, otherwise the CPU; `all` is all GPUs, otherwise all logical CPUs.
-
-    Raises:
-        ArgumentError: If `choice` is not `auto`, `all`, `cpu`, `gpu` or `gpu:N`, or there is no
-            such GPU.
+    `auto` is the first GPU, otherwise the CPU; `all` is all GPUs, otherwise all logical CPUs; the
+    others are `cpu`, `gpu` and `gpu:N`.
     """
     match = isinstance(choice, str) and re.fullmatch(r"auto|all|cpu|gpu(?::(\d+))?", choice)
     if not match:

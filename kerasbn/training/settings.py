@@ -183,17 +183,12 @@ class TrainingSettings(_Checked):
 
 
 def _settings_of(cls: type) -> dict[str, Setting]:
-    kinds = {bool: bool, int: int, int | None: int, float: float, str: str}
-    hints = get_type_hints(cls)
-    return {
-        each.name: Setting(
-            name=each.name,
-            kind=kinds.get(hints[each.name], tuple),
-            default=each.default,  # type: ignore[arg-type] # every field has one
-            **each.metadata,
-        )
-        for each in fields(cls)
-    }
+    kinds: dict[Any, type] = {int | None: int, tuple[int, ...]: tuple}
+    hints, settings = get_type_hints(cls), {}
+    for each in fields(cls):
+        kind, default = kinds.get(hints[each.name], hints[each.name]), each.default
+        settings[each.name] = Setting(each.name, kind, default, **each.metadata)  # type: ignore[arg-type] # every field has a default
+    return settings
 
 
 MODEL_SETTINGS = _settings_of(ModelSettings)

@@ -141,7 +141,7 @@ for device in ("cpu", "all"):
         for bn in (True, False)
     ]
     train_jobs(jobs, data, device=device, root=root, figures=False)
-model = ModelSettings(hidden=(8, 16, 8), bn_position="after")
+model = ModelSettings(hidden=(8,), bn_position="after")
 other = TrainingJob("other", model, TrainingSettings(steps=3), "other")
 train_jobs([other], data, device="all", root=root, figures=False)
 try:
