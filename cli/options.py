@@ -6,19 +6,12 @@ from typing import Any
 
 import click
 
-from kerasbn.training.settings import (
-    SETTINGS,
-    ModelSettings,
-    Setting,
-    TrainingSettings,
-    option_text,
-    settings_from,
-)
+from kerasbn.training import settings
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def setting_option(setting: Setting, *, default: bool = True) -> Decorator:
+def setting_option(setting: settings.Setting, *, default: bool = True) -> Decorator:
     """Return the option of a setting, without its default where the command has its own."""
     if setting.kind is bool:
         return click.option(setting.option, is_flag=True, help=setting.help)
@@ -27,7 +20,7 @@ def setting_option(setting: Setting, *, default: bool = True) -> Decorator:
     return click.option(
         setting.option,
         type=str if setting.kind is tuple else kind,
-        default=option_text(value) if isinstance(value, tuple) else value,
+        default=settings.option_text(value) if isinstance(value, tuple) else value,
         show_default=value is not None,
         metavar=setting.metavar or None,
         help=setting.help,
@@ -72,7 +65,7 @@ dataset_options = all_of(
 
 # An option for each setting except `bn`, and what else `train` and `compare` take.
 training_options = all_of(
-    *(setting_option(setting) for name, setting in SETTINGS.items() if name != "bn"),
+    *(setting_option(setting) for name, setting in settings.SETTINGS.items() if name != "bn"),
     device_option("Device to train on: auto, cpu, gpu, gpu:N, or all (data-parallel)."),
     dataset_options,
     click.option("--run", metavar="NAME", help="Name of the run, a folder in saved_models."),
@@ -88,12 +81,14 @@ training_options = all_of(
 )
 
 
-def settings_of(options: Mapping[str, Any]) -> tuple[ModelSettings, TrainingSettings]:
+def settings_of(
+    options: Mapping[str, Any],
+) -> tuple[settings.ModelSettings, settings.TrainingSettings]:
     """Return the settings that the options of `kerasbn train` or `kerasbn compare` stand for."""
     if options.get("with_bn") and options.get("without_bn"):
         raise click.UsageError("received --bn and --no-bn, expected one of the two")
-    given = {name: value for name, value in options.items() if name in SETTINGS}
-    return settings_from({**given, "bn": not options.get("without_bn")})
+    given = {name: value for name, value in options.items() if name in settings.SETTINGS}
+    return settings.settings_from({**given, "bn": not options.get("without_bn")})
 
 
 def training_arguments(options: Mapping[str, Any], *, verbose: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from kerasbn import runs
 from kerasbn.common.errors import ArgumentError, expected
+from kerasbn.common.files import NewFolder
 from kerasbn.common.plotting import save_figure
 from kerasbn.common.records import write_json
 from kerasbn.data.batching import Schedule
@@ -150,39 +151,32 @@ def train_jobs(
         )  # fmt: skip
     place = choose_device(device)
     place.check_batch_size(training.batch_size)
-    probed = [job for job in jobs if job.probe]
     schedule = Schedule.of(len(data.train), training.batch_size, training.epochs, training.steps)
-    if probed:
+    if any(job.probe for job in jobs):
         schedule = replace(schedule, stops=probe_stops(schedule.steps))
     if place.replicas:
         schedule = schedule.batch_by_batch()
     evaluation = EvaluateEachEpoch(schedule)
+    models: dict[str, keras.Model] = {}
+    folders: dict[str, NewFolder] = {}
+    loggers: list[SingleModelCallbacks] = []
+    probes: dict[str, Probe] = {}
     started = datetime.now(UTC)
     with ExitStack() as stack:
         stack.enter_context(_out_of_memory_is_an_input_error(jobs))
-        with tf.device(place.name):
-            models = {job.key: mlp(**asdict(job.model), seed=job.training.seed) for job in jobs}
-            for job in jobs:
-                compile_model(models[job.key], job.training)
-        folders = {
-            job.key: stack.enter_context(runs.new_run(job.run, job.key, force=force, root=root))
-            for job in jobs
-        }
-        loggers = []
-        for key, folder in folders.items():
-            own = [keras.callbacks.CSVLogger(folder.path / runs.HISTORY)]
-            if tensorboard:
-                logs = folder.path / "tensorboard"
-                own.append(keras.callbacks.TensorBoard(logs, write_graph=False))
-            loggers.append(SingleModelCallbacks(key, models[key], own))
-        with tf.device(place.name):
-            probes = {
-                job.key: Probe(
-                    job.key, models[job.key], schedule, data.train,
-                    folders[job.key].path / "tensorboard/probes" if tensorboard else None,
-                )
-                for job in probed
-            }  # fmt: skip
+        for job in jobs:
+            key, new_run = job.key, runs.new_run(job.run, job.key, force=force, root=root)
+            folders[key] = stack.enter_context(new_run)
+            logs = folders[key].path / "tensorboard" if tensorboard else None
+            writers = [keras.callbacks.CSVLogger(folders[key].path / runs.HISTORY)]
+            if logs:
+                writers.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+            with tf.device(place.name):
+                model = mlp(**asdict(job.model), seed=job.training.seed)
+                models[key] = compile_model(model, job.training)
+                if job.probe:
+                    probes[key] = Probe(key, model, schedule, data.train, logs and logs / "probes")
+            loggers.append(SingleModelCallbacks(key, model, writers))
         labels = {job.key: label(job.model.bn) for job in jobs}
         with ProgressDisplay(schedule, labels, quiet=quiet) as progress:
             # Active until everything is written: Ctrl-C must not lose what was trained.
