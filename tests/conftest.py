@@ -194,62 +194,6 @@ def comparison(
 
 
 @pytest.fixture(scope="session")
-def probed(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a comparison of one pair, deep and with probes, and of its runs beside it."""
-    from kerasbn.experiments.compare import compare
-
-    root = tmp_path_factory.mktemp("probed") / "saved_models"
-    compare(
-        few_digits, hidden=(8, 8, 8), activation="sigmoid", epochs=2, seed=1, root=root, probe=True
-    )
-    return root / "compare"
-
-
-@pytest.fixture(scope="session")
-def seeds(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a comparison over three seeds."""
-    from kerasbn.experiments.compare import compare
-
-    root = tmp_path_factory.mktemp("seeds") / "saved_models"
-    compare(few_digits, seeds=3, hidden=(12,), epochs=3, seed=4, lr=0.02, root=root)
-    return root / "compare"
-
-
-@pytest.fixture(scope="session")
-def swept(few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study of learning rate by activation, with made-up figures.
-
-    Without BN every trial at the highest learning rate diverged.
-    """
-    from kerasbn.sweeps.grid import parse_grid
-    from kerasbn.sweeps.study import open_study
-    from kerasbn.sweeps.study_data import Outcome
-
-    raw = {
-        "question": "Which learning rates does a network learn at?",
-        "seeds": 3,
-        "options": {"epochs": 1},
-        "axes": {"lr": [0.001, 0.1, 10.0], "activation": ["relu", "tanh"]},
-    }
-    path = tmp_path_factory.mktemp("swept") / "saved_models" / "studies" / "rates"
-    study = open_study(
-        path, parse_grid(raw, "rates", "a test"), few_digits, command="kerasbn sweep x"
-    )
-    random = np.random.default_rng(3)
-    results = {}
-    for each in study.trials:
-        diverged = not each.bn and each.training.lr > 1
-        accuracy = 0.6 + 0.3 * each.bn + float(random.normal(0, 0.02))
-        results[each.name] = (
-            Outcome("diverged", epochs=0, diverged_at_step=3, digest="0")
-            if diverged
-            else Outcome("finished", 1, 20, None, 1.0, 0.5, 1.0, accuracy, "0")
-        )
-    replace(study, outcomes=results).write_results()
-    return path
-
-
-@pytest.fixture(scope="session")
 def probed_pair(
     few_digits: files.Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, "Comparison"]:

@@ -1,6 +1,6 @@
 """Runs for tests: records without a training, and short trainings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from kerasbn.data.datasets import Dataset
+    from kerasbn.experiments.comparison import Comparison
     from kerasbn.experiments.train import TrainingJob
     from kerasbn.experiments.trained_model import TrainedModel
 
@@ -36,14 +37,54 @@ def run_record(**changes: Any) -> RunRecord:
     return RunRecord(**values | changes)
 
 
-def write_run(root: Path, name: str, record: RunRecord | None = None) -> Run:
+def write_run(
+    root: Path,
+    name: str,
+    record: RunRecord | None = None,
+    history: Iterable[Sequence[float]] = ((1, 0.9, 0.2, 125, 0.8, 0.3),),
+) -> Run:
     """A run on disk, without a model."""
     folder = root / name
     folder.mkdir(parents=True)
     record = record or run_record()
     write_json(folder / RECORD, record)
-    write_csv(folder / HISTORY, HISTORY_COLUMNS, [(1, 0.9, 0.2, 125, 0.8, 0.3)])
+    write_csv(folder / HISTORY, HISTORY_COLUMNS, history)
     return Run(folder, record)
+
+
+def write_comparison(
+    root: Path, model: ModelSettings, training: TrainingSettings, seeds: int = 1
+) -> "Comparison":
+    """A comparison on disk with made-up metrics, better with BN; the models are empty files."""
+    from kerasbn.experiments.comparison import KINDS, Comparison
+    from kerasbn.experiments.trained_model import trained_model
+
+    folder = root / "compare"
+    folder.mkdir(parents=True)
+    sides: dict[str, list[TrainedModel]] = {kind: [] for kind in KINDS}
+    for kind, name, scale in zip(KINDS, ("bn", "plain"), (0.3, 0.5), strict=True):
+        for seed in range(training.seed, training.seed + seeds):
+            random = np.random.default_rng([kind == "with_bn", seed])
+            factors = random.uniform(0.8, 1.2, training.epochs).tolist()
+            errors = [scale / i * factor for i, factor in enumerate(factors, start=1)]
+            history = [
+                (i, 1 - each, 3 * each, 20 * i, 1 - 1.1 * each, 3.3 * each)
+                for i, each in enumerate(errors, start=1)
+            ]
+            record = run_record(
+                model=replace(model, bn=kind == "with_bn"),
+                training=replace(training, seed=seed),
+                epochs=training.epochs,
+                final=dict(zip(HISTORY_COLUMNS, history[-1], strict=True)),
+            )
+            place, own_name = (root, name) if seeds == 1 else (folder, f"{name}-seed-{seed}")
+            run = write_run(place, own_name, record, history)
+            run.model_path.touch()
+            sides[kind].append(trained_model(run))
+    with_bn, without_bn = map(tuple, sides.values())
+    comparison = Comparison("compare", with_bn, without_bn, folder)
+    comparison.write()
+    return comparison
 
 
 def job(model: ModelSettings, run: str | None = None, *, probe: bool = False) -> "TrainingJob":

@@ -1,24 +1,36 @@
-"""`kerasbn report` in real processes, from training to the page."""
+"""`kerasbn report`: in real processes from training to the page, and in this one."""
 
 import csv
 import html
-import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sample_runs import write_comparison
 
-pytestmark = pytest.mark.slow
-QUICK = ["--dataset", "mnist-sample", "--epochs", "1", "--quiet"]
+from kerasbn.training.settings import ModelSettings, TrainingSettings
+
+Kerasbn = Callable[..., tuple[int, str, str]]
+
+COMMANDS = """
+from kerasbn.cli.main import cli
+for line in (
+    "compare --dataset mnist-sample --epochs 1 --quiet",
+    "export model.onnx",
+    "verify model.onnx",
+    "report compare -o report.html",
+):
+    cli.main(line.split(), standalone_mode=False)
+"""
 
 
-def kerasbn(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def kerasbn_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "kerasbn", *arguments],
         cwd=cwd,
-        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -33,21 +45,26 @@ def page_text(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a comparison whose model was exported and verified."""
+    """A folder with a comparison whose model was exported and verified, and its page."""
     folder = tmp_path_factory.mktemp("exported")
-    for line in (
-        ["compare", *QUICK],
-        ["export", "model.onnx"],
-        ["verify", "model.onnx"],
-    ):
-        done = kerasbn(*line, cwd=folder)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("report.html\n")
     return folder
 
 
+@pytest.fixture
+def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a comparison of made-up runs in saved_models."""
+    monkeypatch.chdir(tmp_path)
+    write_comparison(tmp_path / "saved_models", ModelSettings(), TrainingSettings(epochs=1))
+    return tmp_path
+
+
+@pytest.mark.slow
 def test_from_training_to_the_page(exported: Path) -> None:
-    done = kerasbn("report", "compare", "-o", "report.html", cwd=exported)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "report.html\n", "")
     said = page_text(exported / "report.html")
     for name, words in (("bn", "with BN"), ("plain", "without")):
         with (exported / "saved_models" / name / "history.csv").open() as lines:
@@ -62,14 +79,14 @@ def test_from_training_to_the_page(exported: Path) -> None:
     assert str(exported) not in (exported / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_on_the_page_gives_the_same_numbers(exported: Path, tmp_path: Path) -> None:
-    kerasbn("report", "compare", "-o", "report.html", cwd=exported)
     commands = re.findall(r"<code>(.*?)</code>", (exported / "report.html").read_text(), re.S)
     (line,) = commands[-1].splitlines()
-    done = kerasbn(*html.unescape(line).split()[1:], "--quiet", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    again = kerasbn("report", "compare", "-o", "report.html", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    for arguments in ([*html.unescape(line).split()[1:], "--quiet"],
+                      ["report", "compare", "-o", "report.html"]):  # fmt: skip
+        done = kerasbn_process(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
     both = [
         re.findall(r'<data value="([^"]+)"', (folder / "report.html").read_text())
         for folder in (exported, tmp_path)
@@ -78,39 +95,46 @@ def test_the_command_on_the_page_gives_the_same_numbers(exported: Path, tmp_path
     assert both[0] == both[1]
 
 
-def test_a_run_is_found_by_its_folder(exported: Path, tmp_path: Path) -> None:
-    done = kerasbn("report", str(exported / "saved_models" / "bn"), "-o", "a.html", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "kerasbn train --bn --epochs 1" in page_text(tmp_path / "a.html")
+def test_a_run_is_found_by_its_folder(kerasbn: Kerasbn, made_up: Path) -> None:
+    folder = (made_up / "saved_models").rename(made_up / "elsewhere")
+    assert kerasbn("report", folder / "bn", "-o", "a.html") == (0, "a.html\n", "")
+    assert "kerasbn train --bn --epochs 1" in page_text(made_up / "a.html")
 
 
-def test_a_page_needs_no_tensorflow(exported: Path) -> None:
+@pytest.mark.slow
+def test_a_page_needs_no_tensorflow(made_up: Path) -> None:
     code = (
         "import sys; from kerasbn.cli.main import cli;"
         "cli.main(['report', 'compare', '-o', 'b.html'], standalone_mode=False);"
         "print([m for m in ('tensorflow', 'keras', 'onnxruntime') if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=exported, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=made_up, capture_output=True, text=True, check=True
     )
     assert done.stdout == "b.html\n[]\n"
 
 
 @pytest.mark.parametrize("columns", ["40", "80", ""])
-def test_without_arguments_everything_is_listed(exported: Path, columns: str) -> None:
-    done = kerasbn("report", cwd=exported, **({"COLUMNS": columns} if columns else {}))
-    assert (done.returncode, done.stderr) == (0, "")
-    words = done.stdout.split()
+def test_without_arguments_everything_is_listed(
+    kerasbn: Kerasbn, made_up: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    assert (made_up / "saved_models").is_dir()
+    code, out, err = kerasbn("report")
+    assert (code, err) == (0, "")
+    words = out.split()
     assert {"Runs", "bn", "plain", "Comparisons", "compare", "finished"} <= set(words)
     assert "Studies" not in words
-    assert all(len(line) <= int(columns or 1000) for line in done.stdout.splitlines())
+    assert all(len(line) <= int(columns or 1000) for line in out.splitlines())
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["report", "bm", "-o", "a.html"], "bm: received an unknown name, expected a run, "
-         "comparison or study in saved_models (plain, bn, compare); see kerasbn report"),
+         "comparison or study in saved_models (bn, plain, compare); see kerasbn report"),
         (["report", "bn", "-o", "a.htm"], "a.htm: received '.htm' as a format, expected one of "
          ".html, .png, .svg, .pdf"),
         (["report", "bn", "-o", "none/a.html"], "none/a.html: cannot be written"),
@@ -120,9 +144,11 @@ def test_without_arguments_everything_is_listed(exported: Path, columns: str) ->
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
-def test_an_error_is_one_line(exported: Path, arguments: list[str], said: str) -> None:
-    done = kerasbn(*arguments, cwd=exported)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert said in done.stderr
-    assert not (exported / "a.html").exists()
+def test_an_error_is_one_line(
+    kerasbn: Kerasbn, made_up: Path, arguments: list[str], said: str
+) -> None:
+    code, out, err = kerasbn(*arguments)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert said in err
+    assert not (made_up / "a.html").exists()

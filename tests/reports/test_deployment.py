@@ -52,7 +52,6 @@ def verification(**verdicts: Status) -> dict[str, Any]:
     return {"path": "m.onnx", "passed": True, **{each.name: asdict(each) for each in found}}
 
 
-@pytest.mark.slow
 def test_before_an_export_the_page_has_the_commands(member: TrainedModel) -> None:
     assert "Not exported yet" in words(section_of(member))
     assert commands(section_of(member)) == [
@@ -61,6 +60,7 @@ def test_before_an_export_the_page_has_the_commands(member: TrainedModel) -> Non
     ]
 
 
+@pytest.mark.slow
 def test_a_plan_is_a_table_of_decisions(member: TrainedModel) -> None:
     put(member, "plan.json", fold_plan(mlp(hidden=(4, 4))).to_json())
     section = section_of(member)
@@ -130,7 +130,6 @@ def test_a_damaged_file_is_one_line(member: TrainedModel, name: str, text: str) 
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.slow
 def test_the_commands_find_a_member_of_a_comparison(seeds: Path) -> None:
     found = trained_model(runs.read_run(seeds / "bn-seed-4"))
     assert commands(section_of(found))[0].endswith("--model saved_models/compare/bn-seed-4")

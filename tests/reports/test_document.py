@@ -15,6 +15,7 @@ import pytest
 
 from kerasbn import runs
 from kerasbn.experiments.comparison import Comparison
+from kerasbn.probes.topics import TOPICS
 from kerasbn.reports.report import report
 from kerasbn.sweeps.findings import answer_and_details
 from kerasbn.sweeps.study import read_study
@@ -74,6 +75,23 @@ def page_of(path: Path, *subjects: Path) -> Element:
     return Page(report(*subjects, output=path / "report.html").read_text()).root
 
 
+@pytest.fixture(scope="module")
+def probed_text(probed: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a probed pair and of one of its runs."""
+    output = tmp_path_factory.mktemp("probed") / "report.html"
+    return report(probed, probed.parent / "bn", output=output).read_text()
+
+
+@pytest.fixture(scope="module")
+def pair_page(comparison: Compared, tmp_path_factory: pytest.TempPathFactory) -> Element:
+    return page_of(tmp_path_factory.mktemp("pair"), comparison[0] / "compare")
+
+
+@pytest.fixture(scope="module")
+def seeds_page(seeds: Path, tmp_path_factory: pytest.TempPathFactory) -> Element:
+    return page_of(tmp_path_factory.mktemp("seeds"), seeds)
+
+
 def first_panel(page: Element) -> Any:
     """Return the values of the first chart."""
     data = json.loads(page.all("script")[0].text)
@@ -102,9 +120,8 @@ def tables_of(page: Element) -> dict[str, Element]:
     return collapsed | open_
 
 
-@pytest.mark.slow
-def test_the_numbers_of_many_seeds_are_those_of_the_csv(seeds: Path, tmp_path: Path) -> None:
-    tables = tables_of(page_of(tmp_path, seeds))
+def test_the_numbers_of_many_seeds_are_those_of_the_csv(seeds: Path, seeds_page: Element) -> None:
+    tables = tables_of(seeds_page)
     names = {"val_accuracy": "Test accuracy", "val_loss": "Test loss",
              "accuracy": "Training accuracy", "loss": "Training loss"}  # fmt: skip
     with (seeds / "compare.csv").open(newline="") as lines:
@@ -121,22 +138,19 @@ def test_the_numbers_of_many_seeds_are_those_of_the_csv(seeds: Path, tmp_path: P
         assert last[1:] == pytest.approx(wanted[-1][1:])
 
 
-@pytest.mark.slow
-def test_shown_numbers_are_rounded_exact_ones(seeds: Path, tmp_path: Path) -> None:
-    page = page_of(tmp_path, seeds)
-    found = [each for each in page.all("data") if "%" in each.text and "±" in each.text]
+def test_shown_numbers_are_rounded_exact_ones(seeds_page: Element) -> None:
+    found = [each for each in seeds_page.all("data") if "%" in each.text and "±" in each.text]
     assert len(found) > 10
     for each in found:
         shown = float(each.text.split(" ± ")[0])
         assert shown == pytest.approx(100 * float(each.attributes["value"] or ""), abs=0.00501)
 
 
-@pytest.mark.slow
 def test_the_numbers_of_a_pair_are_those_of_its_histories(
-    comparison: Compared, tmp_path: Path
+    comparison: Compared, pair_page: Element
 ) -> None:
-    root, result = comparison
-    table = tables_of(page_of(tmp_path, root / "compare"))["Test loss by epoch"]
+    _, result = comparison
+    table = tables_of(pair_page)["Test loss by epoch"]
     columns = zip(
         result.with_bn[0].history["epoch"],
         result.with_bn[0].history["val_loss"],
@@ -146,9 +160,9 @@ def test_the_numbers_of_a_pair_are_those_of_its_histories(
     assert rows_of(table) == [list(row) for row in columns]
 
 
-def test_the_charts_have_the_same_values(comparison: Compared, tmp_path: Path) -> None:
-    root, result = comparison
-    panel = first_panel(page_of(tmp_path, root / "compare"))
+def test_the_charts_have_the_same_values(comparison: Compared, pair_page: Element) -> None:
+    _, result = comparison
+    panel = first_panel(pair_page)
     assert panel["at"] == ["epoch 1", "epoch 2", "epoch 3"]
     for series, run in zip(panel["series"], result.members, strict=True):
         shown = [f"{100 * value:.2f}%" for value in run.history["val_accuracy"]]
@@ -156,12 +170,11 @@ def test_the_charts_have_the_same_values(comparison: Compared, tmp_path: Path) -
 
 
 def test_the_two_runs_of_a_pair_are_reported_as_a_comparison(
-    comparison: Compared, tmp_path: Path
+    comparison: Compared, pair_page: Element, tmp_path: Path
 ) -> None:
     root, _ = comparison
-    one = page_of(tmp_path, root / "compare")
     two = page_of(tmp_path, root / "plain", root / "bn")
-    assert one.all("article")[0].text == two.all("article")[0].text
+    assert pair_page.all("article")[0].text == two.all("article")[0].text
     alone = page_of(tmp_path, root / "bn")
     assert "How well does a" in alone.all("h1")[0].text
     assert "kerasbn train --bn --epochs 3 --seed 1 --dataset mnist-sample" in alone.text
@@ -169,11 +182,14 @@ def test_the_two_runs_of_a_pair_are_reported_as_a_comparison(
 
 @pytest.mark.slow
 def test_the_page_needs_nothing_else(
-    comparison: Compared, probed: Path, swept: Path, tmp_path: Path
+    comparison: Compared, probed_text: str, swept: Path, tmp_path: Path
 ) -> None:
     """All addresses are within the page, and the policy allows no script but its own."""
-    for subject in (comparison[0] / "compare", probed, swept):
-        text = report(subject, output=tmp_path / "a.html").read_text()
+    pair, study = (
+        report(subject, output=tmp_path / "a.html").read_text()
+        for subject in (comparison[0] / "compare", swept)
+    )
+    for text in (pair, study, probed_text):
         page = Page(text).root
         for element in (e for tag in ("a", "link", "image", "use", "script", "img", "iframe")
                         for e in page.all(tag)):  # fmt: skip
@@ -192,22 +208,20 @@ def test_the_page_needs_nothing_else(
 
 
 @pytest.mark.slow
-def test_ids_are_unique_and_references_resolve(probed: Path, tmp_path: Path) -> None:
-    text = report(probed, probed / ".." / "bn", output=tmp_path / "a.html").read_text()
-    identities = re.findall(r'\bid="([^"]+)"', text)
+def test_ids_are_unique_and_references_resolve(probed_text: str) -> None:
+    identities = re.findall(r'\bid="([^"]+)"', probed_text)
     assert len(identities) == len(set(identities))
-    referred = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
+    referred = set(re.findall(r'(?:href="#|url\(#)([^")]+)', probed_text))
     assert len(referred) > 20
     assert referred <= set(identities)
 
 
 @pytest.mark.slow
-def test_every_color_is_defined_for_light_and_dark(probed: Path, tmp_path: Path) -> None:
-    text = report(probed, output=tmp_path / "a.html").read_text()
-    used = set(re.findall(r"var\((--c-[0-9a-f]{6})\)", text))
+def test_every_color_is_defined_for_light_and_dark(probed_text: str) -> None:
+    used = set(re.findall(r"var\((--c-[0-9a-f]{6})\)", probed_text))
     assert len(used) > 5
     for name in used:
-        assert text.count(f"{name}: #") == 2
+        assert probed_text.count(f"{name}: #") == 2
 
 
 def test_a_name_may_contain_anything(comparison: Compared, tmp_path: Path) -> None:
@@ -233,22 +247,20 @@ def test_a_name_that_is_not_text_is_shown(comparison: Compared, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_probes_are_shown(probed: Path, tmp_path: Path) -> None:
-    page = page_of(tmp_path, probed)
-    headings = [each.text for each in page.all("h3", "subheading")]
-    assert "Does the gradient reach the first layers?" in headings
-    assert "How predictions depend on batch composition" in headings
+def test_probes_are_shown(probed_text: str) -> None:
+    page = Page(probed_text).root
+    pair, run = (
+        [each.text for each in article.all("h3", "subheading")] for article in page.all("article")
+    )
+    assert len(pair) == len(run) == len(TOPICS)
+    assert "Does the gradient reach the first layers?" in pair
+    assert "How predictions depend on batch composition" in run
     assert "--probe" in page.all("pre")[-1].text
-    plain = page_of(tmp_path, probed, probed.parent / "plain")
-    assert plain.text.count("Does the gradient reach") >= 2  # the pair's, and the run's own
 
 
-def test_without_probes_the_page_has_the_command_to_record_them(
-    comparison: Compared, tmp_path: Path
-) -> None:
-    root, _ = comparison
-    page = page_of(tmp_path, root / "compare")
-    assert "kerasbn compare --probe --epochs 3 --seed 1 --dataset mnist-sample" in page.text
+def test_without_probes_the_page_has_the_command_to_record_them(pair_page: Element) -> None:
+    command = "kerasbn compare --probe --epochs 3 --seed 1 --dataset mnist-sample"
+    assert command in pair_page.text
 
 
 def test_a_study_is_shown_with_all_its_numbers(swept: Path, tmp_path: Path) -> None:
@@ -280,15 +292,16 @@ def test_a_study_is_shown_with_all_its_numbers(swept: Path, tmp_path: Path) -> N
 
 
 def test_a_comparison_without_its_runs_is_shown_from_its_record(
-    comparison: Compared, tmp_path: Path
+    comparison: Compared, pair_page: Element, tmp_path: Path
 ) -> None:
     root, _ = comparison
     (tmp_path / "there").mkdir()
     shutil.copytree(root / "compare", tmp_path / "there" / "compare")
     alone = page_of(tmp_path, tmp_path / "there" / "compare")
-    whole = page_of(tmp_path, root / "compare")
-    assert alone.all("div", "tiles")[0].text == whole.all("div", "tiles")[0].text
-    assert [e.attributes for e in alone.all("data")] == [e.attributes for e in whole.all("data")]
+    assert alone.all("div", "tiles")[0].text == pair_page.all("div", "tiles")[0].text
+    assert [e.attributes for e in alone.all("data")] == [
+        e.attributes for e in pair_page.all("data")
+    ]
     assert "Versions" not in alone.text  # only the runs have them
 
 
@@ -301,7 +314,6 @@ def test_another_run_of_the_same_name_is_not_used(
     for name in ("bn", "plain"):
         shutil.copytree(probed.parent / name, tmp_path / name)
     assert "Does the gradient" not in page_of(tmp_path, tmp_path / "compare").text
-    assert "Does the gradient" in page_of(tmp_path, probed).text
 
 
 def test_models_that_diverged_are_named_and_left_out_of_means(seeds: Path, tmp_path: Path) -> None:

@@ -195,7 +195,6 @@ def test_labels_name_what_differs() -> None:
     ]
 
 
-@pytest.mark.slow
 def test_a_probed_run_is_reproduced_with_probes(probed: Path) -> None:
     found = find_subject(probed)
     assert isinstance(found, Comparison)
