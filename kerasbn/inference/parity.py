@@ -27,11 +27,9 @@ _FLOAT64 = 1e-6
 class Parity:
     """Differences between the outputs of an ONNX file and of its Keras model.
 
-    Relative differences are relative to the largest output of the float64 model.
-
     Attributes:
         absolute: The largest difference from the Keras model.
-        relative: The same, relative.
+        relative: The same, relative to the largest value of each output, as below.
         changed: The number of predictions (argmax over the last axis) that differ.
         predictions: The number of predictions compared.
         from_float64: The largest relative difference of the file from the model in float64.
@@ -70,13 +68,15 @@ def measure_parity(session: Session, model: keras.Model, inputs: list[Array]) ->
     floor = _FLOAT64 if rounding < 1e-9 else _ROUNDINGS * rounding
     pairs = list(zip(outputs, own, strict=True))
     predicted = [(a.argmax(-1), b.argmax(-1)) for a, b in pairs if a.ndim > 1 and a.shape[-1] > 1]
+    gaps = [np.abs(a.astype(np.float64) - b.astype(np.float64)) for a, b in pairs]
+    absolute = max(float(gap.max(initial=0)) for gap in gaps)
     keras_from_float64 = difference(own, exact)
     return Parity(
-        absolute=max(float(np.abs(a.astype(np.float64) - b).max(initial=0)) for a, b in pairs),
+        absolute=absolute,
         relative=difference(outputs, own),
         changed=sum(int((a != b).sum()) for a, b in predicted),
         predictions=sum(a.size for a, _ in predicted),
-        from_float64=difference(outputs, exact),
+        from_float64=difference(outputs, exact) if np.isfinite(absolute) else float("inf"),
         keras_from_float64=keras_from_float64,
         allowed=max(_MULTIPLE * keras_from_float64, floor),
     )

@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from kerasbn import export, verify
-from kerasbn.common.errors import InputError
+from kerasbn.common.errors import CheckFailedError, InputError
 from kerasbn.inference.metadata import CHECKSUM
 from kerasbn.inference.verify import FAILED, NOT_CHECKED, PASSED
 
@@ -121,6 +121,13 @@ def test_wrong_epsilon_fails_parity(folder: Path, model: keras.Model, make_netwo
     export(wrong, folder / "epsilon.onnx")
     found = verify(folder / "epsilon.onnx", model)
     assert statuses(found) == ALL_PASSED | {"parity": FAILED}
+
+
+def test_outputs_that_are_not_finite_match_nothing(folder: Path, make_network: Make) -> None:
+    diverged = make_network("mnist")
+    diverged.get_layer("logits").bias.assign(np.full(10, np.nan))
+    with pytest.raises(CheckFailedError, match="it would make other predictions"):
+        export(diverged, folder / "diverged.onnx")
 
 
 @keras.saving.register_keras_serializable("tests")
