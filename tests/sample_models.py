@@ -1,6 +1,7 @@
 """Networks of every kind that export meets, worn in, small enough to run in a moment."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -240,6 +241,26 @@ def make_network() -> Callable[..., keras.Model]:
         return worn(NETWORKS[name](), seed)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def exported_file(
+    make_network: Callable[..., keras.Model], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """The ONNX file of a network by its name in NETWORKS, exported only once, beside its .keras."""
+    from kerasbn import export
+
+    folder = tmp_path_factory.mktemp("exported")
+
+    def file(name: str, fold: bool = True) -> Path:
+        path = folder / f"{name}-{'folded' if fold else 'unfolded'}.onnx"
+        if not path.exists():
+            network = make_network(name)
+            network.save(path.with_suffix(".keras"))
+            export(network, path, fold=fold)
+        return path
+
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 """Fixtures for tests of exported files."""
 
-from sample_models import make_inputs, make_network, network
+from sample_models import exported_file, make_inputs, make_network
 
-__all__ = ["make_inputs", "make_network", "network"]
+__all__ = ["exported_file", "make_inputs", "make_network"]

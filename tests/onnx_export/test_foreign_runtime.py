@@ -17,8 +17,6 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from kerasbn import export
-
 NETWORKS = ["mnist", "grouped", "sequential", "two_inputs", "residual", "embedded", "attention"]
 
 # In a process of its own: it brings libraries that do not share one with TensorFlow gladly.
@@ -61,12 +59,10 @@ def has_node_runtime() -> bool:
 
 @pytest.fixture
 def exported(
-    request: pytest.FixtureRequest, make_network: Any, make_inputs: Any, tmp_path: Path
+    request: pytest.FixtureRequest, make_network: Any, make_inputs: Any, exported_file: Any
 ) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """A file, inputs for it by name, and what onnxruntime answers to them."""
-    network = make_network(request.param)
-    path = tmp_path / "model.onnx"
-    export(network, path)
+    network, path = make_network(request.param), exported_file(request.param)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [port.name for port in session.get_inputs()]
     feeds = dict(zip(names, make_inputs(network, 5), strict=True))
