@@ -41,10 +41,8 @@ def command(ctx: click.Context, dataset: str, data_dir: str | None, as_json: boo
     choice = selected(locations)
     if as_json:
         listed = [as_dict(location) for location in locations]
-        kind = choice.kind if choice else None
-        click.echo(
-            json.dumps({"dataset": dataset, "selected": kind, "locations": listed}, indent=2)
-        )
+        found = {"dataset": dataset, "selected": choice and choice.kind, "locations": listed}
+        click.echo(json.dumps(found, indent=2))
     else:
         show_locations(locations, next_run(dataset, choice))
     problems = [each.problem for each in locations if each.status in ("incomplete", "damaged")]
@@ -127,12 +125,8 @@ def as_dict(location: Location) -> dict[str, Any]:
     """Return a location as JSON has it."""
     data = location.dataset
     return {
-        "kind": location.kind,
-        "name": location.name,
-        "path": location.path,
-        "status": location.status,
-        "train": len(data.train) if data else None,
-        "test": len(data.test) if data else None,
-        "digest": data.digest if data else None,
+        "kind": location.kind, "name": location.name, "path": location.path,
+        "status": location.status, "train": len(data.train) if data else None,
+        "test": len(data.test) if data else None, "digest": data.digest if data else None,
         "problem": location.problem or None,
-    }
+    }  # fmt: skip

@@ -9,9 +9,7 @@ import click
 @click.command()
 @click.argument("out", metavar="OUT.onnx", type=click.Path(path_type=Path))
 @click.option(
-    "--model",
-    metavar="RUN|FILE",
-    help="A run, or a .keras or .h5 file.  [default: the newest run]",
+    "--model", metavar="RUN|FILE", help="A run, or a .keras or .h5 file.  [default: the newest run]"
 )
 @click.option("--no-fold", is_flag=True, help="Keep BN layers and scalings as they are.")
 @click.option("--no-clip", is_flag=True, help="Skip folds that turn a ReLU into a clip.")

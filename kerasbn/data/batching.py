@@ -21,21 +21,14 @@ class Schedule:
     """Number of batches in an epoch, and how they are grouped into chunks.
 
     A chunk is the batches that one compiled call trains on. Every epoch has the same number of
-    chunks: equal ones of at most `per_call` batches, cut again at the `stops` where a callback
-    reads the weights. Chunks left over in an epoch with fewer stops are empty. An incomplete last
-    batch of an epoch is dropped.
-
-    Attributes:
-        size: Number of training images.
-        batch_size: Images per batch.
-        steps: Number of batches in the whole training. The last epoch may end early.
-        stops: Step numbers at which a chunk has to end. They do not change what is trained.
-        per_call: Maximum number of batches in a chunk.
+    chunks: equal ones of at most `per_call` batches, cut again at the `stops`, the steps at which a
+    callback reads the weights. Chunks left over in an epoch with fewer stops are empty. The last
+    epoch may end early, and an incomplete last batch of an epoch is dropped.
     """
 
-    size: int
+    size: int  # of the training set
     batch_size: int
-    steps: int
+    steps: int  # in the whole training
     stops: tuple[int, ...] = ()
     per_call: int = CHUNK
 

@@ -1,6 +1,8 @@
-"""A Keras model as an ONNX graph, by tf2onnx: traced, frozen and converted, not yet simplified."""
+"""A Keras model at inference as an ONNX graph: traced and converted, not yet simplified."""
 
 import logging
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import keras
@@ -8,27 +10,26 @@ import onnx
 import onnx_ir as ir
 import tensorflow as tf
 
+from kerasbn.common import keras_internals
 from kerasbn.common.errors import InputError, expected
-from kerasbn.common.keras_internals import all_layers, convert_function, operation_of
-from kerasbn.folding.keras.clone import recurrent_states
+from kerasbn.common.keras_internals import all_layers, takes_argument
+from kerasbn.folding.keras.clone import is_builtin, recurrent_states
+from kerasbn.folding.keras.graph import input_structure, training_at_inference
 from kerasbn.onnx_export.canonical import LAYER, free_name, subgraphs
-from kerasbn.onnx_export.trace import all_layer_names, layer_of, trace
 
 # What tf2onnx 1.17 writes, from the first opset with a Softmax along one axis.
 OPSETS = range(13, 19)
 OPSET = 18
+
+Layer = Any  # TensorFlow and Keras ship no types
+Tensor = Any
 
 
 def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
     """Convert a model at inference to an ONNX graph, as tf2onnx leaves it.
 
     Inputs and outputs have the names and shapes of the Keras model's. The path of each node's layer
-    is in its metadata under `LAYER`.
-
-    Args:
-        clone: a model with fixed inputs (functional, Sequential or nested) that nothing else uses;
-            `trace` changes it.
-        opset: the version of ONNX's operations, one of `OPSETS`.
+    is in its metadata under `LAYER`. Nothing else may use the clone, since `trace` changes it.
 
     Raises:
         InputError: if the model, or one of its layers, cannot be written as ONNX.
@@ -41,14 +42,14 @@ def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
             )  # fmt: skip
     taken: set[str] = set()
     inputs, outputs = (_named_ports(clone, side, taken) for side in ("input", "output"))
-    layers = all_layer_names(clone)
+    layers = {operation.name for operation in _operations(clone)}
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # what matters in the logs is raised as an error
     try:
         traced = trace(clone)
-        proto = convert_function(traced, opset)
+        proto = keras_internals.convert_function(traced, opset)
     except Exception as error:
-        raise _refusal(clone, error) from error
+        raise _refusal(clone, layers, error) from error
     finally:
         logging.disable(before)
     del proto.graph.value_info[:]  # shapes are inferred anew after each change
@@ -80,8 +81,9 @@ def _named_ports(model: keras.Model, side: str, taken: set[str]) -> dict[str, An
     # A Sequential has one of each, and no attribute for their nesting.
     is_flat = isinstance(model, keras.Sequential) or not tensors
     for path, tensor in keras.tree.flatten_with_path(tensors if is_flat else getattr(model, side)):
-        key = path[-1] if path and isinstance(path[-1], str) else operation_of(tensor).name
-        ports[free_name(str(key), taken)] = tensor
+        key = path[-1] if path else None
+        name = key if isinstance(key, str) else keras_internals.operation_of(tensor).name
+        ports[free_name(name, taken)] = tensor
     if not ports:
         raise expected(
             f"model '{model.name}'", "a model without fixed inputs",
@@ -90,10 +92,10 @@ def _named_ports(model: keras.Model, side: str, taken: set[str]) -> dict[str, An
     return ports
 
 
-def _refusal(model: keras.Model, error: Exception) -> InputError:
+def _refusal(model: keras.Model, layers: set[str], error: Exception) -> InputError:
     """Return one line for what tracing or tf2onnx raised, with the layer if it names one."""
     said = str(error)
-    names = sorted(all_layer_names(model), key=len, reverse=True)
+    names = sorted(layers, key=len, reverse=True)
     marks = ("'{}'", "/{}_", "name={},")
     layer = next((n for n in names if any(mark.format(n) in said for mark in marks)), None)
     subject = f"model '{model.name}'" + (f", layer '{layer}'" if layer else "")
@@ -143,3 +145,126 @@ def _name_ports(
         for value, (name, tensor) in zip(values, ports.items(), strict=True):
             free = (size or f"{name}_{at}" for at, size in enumerate(tensor.shape[1:], 1))
             value.name, value.shape = name, ir.Shape(["batch", *free])
+
+
+def trace(clone: keras.Model) -> Any:  # noqa: ANN401 - a ConcreteFunction
+    """Trace a model at inference as a TensorFlow function of flat inputs with a free batch axis.
+
+    Every operation is named after its layer, which `layer_of` reads. Some layers of the clone get a
+    `call` that computes the same with fewer operations.
+    """
+    nested = input_structure(clone)
+    signature = [
+        tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=f"input_{at}")
+        for at, tensor in enumerate(keras.tree.flatten(nested))
+    ]
+
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow ships no types
+    def predict(*arrays: Tensor) -> list[Tensor]:
+        packed = keras.tree.pack_sequence_as(nested, list(arrays))
+        outputs = clone(packed, training=training_at_inference(clone))
+        return list(keras.tree.flatten(outputs))
+
+    for operation in _operations(clone):
+        call = _shorter_call(operation)
+        if call is not None:
+            operation.call = call
+    # Keras compiles grouped convolutions with a function of their own. tf2onnx would leave that as
+    # a call of a function that no file defines, so functions within layers are traced in place.
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        return predict.get_concrete_function()
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def layer_of(tensorflow_name: str, layers: set[str]) -> str:
+    """Return the path of the layer that a TensorFlow operation belongs to, "" if to none.
+
+    Keras enters the name scope of a layer twice at every call, to build and to call it, and
+    TensorFlow makes the second entry unique: ``mnist_1/dense_1_3/MatMul`` is the second call of
+    the layer ``dense_1``, if there is one, in the model ``mnist``.
+    """
+    path: list[str] = []
+    for part in tensorflow_name.split("/")[1:-1]:
+        name = part.rpartition("_")[0]
+        if name not in layers:
+            break
+        path.append(name)
+    return "/".join(path)
+
+
+def _operations(model: keras.Model) -> Iterator[Any]:
+    """Yield every layer, at any depth, and every operation (`keras.ops`) of a functional model."""
+    layers = all_layers(model)[1:]
+    yield from layers
+    for each in (model, *layers):
+        for operation in getattr(each, "operations", ()):
+            if not isinstance(operation, keras.Layer):
+                yield operation
+
+
+def _shorter_call(operation: Layer) -> Callable[..., Tensor] | None:
+    """Return a `call` that computes the same with a better graph, None where there is none."""
+    kind, call = type(operation), operation.call
+    if not isinstance(operation, keras.Layer):
+        return partial(_in_scope, operation.name, call)
+    if kind is keras.layers.TimeDistributed and _is_per_example(operation.layer):
+        return partial(_all_steps_at_once, operation.layer, call)
+    if kind is keras.layers.Embedding:
+        return partial(_single_lookup, operation)
+    if kind is keras.layers.Dense and operation.quantization_mode is None:
+        return partial(_single_product, operation)
+    return None
+
+
+def _is_per_example(layer: Layer) -> bool:
+    """Return whether a layer's output for an example is independent of the rest of the batch."""
+    return not isinstance(layer, keras.layers.RNN | keras.layers.Lambda) and all(
+        map(is_builtin, all_layers(layer))
+    )
+
+
+def _in_scope(name: str, call: Tensor, *args: Tensor, **kwargs: Tensor) -> Tensor:
+    """Enter a scope with the name of the operation, as Keras does for a layer."""
+    with tf.name_scope(f"{name}_1"):
+        return call(*args, **kwargs)
+
+
+def _all_steps_at_once(
+    inner: Layer, step_by_step: Tensor, inputs: Tensor, training: Tensor = None, mask: Tensor = None
+) -> Tensor:
+    """Compute a TimeDistributed with its steps as examples of one batch.
+
+    Keras calls the inner layer once for each step, and each call would be a node of its own.
+    """
+    if mask is not None and takes_argument(inner, "mask"):
+        return step_by_step(inputs, training=training, mask=mask)
+    if isinstance(inner, keras.layers.Dense):
+        return inner(inputs)
+    kwargs = {"training": training} if takes_argument(inner, "training") else {}
+    sizes = keras.ops.shape(inputs)
+    made = inner(keras.ops.reshape(inputs, (-1, *sizes[2:])), **kwargs)
+    return keras.ops.reshape(made, (-1, sizes[1], *keras.ops.shape(made)[1:]))
+
+
+def _single_lookup(layer: Layer, inputs: Tensor) -> Tensor:
+    """Compute an Embedding as one lookup.
+
+    Negative indices count from the end. Keras adds the length to them; ONNX does so by itself.
+    """
+    indices = inputs if inputs.dtype in ("int32", "int64") else keras.ops.cast(inputs, "int32")
+    return keras.ops.cast(tf.gather(layer.embeddings, indices), layer.compute_dtype)
+
+
+def _single_product(layer: Layer, inputs: Tensor, **_: Tensor) -> Tensor:
+    """Compute a Dense as one product.
+
+    Keras multiplies with `tf.tensordot`, which reshapes the tensor to a matrix and back by a shape
+    that is computed at run time.
+    """
+    made = tf.matmul(inputs, keras.ops.convert_to_tensor(layer.kernel))
+    if layer.bias is not None:
+        made = keras.ops.add(made, layer.bias)
+    return made if layer.activation is None else layer.activation(made)

@@ -33,9 +33,6 @@ from kerasbn.runs import find_model, run_of
 # The limit of protocol buffers. ONNX can spread larger models over files, which this does not.
 _LARGEST_FILE = 2**31 - 1
 
-DATASETS = ("mnist", "mnist-sample")
-DIGIT_LABELS = tuple("0123456789")
-
 
 @dataclass(frozen=True)
 class Exported:
@@ -141,7 +138,7 @@ def export(
         source = find_model(None if model is None else str(model))
         origin = run_of(source)
         data = asdict(origin.record.data) if origin else {}
-        labels = DIGIT_LABELS if data.get("name") in DATASETS else ()
+        labels = "0123456789" if data.get("name") in ("mnist", "mnist-sample") else ()
         run = origin.name if origin else ""
         original = load_model(source)
     weights = (prod(each.shape) * np.dtype(each.dtype).itemsize for each in original.variables)

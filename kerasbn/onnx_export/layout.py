@@ -6,7 +6,7 @@ ONNX has channels first and convolutions of any dimension.
 
 import onnx_ir as ir
 
-from kerasbn.onnx_export.linear import Array, Op, array, constant, dims, ints, rule
+from kerasbn.onnx_export.linear import Array, Op, array, constant, dims, rule
 
 REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd")
 # Convolution attributes with one entry per spatial axis; `pads` has two.
@@ -21,7 +21,7 @@ def unsqueeze_behind_transpose(op: Op, x: ir.Value, axes: Array, perm: ir.Attr) 
     order = list(perm.as_ints())
     axis = axes.item() % len(order)
     narrow = [a - (a > axis) for a in order if a != axis]
-    return op.Unsqueeze(op.Transpose(x, perm=narrow), ints(op, order.index(axis)))
+    return op.Unsqueeze(op.Transpose(x, perm=narrow), array(op, [order.index(axis)]))
 
 
 @rule(lambda op, x, axes, perm: op.Squeeze(op.Transpose(x, perm=perm), axes), ["axes"])
@@ -32,7 +32,7 @@ def squeeze_ahead_of_transpose(op: Op, x: ir.Value, axes: Array, perm: ir.Attr) 
     order = list(perm.as_ints())
     gone = order[axes.item()]
     narrow = [a - (a > gone) for a in order if a != gone]
-    return op.Transpose(op.Squeeze(x, ints(op, gone)), perm=narrow)
+    return op.Transpose(op.Squeeze(x, array(op, [gone])), perm=narrow)
 
 
 def squeeze_ahead_of_convolution(kind: str) -> Op:
@@ -56,7 +56,7 @@ def squeeze_ahead_of_convolution(kind: str) -> Op:
         for key in attributes.keys() & _PER_AXIS:
             kept = [n for i, n in enumerate(attributes[key].as_ints()) if i % count != at]
             attributes.add(ir.AttrInt64s(key, kept))
-        thin = op.Squeeze(x, ints(op, axis))
+        thin = op.Squeeze(x, array(op, [axis]))
         return op.op(kind, thin, array(op, w.squeeze(axis)), *convolution.inputs[2:], **attributes)
 
     return squeeze_first
@@ -121,7 +121,7 @@ def reduction_ahead_of_transpose(kind: str) -> Op:
         if left != sorted(left):
             return None
         if given:
-            return op.op(kind, x, ints(op, *sorted(gone)), **attributes)
+            return op.op(kind, x, array(op, sorted(gone)), **attributes)
         attributes.add(ir.AttrInt64s("axes", sorted(gone)))
         return op.op(kind, x, **attributes)
 

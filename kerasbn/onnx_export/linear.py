@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from onnxscript.rewriter import RewriteRule
 
 Array = NDArray[Any]
-Dims = tuple[int | None, ...]
 Op = Any  # the builders, pattern variables and rules of onnxscript, which have no public types
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -46,7 +45,7 @@ def constant(value: ir.Value | None) -> Array | None:
     return None if tensor is None else np.asarray(tensor.numpy())
 
 
-def dims(value: ir.Value) -> Dims | None:
+def dims(value: ir.Value) -> tuple[int | None, ...] | None:
     """Return the shape of a value, with None for each free axis; None if the rank is unknown."""
     if value.shape is None:
         return None
@@ -73,15 +72,9 @@ def is_only_use(value: ir.Value) -> bool:
     return len(value.uses()) == 1 and not value.is_graph_output()
 
 
-def ints(op: Op, *numbers: int) -> ir.Value:
-    """Return a constant vector of int64 for a replacement."""
-    return array(op, np.array(numbers, np.int64))
-
-
-def array(op: Op, value: Array) -> ir.Value:
+def array(op: Op, value: Array | Sequence[int]) -> Op:
     """Return a constant for a replacement."""
-    made: ir.Value = op.Constant(value=ir.tensor(np.array(value, order="C")))
-    return made
+    return op.Constant(value=ir.tensor(np.array(value, order="C")))
 
 
 @rule(lambda op, x, shape: op.Reshape(x, shape), ["shape"])
@@ -279,10 +272,10 @@ def einsum_to_matmul(op: Op, x: ir.Value, y: ir.Value, equation: ir.Attr) -> Op:
     matrix = matrix.reshape(prod(matrix.shape[: len(summed)]), -1)
     same = [0] * len(rows)  # a Reshape keeps an axis where its shape says 0
     if len(summed) > 1:
-        left = op.Reshape(left, ints(op, *same, len(matrix)))
+        left = op.Reshape(left, array(op, [*same, len(matrix)]))
     made = op.MatMul(left, array(op, matrix))
     if len(only_y) != 1:
-        made = op.Reshape(made, ints(op, *same, *sizes))
+        made = op.Reshape(made, array(op, [*same, *sizes]))
     return transposed(op, made, rows + only_y, out)
 
 
