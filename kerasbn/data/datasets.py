@@ -190,11 +190,7 @@ def cache_folder() -> Path:
 
 
 def find_datasets(name: str = "auto", data_dir: str | Path | None = None) -> list[Location]:
-    """Return every location that may hold dataset `name`, in the order `load_dataset` searches.
-
-    Raises:
-        InputError: If an argument is invalid.
-    """
+    """Return every location that may hold dataset `name`, in the order `load_dataset` searches."""
     _check_arguments(name, data_dir)
     folders = _default_folders()
     if data_dir is not None:
@@ -212,25 +208,24 @@ def selected(locations: list[Location]) -> Location | None:
 
 
 def _inspect_folder(kind: str, folder: Path) -> Location:
-    found = [find_file(folder, file) is not None for file in MNIST]
+    place, found = (kind, "mnist", str(folder)), [find_file(folder, file) for file in MNIST]
     if not any(found):
-        return Location(kind, "mnist", str(folder), "missing")
+        return Location(*place, "missing")
     try:
-        return Location(kind, "mnist", str(folder), "ok", _read_mnist(folder))
+        return Location(*place, "ok", _read_mnist(folder))
     except InputError as error:
-        status: Availability = "damaged" if all(found) else "incomplete"
-        return Location(kind, "mnist", str(folder), status, problem=str(error))
+        return Location(*place, "damaged" if all(found) else "incomplete", problem=str(error))
 
 
 def _inspect_sample() -> Location:
+    place = ("package", "mnist-sample")
     try:
         dataset = _read_sample()
     except mnist_sample.SampleMissingError:
-        return Location("package", "mnist-sample", mnist_sample.INSTALL, "missing")
+        return Location(*place, mnist_sample.INSTALL, "missing")
     except InputError as error:
-        package = mnist_sample.PACKAGE
-        return Location("package", "mnist-sample", package, "damaged", problem=str(error))
-    return Location("package", "mnist-sample", dataset.source, "ok", dataset)
+        return Location(*place, mnist_sample.PACKAGE, "damaged", problem=str(error))
+    return Location(*place, dataset.source, "ok", dataset)
 
 
 def _check_arguments(name: str, data_dir: str | Path | None) -> None:

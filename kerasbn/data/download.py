@@ -1,8 +1,7 @@
 """Download MNIST from a public mirror with `pooch`: complete files with the right hash, or none.
 
-Two things are our own, since pooch has neither. It tries one URL, so the mirrors are a loop here.
-And its time-outs start only after the host name is resolved and count for each address, so without
-a network it could hang for minutes: `unreachable` finds the dead mirrors within a few seconds.
+Time-outs start only after the host name is resolved and count for each address. So without a
+network, pooch could hang for minutes: `unreachable` finds the dead mirrors within a few seconds.
 """
 
 import logging
@@ -76,12 +75,9 @@ def download_files(
     from rich import progress
     from rich.console import Console
 
-    bars = progress.Progress(
-        "{task.description}",
-        progress.BarColumn(bar_width=None),
-        progress.DownloadColumn(),
-        console=Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True),
-    )
+    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    columns = ("{task.description}", progress.BarColumn(bar_width=None), progress.DownloadColumn())
+    bars = progress.Progress(*columns, console=console)
     with bars if bars.console.is_terminal else nullcontext():
         return [_download(folder, file, mirrors, failures, bars) for file in missing]
 
@@ -89,10 +85,9 @@ def download_files(
 def _download(
     folder: Path, file: IdxFile, mirrors: Iterable[str], failures: dict[str, str], bars: "Progress"
 ) -> Path:
-    """Download one file from the first mirror that delivers it.
+    """Download one file from the first mirror that delivers it; add those that fail to `failures`.
 
-    A mirror that fails is added to `failures`, with the reason, and not asked again. Without a
-    terminal, a line per file replaces the progress bars.
+    Without a terminal, a line per file replaces the progress bars.
     """
     path, name = folder / file.name, f"{file.name}.gz"
     for mirror in [mirror for mirror in mirrors if mirror not in failures]:

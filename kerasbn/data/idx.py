@@ -79,11 +79,7 @@ def find_file(folder: Path, file: IdxFile) -> Path | None:
 
 
 def read_folder(folder: Path, files: tuple[IdxFile, ...]) -> list[Bytes]:
-    """Read the arrays of `files` from a folder that contains them, gzipped or not.
-
-    Raises:
-        InputError: If the folder or a file is missing or invalid.
-    """
+    """Read the arrays of `files` from a folder; raise `InputError` if one is missing or invalid."""
     require_folder(folder)
     paths = [find_file(folder, file) for file in files]
     missing = [file.name for file, path in zip(files, paths, strict=True) if path is None]
@@ -112,9 +108,6 @@ def read_file(path: Path, file: IdxFile) -> Bytes:
     """Read and validate an IDX file. Returns a read-only array of shape `file.shape`.
 
     The checksum is compared last, since every other check gives a more specific message.
-
-    Raises:
-        InputError: If the file is unreadable, damaged, or not the expected one.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:

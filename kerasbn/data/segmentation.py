@@ -67,8 +67,7 @@ def find_background(gray: Gray) -> Gray:
 
     A drawing has one level for most of its pixels. In a photograph, the background is what remains
     when everything as narrow as a stroke is removed by a morphological closing or, for light ink,
-    an opening (Serra, "Image Analysis and Mathematical Morphology", 1982). A shadow belongs to the
-    background if it changes more slowly than a stroke is wide.
+    an opening (Serra, "Image Analysis and Mathematical Morphology", 1982).
     """
     counts = np.bincount(np.round(255 * gray).astype(np.intp).ravel())
     if counts.max() >= DRAWN * gray.size:
