@@ -151,11 +151,11 @@ def _cell(text: str | None, kind: Any, name: str, *, finite: bool) -> object:  #
         kind = get_args(kind)[0]
     try:
         value = kind(text)
+        if math.isfinite(value) or not finite:
+            return value
     except (ValueError, OverflowError):
-        raise ValueError(f"'{text[:40]}' in column '{name}'") from None
-    if finite and not math.isfinite(value):
-        raise ValueError(f"'{text[:40]}' in column '{name}'")
-    return value
+        pass
+    raise ValueError(f"'{text[:40]}' in column '{name}'")
 
 
 def _is_deep(value: object, depth: int = MAX_DEPTH) -> bool:

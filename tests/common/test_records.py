@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasbn.common import records
@@ -91,6 +91,7 @@ def test_a_damaged_table_is_one_line(tmp_path: Path, text: str, named: str) -> N
     assert named in str(error.value)
 
 
+@settings(max_examples=30)
 @given(rows=st.lists(st.tuples(st.integers(), st.floats(allow_nan=False, allow_infinity=False))))
 def test_a_table_survives_the_disk(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, float]]

@@ -70,7 +70,7 @@ def test_training_equals_plain_keras(few_digits: Dataset) -> None:
 
 
 def test_evaluation_takes_several_batches(sample_digits: Dataset) -> None:
-    model = compile_model(mlp(seed=1), TrainingSettings())
+    model = compile_model(mlp(hidden=(8,), seed=1), TrainingSettings())
     model.jit_compile = False
     metrics = TrainingLoop([SingleModel("bn", model, 0)], sample_digits).evaluate_all()["bn"]
     train_split = sample_digits.train

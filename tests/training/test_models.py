@@ -1,6 +1,5 @@
 """Models have the layers and initial weights that their settings say."""
 
-from itertools import product
 from pathlib import Path
 
 import keras
@@ -90,7 +89,9 @@ def test_bn_after_the_activation() -> None:
     assert after[3:] == ["Dense", "ReLU", "BatchNormalization", "Dense"]
 
 
-@pytest.mark.parametrize(("activation", "bn"), list(product(ACTIVATIONS, [True, False])))
+@pytest.mark.parametrize(
+    ("activation", "bn"), [*((each, True) for each in ACTIVATIONS), ("relu", False)]
+)
 def test_every_model_loads_in_plain_keras(activation: str, bn: bool, tmp_path: Path) -> None:
     model = mlp(bn=bn, hidden=(6, 5), activation=activation)
     model.save(tmp_path / "model.keras")
