@@ -7,9 +7,13 @@ import pytest
 
 import kerasbn
 
+SLOW = kerasbn._NEED_TENSORFLOW | {"Check", "Classifier", "report", "sweep"}
+EXAMPLES = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in kerasbn.__all__
+]
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", kerasbn.__all__)
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # some examples write files
     public = getattr(kerasbn, name)

@@ -26,7 +26,8 @@ def split_batches(
     if (height, width, channels) != (28, 28, 1):
         raise expected(
             f"model '{model.name}'", f"a model for images of {height} x {width} x {channels}",
-            "one for images of 28 x 28 x 1", "give the data it was trained on by --data",
+            "one for images of 28 x 28 x 1",
+            "give the data it was trained on by --data, in Python as a tf.data.Dataset",
         )  # fmt: skip
     shape = {"hw": (28, 28), "hwc": (28, 28, 1), "chw": (1, 28, 28)}[layout]
     return _scaled(_batches(split.images.reshape(-1, *shape), split.labels), model, scale, offset)
@@ -110,7 +111,7 @@ def _image_shape(model: keras.Model) -> tuple[int, int, int, Layout]:
     raise expected(
         f"model '{model.name}'", f"a model that takes {' and '.join(map(str, shapes))}",
         "one that takes an image of fixed size, grayscale or RGB",
-        "give arrays in an .npz file by --data",
+        "give arrays in an .npz file by --data, in Python as a tf.data.Dataset",
     )  # fmt: skip
 
 
