@@ -30,7 +30,7 @@ def comparison_results(comparison: Comparison) -> Section:
         Paragraph(certainty(last), "" if is_certain else "warning"),
         None if is_certain else document.Code([command]),
         document.BulletList(found) if found else None,
-        _last_metrics(comparison) if last else None,
+        _last_metrics(comparison, last.epoch) if last else None,
         Paragraph(wording.sentence(METHOD), "note") if several else None,
     )
 
@@ -187,12 +187,12 @@ def _tiles(comparison: Comparison) -> list[Tile]:
     return tiles
 
 
-def _last_metrics(comparison: Comparison) -> Table:
+def _last_metrics(comparison: Comparison, epoch: int) -> Table:
     """Return all metrics after the last epoch that every training reached."""
     rows: list[Cells] = []
-    for metric, title in METRIC_TITLES.items():
+    for metric, name in METRIC_TITLES.items():
         row = comparison.statistics()[metric][-1]
         cells = statistics_cells(metric, row.with_bn, row.without_bn, row.difference)
-        rows.append((title, *cells))
-    epochs = wording.plural(row.epoch, "epoch")
-    return Table(("Metric", *STATISTICS_COLUMNS), rows, f"After {epochs}")
+        rows.append((name, *cells))
+    title = f"After {wording.plural(epoch, 'epoch')}"
+    return Table(("Metric", *STATISTICS_COLUMNS), rows, title)

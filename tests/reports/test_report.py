@@ -90,6 +90,12 @@ def test_results_are_reported_as_their_folders_are(comparison: Compared, tmp_pat
         assert one == report(root / name, output=tmp_path / "two.html").read_text()
 
 
+def test_a_subject_given_twice_is_reported_once(comparison: Compared, tmp_path: Path) -> None:
+    runs = [comparison[0] / name for name in ("bn", "bn", "plain", "plain")]
+    text = report(*runs, output=tmp_path / "a.html").read_text()
+    assert "Made by kerasbn report from bn, plain." in text
+
+
 @pytest.mark.parametrize("suffix", [".png", ".html"])
 def test_a_damaged_run_is_named_in_one_line(
     comparison: Compared, tmp_path: Path, suffix: str
