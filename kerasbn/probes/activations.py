@@ -73,10 +73,8 @@ class ActivationProbe:
 
     def snapshot(self, weights: Weights) -> list[LayerSnapshot]:
         """Return what each layer computes with the given weights, as `get_weights` orders them."""
-        named = {
-            variable.path: value
-            for variable, value in zip(self._model.weights, weights, strict=True)
-        }
+        paths = [variable.path for variable in self._model.weights]
+        named = dict(zip(paths, weights, strict=True))
         found = []
         computed = self._evaluate(*split_weights(self._model, weights))
         for block, tensors, gradient, norm in zip(self.blocks, *computed, strict=True):
@@ -115,6 +113,5 @@ def kernel_indices(model: keras.Model) -> dict[str, int]:
 
 def mean_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Return the mean cross entropy of logits `[..., classes]` for labels `[...]`."""
-    return tf.reduce_mean(
-        keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-    )
+    losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    return tf.reduce_mean(losses)

@@ -53,10 +53,8 @@ def predict_in_batches(
 
 def _predictor(model: keras.Model, *, training: bool) -> Callable[[np.ndarray, int], np.ndarray]:
     """Return a function from images and a batch size to logits, in batches in the given order."""
-    variables = [
-        [variable.value for variable in kind]
-        for kind in (model.trainable_variables, model.non_trainable_variables)
-    ]
+    kinds = model.trainable_variables, model.non_trainable_variables
+    variables = [[variable.value for variable in kind] for kind in kinds]
 
     def in_batches(batches: tf.Tensor) -> tf.Tensor:
         return tf.vectorized_map(

@@ -67,7 +67,7 @@ class Probe(keras.callbacks.Callback):
         self._schedule, self._steps = schedule, frozenset(probe_steps(schedule.steps))
         self._writer = tf.summary.create_file_writer(str(log)) if log else None
         self._worker = ThreadPoolExecutor(1, f"probe-{key}")
-        self._pending: Future[None] | None = None
+        self._pending: Future[None] = self._worker.submit(lambda: None)
         self._device = tf.constant(0).device
         self._examples = probe_examples(train)
         clone = keras.models.clone_model(model)  # Keras layers are not thread-safe
@@ -94,7 +94,7 @@ class Probe(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
         """Wait for the last probe and close the log."""
-        self._wait()
+        self._pending.result()
         self._worker.shutdown()
         if self._writer:
             self._writer.close()
@@ -118,13 +118,8 @@ class Probe(keras.callbacks.Callback):
     def _at_step(self, step: int) -> None:
         if step in self._steps or step - 1 in self._steps:
             weights = self.model.weights_of(self.key)
-            self._wait()
+            self._pending.result()  # at most one probe waits; raises what the last one raised
             self._pending = self._worker.submit(self._measure, step, weights)
-
-    def _wait(self) -> None:
-        """Wait for the pending probe, and raise what it raised."""
-        if self._pending is not None:
-            self._pending.result()
 
     def _measure(self, step: int, weights: Weights) -> None:
         """Take all readings at a step, and of the step before if there was a probe."""

@@ -20,10 +20,10 @@ from kerasbn.probes.activations import ActivationProbe
 from kerasbn.probes.landscape import STEP_SIZES, LossLandscape
 from kerasbn.probes.readings import MODEL, read_probes
 from kerasbn.probes.recording import probe_examples, probe_steps, probe_stops
-from kerasbn.probes.topics.activations import dead_share, saturated_share, typical_unit
+from kerasbn.probes.topics.activations import saturated_share, typical_unit
 from kerasbn.probes.topics.gradients import drift, gradient_per_example
 from kerasbn.probes.topics.statistics import moving_against_batch, outside_share
-from kerasbn.probes.topics.topic import layer_sd, moments
+from kerasbn.probes.topics.topic import BNSnapshot, layer_sd, moments
 from kerasbn.runs import Run
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import ACTIVATIONS, ModelSettings, TrainingSettings
@@ -231,16 +231,15 @@ def test_the_covariate_shift_is_the_gradient_after_only_earlier_layers_stepped(
 def test_shares_and_distances() -> None:
     rng = np.random.default_rng(1)
     gauss = rng.normal(3, 2, (20_000, 4)).astype(np.float32)
-    assert outside_share(gauss, 1e-5) == pytest.approx(0.317, abs=0.01)
     mean, variance = moments(gauss)
-    assert moving_against_batch(gauss, mean, variance, 1e-5) == pytest.approx((0, 1))
-    off = moving_against_batch(gauss, mean + 4, variance * 9, 0)
-    assert off == pytest.approx((2, 3), rel=0.05)
+    bn = BNSnapshot("bn_1", 1e-5, gauss, mean, mean, mean, variance)
+    assert outside_share(bn) == pytest.approx(0.317, abs=0.01)
+    assert moving_against_batch(bn) == pytest.approx((0, 1))
+    off = bn._replace(epsilon=0, moving_mean=mean + 4, moving_variance=variance * 9)
+    assert moving_against_batch(off) == pytest.approx((2, 3), rel=0.05)
     assert layer_sd(variance) == pytest.approx(2, rel=0.02)
     moved = (mean + 1, variance * 4)
     assert drift((mean, variance), moved) == pytest.approx((0.5, 1), rel=0.02)
-    output = np.array([[0, 0, 1], [0, 2, 0]], np.float32)
-    assert dead_share(output) == pytest.approx(1 / 3)
     sigmoids = np.array([[0.04, 0.06, 0.94, 0.96]])
     assert saturated_share(sigmoids, 0, 1) == 0.5
     assert saturated_share(2 * sigmoids - 1, -1, 1) == 0.5

@@ -6,13 +6,6 @@ from kerasbn.probes.topics.statistics import BatchComposition, GammaAndBeta, Sta
 from kerasbn.probes.topics.topic import Topic
 
 TOPICS: tuple[type[Topic], ...] = (
-    Gradients,
-    CovariateShift,
-    Smoothness,
-    PreActivations,
-    TypicalUnit,
-    Inactive,
-    Statistics,
-    GammaAndBeta,
-    BatchComposition,
-)
+    Gradients, CovariateShift, Smoothness, PreActivations, TypicalUnit, Inactive, Statistics,
+    GammaAndBeta, BatchComposition,
+)  # fmt: skip

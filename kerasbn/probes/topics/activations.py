@@ -98,9 +98,7 @@ class TypicalUnit(Topic):
 def typical_unit(medians: np.ndarray) -> int:
     """Return the unit whose median traveled the median distance: half of the units moved less.
 
-    Args:
-        medians: Median pre-activation, `[probes, units]`. Probes with a value that is not finite
-            are ignored.
+    Takes medians `[probes, units]`. Probes with a value that is not finite are ignored.
     """
     finite = medians[np.isfinite(medians).all(1)]
     traveled = np.abs(np.diff(finite, axis=0)).sum(0)
@@ -122,7 +120,7 @@ class Inactive(Topic):
     def measure(self, now: Snapshot) -> Iterable[Value]:
         for layer in now.layers:
             if layer.activation == "relu":
-                yield layer.name, "dead", "", dead_share(layer.activated)
+                yield layer.name, "dead", "", float((layer.activated == 0).all(0).mean())
             elif layer.activation in RANGES:
                 share = saturated_share(layer.activated, *RANGES[layer.activation])
                 yield layer.name, "saturated", "", share
@@ -131,7 +129,7 @@ class Inactive(Topic):
         for quantity, title, noun, words in self.kinds:
             if any(len(run.pooled(run.layers, quantity).steps) for run in runs):
                 ylabel = f"share of {noun} that {words}"
-                figure, panels = p.compare_layers(title, runs, quantity, ylabel, logits=False)
+                figure, panels = p.compare_layers(title, runs, quantity, ylabel)
                 p.share_range(panels)
                 top = max(panels[0].get_ylim()[1], 0.02)
                 for panel in panels:
@@ -151,11 +149,6 @@ class Inactive(Topic):
                 told = phrases.by_run(runs, shares, f"of the {noun}")
                 return self.finding([f"{phrases.at_the_end(runs)}, {told} {words}"], title=title)
         return None
-
-
-def dead_share(output: np.ndarray) -> float:
-    """Return the share of ReLU units that are 0 for every example, and so get no gradient."""
-    return float((output == 0).all(0).mean())
 
 
 def saturated_share(output: np.ndarray, low: float, high: float) -> float:

@@ -27,14 +27,14 @@ class Gradients(Topic):
 
     def measure(self, now: Snapshot) -> Iterable[Value]:
         for layer in now.layers:
-            yield layer.name, "kernel_gradient", "", layer.kernel_gradient
             per_example = gradient_per_example(layer.gradient)
+            yield layer.name, "kernel_gradient", "", layer.kernel_gradient
             yield layer.name, "preactivation_gradient", "", per_example
 
     def draw(self, runs: Sequence[ProbedRun]) -> Figure:
         figure, (*by_step, by_layer) = p.compare_layers(
             "Does the gradient reach the first layers?", runs, "kernel_gradient",
-            "norm of the kernel's gradient", more=["pre-activation gradients before training"],
+            "norm of the kernel's gradient", "pre-activation gradients before training",
         )  # fmt: skip
         for run in runs:
             start = [run.series(layer, "preactivation_gradient").start for layer in run.layers]
@@ -113,9 +113,6 @@ def gradient_per_example(gradient: np.ndarray) -> float:
 
     With L the mean loss over n examples and z the pre-activations of one, its own gradient is
     n * dL/dz. So this is sqrt(n) * ||dL/dZ||, which, unlike ||dL/dZ||, does not depend on n.
-
-    Args:
-        gradient: dL/dZ, `[examples, units]`.
     """
     # Not np.linalg.norm: its BLAS starts threads, which takes longer than the sum.
     return float(np.sqrt(len(gradient) * np.square(gradient, dtype=np.float64).sum()))
@@ -153,11 +150,11 @@ class CovariateShift(Topic):
         }
         figure, panels = p.new_figure("Internal covariate shift", list(titles.values()))
         for panel, quantity in zip(panels, titles, strict=True):
-            is_cosine = quantity == "shift_cosine"
+            log = quantity != "shift_cosine"
             for run in runs:
-                group = [run.series(layer, quantity) for layer in run.layers[1:]]
-                p.draw_range(panel, group, p.style(run, runs), positive=not is_cosine)
-            if not is_cosine:
+                group, line = [run.series(x, quantity) for x in run.layers[1:]], p.style(run, runs)
+                p.draw_line(panel, p.draw_range(panel, group, line["color"], log=log), **line)
+            if log:
                 p.log_scale(panel)
         panels[0].legend(frameon=False)
         return figure
@@ -221,7 +218,7 @@ class Smoothness(Topic):
             line = p.style(run, runs)
             for panel, quantity in zip(panels, ("loss_after", "change"), strict=False):
                 group = [run.series(MODEL, quantity, size) for size in run.record.step_sizes]
-                p.draw_range(panel, group, line, median=False)
+                p.draw_range(panel, group, line["color"])
             p.draw_line(panels[0], run.series(MODEL, "loss"), **line)
             p.draw_line(panels[2], run.series(MODEL, "smoothness"), **line)
         for panel in panels:

@@ -1,6 +1,7 @@
 """Drawing of probes: rows of panels over the training steps, with a line per layer or per run."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,60 +50,46 @@ def new_figure(
 
 
 def compare_layers(
-    title: str,
-    runs: Sequence[ProbedRun],
-    quantity: str,
-    ylabel: str,
-    *,
-    logits: bool = True,
-    more: Sequence[str] = (),
+    title: str, runs: Sequence[ProbedRun], quantity: str, ylabel: str, *more: str
 ) -> tuple[Figure, list[Axes]]:
-    """Draw a quantity in a panel per run, with a line per layer; `more` titles further panels."""
+    """Draw a quantity in a panel per run, with a line per layer that has it; add `more` panels."""
     figure, panels = new_figure(title, [*(phrases.label(run, runs) for run in runs), *more])
     last = max(run.pooled(run.layers, quantity).steps.max(initial=1) for run in runs)
     for panel, run in zip(panels, runs, strict=False):
-        draw_layers(panel, run, run.layers if logits else run.layers[:-1], quantity)
+        layers = [layer for layer in run.layers if len(run.series(layer, quantity).steps)]
+        _draw_layers(panel, run, layers, quantity)
         panel.set_xlim(-0.3, 1.3 * last)
     panels[0].set_ylabel(ylabel)
     return figure, panels
 
 
 def draw_bn_layers(
-    title: str,
-    runs: Sequence[ProbedRun],
-    titles: Mapping[str, str],
-    which: object = "",
-    band: Sequence[object] = (),
+    title: str, runs: Sequence[ProbedRun], titles: dict[str, str], percentiles: Sequence[int] = ()
 ) -> tuple[Figure | None, list[Axes]]:
-    """Draw quantities of the first run with BN in a panel each, perhaps with a band around each.
+    """Draw quantities of the first run with BN in a panel each; no figure if no run has BN.
 
-    Returns no figure if no run has BN.
+    Of three percentiles the outer ones limit a band around the line.
     """
     run, where = next(phrases.with_bn(runs), (None, ""))
     if run is None:
         return None, []
     figure, panels = new_figure(f"{title}, {run.name}" if where else title, list(titles.values()))
     for panel, quantity in zip(panels, titles, strict=True):
-        draw_layers(panel, run, run.bn_layers, quantity, which, band)
+        _draw_layers(panel, run, run.bn_layers, quantity, percentiles)
     return figure, panels
 
 
-def draw_layers(
-    panel: Axes,
-    run: ProbedRun,
-    layers: Sequence[str],
-    quantity: str,
-    which: object = "",
-    band: Sequence[object] = (),
+def _draw_layers(
+    panel: Axes, run: ProbedRun, layers: list[str], quantity: str, percentiles: Sequence[int] = ()
 ) -> None:
     """Draw a line per layer, from dark to light, with a legend if it is the first panel."""
     for i, name in enumerate(layers):
         color = colormaps["viridis"](i / max(len(layers) - 1, 1) * 0.9)
-        draw_line(panel, run.series(name, quantity, which), color=color, label=name)
-        if band:
-            low, high = (run.series(name, quantity, each) for each in band)
+        low, middle, high = (run.series(name, quantity, x) for x in percentiles or ("", "", ""))
+        draw_line(panel, middle, color=color, label=name)
+        if percentiles:
             panel.fill_between(low.steps, low.values, high.values, color=color, alpha=0.15, lw=0)
-    if panel is panel.figure.axes[0]:
+    if layers and panel is panel.figure.axes[0]:
         panel.legend(frameon=False, fontsize=8, ncols=1 + len(layers) // 5)
 
 
@@ -121,29 +108,21 @@ def draw_line(panel: Axes, series: Series, **line: Any) -> None:  # noqa: ANN401
     panel.plot(*series, **{"lw": 1.8, "marker": "o", "ms": 2.5, **line})
 
 
-def draw_range(
-    panel: Axes,
-    group: Sequence[Series],
-    line: dict[str, Any],
-    *,
-    median: bool = True,
-    positive: bool = True,
-) -> None:
-    """Draw the range of several series as a band and their median, if wanted, as a line.
+def draw_range(panel: Axes, group: Sequence[Series], color: str, *, log: bool = True) -> Series:
+    """Draw the range of several series as a band, and return their median.
 
-    With `positive`, values that a logarithmic scale cannot show are left out.
+    With `log`, values that a logarithmic scale cannot show are left out.
     """
-    steps = np.unique(np.concatenate([series.steps for series in group]))
-    table = np.full((len(group), len(steps)), np.nan)
-    for row, series in zip(table, group, strict=True):
-        row[np.searchsorted(steps, series.steps)] = series.values
-    table[~np.isfinite(table) | (positive & (table <= 0))] = np.nan
-    there = ~np.isnan(table).all(0)
-    steps, table = steps[there], table[:, there]
-    low, high = np.nanmin(table, 0), np.nanmax(table, 0)
-    panel.fill_between(steps, low, high, color=line["color"], alpha=0.22, lw=0)
-    if median:
-        draw_line(panel, Series(steps, np.nanmedian(table, 0)), **line)
+    values = defaultdict(list)
+    for step, value in (pair for series in group for pair in zip(*series, strict=True)):
+        if np.isfinite(value) and (value > 0 or not log):
+            values[step].append(value)
+    steps = np.array(sorted(values))
+    low, median, high = (
+        np.array([summary(values[step]) for step in steps]) for summary in (min, np.median, max)
+    )
+    panel.fill_between(steps, low, high, color=color, alpha=0.22, lw=0)
+    return Series(steps, median)
 
 
 def share_range(panels: Sequence[Axes]) -> None:

@@ -12,7 +12,7 @@ from kerasbn.common.plotting import OTHER_COLORS
 from kerasbn.probes.readings import BatchResult, ProbedRun
 from kerasbn.probes.topics import panels as p
 from kerasbn.probes.topics import phrases
-from kerasbn.probes.topics.topic import Finding, Snapshot, Topic, Value, moments
+from kerasbn.probes.topics.topic import BNSnapshot, Finding, Snapshot, Topic, Value, moments
 
 SPREAD = (0, 15, 50, 85, 100)  # percentiles of gamma and beta over the units
 GAUSSIAN_OUTSIDE = 1 - erf(1 / sqrt(2))  # the share of a Gaussian beyond one standard deviation
@@ -27,10 +27,8 @@ class Statistics(Topic):
 
     def measure(self, now: Snapshot) -> Iterable[Value]:
         for bn in (layer.bn for layer in now.layers if layer.bn):
-            distance, ratio = moving_against_batch(
-                bn.inputs, bn.moving_mean, bn.moving_variance, bn.epsilon
-            )
-            yield bn.name, "outside", "", outside_share(bn.inputs, bn.epsilon)
+            distance, ratio = moving_against_batch(bn)
+            yield bn.name, "outside", "", outside_share(bn)
             yield bn.name, "moving_mean_distance", "", distance
             yield bn.name, "moving_sd_ratio", "", ratio
 
@@ -68,27 +66,25 @@ class Statistics(Topic):
         return self.finding(claims, [gaussian])
 
 
-def outside_share(inputs: np.ndarray, epsilon: float) -> float:
+def outside_share(bn: BNSnapshot) -> float:
     """Return the share of normalized values, before gamma and beta, that are not within -1..1.
 
     (x - mean) / sqrt(variance + epsilon), with batch statistics. Normalizing gives a variance of 1,
     not a range of 1: of Gaussian values 31.7% are outside.
     """
-    mean, variance = moments(inputs)
-    return float((np.abs(inputs - mean) > np.sqrt(variance + epsilon)).mean())
+    mean, variance = moments(bn.inputs)
+    return float((np.abs(bn.inputs - mean) > np.sqrt(variance + bn.epsilon)).mean())
 
 
-def moving_against_batch(
-    inputs: np.ndarray, moving_mean: np.ndarray, moving_variance: np.ndarray, epsilon: float
-) -> tuple[float, float]:
+def moving_against_batch(bn: BNSnapshot) -> tuple[float, float]:
     """Return how far the moving statistics are from the batch statistics.
 
     Root mean square over units of (moving mean - mean) / sqrt(variance + epsilon), and the median
     over units of sqrt((moving variance + epsilon) / (variance + epsilon)): 0 and 1 if they agree.
     """
-    mean, variance = moments(inputs)
-    distance = (moving_mean - mean) / np.sqrt(variance + epsilon)
-    ratio = np.sqrt((moving_variance + epsilon) / (variance + epsilon))
+    mean, variance = moments(bn.inputs)
+    distance = (bn.moving_mean - mean) / np.sqrt(variance + bn.epsilon)
+    ratio = np.sqrt((bn.moving_variance + bn.epsilon) / (variance + bn.epsilon))
     return float(np.sqrt((distance**2).mean())), float(np.median(ratio))
 
 
@@ -110,7 +106,7 @@ class GammaAndBeta(Topic):
 
     def draw(self, runs: Sequence[ProbedRun]) -> Figure | None:
         title, titles = "Learned gamma and beta", {"gamma": "gamma", "beta": "beta"}
-        figure, panels = p.draw_bn_layers(title, runs, titles, which=50, band=(15, 85))
+        figure, panels = p.draw_bn_layers(title, runs, titles, SPREAD[1:4])
         if figure:
             panels[0].set_ylabel("median, and 15th to 85th percentile (band)")
         return figure
@@ -148,14 +144,10 @@ class BatchComposition(Topic):
     def draw(self, runs: Sequence[ProbedRun]) -> Figure | None:
         if not any(run.record.batch_composition for run in runs):
             return None
-        titles = {
-            "accuracy": "test accuracy",
-            "changed": "predictions that differ in another order",
-        }
-        figure, panels = p.new_figure(
-            "How predictions depend on batch composition", list(titles.values()), over_steps=False
-        )
-        for panel, quantity in zip(panels, titles, strict=True):
+        title = "How predictions depend on batch composition"
+        titles = ("test accuracy", "predictions that differ in another order")
+        figure, panels = p.new_figure(title, titles, over_steps=False)
+        for panel, quantity in zip(panels, ("accuracy", "changed"), strict=True):
             for run in runs:
                 for statistics, order, words, color in self.kinds:
                     if rows := _results(run, statistics, order):

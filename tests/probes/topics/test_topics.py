@@ -12,7 +12,8 @@ from kerasbn.probes.readings import (
     Series,
 )
 from kerasbn.probes.topics import TOPICS
-from kerasbn.probes.topics.topic import Finding
+from kerasbn.probes.topics.activations import Inactive
+from kerasbn.probes.topics.topic import Finding, Landscape, LayerSnapshot, Snapshot
 
 INF, NAN = float("inf"), float("nan")
 
@@ -124,6 +125,15 @@ def test_the_verdict_on_the_landscape_follows_the_data(rough: float) -> None:
     assert "3 times smoother " + ("with BN" if rough < 3 else "without BN") in finding.claim
     assert ("also flat there: the gradient is 10 times smaller" in finding.claim) == (rough > 3)
     assert "changes the gradient by 25% with BN and 25% without BN" in finding.details
+
+
+def test_a_relu_unit_that_is_0_for_every_example_is_dead() -> None:
+    output = np.array([[0, 0, 1], [0, 2, 0]], np.float32)
+    layer = LayerSnapshot("dense_1", "relu", None, output, 1.0, *[output] * 4)
+    snapshot = Snapshot(0, [layer], Landscape(1.0, 1.0, {}, {}, 1.0))
+    ((name, quantity, _, share),) = Inactive().measure(snapshot)
+    assert (name, quantity) == ("dense_1", "dead")
+    assert share == pytest.approx(1 / 3)
 
 
 def test_shares_of_one_run_and_of_two() -> None:
