@@ -103,9 +103,8 @@ def command(
             click.echo(data.note, err=True)
         return data
 
-    where |= {"verbose": verbose}
-    study = run_sweep(grid, values, load, run=run, yes=yes, force=force, quiet=quiet, **where)
-    _show(study, as_json)
+    where |= {"run": run, "yes": yes, "force": force, "quiet": quiet, "verbose": verbose}
+    _show(run_sweep(grid, values, load, **where), as_json)
 
 
 def _show(study: "Study", as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 
 from kerasbn.common.files import atomic_write
 from kerasbn.common.wording import listed, percent, plural, sentence
@@ -23,8 +24,7 @@ FAILS = f"test accuracy below {LEARNED:.0%}, or most seeds diverged"
 
 def findings(study: StudyData) -> list[str]:
     """Return what the study shows, as sentences, the answer first."""
-    answer, details = answer_and_details(study)
-    return answer + details
+    return [line for part in answer_and_details(study) for line in part]
 
 
 def answer_and_details(study: StudyData) -> tuple[list[str], list[str]]:
@@ -48,7 +48,7 @@ def answer_and_details(study: StudyData) -> tuple[list[str], list[str]]:
 def method(study: StudyData) -> list[str]:
     """Return what was trained, on which data, and how the figures were computed, as sentences."""
     grid, data = study.grid, study.record.data
-    fixed = [f"{SETTINGS[key].label} {short_text(value)}" for key, value in grid.options.items()]
+    fixed = describe(grid.options, list(grid.options))
     lines = [
         f"{plural(len(study.trials), 'trial')}, {plural(grid.seeds, 'seed')} each, on "
         f"{data_title(data.name)} ({data.train:,} training and {data.test:,} test images)"
@@ -57,7 +57,7 @@ def method(study: StudyData) -> list[str]:
         axes = (f"{SETTINGS[axis].label} {_axis_text(study, axis)}" for axis in study.axes)
         lines.append(f"Varied: {'; '.join(axes)}")
     if fixed:
-        lines.append(f"Fixed: {', '.join(fixed)}; otherwise defaults")
+        lines.append(f"Fixed: {fixed}; otherwise defaults")
     lines.append(f"Figures are test accuracies after the last epoch; {METHOD}")
     return [sentence(line) for line in lines]
 
@@ -150,13 +150,10 @@ def values_text(
         return f"all {plural_label}" if named else "all"
     ordered = SETTINGS[axis].is_number or SETTINGS[axis].kind is tuple
     parts: list[str] = []
-    run: list[str] = []
-    for value, is_chosen in [*zip(values, chosen, strict=True), (None, False)]:
-        if run and not (is_chosen and ordered):
-            parts += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else run  # two are no range
-            run = []
-        if is_chosen:
-            run.append(short_text(value))
+    for is_chosen, pairs in groupby(zip(values, chosen, strict=True), lambda pair: pair[1]):
+        run = [short_text(value) for value, _ in pairs] if is_chosen else []
+        is_range = ordered and len(run) > 2  # two are no range
+        parts += [f"{run[0]} to {run[-1]}"] if is_range else run
     if not parts:
         return f"no {label}" if named else "none"
     return f"{label if count == 1 else plural_label} {listed(parts)}" if named else listed(parts)
@@ -243,11 +240,10 @@ def _learning(summaries: Sequence[Summary]) -> list[str]:
 
 def _absent(study: StudyData) -> list[str]:
     lines = []
-    failed, missing = study.with_status("failed"), study.with_status("missing")
-    if failed:
+    if failed := study.with_status("failed"):
         error = study.outcomes[failed[0].name].error
         lines.append(f"{plural(len(failed), 'trial')} could not be trained ({error}).")
-    if missing:
+    if missing := study.with_status("missing"):
         verb = "is" if len(missing) == 1 else "are"
         lines.append(f"{plural(len(missing), 'trial')} {verb} not trained yet.")
     return lines

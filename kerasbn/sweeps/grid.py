@@ -34,6 +34,7 @@ from kerasbn.training.settings import MAX_SEEDS, SETTINGS, Value, find_setting
 
 MAX_TRIALS = 1_000_000  # the list of them still fits into memory
 TRIALS_WITHOUT_YES = 1000  # a larger grid needs --yes
+DRAWN_DIGITS = 3  # significant digits of a number drawn from a range
 
 
 # The keys of a grid: the type of a value, and what is expected, in words.
@@ -56,24 +57,22 @@ class Range:
     low: float
     high: float
     scale: str
+    is_whole: bool
 
     def at(self, share: float) -> float:
-        """Return the number at `share`, 0 to 1, of the way from `low` to `high`."""
+        """Return the number, rounded, at `share` (0 to 1) of the way from `low` to `high`."""
+        number = self.low + share * (self.high - self.low)
         if self.scale == "log":
-            return math.exp(math.log(self.low) + share * math.log(self.high / self.low))
-        return self.low + share * (self.high - self.low)
+            number = math.exp(math.log(self.low) + share * math.log(self.high / self.low))
+        return round(number) if self.is_whole else float(f"{number:.{DRAWN_DIGITS}g}")
 
 
 @dataclass(frozen=True)
 class Grid:
     """What a sweep trains; see the module.
 
-    Attributes:
-        name: The default name of the study.
-        options: The settings that all trials share, by name.
-        axes: What varies: the values of each setting, or a range to draw from.
-        kinds: Whether to train with BN (True), without (False), or both.
-        sample: The number of random combinations; None for all combinations.
+    `kinds` says whether to train with BN (True), without (False), or both; `sample` is None for all
+    combinations of the axes.
     """
 
     name: str
@@ -149,11 +148,8 @@ def parse_grid(
     """Return the grid that the content of a TOML file describes.
 
     `changes` are settings that replace those in `raw` (a list of values makes an axis), and counts
-    such as `seeds`.
-
-    Raises:
-        InputError: If a key or value is invalid, or the grid is empty; the line starts with
-            `subject`, such as the path of the file.
+    such as `seeds`. Raises `InputError` if a key or value is invalid or the grid is empty; the line
+    starts with `subject`, such as the path of the file.
     """
     changes = dict(changes or {})
     counts = ("seeds", "sample", "sample_seed")
@@ -166,7 +162,7 @@ def parse_grid(
         is_kind = isinstance(value, kind) and not isinstance(value, bool)
         if not is_kind or (key in _LARGEST and not 1 <= value <= _LARGEST[key]):
             raise expected(f"{subject}: {key}", repr(value), expects)
-    with _prefixed(subject):
+    with prefixed(subject):
         options, axes = (_by_setting(key, about.pop(key, {})) for key in ("options", "axes"))
         _change(options, axes, changes)
         if twice := options.keys() & axes:
@@ -186,15 +182,12 @@ def parse_grid(
 
 
 def parse_change(text: str) -> tuple[str, Any]:
-    """Return the name and value of a change ``KEY=VALUES``; several values, as a list, are an axis.
-
-    Raises `InputError` if it has no ``=`` or no value, or the key or a value is invalid.
-    """
+    """Return the name and the value of a change ``KEY=VALUES``; several values are a list."""
     subject = f"--set {text}"
     key, sign, values = text.partition("=")
     if not sign:
         raise expected(subject, "no '='", "KEY=VALUES, such as --set lr=0.1")
-    with _prefixed(subject):
+    with prefixed(subject):
         setting = find_setting(key)
     parsed = []
     for part in values.split():
@@ -208,7 +201,7 @@ def parse_change(text: str) -> tuple[str, Any]:
 
 
 @contextmanager
-def _prefixed(subject: str) -> Iterator[None]:
+def prefixed(subject: str) -> Iterator[None]:
     """Prefix the message of an `InputError` with its subject."""
     try:
         yield
@@ -219,7 +212,7 @@ def _prefixed(subject: str) -> Iterator[None]:
 def _by_setting(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the table [options] or [axes] by the names of the settings."""
     found: dict[str, Any] = {}
-    with _prefixed(f"[{name}]"):
+    with prefixed(f"[{name}]"):
         names = [find_setting(key).name for key in table]
     for key, value in zip(names, table.values(), strict=True):
         if key in found:
@@ -237,9 +230,9 @@ def _change(options: dict[str, Any], axes: dict[str, Any], changes: Mapping[str,
         for old in (key, {"epochs": "steps", "steps": "epochs"}.get(key, key)):
             options.pop(old, None)
             axes.pop(old, None)
-        is_list = isinstance(value, list)
-        is_sizes = is_list and setting.kind is tuple and all(type(each) is int for each in value)
-        is_axis = isinstance(value, Mapping) or (is_list and not is_sizes)
+        is_axis = isinstance(value, Mapping | list)
+        if is_axis and setting.kind is tuple:
+            is_axis = not all(type(each) is int for each in value)
         (axes if is_axis else options)[key] = value
 
 
@@ -273,4 +266,4 @@ def _range(key: str, raw: Mapping[str, Any], is_sample: bool) -> Range:
         raise expected(key, repr(dict(raw)), "bounds above 0 for a log range")
     if not is_sample:
         raise expected(key, "a range without a sample", "sample = N to draw from it, or a list")
-    return Range(float(low), float(high), scale)
+    return Range(float(low), float(high), scale, SETTINGS[key].kind is int)

@@ -69,10 +69,12 @@ def train_in_processes(
                     try:
                         event = connection.recv()
                     except (EOFError, OSError):
-                        death = _post_mortem(processes.pop(connection))
-                        event = Event(
-                            batch.number, error=f"its process ended {attempt} times ({death})"
-                        )
+                        process = processes.pop(connection)
+                        process.join()
+                        code = process.exitcode or 0
+                        death = f"signal {-code}" if code < 0 else f"exit code {code}"
+                        line = f"its process ended {attempt} times ({death})"
+                        event = Event(batch.number, error=line)
                         if attempt < ATTEMPTS:
                             waiting.appendleft((batch, attempt + 1))
                             del tasks[connection]
@@ -98,13 +100,6 @@ def _start(
     return connection
 
 
-def _post_mortem(process: SpawnProcess) -> str:
-    """Return how a dead process ended."""
-    process.join()
-    code = process.exitcode or 0
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
 def _save(data: Dataset, scratch: Path) -> None:
     """Write the dataset to files, its arrays apart so that `_load` can memory-map them.
 
@@ -127,10 +122,8 @@ def _load(scratch: Path) -> Dataset:
 
 
 def follow_parent(scratch: Path | None = None) -> None:
-    """End this process with the one that started it; then remove `scratch`, which that left behind.
-
-    Ctrl-C reaches all processes of a terminal, but only the one that started the others heeds it.
-    """
+    """End this process with the one that started it, and remove the `scratch` that it leaves."""
+    # Ctrl-C reaches all processes of a terminal, but only the one that started the others heeds it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -120,29 +120,25 @@ class RunningSweep:
     """A sweep while it runs: what it has trained so far, written to disk and shown.
 
     On a terminal the status is a live table on standard error, elsewhere a line for each batch that
-    ends. `missing` are the batches with a missing or failed trial; `view` is the context in which
-    they are trained.
+    ends. The batches that are `missing` are trained in the context `view`.
     """
 
     def __init__(self, study: StudyData, *, quiet: bool) -> None:
-        self._outcomes = {
-            name: outcome for name, outcome in study.outcomes.items() if outcome.status != "failed"
-        }
+        known = study.outcomes
+        self._outcomes = {name: known[name] for name in known if known[name].status != "failed"}
         self.study = replace(study, outcomes=self._outcomes)
         self._batches = list_batches(list(study.trials))
+        done = self._outcomes.keys()
         self.missing = [
-            batch
-            for batch in self._batches
-            if not self._outcomes.keys() >= {trial.name for trial in batch.trials}
+            each for each in self._batches if not done >= {trial.name for trial in each.trials}
         ]
         self._shares: dict[int, float] = {}  # of each batch that was started; 1 once it has ended
         self._started = time.monotonic()
         self._next_view = self._next_table = 0.0  # when they can be written again
         # soft_wrap: do not break lines where the output is a file or a pipe.
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-        self._live = Live(console=self._console, transient=True, refresh_per_second=4)
-        self._is_live = self._console.is_terminal and not quiet
-        self.view = self._live if self._is_live else nullcontext()
+        is_live = self._console.is_terminal and not quiet
+        self.view = Live(console=self._console, transient=True) if is_live else nullcontext()
         if len(self.missing) < len(self._batches):
             kept = f"{len(self._outcomes)} of {len(study.trials)} trials are already trained"
             self._console.print(kept, markup=False)
@@ -164,8 +160,7 @@ class RunningSweep:
         """Write results.csv; in a large sweep not after every batch."""
         began = time.monotonic()
         self.study.write_results()
-        ended = time.monotonic()
-        self._next_table = ended + (ended - began) / TABLE_SHARE
+        self._next_table = began + (time.monotonic() - began) / TABLE_SHARE
 
     def kept(self) -> str:
         """Say what is on disk."""
@@ -182,8 +177,8 @@ class RunningSweep:
             seconds_left=(now - self._started) * (total - done) / done if done else None,
         )
         write_json(self.study.path / PROGRESS, status)
-        if self._is_live:
-            self._live.update(status.table())
+        if isinstance(self.view, Live):
+            self.view.update(status.table())
         elif is_last:
             self._console.print(status.line(), markup=False)
         self._next_view = now + UPDATE_SECONDS
@@ -208,11 +203,13 @@ def running(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     with file:
-        if not _lock(file):
-            raise expected(
-                path, "a study that another process is training", "an idle study",
-                "watch it with --status, or choose another --run",
-            )  # fmt: skip
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            found = "a study that another process is training"
+            advice = "watch it with --status, or choose another --run"
+            raise expected(path, found, "an idle study", advice) from error
         try:
             yield
         finally:
@@ -223,21 +220,13 @@ def running(path: Path) -> Iterator[None]:
 
 def is_running(path: Path) -> bool:
     """Return whether a process is training the study in the folder `path`."""
-    try:
-        with (path / LOCK).open("rb") as file:
-            return not _lock(file, shared=True)
-    except OSError:
-        return False
-
-
-def _lock(file: IO[bytes], *, shared: bool = False) -> bool:
-    """Lock a file until it is closed; return whether that was possible."""
-    try:
-        if fcntl:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    with suppress(FileNotFoundError), (path / LOCK).open("rb") as file:
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def duration(seconds: float | None) -> str:

@@ -27,8 +27,6 @@ RETRIES = 5  # of a batch whose worker or node is lost
 # Results depend on these: all nodes need the same versions.
 PACKAGES = ("kerasbn", "tensorflow", "keras", "numpy")
 
-CONNECTED = "connected"  # the first message of the connected process
-
 
 def train_on_cluster(
     batches: Sequence[TrialBatch], data: Dataset, *, address: str, device: str = "auto"
@@ -36,11 +34,8 @@ def train_on_cluster(
     """Train the batches on a cluster; yield events until all are trained or failed.
 
     The dataset is sent to each node once. Files come back as bytes, so nodes need no shared disk.
-    Each batch requests one CPU, and with the device ``gpu`` also a GPU.
-
-    Raises:
-        InputError: If there is no such cluster, or a node has different versions of `PACKAGES`.
-        CheckFailedError: If the cluster goes away for good.
+    Each batch requests one CPU, and with the device ``gpu`` also a GPU. Raises `InputError` if no
+    cluster is there or a node has other versions, and `CheckFailedError` if the cluster is lost.
     """
     if not batches:
         return
@@ -55,7 +50,7 @@ def train_on_cluster(
         while (message := near.recv()) is not None:
             if isinstance(message, KerasbnError):
                 raise message
-            if message != CONNECTED:
+            if isinstance(message, Event):
                 yield message
     except (EOFError, OSError) as error:
         raise CheckFailedError(f"--address {address}: the cluster went away") from error
@@ -131,7 +126,7 @@ def _run_connected(connection: Connection, address: str, *work: Any) -> None:  #
         except Exception as error:  # noqa: BLE001 - Ray raises many types
             connection.send(_unreachable(address, error_line(error)))
             return
-        connection.send(CONNECTED)
+        connection.send("connected")
         for event in _events(address, *work):
             connection.send(event)
         connection.send(None)

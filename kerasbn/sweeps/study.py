@@ -26,17 +26,11 @@ from kerasbn.common.records import as_table, read_json, write_json
 from kerasbn.common.wording import plural
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.trained_model import data_record, versions
+from kerasbn.sweeps import study_data
 from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.findings import findings
 from kerasbn.sweeps.grid import Grid, parse_grid
-from kerasbn.sweeps.study_data import (
-    ADVICE,
-    STATUSES,
-    StudyData,
-    StudyRecord,
-    outcome_of,
-    read_outcomes,
-)
+from kerasbn.sweeps.study_data import ADVICE, STATUSES, StudyData, StudyRecord
 from kerasbn.sweeps.trials import list_trials
 
 ROOT = runs.ROOT / "studies"
@@ -122,7 +116,7 @@ def read_study(path: Path) -> Study:
         raise expected(path, found, "the folder of a study")
     record = read_json(file, StudyRecord, "the record of a study", ADVICE)
     grid = parse_grid(record.grid, record.name, str(file))
-    return Study(path, record, grid, tuple(list_trials(grid)), read_outcomes(path))
+    return Study(path, record, grid, tuple(list_trials(grid)), study_data.read_outcomes(path))
 
 
 def open_study(
@@ -161,7 +155,7 @@ def with_runs(study: Study) -> Study:
             outcomes[trial.name] = known
         if (folder / runs.RECORD).is_file():
             with suppress(InputError):
-                outcomes[trial.name] = outcome_of(runs.read_run(folder))
+                outcomes[trial.name] = study_data.outcome_of(runs.read_run(folder))
     return replace(study, outcomes=outcomes)
 
 

@@ -79,11 +79,9 @@ class StudyData:
     @property
     def axes(self) -> list[str]:
         """The axes with more than one value."""
-        return [
-            axis
-            for axis in self.grid.axes
-            if len({trial.configuration[axis] for trial in self.trials}) > 1
-        ]
+        axes = self.grid.axes
+        values = {axis: {trial.configuration[axis] for trial in self.trials} for axis in axes}
+        return [axis for axis in axes if len(values[axis]) > 1]
 
     def with_status(self, status: str) -> list[Trial]:
         """Return the trials with one of `STATUSES`."""
@@ -123,10 +121,7 @@ class StudyData:
         write_csv(self.path / RESULTS, columns, texts)
 
     def write_histories(self) -> None:
-        """Write history.csv from the runs; trials without a run keep their rows.
-
-        Figures have seven significant digits.
-        """
+        """Write history.csv from the runs, to seven digits; trials without one keep their rows."""
         rows = list(self._history_rows())  # before the old file is replaced
         write_csv(self.path / HISTORY, ["trial", *_HISTORY_COLUMNS], rows)
 

@@ -93,23 +93,18 @@ def summarize(study: StudyData) -> list[Summary]:
     """Return a summary of each configuration, in the order of the grid."""
     summaries = []
     for configuration, trials in groupby(study.trials, lambda trial: trial.configuration):
-        kinds: dict[bool, list[Trial]] = {bn: [] for bn in KINDS}
-        for trial in trials:
-            kinds[trial.bn].append(trial)
-        results = [_seed_results(study, some) for some in kinds.values()]
-        summaries.append(Summary(configuration, *results))
+        some = list(trials)
+        kinds = ([trial for trial in some if trial.bn == bn] for bn in KINDS)
+        summaries.append(Summary(configuration, *(_seed_results(study, kind) for kind in kinds)))
     return summaries
 
 
 def _seed_results(study: StudyData, trials: Sequence[Trial]) -> SeedResults:
-    outcomes = {trial.seed: study.outcomes.get(trial.name) for trial in trials}
-    known = {seed: outcome for seed, outcome in outcomes.items() if outcome is not None}
-    accuracies = {
-        seed: outcome.val_accuracy
-        for seed, outcome in known.items()
-        if outcome.val_accuracy is not None
-    }
-    diverged = sum(outcome.status == "diverged" for outcome in known.values())
+    ended = [
+        (each.seed, study.outcomes[each.name]) for each in trials if each.name in study.outcomes
+    ]
+    accuracies = {seed: each.val_accuracy for seed, each in ended if each.val_accuracy is not None}
+    diverged = sum(each.status == "diverged" for _, each in ended)
     return SeedResults(len(trials), accuracies, diverged)
 
 
@@ -134,8 +129,8 @@ class Best:
 
 def as_best(summary: Summary, bn: bool, axes: Sequence[str]) -> Best:
     """Return what `best` found, in figures and words."""
-    spread = summary.of(bn).spread
-    return Best(spread.mean, spread.sd, describe(summary.configuration, axes))
+    found = summary.of(bn).spread
+    return Best(found.mean, found.sd, describe(summary.configuration, axes))
 
 
 def describe(configuration: Configuration, axes: Sequence[str]) -> str:

@@ -82,22 +82,17 @@ def sweep(
         raise ArgumentError("workers", workers, "a whole number above 0")
     changes = settings if seeds is None else {"seeds": seeds, **settings}
     load = partial(load_dataset, quiet=quiet) if data is None else lambda: data
-    where: dict[str, Any] = {"address": address, "workers": workers, "device": device}
-    return run_sweep(
-        grid, changes, load, run=run, yes=True, root=root, force=force, quiet=quiet, **where
-    )
+    how: dict[str, Any] = {"run": run, "yes": True, "root": root, "force": force, "quiet": quiet}
+    return run_sweep(grid, changes, load, **how, address=address, workers=workers, device=device)
 
 
 def requested(
-    given: str | Path | Mapping[str, Any],
-    changes: Mapping[str, Any],
-    run: str | None = None,
-    root: Path = ROOT,
+    given: object, changes: Mapping[str, Any], run: str | None = None, root: Path = ROOT
 ) -> tuple[Grid, Path, list[str] | None]:
     """Return the grid and the folder of a new or existing study, and a command that requests it.
 
     The command lacks the dataset. It is empty for a dict, and None for an existing study, which
-    keeps its own. Raises `InputError` if there is no such grid or study, or a setting is invalid.
+    keeps its own.
     """
     if not isinstance(given, str | Path | Mapping):
         expects = "the name of a recipe or study, the path of a TOML file, or a dict"
@@ -120,7 +115,7 @@ def requested(
 
 
 def run_sweep(
-    given: str | Path | Mapping[str, Any],
+    given: object,
     changes: Mapping[str, Any],
     load: Callable[[], Dataset],
     *,

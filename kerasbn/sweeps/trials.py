@@ -13,14 +13,13 @@ from itertools import groupby, pairwise, product
 from math import ceil
 from typing import Any
 
-from kerasbn.common.errors import InputError, KerasbnError, quoted
-from kerasbn.sweeps.grid import Grid, Range
+from kerasbn.common.errors import KerasbnError, quoted
+from kerasbn.sweeps.grid import Grid, Range, prefixed
 from kerasbn.training import settings
 from kerasbn.training.settings import ModelSettings, TrainingSettings, Value
 
 MAX_PAIRS = 8  # in a trial batch: more run slower per trial
 MAX_NAME = 90  # characters
-DRAWN_DIGITS = 3  # significant digits of a number drawn from a range
 
 Configuration = Mapping[str, Value]
 Files = dict[str, dict[str, bytes]]  # of runs: contents by the names of the trial and the file
@@ -109,7 +108,11 @@ def configurations(grid: Grid) -> Iterator[dict[str, Value]]:
         return
     source = random.Random(grid.sample_seed)  # noqa: S311 - a sample of settings, no secret
     for _ in range(grid.sample):
-        yield {key: _drawn(key, axis, source.random()) for key, axis in grid.axes.items()}
+        drawn = {}
+        for key, axis in grid.axes.items():
+            share = source.random()
+            drawn[key] = axis.at(share) if isinstance(axis, Range) else axis[int(share * len(axis))]
+        yield drawn
 
 
 def list_trials(grid: Grid) -> list[Trial]:
@@ -126,9 +129,9 @@ def list_trials(grid: Grid) -> list[Trial]:
 
 def list_batches(trials: list[Trial]) -> list[TrialBatch]:
     """Return the trials in batches of nearly equal size, as large as `MAX_PAIRS` allows."""
-    pairs = [list(pair) for _, pair in groupby(trials, lambda t: (t.training, t.configuration))]
     alike: dict[Any, list[list[Trial]]] = {}
-    for pair in pairs:
+    for _, pair_of_trials in groupby(trials, lambda t: (t.training, t.configuration)):
+        pair = list(pair_of_trials)
         shape = (replace(pair[0].model, bn=True), replace(pair[0].training, lr=1.0, seed=0))
         alike.setdefault(shape, []).append(pair)
     batches: list[TrialBatch] = []
@@ -143,10 +146,8 @@ def list_batches(trials: list[Trial]) -> list[TrialBatch]:
 def check_trials(trials: list[Trial], examples: int) -> None:
     """Raise `InputError` if a trial cannot be trained on so many examples; the line names it."""
     for trial in trials:
-        try:
+        with prefixed(trial.name):
             trial.training.check([trial.model], examples)
-        except InputError as error:
-            raise InputError(f"{trial.name}: {error}") from error
 
 
 def _name(configuration: Configuration, bn: bool, seed: int) -> str:
@@ -158,14 +159,3 @@ def _name(configuration: Configuration, bn: bool, seed: int) -> str:
         return name
     digest = hashlib.sha256("_".join(parts).encode()).hexdigest()[:12]
     return f"{name[: MAX_NAME - len(ending) - 14]}_{digest}_{ending}"
-
-
-def _drawn(key: str, axis: tuple[Value, ...] | Range, share: float) -> Value:
-    if not isinstance(axis, Range):
-        return axis[int(share * len(axis))]
-    number = axis.at(share)
-    return (
-        float(f"{number:.{DRAWN_DIGITS}g}")
-        if settings.SETTINGS[key].kind is float
-        else round(number)
-    )

@@ -34,17 +34,12 @@ def train_batch(
 
     Files are returned as bytes since a worker may be on another machine, with another disk.
     `report` is called with the share that is done, 0 to 1. Temporary files go to `scratch`, or to
-    the system's folder for them.
-
-    Raises:
-        InputError: If the batch cannot be trained here.
+    the system's folder for them. Raises `InputError` if the batch cannot be trained here.
     """
     # One thread everywhere, since their number affects rounding.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    jobs = [
-        TrainingJob(trial.name, trial.model, trial.training, trial.name) for trial in batch.trials
-    ]
+    jobs = [TrainingJob(each.name, each.model, each.training, each.name) for each in batch.trials]
     chunks = count(1)
     progress: Any = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda *_, **__: report(
