@@ -104,11 +104,7 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Read the run in the folder `path`.
-
-    Raises:
-        InputError: If there is no such folder, or its record is missing or damaged.
-    """
+    """Read the run in the folder `path`."""
     if not (path / RECORD).exists():
         found = "no run" if not path.exists() else f"a folder without {RECORD}"
         raise expected(path, found, "the folder of a run", "kerasbn report lists the runs")
@@ -147,11 +143,7 @@ def find_run(name: str, root: Path = ROOT) -> Run:
 
 
 def find_model(name: str | None = None, root: Path = ROOT) -> Path:
-    """Return a model file: `name` itself, that of the run `name`, or for None of the newest run.
-
-    Raises:
-        InputError: If there is none, or the run diverged before it had a model to keep.
-    """
+    """Return a model file: `name` itself, that of the run `name`, or for None of the newest run."""
     if name is None:
         files = [run.model_path for run in survey(root)[0] if run.model_path.is_file()]
         if not files:
@@ -178,11 +170,7 @@ def run_of(model: Path) -> Run | None:
 
 
 def check_name(name: str, *, force: bool = False, root: Path = ROOT) -> None:
-    """Check that a run may be called `name`.
-
-    Raises:
-        ArgumentError: If it is a path, empty, hidden or too long, or taken and `force` is not set.
-    """
+    """Raise `ArgumentError` if a run may not be called `name`, or if that is taken."""
     if not re.fullmatch(r"\w[\w.-]{0,99}", name):
         raise ArgumentError(
             "run", name, "letters, digits, '.', '_' and '-' only",

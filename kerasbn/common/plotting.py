@@ -41,11 +41,7 @@ class End(NamedTuple):
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
-    """Save a figure in the format of its suffix, without date and random identifiers.
-
-    Raises:
-        InputError: If the suffix is not one of `FORMATS` or the file cannot be written.
-    """
+    """Save a figure in the format of its suffix, without date and random identifiers."""
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise expected(path, f"'{path.suffix}' as a format", f"one of {', '.join(FORMATS)}")

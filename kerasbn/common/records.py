@@ -25,11 +25,7 @@ T = TypeVar("T")
 
 
 def read_json(path: Path, schema: type[T], what: str, advice: str = "") -> T:
-    """Read a JSON file as an instance of `schema`, ignoring unknown keys.
-
-    Raises:
-        InputError: If it cannot be read or does not match; the message names the offending key.
-    """
+    """Read a JSON file as an instance of `schema`, ignoring unknown keys."""
     content = _read(path, what, advice)
     try:
         return msgspec.json.decode(content, type=schema)
@@ -72,9 +68,6 @@ def read_csv(
 
     Their types are str, int or float, or ``int | None`` and ``float | None`` where a cell can be
     empty. `finite` refuses NaN and infinity.
-
-    Raises:
-        InputError: If it cannot be read, lacks a column, or has a cell of another type.
     """
     text = _read(path, what, advice, max_bytes).decode("utf-8", errors="replace")
     table: dict[str, list[Any]] = {name: [] for name in columns}

@@ -49,12 +49,7 @@ class Recalibration:
 def recalibrate_model(
     model: keras.Model, data: tf.data.Dataset, *, unbiased: bool = True
 ) -> Recalibration:
-    """Recalibrate a model on batches, as `kerasbn.recalibrate` describes.
-
-    Raises:
-        InputError: If the model has no BN layer or cannot be copied, or there is no data, or the
-            inputs of a BN layer are not finite.
-    """
+    """Recalibrate a model on batches, as `kerasbn.recalibrate` describes."""
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise expected("data", "an infinite dataset", "a finite one", "use take(n)")
     first = next(iter(data.take(1)), None)

@@ -197,11 +197,7 @@ SETTINGS = MODEL_SETTINGS | TRAINING_SETTINGS
 
 
 def find_setting(name: str) -> Setting:
-    """Return the setting called `name`, also written as its option, such as ``--batch-size``.
-
-    Raises:
-        InputError: If there is none; the message suggests the closest name or label.
-    """
+    """Return the setting called `name`, also written as its option, such as ``--batch-size``."""
     key = name.removeprefix("--").replace("-", "_")
     if key in SETTINGS:
         return SETTINGS[key]
@@ -212,11 +208,7 @@ def find_setting(name: str) -> Setting:
 
 
 def settings_from(keywords: Mapping[str, Any]) -> tuple[ModelSettings, TrainingSettings]:
-    """Return the settings of a model and its training from keyword arguments.
-
-    Raises:
-        InputError: If a keyword is no setting, or its value cannot be used.
-    """
+    """Return the settings of a model and its training from keyword arguments."""
     values = {find_setting(name).name: value for name, value in keywords.items()}
     model = {name: value for name, value in values.items() if name in MODEL_SETTINGS}
     training = {name: value for name, value in values.items() if name in TRAINING_SETTINGS}
@@ -224,11 +216,7 @@ def settings_from(keywords: Mapping[str, Any]) -> tuple[ModelSettings, TrainingS
 
 
 def seed_settings(training: TrainingSettings, seeds: int) -> list[TrainingSettings]:
-    """Return the settings for each of `seeds` seeds, starting from that of `training`.
-
-    Raises:
-        ArgumentError: If there are too few or too many, or a seed is out of range.
-    """
+    """Return the settings for each of `seeds` seeds, starting from that of `training`."""
     if _convert(int, seeds) is None or not 1 <= seeds <= MAX_SEEDS:
         raise ArgumentError("seeds", seeds, f"a whole number from 1 to {MAX_SEEDS:,}")
     return [replace(training, seed=training.seed + i) for i in range(seeds)]
