@@ -1,11 +1,11 @@
-"""Random networks, each folded and compared with itself unfolded, in float64.
+"""Random models, each folded and compared with itself unfolded, in float64.
 
     python tests/differential.py --count 2000
 
-The networks mix every layer that folding knows with some that it doesn't, shared layers, nested
-models, several inputs and outputs, all with worn-in numbers. Folding's own check is left out, so
-that what it would catch is counted here. Prints a line for each wrong result, with the seed that
-makes the network again, then the counts; the exit code is 1 if any result was wrong.
+The models mix every layer that folding knows with some that it doesn't, shared layers, nested
+models, several inputs and outputs, all with random parameters. Folding's own check is left out,
+so that what it would catch is counted here. Prints a line for each wrong result, with the seed that
+makes the model again, then the counts; the exit code is 1 if any result was wrong.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Dice:
 
 
 def norm(d: Dice, shape: tuple[int, ...]) -> Any:
-    """A normalization or a scaling for that example shape."""
+    """A BN layer or a scaling for that example shape."""
     if d.chance(0.15):
         return L.Rescaling(d.one([0.5, -1.5, 2.0]), offset=d.one([0.0, 0.0, 0.3, -1.0]))
     if d.chance(0.08):
@@ -85,7 +85,7 @@ def anywhere(d: Dice, shape: tuple[int, ...]) -> Any:
     return d.one(options)()
 
 
-def for_pictures(d: Dice, shape: tuple[int, ...]) -> Any:
+def for_images(d: Dice, shape: tuple[int, ...]) -> Any:
     """A layer for (height, width, channels)."""
     c = shape[-1]
     k, stride = d.int(1, 3), d.one([1, 1, 2])
@@ -178,12 +178,12 @@ def for_vectors(d: Dice, shape: tuple[int, ...]) -> Any:
     return d.one(options)()
 
 
-OWN = {1: for_vectors, 2: for_sequences, 3: for_pictures}
+OWN = {1: for_vectors, 2: for_sequences, 3: for_images}
 SOURCES: dict[int, list[tuple[int, ...]]] = {1: [(5,)], 2: [(6, 3)], 3: [(6, 5, 3), (5, 5, 4)]}
 
 
-class Network:
-    """A network while it grows: its tensors so far, the layers that may be shared."""
+class Growing:
+    """A model while it grows: its tensors so far, the layers that may be shared."""
 
     def __init__(self, d: Dice, inputs: list[Tensor], depth: int) -> None:
         self.d = d
@@ -240,7 +240,7 @@ class Network:
         return made
 
     def pre_activated(self, x: Tensor) -> Tensor:
-        """A normalization, a rectifier, perhaps a pool, and what may absorb: DenseNet's pattern."""
+        """A BN layer, a rectifier, perhaps a pool, and a linear layer: DenseNet's pattern."""
         d = self.d
         rank = len(x.shape) - 1
         rectifiers = [L.ReLU(), L.Activation("relu"), L.ReLU(max_value=1.0), keras.ops.relu6]
@@ -295,9 +295,9 @@ class Network:
                 [inner, norm(d, inner.shape[1:]), L.Dense(3), norm(d, inner.shape[1:])]
             )
         else:
-            network = Network(d, [inner], self.depth + 1)
-            network.grow(4)
-            model = keras.Model(inner, network.tensors[-1])
+            growing = Growing(d, [inner], self.depth + 1)
+            growing.grow(4)
+            model = keras.Model(inner, growing.tensors[-1])
             if model.outputs[0] is inner:
                 raise ValueError("an empty model")
         model = L.TimeDistributed(model) if timed else model
@@ -315,21 +315,21 @@ class Network:
         return list({id(t): t for t in loose}.values())
 
 
-def random_network(seed: int) -> keras.Model:
-    """A network of some five to twenty layers, the same for the same seed."""
+def random_model(seed: int) -> keras.Model:
+    """A model of some five to twenty layers, the same for the same seed."""
     keras.utils.set_random_seed(seed)
     d = Dice(seed)
     rank = d.int(1, 3)
     shape = d.one(SOURCES[rank])
     inputs = [keras.Input(shape) for _ in range(d.one([1, 1, 2]))]
-    network = Network(d, list(inputs), depth=0)
+    growing = Growing(d, list(inputs), depth=0)
     if rank == 2 and d.chance(0.4):
         inputs = [keras.Input((6,), dtype="int32")]
-        network.tensors = [L.Embedding(9, 4)(inputs[0])]
-    network.grow(d.int(5, 14))
-    made = {id(t) for t in network.tensors} - {id(t) for t in inputs}
-    outputs = [t for t in network.outputs() if id(t) in made]
-    model = keras.Model(inputs, outputs or network.tensors[-1])
+        growing.tensors = [L.Embedding(9, 4)(inputs[0])]
+    growing.grow(d.int(5, 14))
+    made = {id(t) for t in growing.tensors} - {id(t) for t in inputs}
+    outputs = [t for t in growing.outputs() if id(t) in made]
+    model = keras.Model(inputs, outputs or growing.tensors[-1])
     randomize_parameters(model, seed)
     return model
 
@@ -343,14 +343,14 @@ def leaves(model: keras.Model) -> int:
 
 
 def is_repeatable(model: keras.Model, want: list[np.ndarray], arrays: list[np.ndarray]) -> bool:
-    """Whether a plain copy answers alike; active noise in a shared layer depends on the order."""
+    """Whether a plain copy predicts the same; active noise in a shared layer may differ."""
     return difference(predict(rewrite(model, Plan(())), arrays), want) == 0
 
 
 def verdict(
     model: keras.Model, arrays: list[np.ndarray], want: list[np.ndarray]
 ) -> tuple[Plan, str | None]:
-    """The plan for a float64 network, and what is wrong with what it comes to."""
+    """The plan for a float64 model, and what is wrong with what it comes to."""
     plan = fold_plan(model)
     folded = rewrite(model, plan)
     error = difference(predict(folded, arrays), want)
@@ -364,9 +364,9 @@ def verdict(
 
 
 def main() -> int:
-    """Run the networks and print what came out."""
+    """Run the models and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--count", type=int, default=2000, help="how many networks")
+    parser.add_argument("--count", type=int, default=2000, help="how many models")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the first")
     parser.add_argument("--show", action="store_true", help="print each plan")
     given = parser.parse_args()
@@ -376,7 +376,7 @@ def main() -> int:
     begin = time.perf_counter()
     for seed in range(given.seed, given.seed + given.count):
         keras.backend.clear_session()
-        model = random_network(seed)
+        model = random_model(seed)
         arrays = random_inputs(model)
         try:
             want = predict(model, arrays)
@@ -398,7 +398,7 @@ def main() -> int:
             print(f"seed {seed}: {wrong}", flush=True)  # noqa: T201 - a command prints
     folds = counts["backward"] + counts["forward"] + counts["merge"]
     print(  # noqa: T201 - a command prints
-        f"{given.count - counts['skipped']} networks, {folds} folds ({counts['backward']} "
+        f"{given.count - counts['skipped']} models, {folds} folds ({counts['backward']} "
         f"backward, {counts['forward']} forward, {counts['merge']} merged, "
         f"{counts['clips']} with clips), "
         f"{counts['kept']} kept, {counts['wrong']} wrong; {time.perf_counter() - begin:.0f} s"

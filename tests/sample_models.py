@@ -1,4 +1,4 @@
-"""Networks of every kind that export meets, worn in, small enough to run in a moment."""
+"""Models of every kind that export meets, randomized, small enough to run in a moment."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ from kerasbn.folding.keras.randomize import randomize_parameters  # noqa: E402
 Arrays = list[np.ndarray[Any, np.dtype[Any]]]
 
 
-def worn(model: keras.Model, seed: int = 0) -> keras.Model:
+def randomized(model: keras.Model, seed: int = 0) -> keras.Model:
     """The model with statistics, gammas and biases as after training, and kernels of its own."""
     randomize_parameters(model, seed)
     return model
@@ -227,18 +227,18 @@ def inputs_for(model: keras.Model, count: int, seed: int = 1) -> Arrays:
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request: pytest.FixtureRequest) -> keras.Model:
-    """Each network in turn, worn in."""
+    """Each model in turn, randomized."""
     keras.utils.set_random_seed(0)
-    return worn(NETWORKS[request.param]())
+    return randomized(NETWORKS[request.param]())
 
 
 @pytest.fixture(scope="session")
 def make_network() -> Callable[..., keras.Model]:
-    """A network by its name in NETWORKS, worn in."""
+    """A model by its name in NETWORKS, randomized."""
 
     def make(name: str, seed: int = 0) -> keras.Model:
         keras.utils.set_random_seed(seed)
-        return worn(NETWORKS[name](), seed)
+        return randomized(NETWORKS[name](), seed)
 
     return make
 
@@ -265,5 +265,5 @@ def exported_file(
 
 @pytest.fixture(scope="session")
 def make_inputs() -> Callable[..., Arrays]:
-    """Random inputs for a network: `inputs_for`."""
+    """Random inputs for a model: `inputs_for`."""
     return inputs_for

@@ -9,7 +9,7 @@ RUNNER = Path(__file__).parent / "differential.py"
 
 
 @pytest.mark.slow
-def test_random_networks_fold_right() -> None:
+def test_random_models_fold_exactly() -> None:
     done = subprocess.run(
         [sys.executable, RUNNER, "--count", "40", "--seed", "100000"],
         capture_output=True,
@@ -18,9 +18,9 @@ def test_random_networks_fold_right() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    counts = re.search(r"(\d+) networks, (\d+) folds .* (\d+) with clips.* 0 wrong", done.stdout)
+    counts = re.search(r"(\d+) models, (\d+) folds .* (\d+) with clips.* 0 wrong", done.stdout)
     assert counts, done.stdout
-    networks, folds, clips = map(int, counts.groups())
-    assert networks >= 35
+    models, folds, clips = map(int, counts.groups())
+    assert models >= 35
     assert folds >= 30
     assert clips >= 5

@@ -166,12 +166,10 @@ class _Forward:
         self.clip = clip
         self.found = Found(dropped)
         self.carried: dict[Value, Affine] = {}
-        self.due: set[Call] = set()  # the calls to visit
+        self.due = {call for layer in dropped.values() for call in graph.calls_of(layer)}
 
     def run(self) -> Layer | None:
         """Follow the maps to their ends. Return an affine layer that has to go too, if any."""
-        for layer in self.found.dropped.values():
-            self.due.update(self.graph.calls_of(layer))
         for call in self.graph.calls:  # in topological order, so that all its inputs are known
             if call in self.due:
                 self._visit(call)

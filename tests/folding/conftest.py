@@ -14,7 +14,7 @@ from kerasbn.folding.plan import Plan
 
 Judged = Callable[..., Plan]
 
-settings.register_profile("full", max_examples=2000)  # see test_pre_activation.py
+settings.register_profile("full", max_examples=2000)  # see test_pre_activation_models.py
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def in_float64() -> Iterator[None]:
 
 @pytest.fixture
 def chain() -> Callable[..., keras.Model]:
-    """A network of layers one after the other, with worn-in numbers."""
+    """A model of layers one after the other, with randomized parameters."""
 
     def build(shape: tuple[int | None, ...], *layers: Any, dtype: str | None = None) -> keras.Model:
         x = tensor = keras.Input(shape, dtype=dtype)
@@ -44,7 +44,7 @@ def chain() -> Callable[..., keras.Model]:
 
 @pytest.fixture
 def judged() -> Judged:
-    """Fold a float64 network without its own check, compare, and give the plan."""
+    """Fold a float64 model without its own check, compare, and give the plan."""
 
     def judge(model: keras.Model, allowed: float = 1e-9) -> Plan:
         plan = fold_plan(model)

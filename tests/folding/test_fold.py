@@ -1,4 +1,4 @@
-"""The whole: folded, checked, taken back; and what a folded network is."""
+"""The whole: folded, checked, taken back; and what a folded model is."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +22,7 @@ from kerasbn.folding.plan import Plan
 L = keras.layers
 BN = L.BatchNormalization
 Chain = Callable[..., keras.Model]
+Judged = Callable[..., Plan]
 
 
 def numbers(model: keras.Model) -> list[np.ndarray]:
@@ -39,7 +40,7 @@ def two_towers() -> keras.Model:
     return model
 
 
-def test_the_given_network_stays_untouched() -> None:
+def test_the_given_model_stays_untouched() -> None:
     model = two_towers()
     before, nodes = numbers(model), [len(layer._inbound_nodes) for layer in model.layers]
     config = model.get_config()
@@ -163,7 +164,7 @@ def test_the_callers_inputs_are_compared_too(chain: Chain, monkeypatch: pytest.M
 
 
 def channels_first(*layers: Any) -> keras.Model:
-    """A network of pictures in that order, which TensorFlow has few kernels for on a CPU."""
+    """A model of images in that order, which TensorFlow has few kernels for on a CPU."""
     first = {"data_format": "channels_first"}
     x = keras.Input((3, 8, 8))
     y = BN(axis=1, name="inner")(L.Conv2D(4, 3, use_bias=False, **first)(x))
@@ -239,7 +240,7 @@ def test_what_cannot_be_judged_is_said_and_not_passed_over() -> None:
     assert kerasbn.fold(model, check=False).name == model.name
 
 
-def test_a_large_network_is_compiled_and_answers_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_model_is_compiled_and_predicts_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x = keras.Input((4,))
     trains = BN()(L.Dense(3)(x), training=True)
     model = keras.Model(x, L.Dense(2)(BN()(L.Dense(5)(trains))))
@@ -269,7 +270,7 @@ class Noise(keras.layers.Layer):
         return x + keras.random.normal(keras.ops.shape(x))  # in float32, whatever its dtype
 
 
-def test_a_network_that_cannot_be_judged_is_never_returned(chain: Chain) -> None:
+def test_a_model_that_cannot_be_judged_is_never_returned(chain: Chain) -> None:
     model = chain((4,), L.Dense(3), BN(), Noise())
     with pytest.raises(CheckFailedError, match="not repeatable"):
         kerasbn.fold(model)
@@ -298,7 +299,7 @@ def test_functions_and_lambdas_of_ones_own_are_kept(chain: Chain) -> None:
     assert difference(predict(folded, arrays), predict(model, arrays)) < 1e-5
 
 
-def test_a_normalization_that_trains_keeps_its_statistics_while_it_is_judged() -> None:
+def test_a_bn_layer_that_trains_keeps_its_statistics_while_it_is_judged() -> None:
     x = keras.Input((4,))
     bn = BN(name="bn")
     model = keras.Model(x, L.Dense(2)(BN()(L.Dense(3)(bn(L.Dense(4)(x), training=True)))))
@@ -321,6 +322,7 @@ def test_image_preprocessing_trains_by_default_but_not_at_inference(chain: Chain
     assert difference([result.model.predict(images[0], verbose=0)], want) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer", [lambda: L.LSTM(3, stateful=True), lambda: L.Bidirectional(L.GRU(3, stateful=True))]
 )
@@ -349,21 +351,21 @@ def test_an_empty_plan_gives_a_plain_copy() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-# -- networks of keras.applications ---------------------------------------------------------------
+# -- models of keras.applications ---------------------------------------------------------------
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize(
-    ("name", "size", "normalizations", "plain"),
-    [("MobileNetV2", 32, 52, 52), ("ResNet50V2", 32, 49, 32), ("DenseNet121", 32, 121, 59)],
+    ("name", "bn_layers", "plain"),
+    [("MobileNetV2", 52, 52), ("ResNet50V2", 49, 32), ("DenseNet121", 121, 59)],
 )
-def test_classifiers(name: str, size: int, normalizations: int, plain: int) -> None:
+def test_classifiers(judged: Judged, name: str, bn_layers: int, plain: int) -> None:
     model = getattr(keras.applications, name)(
-        weights=None, input_shape=(size, size, 3), include_top=False, pooling="avg"
+        weights=None, input_shape=(32, 32, 3), include_top=False, pooling="avg"
     )
     model = keras.Model(model.inputs, L.Dense(10)(model.outputs[0]))
     randomize_parameters(model, 1)
     assert len(fold_plan(model, clip=False).folds()) == plain
-    result = fold_with_plan(model)
-    assert (len(result.plan.folds()), len(result.plan.kept())) == (normalizations, 0)
-    assert not [layer for layer in result.model.layers if isinstance(layer, BN)]
+    plan = judged(model)
+    assert (len(plan.folds()), len(plan.kept())) == (bn_layers, 0)

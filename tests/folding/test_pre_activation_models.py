@@ -1,8 +1,8 @@
-"""Random networks that normalize before the activation, each against itself unfolded, in float64.
+"""Random models with BN before the activation, each against itself unfolded, in float64.
 
 A few dozen in the suite, and 2,000 by
 
-    pytest tests/folding/test_pre_activation.py --hypothesis-profile=full
+    pytest tests/folding/test_pre_activation_models.py --hypothesis-profile=full
 
 with ``--hypothesis-show-statistics`` to see what was drawn.
 """
@@ -25,7 +25,7 @@ from kerasbn.folding.plan import Fold
 
 L = keras.layers
 Tensor = Any  # Keras ships no types
-EXAMPLES = settings().max_examples if settings.get_current_profile_name() == "full" else 40
+EXAMPLES = settings().max_examples if settings.get_current_profile_name() == "full" else 25
 
 # What a channel is scaled by: either sign, nothing at all, little, and so little that a bound,
 # which is divided by it, is more than float64 holds or a kernel can make up for.
@@ -53,7 +53,7 @@ NO_CLIPS = {
 
 @dataclass
 class Drawn:
-    """A network while it is drawn; `open` are the normalizations that nothing keeps from going."""
+    """A model while it is drawn; `open` are the BN layers that nothing keeps from going."""
 
     draw: Any
     relu: Any
@@ -69,7 +69,7 @@ class Drawn:
         return self.draw(st.sampled_from(list(options)))
 
     def activated(self, x: Tensor, *, rising: bool = False) -> tuple[Tensor, str, bool]:
-        """A normalization and an activation; whether nothing here is in the way of a clip.
+        """A BN layer and an activation; whether nothing here is in the way of a clip.
 
         With `rising` it is in the way if a channel falls.
         """
@@ -128,11 +128,11 @@ class Drawn:
             free = False
         if free:
             self.open.add(name)
-        return L.Activation("tanh")(y)  # absorbs nothing, like the pooled map of a ResNet
+        return L.Activation("tanh")(y)  # folds nothing, like the pooled map of a ResNet
 
 
 def pre_activated(draw: Any) -> Drawn:
-    """A network of dense or residual blocks whose maps many layers read."""
+    """A model of dense or residual blocks whose maps many layers read."""
     drawn = Drawn(draw, L.ReLU())
     x = keras.Input((6, 6, draw(st.integers(2, 4))))
     y = L.Activation("tanh")(x)
@@ -157,15 +157,16 @@ def pre_activated(draw: Any) -> Drawn:
     return drawn
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_float64")
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
-    # The fixture is the same for all examples; a network takes a moment to draw.
+    # The fixture is the same for all examples; a model takes a moment to draw.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.data())
-def test_pre_activation_networks(data: st.DataObject) -> None:
+def test_pre_activation_models(data: st.DataObject) -> None:
     drawn = pre_activated(data.draw)
     model = drawn.model
     plan = fold_plan(model)

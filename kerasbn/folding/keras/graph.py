@@ -194,15 +194,13 @@ def training_at_inference(model: keras.Model) -> bool | None:
     with training=True on purpose, which False would overrule.
     """
     models = [one for one in all_layers(model) if is_graph(one)]
-    return None if any(map(_asks_to_train, models)) else False
-
-
-def _asks_to_train(model: keras.Model) -> bool:
-    return any(
+    asks_to_train = any(
         node.arguments.kwargs.get("training") is True
         and _default_training(node.operation) is not True
-        for node in nodes_in_order(model)
+        for one in models
+        for node in nodes_in_order(one)
     )
+    return None if asks_to_train else False
 
 
 def _default_training(operation: Any) -> Any:  # noqa: ANN401 - an operation and a default value

@@ -256,7 +256,6 @@ LINEAR_LAYERS = {kind: law for law, kinds in _LAWS for kind in kinds}
 
 
 # -- folding into a layer -----------------------------------------------------------------------
-
 # For each argument, the shape of an example, and K and b of each part.
 Weights = dict[str, tuple[Shape, list[tuple[Array, Array]]]]
 

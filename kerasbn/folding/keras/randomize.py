@@ -17,8 +17,7 @@ BATCH = 3
 # classifier, sequences and volumes don't.
 LENGTHS = {1: 12, 2: 96, 3: 16}
 VOCABULARIES = {keras.layers.Embedding: "input_dim", keras.layers.CategoryEncoding: "num_tokens"}
-# Of gammas.
-SHARE_NEGATIVE = 0.25
+SHARE_NEGATIVE = 0.25  # of gammas
 SHARE_ZERO = 0.05
 # Of normally and of uniformly distributed parameters; alpha is that of a PReLU.
 DEVIATIONS = {"beta": 0.3, "bias": 0.3, "moving_mean": 0.5, "mean": 0.5}

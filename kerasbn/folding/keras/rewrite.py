@@ -11,7 +11,7 @@ from kerasbn.folding.graph import Graph, Layer
 from kerasbn.folding.keras.activations import build_clip
 from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, affine_of, merged
 from kerasbn.folding.keras.clone import clone_input, clone_layer, copy_state, float_dtype
-from kerasbn.folding.keras.graph import is_graph, require_graph, unwrap
+from kerasbn.folding.keras.graph import input_structure, is_graph, require_graph, unwrap
 from kerasbn.folding.keras.linear_layers import Weights, assign, fold_into, settings_for
 from kerasbn.folding.plan import Plan
 
@@ -58,11 +58,10 @@ class _Rewriter:
             made = keras.tree.flatten(self._call(node, args, kwargs))
             tensors.update({id(t): new for t, new in zip(node.outputs, made, strict=True)})
         outputs = [tensors[id(tensor)] for tensor in old.outputs]
-        if isinstance(old, keras.Sequential):
-            return keras.Model(inputs[0], outputs[0], name=old.name)
+        structure = old.outputs[0] if isinstance(old, keras.Sequential) else old.output
         return keras.Model(
-            keras.tree.pack_sequence_as(old.input, inputs),
-            keras.tree.pack_sequence_as(old.output, outputs),
+            keras.tree.pack_sequence_as(input_structure(old), inputs),
+            keras.tree.pack_sequence_as(structure, outputs),
             name=old.name,
         )
 

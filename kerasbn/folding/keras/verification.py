@@ -19,7 +19,6 @@ from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.plan import Plan
 
 Arrays = list[np.ndarray]
-
 EXACT = 1e-9
 SINGLE = 1e-6  # where Keras, or a custom layer, may compute a part in float32
 ROUNDING = 4.0  # times the original model's own error in its own dtype
@@ -29,11 +28,9 @@ UNITS = 8.0  # rounding units that are always allowed: the original's error may 
 NO_KERNEL = (tf.errors.UnimplementedError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError)
 # These read integers as float32, whatever their dtype.
 NORMALIZING = (
-    keras.layers.BatchNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.RMSNormalization,
-)
+    keras.layers.BatchNormalization, keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization, keras.layers.RMSNormalization,
+)  # fmt: skip
 LARGE = 2**28  # values in all tensors of a model together, 2 GB in float64
 
 

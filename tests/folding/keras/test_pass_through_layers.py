@@ -1,4 +1,4 @@
-"""Each passage between what is folded and what folds it, from both sides."""
+"""Each pass-through layer between a BN layer and a linear layer, from both sides."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,28 +38,28 @@ ANY_AFFINE: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
 }
 
 
-def absorbing(rank: int) -> Any:
-    """A layer that absorbs before it whatever differs along any axis."""
+def linear(rank: int) -> Any:
+    """A linear layer that folds a map before it, whatever axes it varies along."""
     letters = "xyzw"[:rank]
     return L.EinsumDense(f"a{letters},{letters}o->ao", output_shape=(3,), bias_axes="o")
 
 
 @pytest.mark.parametrize("name", ANY_AFFINE)
-def test_any_affine_crosses_forward(chain: Chain, judged: Judged, name: str) -> None:
+def test_any_map_passes_forward(chain: Chain, judged: Judged, name: str) -> None:
     make, shape = ANY_AFFINE[name]
     rank = len(make()(keras.Input(shape)).shape) - 1
     stop = L.Activation("tanh")
-    plan = judged(chain(shape, stop, BN(name="a"), make(), absorbing(rank)))
+    plan = judged(chain(shape, stop, BN(name="a"), make(), linear(rank)))
     (fold,) = plan.folds()
     assert (fold.layer, fold.direction, len(fold.through)) == ("a", "forward", 1)
 
 
 @pytest.mark.parametrize("name", [name for name in ANY_AFFINE if name != "permute"])
-def test_any_affine_crosses_backward(chain: Chain, judged: Judged, name: str) -> None:
+def test_any_map_passes_backward(chain: Chain, judged: Judged, name: str) -> None:
     make, shape = ANY_AFFINE[name]
     made = make()
     plan = judged(chain(shape, L.Dense(4), made, BN(name="a"), L.Activation("tanh")))
-    if name in ("flatten", "reshape"):  # per element: more than one kernel per channel can absorb
+    if name in ("flatten", "reshape"):  # per element: more than one kernel per channel can hold
         assert "shares its kernel along axis" in plan.kept()[0].reason
     else:
         (fold,) = plan.folds()
@@ -105,7 +105,7 @@ def test_zero_padding_needs_an_offset_of_zero(chain: Chain, judged: Judged) -> N
         lambda: keras.activations.relu,
     ],
 )
-def test_rectifiers_let_a_positive_scale_cross(
+def test_rectifiers_let_a_positive_scale_pass(
     chain: Chain, judged: Judged, make: Callable[[], Any]
 ) -> None:
     assert judged(chain((4,), L.Dense(5), make(), L.Rescaling(0.5))).folds()
@@ -115,7 +115,7 @@ def test_rectifiers_let_a_positive_scale_cross(
 
 
 @pytest.mark.parametrize("make", [lambda: L.ReLU(max_value=1.0), lambda: L.ReLU(threshold=0.2)])
-def test_other_kinks_let_nothing_cross(
+def test_other_kinks_let_nothing_pass(
     chain: Chain, judged: Judged, make: Callable[[], Any]
 ) -> None:
     assert (
@@ -124,7 +124,7 @@ def test_other_kinks_let_nothing_cross(
     )
 
 
-def test_active_dropout_lets_nothing_cross(judged: Judged) -> None:
+def test_active_dropout_lets_nothing_pass(judged: Judged) -> None:
     x = keras.Input((4,))
     y = L.Dropout(0.5, seed=1)(L.Dense(5)(x), training=True)
     model = keras.Model(x, L.Rescaling(0.5, 0.2)(y))
@@ -137,7 +137,7 @@ def two(shape: tuple[int, ...] = (4,)) -> tuple[Any, Any, Any, Any]:
     return x, y, L.Dense(3, name="left")(x), L.Dense(3, name="right")(y)
 
 
-def worn(inputs: Any, outputs: Any) -> keras.Model:
+def randomized(inputs: Any, outputs: Any) -> keras.Model:
     model = keras.Model(inputs, outputs)
     randomize_parameters(model, 5)
     return model
@@ -155,32 +155,32 @@ def worn(inputs: Any, outputs: Any) -> keras.Model:
 )
 def test_every_term_of_a_sum_takes_s_and_one_takes_t(judged: Judged, combine: Any) -> None:
     x, y, a, b = two()
-    (fold,) = judged(worn([x, y], BN()(combine([a, b])))).folds()
+    (fold,) = judged(randomized([x, y], BN()(combine([a, b])))).folds()
     assert sorted(fold.into) == ["left", "right"]
 
 
 def test_t_goes_where_it_can(judged: Judged) -> None:
     x, y, a, b = two()
     for pair in ([L.ReLU()(a), b], [b, L.ReLU()(a)]):
-        assert judged(worn([x, y], L.Rescaling(0.5, 0.3)(L.Add()(pair)))).folds()
-    plan = judged(worn([x, y], L.Rescaling(0.5, 0.3)(L.Add()([L.ReLU()(a), L.ReLU()(b)]))))
+        assert judged(randomized([x, y], L.Rescaling(0.5, 0.3)(L.Add()(pair)))).folds()
+    plan = judged(randomized([x, y], L.Rescaling(0.5, 0.3)(L.Add()([L.ReLU()(a), L.ReLU()(b)]))))
     assert plan.kept()
 
 
 def test_a_tensor_added_to_itself_takes_half(judged: Judged) -> None:
     x, _, a, _ = two()
-    assert judged(worn(x, BN()(L.Add()([a, a])))).folds()
-    assert judged(worn(x, L.Dense(2)(L.Activation("tanh")(BN()(L.Add()([a, a, a])))))).folds()
-    plan = judged(worn(x, [BN()(L.Subtract()([a, a])), a]))
+    assert judged(randomized(x, BN()(L.Add()([a, a])))).folds()
+    assert judged(randomized(x, L.Dense(2)(L.Activation("tanh")(BN()(L.Add()([a, a, a])))))).folds()
+    plan = judged(randomized(x, [BN()(L.Subtract()([a, a])), a]))
     assert plan.kept()
 
 
 def test_a_term_that_is_broadcast_takes_what_is_even(judged: Judged) -> None:
     x, y = keras.Input((3, 2, 4)), keras.Input((1, 1, 4))
-    model = worn([x, y], BN()(L.Add()([L.Dense(3)(x), L.Dense(3)(y)])))
+    model = randomized([x, y], BN()(L.Add()([L.Dense(3)(x), L.Dense(3)(y)])))
     assert judged(model).folds()
     y = keras.Input((3, 2, 1))
-    model = worn([x, y], BN()(L.Add()([L.Dense(3)(x), L.Dense(1)(y)])))
+    model = randomized([x, y], BN()(L.Add()([L.Dense(3)(x), L.Dense(1)(y)])))
     assert "broadcast" in judged(model).kept()[0].reason
 
 
@@ -188,22 +188,22 @@ def test_a_term_that_is_broadcast_takes_what_is_even(judged: Judged) -> None:
 def test_a_concatenation_takes_a_slice_each(judged: Judged, axis: int) -> None:
     x, y, a, b = two((3, 4))
     c = L.Dense(3 if axis == 1 else 5)(y)
-    (fold,) = judged(worn([x, y], BN(axis=-1)(L.Concatenate(axis)([a, b, c])))).folds()
+    (fold,) = judged(randomized([x, y], BN(axis=-1)(L.Concatenate(axis)([a, b, c])))).folds()
     assert len(fold.into) == 3
     join = L.Concatenate(axis)([BN()(L.Activation("tanh")(a)), L.Activation("tanh")(b)])
     reader = L.EinsumDense("axy,xyo->ao", output_shape=(2,), bias_axes="o")
-    assert [f.direction for f in judged(worn([x, y], reader(join))).folds()] == ["forward"]
+    assert [f.direction for f in judged(randomized([x, y], reader(join))).folds()] == ["forward"]
 
 
 def test_the_larger_of_two_takes_a_rising_affine_on_both(judged: Judged) -> None:
     x, y, a, b = two()
-    assert judged(worn([x, y], L.Rescaling(0.5, 0.2)(L.Maximum()([a, b])))).folds()
-    assert judged(worn([x, y], L.Rescaling(-0.5, 0.2)(L.Maximum()([a, b])))).kept()
+    assert judged(randomized([x, y], L.Rescaling(0.5, 0.2)(L.Maximum()([a, b])))).folds()
+    assert judged(randomized([x, y], L.Rescaling(-0.5, 0.2)(L.Maximum()([a, b])))).kept()
 
 
 def test_a_constant_beside_it_stops_it(judged: Judged) -> None:
     x, _, a, _ = two()
-    assert judged(worn(x, BN()(a + 1.0))).kept()
+    assert judged(randomized(x, BN()(a + 1.0))).kept()
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_statistics_that_are_not_numbers_are_refused() -> None:
             affine_of(layer, 1, training=False)
 
 
-def test_worn_in_numbers_leave_nothing_fresh_and_repeat() -> None:
+def test_random_parameters_leave_nothing_fresh_and_repeat() -> None:
     def made(seed: int) -> list[np.ndarray]:
         keras.utils.set_random_seed(0)
         layers = [L.Dense(400), L.BatchNormalization(), L.PReLU(), L.Normalization()]

@@ -1,4 +1,4 @@
-"""Each linear layer between two normalizations of every kind, against the unfolded network."""
+"""Each linear layer between two BN layers, against the unfolded model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ Judged = Callable[..., Plan]
 # The layer, and the example shape that comes in.
 AFTER_AND_BEFORE: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "dense": (lambda **k: L.Dense(3, **k), (4,)),
-    "dense over pictures": (lambda **k: L.Dense(3, **k), (3, 2, 4)),
+    "dense over images": (lambda **k: L.Dense(3, **k), (3, 2, 4)),
     "einsum": (lambda **k: L.EinsumDense("abc,cde->abde", (5, 3, 2), bias_axes="de", **k), (5, 4)),
     "einsum, one bias axis": (
         lambda **k: L.EinsumDense("abc,cde->abde", (5, 3, 2), bias_axes="e", **k),
@@ -46,7 +46,7 @@ AFTER_AND_BEFORE: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", AFTER_AND_BEFORE)
-def test_absorbs_on_both_sides(chain: Chain, judged: Judged, name: str, bias: bool) -> None:
+def test_folds_on_both_sides(chain: Chain, judged: Judged, name: str, bias: bool) -> None:
     make, shape = AFTER_AND_BEFORE[name]
     layer = make() if "einsum" in name else make(use_bias=bias)
     if "einsum" in name and not bias:
@@ -99,7 +99,7 @@ def test_a_causal_convolution_pads(chain: Chain, judged: Judged) -> None:
         ),
     ],
 )
-def test_recurrent_layers_absorb_what_precedes(
+def test_recurrent_layers_fold_what_precedes(
     chain: Chain,
     judged: Judged,
     layer: Callable[[bool], Any],
@@ -131,9 +131,7 @@ def test_a_recurrent_layer_that_drops_its_input_takes_s_but_not_t(
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_attention_absorbs_by_query_key_value_and_output(judged: Judged, bias: bool) -> None:
-    from kerasbn.folding.keras.randomize import randomize_parameters
-
+def test_attention_folds_by_query_key_value_and_output(judged: Judged, bias: bool) -> None:
     x, y = keras.Input((5, 4)), keras.Input((6, 3))
     q, v, k = BN(name="q")(x), BN(name="v")(y), BN(name="k")(y)
     attention = L.MultiHeadAttention(2, 3, use_bias=bias)
@@ -155,7 +153,7 @@ def test_attention_absorbs_by_query_key_value_and_output(judged: Judged, bias: b
         lambda **k: L.GroupNormalization(groups=2, **k),
     ],
 )
-def test_other_normalizations_absorb_what_follows(
+def test_other_normalization_layers_fold_what_follows(
     chain: Chain, judged: Judged, layer: Callable[..., Any], bare: bool
 ) -> None:
     own = layer(center=False, scale=False) if bare else layer()
@@ -165,7 +163,7 @@ def test_other_normalizations_absorb_what_follows(
     assert plan.kept()
 
 
-def test_rms_normalization_absorbs_s_alone(chain: Chain, judged: Judged) -> None:
+def test_rms_normalization_folds_s_alone(chain: Chain, judged: Judged) -> None:
     assert judged(chain((4,), L.RMSNormalization(), L.Rescaling(-2.0))).folds()
     assert judged(chain((4,), L.RMSNormalization(), L.Rescaling(-2.0, 0.5))).kept()
 
