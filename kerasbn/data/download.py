@@ -40,11 +40,7 @@ class _MirrorError(Exception):
 
 
 def download_files(
-    folder: Path,
-    files: tuple[IdxFile, ...],
-    mirrors: tuple[str, ...] = MIRRORS,
-    *,
-    quiet: bool = False,
+    folder: Path, files: tuple[IdxFile, ...], mirrors: tuple[str, ...], *, quiet: bool = False
 ) -> list[Path]:
     """Download those of `files` that `folder` lacks, store them uncompressed, and return them.
 
