@@ -26,7 +26,7 @@ def grid(raw: dict[str, Any], **changes: Any) -> Grid:
     return parse_grid(raw, "test", "grid.toml", changes)
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(max_examples=30, deadline=None)  # a busy machine is no failure
 @given(axes=AXES, seeds=st.integers(1, 9))
 def test_every_combination_is_trained_with_and_without_for_every_seed(
     axes: dict[str, Any], seeds: int
@@ -44,7 +44,7 @@ def test_every_combination_is_trained_with_and_without_for_every_seed(
     assert {(str(trial.configuration), trial.seed, trial.bn) for trial in listed} == wanted
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(axes=AXES, seeds=st.integers(1, 9))
 def test_batches_share_all_but_seed_learning_rate_and_bn(axes: dict[str, Any], seeds: int) -> None:
     listed = list_trials(grid({"axes": axes, "seeds": seeds}))
@@ -59,7 +59,7 @@ def test_batches_share_all_but_seed_learning_rate_and_bn(axes: dict[str, Any], s
         assert len({trial.training.batch_size for trial in batch.trials}) == 1
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(axes=AXES)
 def test_the_record_describes_the_same_grid(axes: dict[str, Any]) -> None:
     chosen = grid({"axes": axes, "options": {"epochs": 2, "bn": True}, "seeds": 2})
