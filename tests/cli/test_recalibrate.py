@@ -66,6 +66,7 @@ def test_a_run_becomes_a_new_run(recalibrate: Kerasbn, few_digits: Dataset, tmp_
     assert np.abs(variances[0] - variances[1]).max() > 1
 
 
+@pytest.mark.slow
 def test_a_file_becomes_a_file(recalibrate: Kerasbn, small: Path) -> None:
     data = small.with_name("data.npz")
     code, out, err = recalibrate(small, "--data", data, "--variance", "plain", "--json")

@@ -44,6 +44,7 @@ def test_with_moving_statistics_nothing_depends_on_the_batch(trained: Trained) -
         assert row.accuracy == pytest.approx(accuracy, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_in_batches_of_one_every_image_gets_the_same_prediction(trained: Trained) -> None:
     model, test, found = trained
     logits = np.asarray(model(test.images[:1], training=True))
@@ -52,6 +53,7 @@ def test_in_batches_of_one_every_image_gets_the_same_prediction(trained: Trained
     assert row.largest < 1e-4  # rounding, where x - mean is computed as two products
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 8, 64])
 def test_batch_statistics_make_predictions_depend_on_the_batch(trained: Trained, size: int) -> None:
     model, test, found = trained

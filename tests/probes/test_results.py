@@ -68,6 +68,7 @@ def test_findings_fit_a_terminal_and_break_between_words(probed_pair: Probed, wi
     assert " ".join(lines).split() == words
 
 
+@pytest.mark.slow
 def test_a_pair_has_all_pictures_with_their_findings(
     probed_pair: Probed, drawn: dict[str, Picture]
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_pair_has_all_pictures_with_their_findings(
         )
 
 
+@pytest.mark.slow
 def test_the_comparison_keeps_them_as_files(probed_pair: Probed) -> None:
     _, comparison = probed_pair
     assert comparison.path is not None
@@ -92,6 +94,7 @@ def test_the_comparison_keeps_them_as_files(probed_pair: Probed) -> None:
     assert not list(comparison.probed_runs[0].path.glob("*probes-*.png"))
 
 
+@pytest.mark.slow
 def test_lines_are_what_was_recorded(probed_pair: Probed, drawn: dict[str, Picture]) -> None:
     for panel, run in enumerate(both(probed_pair)):
         found = read_probes(run)
@@ -115,6 +118,7 @@ def test_lines_are_what_was_recorded(probed_pair: Probed, drawn: dict[str, Pictu
     assert len({line.get_color() for line in lines}) == 4
 
 
+@pytest.mark.slow
 def test_topics_without_data_are_not_drawn(probed_pair: Probed) -> None:
     plain = set(pictures(both(probed_pair)[1:]))
     assert set(NAMES) - plain == {"statistics", "gamma-beta"}
