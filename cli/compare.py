@@ -47,7 +47,7 @@ def command(
         seed_settings(TrainingSettings(seed=options["seed"]), seeds)
     check_comparison_name(options["run"], several=seeds is not None, force=options["force"])
     arguments = training_arguments(options, verbose=verbose)
-    del arguments["bn"]  # both are trained
+    arguments.pop("bn", None)  # both are trained
     from kerasbn.common.records import to_plain
     from kerasbn.experiments.compare import compare
     from kerasbn.experiments.comparison import PICTURE

@@ -1,13 +1,16 @@
 """`kerasbn`: the group of commands, and how they report errors."""
 
+import signal
 import sys
+import threading
 from errno import EDQUOT, ENOSPC
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
 
-from kerasbn.common.errors import KerasbnError, did_you_mean
+from kerasbn.common.errors import KerasbnError, StoppedError, did_you_mean
 
 # The commands and their one-line help, in the order of a day's work. Each is imported from the file
 # of its name only when it is run, so that help opens at once.
@@ -85,9 +88,18 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own return value
     """Run the command line and exit with its exit code.
 
-    0 means success, 1 a failed check or diverged training, 2 unusable input, 130 Ctrl-C. Errors
-    that a user can cause are one line on standard error; a bug in kerasbn keeps its traceback.
+    0 means success, 1 a failed check or diverged training, 2 unusable input, 130 Ctrl-C, 143
+    SIGTERM, which stops a command as Ctrl-C does. Errors that a user can cause are one line on
+    standard error; a bug in kerasbn keeps its traceback.
     """
+    terminated: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        terminated.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    if threading.current_thread() is threading.main_thread():  # Python allows no other
+        signal.signal(signal.SIGTERM, interrupt)
     try:
         cli.main(args=args, prog_name="kerasbn", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -97,6 +109,8 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "kerasbn"
         fail(f"{command}: {error.format_message()}", 2)
+    except StoppedError as error:
+        fail(f"kerasbn: {error}", 143 if terminated else error.exit_code)
     except KerasbnError as error:
         fail(f"kerasbn: {error.for_command_line()}", error.exit_code)
     except OSError as error:
@@ -105,7 +119,7 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
         where = error.filename or "standard output"
         fail(f"kerasbn: {where}: cannot be written ({error.strerror}); make room on the disk", 2)
     except (click.Abort, KeyboardInterrupt):
-        fail("kerasbn: stopped", 130)
+        fail("kerasbn: stopped", 143 if terminated else 130)
 
 
 def fail(line: str, exit_code: int) -> None:

@@ -69,6 +69,11 @@ training_options = all_of(
     device_option("Device to train on: auto, cpu, gpu, gpu:N, or all (data-parallel)."),
     dataset_options,
     click.option("--run", metavar="NAME", help="Name of the run, a folder in saved_models."),
+    click.option(
+        "--resume",
+        metavar="NAME",
+        help="Go on with a training that was stopped; it ends as if it had never stopped.",
+    ),
     click.option("--force", is_flag=True, help="Replace an existing run of that name."),
     click.option("--tensorboard", is_flag=True, help="Also write TensorBoard logs."),
     click.option(
@@ -103,11 +108,25 @@ def training_arguments(options: Mapping[str, Any], *, verbose: bool) -> dict[str
     from kerasbn.data.datasets import load_dataset
 
     model, training = settings_of(options)
-    data = load_dataset(options["dataset"], options["data_dir"], quiet=options["quiet"])
-    training.check([model], len(data.train))
-    if data.note:
+    settings = {**asdict(model), **asdict(training)}
+    name, folder = options["dataset"], options["data_dir"]
+    data = None
+    if options["resume"] is None or folder or name != "auto":
+        data = load_dataset(name, folder, quiet=options["quiet"])
+    if data is not None and options["resume"] is None:
+        training.check([model], len(data.train))
+    else:  # only what was typed has to be as it was
+        typed = {name for name in options if _is_typed(name)}
+        settings = {key: value for key, value in settings.items() if key in typed}
+        if typed & {"with_bn", "without_bn"}:
+            settings["bn"] = model.bn
+    if data and data.note:
         click.echo(data.note, err=True)
     quiet_tensorflow(verbose)
-    others = ("run", "force", "probe", "tensorboard", "device", "quiet")
-    passed_on = {name: options[name] for name in others}
-    return {"data": data, **passed_on, **asdict(model), **asdict(training)}
+    others = ("run", "resume", "force", "probe", "tensorboard", "device", "quiet")
+    return {"data": data, **{name: options[name] for name in others}, **settings}
+
+
+def _is_typed(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE

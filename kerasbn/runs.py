@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from kerasbn.common import records
 from kerasbn.common.errors import ArgumentError, InputError, expected
-from kerasbn.common.files import NewFolder, new_folder
+from kerasbn.common.folders import NewFolder, new_folder, problem_with
 from kerasbn.common.saved_models import MODEL_SUFFIXES
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
@@ -176,11 +176,9 @@ def check_name(name: str, *, force: bool = False, root: Path = ROOT) -> None:
             "run", name, "letters, digits, '.', '_' and '-' only",
             f"a run is always a folder in {ROOT}",
         )  # fmt: skip
-    if (root / name).exists() and not force:
-        raise ArgumentError(
-            "run", name, "a new one", "add --force to replace it",
-            received=f"a name that is taken ({root / name})",
-        )  # fmt: skip
+    if problem := problem_with(root / name, replace=force):
+        found, advice = problem
+        raise ArgumentError("run", name, "a new one", advice, received=found)
 
 
 def check_comparison_name(
@@ -196,9 +194,15 @@ def check_comparison_name(
 
 
 def new_run(
-    name: str | None, default: str, *, force: bool = False, root: Path = ROOT
+    name: str | None,
+    default: str,
+    *,
+    force: bool = False,
+    root: Path = ROOT,
+    start: Path | None = None,
 ) -> AbstractContextManager[NewFolder]:
-    """Return a folder to write a run into: `name`, or for None `default`, `default-2`, ..."""
-    if name is None:
-        return new_folder(root, default, numbered=True)
-    return new_folder(root, name, replace=force)
+    """Return a folder to write to: `name`, or for None `default`, `default-2`, ...
+
+    A training goes on with the folder `start`; see `kerasbn.common.folders.new_folder`.
+    """
+    return new_folder(root, name or default, numbered=name is None, replace=force, start=start)

@@ -40,6 +40,7 @@ COMMON_ALLOWED = {
     "wording": set(),
     "keras_internals": set(),
     "files": {"errors"},
+    "folders": {"errors", "files"},
     "records": {"errors", "files"},
     "plotting": {"errors", "files"},
     "saved_models": {"errors", "files"},

@@ -1,6 +1,8 @@
 """Train models with and without BN on the same batches, and compare them."""
 
 import math
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +11,17 @@ import numpy as np
 
 from kerasbn import runs
 from kerasbn.common.errors import InputError
-from kerasbn.common.files import new_folder
 from kerasbn.common.plotting import save_figure
 from kerasbn.common.wording import seed_range
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.comparison import PICTURE, Comparison, comparison_of, read_comparison
-from kerasbn.experiments.train import TrainingJob, dataset_or_default, train_jobs
+from kerasbn.experiments.sessions import OpenSession, Session, find_session
+from kerasbn.experiments.train import TrainingJob, train_in_folders
 from kerasbn.experiments.trained_model import trained_model
 from kerasbn.probes.results import save_pictures
-from kerasbn.training.settings import seed_settings, settings_from
+from kerasbn.training.settings import TrainingSettings, seed_settings, settings_from
 
+KINDS = ("bn", "plain")
 PAIRS_AT_ONCE = 8  # more pairs trained together give the processor nothing more to do at once
 
 
@@ -27,6 +30,7 @@ def compare(
     *,
     seeds: int | None = None,
     run: str | None = None,
+    resume: str | None = None,
     force: bool = False,
     probe: bool = False,
     tensorboard: bool = False,
@@ -47,6 +51,7 @@ def compare(
         seeds: The number of pairs, with the seeds from `seed` on; None for one pair.
         run: What to call the comparison and its runs; None for ``compare``, ``bn`` and ``plain``,
             numbered where these names are taken.
+        resume: The name of a comparison that was stopped, to go on with; see `kerasbn.train`.
         force: Whether to replace runs that have these names.
         probe: As for `kerasbn.train`, for the first pair.
         tensorboard: As for `kerasbn.train`.
@@ -72,45 +77,96 @@ def compare(
     """
     if "bn" in settings:
         raise InputError("bn: received it as a setting, expected none; both models are trained")
-    model, training = settings_from(settings)
-    trainings = seed_settings(training, 1 if seeds is None else seeds)
-    runs.check_comparison_name(run, several=seeds is not None, force=force, root=root)
-    data = dataset_or_default(data, quiet=quiet)
-    place = f"{run}-compare" if run and seeds is None else run or "compare"
-    groups = math.ceil(len(trainings) / PAIRS_AT_ONCE)  # of nearly equal size
+    start = None
+    if resume is None:
+        model, training = settings_from(settings)
+        session = Session("compare", model, training, device, probe, tensorboard, seeds)
+        runs.check_comparison_name(run, several=seeds is not None, force=force, root=root)
+        name = run
+        if run and seeds is None:
+            name = f"{run}-compare"
+            session = replace(session, names={kind: f"{run}-{kind}" for kind in KINDS})
+    else:
+        options = {"seeds": seeds, "device": device, "probe": probe, "tensorboard": tensorboard}
+        found = find_session("compare", resume, {"run": run, **options}, settings, root)
+        if found is None:
+            return read_comparison(root / resume)
+        name, session, start = resume, found.session, found.start
+    trainings = seed_settings(session.training, session.seeds or 1)
+    data = session.dataset(data, quiet=quiet)
     trained: list[runs.Run] = []
-    with new_folder(root, place, numbered=run is None, replace=force) as folder:
+    with runs.new_run(name, "compare", force=force, root=root, start=start) as folder:
+        here = OpenSession(session, folder.path)
+        groups = math.ceil(len(trainings) / PAIRS_AT_ONCE)  # of nearly equal size
         for chosen in np.array_split(np.arange(len(trainings)), groups):
             group = [trainings[i] for i in chosen]
-            first, last = group[0].seed, group[-1].seed
-            trained += train_jobs(
-                [
-                    TrainingJob(
-                        kind if seeds is None else f"{kind}-seed-{each.seed}",
-                        replace(model, bn=kind == "bn"),
-                        each,
-                        f"{run}-{kind}" if run and seeds is None else None,
-                        probe=probe and each is trainings[0],
-                    )
-                    for each in group
-                    for kind in ("bn", "plain")
-                ],
-                data,
-                device=device,
-                force=force,
-                tensorboard=tensorboard,
-                quiet=quiet,
-                root=root if seeds is None else folder.path,
-                heading="" if seeds is None else f"{seed_range(first, last)}: each line is a mean",
-                figures=seeds is None,
-            )
+            trained += _train_group(group, data, here, root=root, force=force, quiet=quiet)
             if any(each.status == "interrupted" for each in trained):
                 break
-        result = comparison_of([trained_model(each) for each in trained], place, folder.path)
+        result = comparison_of([trained_model(each) for each in trained], folder.name, folder.path)
         assert result is not None
         result.write()
+        folder.complete = True
         save_figure(result.figure(), folder.path / PICTURE)
-        if probe:
+        if session.probe:
             save_pictures(result.probed_runs, folder.path)
     assert folder.placed is not None
+    if not any(each.status == "interrupted" for each in trained):
+        OpenSession(session, folder.placed).end()
     return read_comparison(folder.placed)
+
+
+def _train_group(
+    group: Sequence[TrainingSettings],
+    data: Dataset,
+    here: OpenSession,
+    *,
+    root: Path,
+    force: bool,
+    quiet: bool,
+) -> list[runs.Run]:
+    """Train the pairs of a group, or go on with them; return their runs."""
+    session = here.session
+    several = session.seeds is not None
+    parent, suffix = (here.folder, "-seed-{}") if several else (root, "")
+    jobs = [
+        TrainingJob(
+            kind + suffix.format(each.seed),
+            replace(session.model, bn=kind == "bn"),
+            each,
+            probe=session.probe and each.seed == session.training.seed,
+        )
+        for each in group
+        for kind in KINDS
+    ]
+    names = {job.key: session.names.get(job.key, job.key if several else None) for job in jobs}
+    earlier = [session.run_of(parent / name) if name else None for name in names.values()]
+    trained = [run for run in earlier if run and run.status != "interrupted"]
+    if len(trained) == len(jobs):
+        return trained
+    with ExitStack() as stack:
+        folders = []
+        for job, run in zip(jobs, earlier, strict=True):
+            name = names[job.key]
+            # What has taken the name since the training was stopped is not replaced.
+            is_free = session.data is None or run is not None
+            folder = runs.new_run(
+                name if is_free else None,
+                name or job.key,
+                force=force or run is not None,
+                root=parent,
+            )
+            folders.append(stack.enter_context(folder))
+        if not several:
+            chosen = {job.key: folder.name for job, folder in zip(jobs, folders, strict=True)}
+            here = replace(here, session=replace(session, names=chosen))
+        first, last = group[0].seed, group[-1].seed
+        train_in_folders(
+            jobs, folders, data, device=session.device, tensorboard=session.tensorboard,
+            quiet=quiet, session=here, figures=not several,
+            heading=f"{seed_range(first, last)}: each line is a mean" if several else "",
+        )  # fmt: skip
+    trained = [runs.read_run(folder.placed) for folder in folders if folder.placed]
+    if not any(run.status == "interrupted" for run in trained):
+        here.end(finished=False)
+    return trained

@@ -226,7 +226,8 @@ class Comparison:
         if any(member.status == "interrupted" for member in self.members):
             kept = wording.plural(len(self.first.history["epoch"]), "epoch")
             counted = f"{wording.plural(pairs, 'pair')} with " if pairs > 1 else ""
-            raise StoppedError(f"stopped; {counted}{kept} kept in {place}")
+            advice = f"go on with kerasbn compare --resume {self.name}"
+            raise StoppedError(f"stopped; {counted}{kept} kept in {place}; {advice}")
         if all(member.diverged for member in self.members):
             raise CheckFailedError(
                 f"{place}: all {2 * pairs} models diverged with learning rate "

@@ -1,5 +1,6 @@
 """Train models side by side on the same batches, and keep a run of each."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -14,19 +15,26 @@ import tensorflow as tf
 
 from kerasbn import runs
 from kerasbn.common.errors import ArgumentError, expected
-from kerasbn.common.files import NewFolder
+from kerasbn.common.folders import NewFolder
 from kerasbn.common.plotting import save_figure
-from kerasbn.common.records import write_json
+from kerasbn.common.records import write_csv, write_json
 from kerasbn.data.batching import Schedule
-from kerasbn.data.datasets import Dataset, load_dataset
+from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.curves import label
+from kerasbn.experiments.sessions import OpenSession, Session, find_session
 from kerasbn.experiments.trained_model import TrainedModel, data_record, trained_model, versions
 from kerasbn.probes.batch_composition import predict_in_batches
 from kerasbn.probes.readings import write_probes
 from kerasbn.probes.recording import Probe, probe_stops
 from kerasbn.probes.results import save_pictures
-from kerasbn.training.callbacks import EvaluateEachEpoch, SingleModelCallbacks, StopOnInterrupt
-from kerasbn.training.devices import choose_device
+from kerasbn.training.callbacks import (
+    EvaluateEachEpoch,
+    SaveCheckpoints,
+    SingleModelCallbacks,
+    StopOnInterrupt,
+)
+from kerasbn.training.checkpoint import Checkpoint
+from kerasbn.training.devices import Device, choose_device
 from kerasbn.training.ensembles import Ensemble, SingleModel, compile_model
 from kerasbn.training.loop import fit, fit_data_parallel
 from kerasbn.training.models import mlp
@@ -52,6 +60,7 @@ def train(
     data: Dataset | None = None,
     *,
     run: str | None = None,
+    resume: str | None = None,
     force: bool = False,
     probe: bool = False,
     tensorboard: bool = False,
@@ -65,6 +74,8 @@ def train(
     Args:
         data: What to train and test on; None for the result of `kerasbn.load_dataset()`.
         run: The name of the run; None for ``bn`` or ``plain``, numbered if that is taken.
+        resume: The name of a training that was stopped, to go on with after its last checkpoint. It
+            ends as if it had never stopped, and keeps its settings.
         force: Whether to replace a run of that name.
         probe: Whether to record and plot what happens inside the model.
         tensorboard: Whether to write TensorBoard logs too.
@@ -89,43 +100,64 @@ def train(
         >>> sorted(trained.history)
         ['accuracy', 'epoch', 'loss', 'step', 'val_accuracy', 'val_loss']
     """
-    model, training = settings_from(settings)
-    job = TrainingJob("bn" if model.bn else "plain", model, training, run, probe)
-    (trained,) = train_jobs(
-        [job], dataset_or_default(data, quiet=quiet), device=device, force=force,
-        tensorboard=tensorboard, quiet=quiet, root=root,
-    )  # fmt: skip
-    return trained_model(trained)
-
-
-def dataset_or_default(data: object, *, quiet: bool) -> Dataset:
-    """Return `data`, or the default dataset for None.
-
-    Raises:
-        ArgumentError: If `data` is anything else than a dataset.
-    """
-    if data is None:
-        return load_dataset(quiet=quiet)
-    if isinstance(data, Dataset):
-        return data
-    found, advice = f"a {type(data).__name__}", "make one with kerasbn.load_dataset()"
-    raise ArgumentError("data", data, "a kerasbn.Dataset", advice, received=found)
+    start = None
+    if resume is None:
+        session = Session("train", *settings_from(settings), device, probe, tensorboard)
+        if run is not None:
+            runs.check_name(run, force=force, root=root)
+    else:
+        options = {"run": run, "device": device, "probe": probe, "tensorboard": tensorboard}
+        found = find_session("train", resume, options, settings, root)
+        if found is None:
+            return trained_model(runs.find_run(resume, root))
+        run, session, start = resume, found.session, found.start
+    data = session.dataset(data, quiet=quiet)
+    name = "bn" if session.model.bn else "plain"
+    job = TrainingJob(name, session.model, session.training, run, session.probe)
+    with runs.new_run(run, name, force=force, root=root, start=start) as folder:
+        train_in_folders(
+            [job], [folder], data, device=session.device, tensorboard=session.tensorboard,
+            quiet=quiet, session=OpenSession(session, folder.path),
+        )  # fmt: skip
+    assert folder.placed is not None
+    trained = trained_model(runs.read_run(folder.placed))
+    if trained.status != "interrupted":
+        OpenSession(session, folder.placed).end()
+    return trained
 
 
 def train_jobs(
     jobs: Sequence[TrainingJob],
     data: Dataset,
     *,
-    device: str = "auto",
     force: bool = False,
+    root: Path = runs.ROOT,
+    **options: Any,  # noqa: ANN401 - see `train_in_folders`
+) -> list[runs.Run]:
+    """Train models side by side with the options of `train_in_folders`; return a run of each."""
+    with ExitStack() as stack:
+        folders = [
+            stack.enter_context(runs.new_run(job.run, job.key, force=force, root=root))
+            for job in jobs
+        ]
+        train_in_folders(jobs, folders, data, **options)
+    return [runs.read_run(folder.placed) for folder in folders if folder.placed]
+
+
+def train_in_folders(
+    jobs: Sequence[TrainingJob],
+    folders: Sequence[NewFolder],
+    data: Dataset,
+    *,
+    device: str = "auto",
     tensorboard: bool = False,
     quiet: bool = True,
-    root: Path = runs.ROOT,
     heading: str = "",
     figures: bool = True,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> list[runs.Run]:
-    """Train models side by side, and return a run of each in the order of the jobs.
+    session: OpenSession | None = None,
+) -> None:
+    """Train models side by side, and write the run of each into its folder.
 
     Models of one seed see the same batches in the same order and start from the same Dense kernels.
     Models with equal settings train as an ensemble (see `kerasbn.training.ensembles`), each as it
@@ -134,16 +166,93 @@ def train_jobs(
     until then are kept, and the `status` of the run says so.
 
     `heading` is a line to print first. Without `figures` no curves are plotted, which take half a
-    second a run. `callbacks` see the logs of all models. The rest is as for `train`.
+    second a run. `callbacks` see the logs of all models. Checkpoints are written into the
+    `session`, and training goes on from the one that it holds. The rest is as for `train`.
 
     Raises:
         InputError: If something cannot be used; nothing has been trained then.
     """
+    place, schedule = _plan(jobs, data, device, tensorboard=tensorboard)
+    start = session.begin(jobs[0].key, data) if session else None
+    began = time.monotonic() - (start.progress.seconds if start else 0)
+    started = session.session.started if session else datetime.now(UTC).isoformat()
+    labels = {job.key: label(job.model.bn) for job in jobs}
+    with (
+        _out_of_memory_is_an_input_error(jobs),
+        ProgressDisplay(schedule, labels, quiet=quiet) as progress,
+        # Active until everything is written: Ctrl-C must not lose what was trained.
+        StopOnInterrupt(lambda: progress.say("stopping; Ctrl-C again to stop at once")) as stop,
+    ):
+        for folder in folders:
+            if folder.cleared:
+                progress.say(f"removed {folder.name}, left unfinished without a checkpoint")
+        if heading:
+            progress.say(heading)
+        models = _compiled_models(jobs, place)
+        evaluation = EvaluateEachEpoch(schedule)
+        watching: list[keras.callbacks.Callback] = [evaluation]
+        if session:
+            state = session.state(jobs[0].key)
+            watching.append(SaveCheckpoints(state, evaluation, progress.say, start))
+        probes: dict[str, Probe] = {}
+        for job, folder in zip(jobs, folders, strict=True):
+            rows = start.progress.history.get(job.key, []) if start else []
+            loggers = _loggers(folder.path, rows, tensorboard=tensorboard)
+            watching.append(SingleModelCallbacks(job.key, models[job.key], loggers))
+            if job.probe:
+                with tf.device(place.name):
+                    probes[job.key] = Probe(
+                        job.key, models[job.key], schedule, data.train,
+                        log=folder.path / "tensorboard/probes" if tensorboard else None,
+                        weights=session.probed(job.key) if session else None,
+                        first=schedule.steps_after(start.progress.epochs - 1) if start else 0,
+                    )  # fmt: skip
+        watching += [*callbacks, *probes.values(), progress, stop]
+        _fit(jobs, models, data, schedule, watching, place, start)
+        stopped = stop.interrupted and evaluation.epochs < schedule.epochs
+        with ThreadPoolExecutor() as pool:
+            batches = {
+                key: pool.submit(predict_in_batches, models[key], weights, data.test)
+                for key, weights in evaluation.weights.items()
+                if key in probes
+            }
+        # The run of the first job is written last, so that it is the newest.
+        for job, folder in reversed(list(zip(jobs, folders, strict=True))):
+            diverged = evaluation.diverged.get(job.key)
+            record = runs.RunRecord(
+                status="interrupted" if stopped else "finished",
+                started=started,
+                finished=datetime.now(UTC).isoformat(),
+                seconds=round(time.monotonic() - began, 3),
+                model=job.model,
+                training=job.training,
+                data=data_record(data),
+                device=place.description,
+                versions=versions(),
+                parameters=models[job.key].count_params(),
+                epochs=0,
+            )
+            if diverged is not None:
+                record = replace(record, status="diverged", diverged_at_step=diverged)
+            weights = evaluation.weights.get(job.key)
+            run = _write_run(folder.path, models[job.key], weights, record)
+            folder.complete = True
+            if job.key in probes:
+                probe = probes[job.key]
+                composition = batches[job.key].result() if job.key in batches else ()
+                write_probes(run.path, probe.readings(), probe.record(composition))
+            if figures:
+                save_figure(trained_model(run).figure(), run.path / runs.CURVES)
+            if figures and job.probe and len(jobs) == 1:  # a pair is drawn together
+                save_pictures([run], run.path)
+
+
+def _plan(
+    jobs: Sequence[TrainingJob], data: Dataset, device: str, *, tensorboard: bool
+) -> tuple[Device, Schedule]:
+    """Check what can be checked before the training; return its device and its schedule."""
     training = jobs[0].training
     training.check([job.model for job in jobs], len(data.train))
-    for job in jobs:
-        if job.run is not None:
-            runs.check_name(job.run, force=force, root=root)
     if tensorboard and find_spec("tensorboard") is None:
         raise expected(
             "--tensorboard", "an installation without TensorBoard", "the package tensorboard",
@@ -154,80 +263,7 @@ def train_jobs(
     schedule = Schedule.of(len(data.train), training.batch_size, training.epochs, training.steps)
     if any(job.probe for job in jobs):
         schedule = replace(schedule, stops=probe_stops(schedule.steps))
-    if place.replicas:
-        schedule = schedule.batch_by_batch()
-    evaluation = EvaluateEachEpoch(schedule)
-    models: dict[str, keras.Model] = {}
-    folders: dict[str, NewFolder] = {}
-    loggers: list[SingleModelCallbacks] = []
-    probes: dict[str, Probe] = {}
-    started = datetime.now(UTC)
-    with ExitStack() as stack:
-        stack.enter_context(_out_of_memory_is_an_input_error(jobs))
-        for job in jobs:
-            key, new_run = job.key, runs.new_run(job.run, job.key, force=force, root=root)
-            folders[key] = stack.enter_context(new_run)
-            logs = folders[key].path / "tensorboard" if tensorboard else None
-            writers = [keras.callbacks.CSVLogger(folders[key].path / runs.HISTORY)]
-            if logs:
-                writers.append(keras.callbacks.TensorBoard(logs, write_graph=False))
-            with tf.device(place.name):
-                model = mlp(**asdict(job.model), seed=job.training.seed)
-                models[key] = compile_model(model, job.training)
-                if job.probe:
-                    probes[key] = Probe(key, model, schedule, data.train, logs and logs / "probes")
-            loggers.append(SingleModelCallbacks(key, model, writers))
-        labels = {job.key: label(job.model.bn) for job in jobs}
-        with ProgressDisplay(schedule, labels, quiet=quiet) as progress:
-            # Active until everything is written: Ctrl-C must not lose what was trained.
-            interrupt = stack.enter_context(
-                StopOnInterrupt(lambda: progress.say("stopping; Ctrl-C again to drop this run"))
-            )
-            if heading:
-                progress.say(heading)
-            watching = [evaluation, *loggers, *callbacks, *probes.values(), progress, interrupt]
-            # A checkpoint would restore models, optimizers and the epoch here.
-            if place.replicas:
-                trainings = {job.key: job.training for job in jobs}
-                fit_data_parallel(models, trainings, data, schedule, watching, place.replicas)
-            else:
-                with tf.device(place.name):
-                    learners = _learners(jobs, models)
-                fit(learners, data, schedule, watching, place.name)
-        with ThreadPoolExecutor() as pool:
-            batches = {
-                key: pool.submit(predict_in_batches, models[key], weights, data.test)
-                for key, weights in evaluation.weights.items()
-                if key in probes
-            }
-        # The run of the first job is written last, so that it is the newest.
-        for job in reversed(jobs):
-            key, diverged = job.key, evaluation.diverged.get(job.key)
-            finished = datetime.now(UTC)
-            record = runs.RunRecord(
-                status="interrupted" if interrupt.interrupted else "finished",
-                started=started.isoformat(),
-                finished=finished.isoformat(),
-                seconds=round((finished - started).total_seconds(), 3),
-                model=job.model,
-                training=job.training,
-                data=data_record(data),
-                device=place.description,
-                versions=versions(),
-                parameters=models[key].count_params(),
-                epochs=0,
-            )
-            if diverged is not None:
-                record = replace(record, status="diverged", diverged_at_step=diverged)
-            run = _write_run(folders[key].path, models[key], evaluation.weights.get(key), record)
-            if key in probes:
-                composition = batches[key].result() if key in batches else ()
-                write_probes(run.path, probes[key].readings(), probes[key].record(composition))
-            if figures:
-                save_figure(trained_model(run).figure(), run.path / runs.CURVES)
-            if figures and job.probe and len(jobs) == 1:  # a pair is drawn together
-                save_pictures([run], run.path)
-    return [runs.read_run(folder.placed) for folder in folders.values() if folder.placed]
+    return place, schedule.batch_by_batch() if place.replicas else schedule
 
 
 @contextmanager
@@ -238,6 +274,51 @@ def _out_of_memory_is_an_input_error(jobs: Sequence[TrainingJob]) -> Iterator[No
         hidden = max((job.model.hidden for job in jobs), key=sum)
         advice, found = "make the layers or the batch smaller", "more units than the memory holds"
         raise ArgumentError("hidden", hidden, "fewer", advice, received=found) from error
+
+
+def _compiled_models(jobs: Sequence[TrainingJob], place: Device) -> dict[str, keras.Model]:
+    with tf.device(place.name):
+        models = {job.key: mlp(**asdict(job.model), seed=job.training.seed) for job in jobs}
+        for job in jobs:
+            compile_model(models[job.key], job.training)
+    return models
+
+
+def _fit(
+    jobs: Sequence[TrainingJob],
+    models: Mapping[str, keras.Model],
+    data: Dataset,
+    schedule: Schedule,
+    callbacks: Sequence[keras.callbacks.Callback],
+    place: Device,
+    start: Checkpoint | None,
+) -> None:
+    """Train all models on a device or, each on its own, over several."""
+    epoch = start.progress.epochs if start else 0
+    if start and len(start.progress.diverged) == len(jobs):
+        epoch = schedule.epochs  # there is nothing left to train
+    if place.replicas:
+        trainings = {job.key: job.training for job in jobs}
+        fit_data_parallel(models, trainings, data, schedule, callbacks, place.replicas, epoch)
+        return
+    with tf.device(place.name):
+        learners = _learners(jobs, models)
+    fit(learners, data, schedule, callbacks, place.name, epoch)
+
+
+def _loggers(
+    folder: Path, rows: Sequence[Mapping[str, float]], *, tensorboard: bool
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks that write the run of one model, after the `rows` of a checkpoint."""
+    table = folder / runs.HISTORY
+    if rows:
+        numbered = [{"epoch": i, **row} for i, row in enumerate(rows, 1)]
+        cells = [[row[name] for name in runs.HISTORY_COLUMNS] for row in numbered]
+        write_csv(table, runs.HISTORY_COLUMNS, cells)
+    loggers: list[keras.callbacks.Callback] = [keras.callbacks.CSVLogger(table, append=bool(rows))]
+    if tensorboard:
+        loggers.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
+    return loggers
 
 
 def _learners(

@@ -104,7 +104,8 @@ class TrainedModel:
                 f"({epochs} before that kept)"
             )
         if self.status == "interrupted":
-            raise StoppedError(f"stopped; {epochs} kept in {place}")
+            advice = f"go on with kerasbn train --resume {self.name}"
+            raise StoppedError(f"stopped; {epochs} kept in {place}; {advice}")
 
     def __repr__(self) -> str:
         return f"<TrainedModel {self.name}: {self.summary()}>"

@@ -21,6 +21,7 @@ from kerasbn.probes.readings import BatchResult, LayerNames, ProbeRecord, Readin
 from kerasbn.probes.topics import TOPICS
 from kerasbn.probes.topics.topic import Snapshot, Value
 from kerasbn.training.callbacks import Logs
+from kerasbn.training.checkpoint import read_arrays, write_arrays
 
 EXAMPLES = 1000  # of the training set, for every model and every probe
 REGULAR = 10  # probes over the whole training, in addition to the early ones
@@ -57,10 +58,20 @@ class Probe(keras.callbacks.Callback):
 
     The weights come from the training by `key`, of `model` only the architecture is used. The
     schedule's chunks must end at `probe_stops`; `log` is the folder for TensorBoard, if any.
+
+    The weights of each probe are kept in the folder `weights`, if any. When training goes on after
+    `first` steps, the readings until then are taken again from there: they depend on nothing else.
     """
 
     def __init__(
-        self, key: str, model: keras.Model, schedule: Schedule, train: Split, log: Path | None
+        self,
+        key: str,
+        model: keras.Model,
+        schedule: Schedule,
+        train: Split,
+        log: Path | None = None,
+        weights: Path | None = None,
+        first: int = 0,
     ) -> None:
         super().__init__()
         self.key = key
@@ -78,10 +89,19 @@ class Probe(keras.callbacks.Callback):
         self._readings: list[Reading] = []
         self._before: tuple[Weights, Weights] | None = None  # weights and gradient at a probe
         self._finite = True
+        self._weights, self._first = weights, first
 
     def on_train_begin(self, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
-        """Probe before the first step."""
-        self._at_step(0)
+        """Probe before the first step, or take the readings until a checkpoint again."""
+        if self._weights:
+            self._weights.mkdir(exist_ok=True)
+        if self._first == 0:
+            self._at_step(0)
+            return
+        assert self._weights is not None
+        for step in probe_stops(self._schedule.steps):
+            if step <= self._first:
+                self._submit(step, read_arrays(self._weights / f"{step}.npz"))
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
         """Look up where the chunks of the epoch end."""
@@ -118,8 +138,13 @@ class Probe(keras.callbacks.Callback):
     def _at_step(self, step: int) -> None:
         if step in self._steps or step - 1 in self._steps:
             weights = self.model.weights_of(self.key)
-            self._pending.result()  # at most one probe waits; raises what the last one raised
-            self._pending = self._worker.submit(self._measure, step, weights)
+            if self._weights:
+                write_arrays(self._weights / f"{step}.npz", weights)
+            self._submit(step, weights)
+
+    def _submit(self, step: int, weights: Weights) -> None:
+        self._pending.result()  # at most one probe waits; raises what the last one raised
+        self._pending = self._worker.submit(self._measure, step, weights)
 
     def _measure(self, step: int, weights: Weights) -> None:
         """Take all readings at a step, and of the step before if there was a probe."""

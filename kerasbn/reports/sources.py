@@ -13,6 +13,7 @@ from kerasbn.common import wording
 from kerasbn.common.errors import ArgumentError, InputError, expected
 from kerasbn.experiments import comparison as comparisons
 from kerasbn.experiments.comparison import Comparison, read_comparison
+from kerasbn.experiments.sessions import Unfinished, unfinished
 from kerasbn.experiments.trained_model import TrainedModel, trained_model
 from kerasbn.runs import DataRecord, Run
 from kerasbn.sweeps import study as studies
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Subject = TrainedModel | Comparison | Study
-Found = Run | Comparison | Study
+Found = Run | Comparison | Study | Unfinished
 
 
 def take_inventory(root: Path = runs.ROOT) -> tuple[list[Found], list[InputError]]:
-    """Return all runs, the newest last, comparisons and studies in `root`, by name.
+    """Return all runs, the newest last, comparisons, studies and unfinished trainings in `root`.
 
     What is damaged becomes an error in the second list and hides nothing else.
     """
     survey, problems = runs.survey(root)
-    found: list[Found] = [*survey]
+    stopped, damaged = unfinished(root)
+    problems += damaged
+    found: list[Found] = [*survey, *stopped]
     compared = sorted(root.glob(f"[!.]*/{comparisons.RECORD}"))
     swept = sorted((root / studies.ROOT.name).glob(f"[!.]*/{studies.RECORD}"))
     for file in (*compared, *swept):
@@ -101,6 +104,7 @@ def inventory_tables(found: Sequence[Found], width: int) -> list["Table"]:
         "Runs": [_run_row(each) for each in found if isinstance(each, Run)],
         "Comparisons": [_comparison_row(each) for each in found if isinstance(each, Comparison)],
         "Studies": [_study_row(each) for each in found if isinstance(each, Study)],
+        "Unfinished": [_unfinished_row(each) for each in found if isinstance(each, Unfinished)],
     }
     return [_table(title, rows, width) for title, rows in tables.items() if rows]
 
@@ -141,6 +145,14 @@ def _study_row(study: Study) -> dict[str, str]:
         "seeds": str(study.grid.seeds),
         "axes": ", ".join(SETTINGS[axis].label for axis in study.axes) or wording.MISSING,
         "data": study.record.data.name,
+    }
+
+
+def _unfinished_row(training: Unfinished) -> dict[str, str]:
+    return {
+        "unfinished": training.name,
+        "go on with": "running" if training.running else training.command,
+        "epochs": f"{training.epochs} of {training.all_epochs}",
     }
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from kerasbn import runs
 from kerasbn.common.errors import InputError, expected
-from kerasbn.common.files import new_folder
+from kerasbn.common.folders import new_folder
 from kerasbn.common.records import read_json, write_json
 from kerasbn.sweeps import summaries
 from kerasbn.sweeps.study_data import STATUSES, Outcome, StudyData, outcome_of

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from kerasbn import runs
 from kerasbn.common.errors import InputError, expected
-from kerasbn.common.files import new_folder
+from kerasbn.common.folders import new_folder
 from kerasbn.common.plotting import html_image
 from kerasbn.common.records import as_table, read_json, write_json
 from kerasbn.common.wording import plural

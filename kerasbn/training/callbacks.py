@@ -3,14 +3,21 @@
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
 import keras
 import numpy as np
 
+from kerasbn.common.errors import InputError
 from kerasbn.data.batching import Schedule
+from kerasbn.training.checkpoint import Checkpoint, Metrics, Progress
+
+EVERY = 3.0  # seconds between two checkpoints, at least
+SHARE = 0.01  # of the time that writing them may take
 
 Logs = dict[str, Any] | None
 
@@ -31,6 +38,12 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
         self._schedule = schedule
         self._steps_done: Sequence[int] = ()  # at the start of the epoch and after each chunk
         self._chunks_done = 0
+
+    def restore(
+        self, epochs: int, diverged: dict[str, int], weights: dict[str, list[np.ndarray]]
+    ) -> None:
+        """Go on after `epochs` epochs; see the attributes."""
+        self.epochs, self.diverged, self.weights = epochs, dict(diverged), dict(weights)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
         """Start to count the chunks of the epoch."""
@@ -67,6 +80,78 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
     def _stop_if_all_diverged(self) -> None:
         if len(self.diverged) == len(self.model.models):
             self.model.stop_training = True
+
+
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Writes a checkpoint after an epoch, as often as `EVERY` and `SHARE` allow.
+
+    The state after the last complete epoch is written when the training ends, so that a stop within
+    an epoch loses no other.
+
+    Args:
+        path: The file of the checkpoint; each one replaces the one before.
+        evaluation: The callback that evaluates the models; it must come earlier in the list.
+        warn: Called with a line for the user if a checkpoint cannot be written; training goes on.
+        start: The checkpoint to go on from, if any.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        evaluation: EvaluateEachEpoch,
+        warn: Callable[[str], None],
+        start: Checkpoint | None = None,
+    ) -> None:
+        super().__init__()
+        self._path, self._evaluation, self._warn, self._start = path, evaluation, warn, start
+        self._history: dict[str, list[Metrics]] = {}
+        self._pending: Checkpoint | None = None
+        self._started = time.monotonic() - (start.progress.seconds if start else 0)
+        self._due = time.monotonic() + EVERY
+
+    def on_train_begin(self, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
+        """Go on from a checkpoint."""
+        if self._start is None:
+            return
+        self.model.restore(self._start.variables)
+        progress = self._start.progress
+        self._history = {key: list(rows) for key, rows in progress.history.items()}
+        weights = self.model.all_weights() | self._start.weights
+        self._evaluation.restore(progress.epochs, progress.diverged, {
+            key: weights[key] for key in progress.history if progress.history[key]
+        })  # fmt: skip
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Take the state, and write it if that is due."""
+        evaluation = self._evaluation
+        if evaluation.epochs != epoch + 1:
+            return  # the epoch was interrupted
+        for key in self.model.models:
+            if metrics := metrics_of(logs, key):
+                self._history.setdefault(key, []).append(metrics)
+        diverged = dict(evaluation.diverged)
+        kept = {key: evaluation.weights[key] for key in diverged if key in evaluation.weights}
+        history = {key: list(rows) for key, rows in self._history.items()}
+        progress = Progress(epoch + 1, time.monotonic() - self._started, diverged, history)
+        self._pending = Checkpoint(progress, self.model.state(), kept)
+        if time.monotonic() >= self._due:
+            self._write()
+
+    def on_train_end(self, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
+        """Write the last state."""
+        self._write()
+
+    def _write(self) -> None:
+        if self._pending is None:
+            return
+        start = time.monotonic()
+        try:
+            self._pending.write(self._path)
+        except InputError as error:  # a full disk: what is being trained is worth more
+            self._warn(f"no checkpoint: {error}")
+        self._pending = None
+        now = time.monotonic()
+        self._due = now + max(EVERY, (now - start) / SHARE)
 
 
 class SingleModelCallbacks(keras.callbacks.Callback):

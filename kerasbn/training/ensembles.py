@@ -38,6 +38,11 @@ class SingleModel:
         self.seeds: Sequence[int] = (seed,)  # of each member, for the batches that it sees
         self._model = model
 
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All variables that training changes: those of the model and of its optimizer."""
+        return [*self._model.weights, *self._model.optimizer.variables]
+
     def train_step(self, images: tf.Tensor, labels: tf.Tensor) -> LossAndCorrect:
         """Train each member on its own batch, uint8 `[members, batch, 28, 28]` and int64 labels.
 
@@ -84,6 +89,11 @@ class Ensemble:
         self._non_trainable = _stack([each.non_trainable_variables for each in members])
         self._optimizer = _optimizer(settings)
         self._optimizer.build(self._trainable)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All variables that training changes; see `SingleModel`."""
+        return [*self._trainable, *self._non_trainable, *self._optimizer.variables]
 
     def train_step(self, images: tf.Tensor, labels: tf.Tensor) -> LossAndCorrect:
         """Train each member on its own batch; see `SingleModel`."""

@@ -27,14 +27,17 @@ def fit(
     schedule: Schedule,
     callbacks: Sequence[keras.callbacks.Callback],
     device: str,
+    first_epoch: int = 0,
 ) -> None:
     """Train models side by side on the device that they are on, such as `/CPU:0`.
 
     Each model sees the batches of its own seed. For the callbacks, a chunk of batches is a batch.
+    `first_epoch` is the number of epochs that a checkpoint has, which a callback restores.
     """
     with tf.device(device):
         loop = TrainingLoop(learners, dataset)
-        loop.fit_schedule(index_chunks(schedule, loop.seeds), schedule, callbacks)
+        chunks = index_chunks(schedule, loop.seeds, first_epoch)
+        loop.fit_schedule(chunks, schedule, callbacks, first_epoch)
 
 
 def fit_data_parallel(
@@ -44,6 +47,7 @@ def fit_data_parallel(
     schedule: Schedule,
     callbacks: Sequence[keras.callbacks.Callback],
     devices: Sequence[str],
+    first_epoch: int = 0,
 ) -> None:
     """Train models side by side, with each batch split over several devices.
 
@@ -57,12 +61,12 @@ def fit_data_parallel(
         loop = DataParallelLoop(learners, dataset, compiled=False)
         loop.built = True  # otherwise Keras would call it on a batch to build it
         schedule = schedule.batch_by_batch()
-        chunks = index_chunks(schedule, loop.seeds).filter(lambda _, count: count > 0)
+        chunks = index_chunks(schedule, loop.seeds, first_epoch).filter(lambda _, count: count > 0)
         batches = chunks.map(lambda indices, _: tf.transpose(indices[0]))
         with warnings.catch_warnings():
             # The last epoch may have fewer steps than the others.
             warnings.filterwarnings("ignore", "Your input ran out of data")
-            loop.fit_schedule(batches, schedule, callbacks)
+            loop.fit_schedule(batches, schedule, callbacks, first_epoch)
 
 
 class TrainingLoop(keras.Model):
@@ -97,12 +101,25 @@ class TrainingLoop(keras.Model):
         data: tf.data.Dataset,
         schedule: Schedule,
         callbacks: Sequence[keras.callbacks.Callback],
+        first_epoch: int = 0,
     ) -> None:
-        """Call `fit`; `data` has one element per chunk of the schedule."""
+        """Call `fit`; `data` has one element per chunk of the schedule from `first_epoch` on."""
         self.fit(
-            data, epochs=schedule.epochs, steps_per_epoch=schedule.chunks,
-            shuffle=False, verbose=0, callbacks=list(callbacks),
+            data, initial_epoch=first_epoch, epochs=schedule.epochs,
+            steps_per_epoch=schedule.chunks, shuffle=False, verbose=0, callbacks=list(callbacks),
         )  # fmt: skip
+
+    def state(self) -> list[np.ndarray]:
+        """Return the values of all variables that training changes."""
+        return [keras.ops.convert_to_numpy(each) for each in self._variables()]
+
+    def restore(self, state: Sequence[np.ndarray]) -> None:
+        """Go on from a `state`."""
+        for variable, value in zip(self._variables(), state, strict=True):
+            variable.assign(value)
+
+    def _variables(self) -> list[keras.Variable]:
+        return [variable for each in self.learners for variable in each.variables]
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Train on a chunk: image indices, int32 `[steps, seeds, batch]`, and the steps to take."""

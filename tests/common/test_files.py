@@ -1,6 +1,5 @@
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kerasbn.common.errors import ArgumentError, InputError, KerasbnError
-from kerasbn.common.files import atomic_write, new_folder
+from kerasbn.common.files import atomic_write
+from kerasbn.common.folders import new_folder
 
 
 def write(path: Path, content: bytes) -> None:
@@ -18,7 +18,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def make(parent: Path, name: str, content: str, **how: bool) -> Path:
-    with new_folder(parent, name, **how) as folder:
+    with new_folder(parent, name, **how) as folder:  # type: ignore[arg-type] # no `start` here
         (folder.path / "record").write_text(content)
     assert folder.placed
     return folder.placed
@@ -206,66 +206,6 @@ def test_an_error_of_several_lines_becomes_one(tmp_path: Path) -> None:
     """The errors of HDF5 have several lines."""
     with one_line(tmp_path / "model.keras"), atomic_write(tmp_path / "model.keras"):
         raise OSError("cannot write (time = Mon Nov 24\n, errno = 28,\n 'No space left on device')")
-
-
-def test_a_taken_name(tmp_path: Path) -> None:
-    make(tmp_path, "run", "old")
-    with one_line(tmp_path / "run"):
-        make(tmp_path, "run", "new")
-    assert (tmp_path / "run" / "record").read_text() == "old"
-    assert make(tmp_path, "run", "new", replace=True) == tmp_path / "run"
-    assert (tmp_path / "run" / "record").read_text() == "new"
-    assert make(tmp_path, "run", "second", numbered=True) == tmp_path / "run-2"
-    assert make(tmp_path, "run", "third", numbered=True) == tmp_path / "run-3"
-    assert names(tmp_path) == ["run", "run-2", "run-3"]
-
-
-def test_the_name_of_an_empty_folder_is_taken(tmp_path: Path) -> None:
-    """A rename alone would silently replace an empty folder."""
-    (tmp_path / "run").mkdir()
-    with one_line(tmp_path / "run"):
-        make(tmp_path, "run", "new")
-    assert make(tmp_path, "run", "new", numbered=True) == tmp_path / "run-2"
-
-
-def test_the_old_folder_is_restored_if_the_new_one_cannot_be_renamed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make(tmp_path, "run", "old")
-    rename = os.rename
-
-    def fail_for_the_new(source: Path, target: Path) -> None:
-        if (Path(source) / "record").read_text() == "new":
-            raise OSError(5, "Input/output error", str(source))
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", fail_for_the_new)
-    monkeypatch.setattr(os, "replace", fail_for_the_new)
-    with one_line(tmp_path / "run"):
-        make(tmp_path, "run", "new", replace=True)
-    monkeypatch.undo()
-    assert (tmp_path / "run" / "record").read_text() == "old"
-    assert names(tmp_path) == ["run"]
-
-
-def test_concurrent_folders_get_different_names(tmp_path: Path) -> None:
-    count = 8
-    together = threading.Barrier(count)
-
-    def one(number: int) -> Path:
-        with new_folder(tmp_path, "run", numbered=True) as folder:
-            (folder.path / "record").write_text(str(number))
-            together.wait()  # all look for a free name at the same time
-        assert folder.placed
-        return folder.placed
-
-    for _ in range(20):
-        with ThreadPoolExecutor(count) as pool:
-            placed = list(pool.map(one, range(count)))
-        assert len(set(placed)) == count
-        for number, path in enumerate(placed):
-            assert (path / "record").read_text() == str(number)
-    assert len(names(tmp_path)) == 20 * count
 
 
 def test_concurrent_writers_leave_one_complete_file(tmp_path: Path) -> None:
