@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -71,7 +71,7 @@ class Dataset:
         test: Test images and labels, likewise.
         source: Folder or package that the images come from.
         digest: SHA-256 of all pixels and labels, training split first. Identifies the content,
-            independently of the file format. Computed if not given.
+            independently of the file format.
         note: One sentence the user should see, such as that this is only a sample; or empty.
 
     Examples:
@@ -87,16 +87,15 @@ class Dataset:
     train: Split
     test: Split
     source: str = "arrays"
-    digest: str = ""
+    digest: str = field(init=False)
     note: str = ""
 
     def __post_init__(self) -> None:
-        if not self.digest:
-            sha256 = hashlib.sha256()
-            for split in (self.train, self.test):
-                sha256.update(split.images.tobytes())
-                sha256.update(split.labels.tobytes())
-            object.__setattr__(self, "digest", sha256.hexdigest())
+        sha256 = hashlib.sha256()
+        for split in (self.train, self.test):
+            sha256.update(split.images.tobytes())
+            sha256.update(split.labels.tobytes())
+        object.__setattr__(self, "digest", sha256.hexdigest())
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train):,} training and {len(self.test):,} test images"
