@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import dataset_options
+from .options import dataset_options, json_option
 
 if TYPE_CHECKING:
     from kerasbn.data.datasets import Location
@@ -17,7 +17,7 @@ STATUS_STYLES = {"ok": "green", "missing": "", "incomplete": "red", "damaged": "
 
 @click.group("data", invoke_without_command=True)
 @dataset_options
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @click.pass_context
 def command(ctx: click.Context, dataset: str, data_dir: str | None, as_json: bool) -> None:
     """List the available datasets and verify their checksums.

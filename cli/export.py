@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from .options import json_option, no_clip_option
+
 
 @click.command()
 @click.argument("out", metavar="OUT.onnx", type=click.Path(path_type=Path))
@@ -12,10 +14,10 @@ import click
     "--model", metavar="RUN|FILE", help="A run, or a .keras or .h5 file.  [default: the newest run]"
 )
 @click.option("--no-fold", is_flag=True, help="Keep BN layers and scalings as they are.")
-@click.option("--no-clip", is_flag=True, help="Skip folds that turn a ReLU into a clip.")
+@no_clip_option
 @click.option("--opset", default=18, show_default=True, help="ONNX opset version, 13 to 18.")
 @click.option("--probabilities", is_flag=True, help="Append a softmax to the output.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @click.pass_obj
 def command(
     verbose: bool,

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from .options import json_option, no_clip_option
+
 
 @click.command()
 @click.argument("model", metavar="RUN|FILE.keras")
@@ -16,10 +18,8 @@ import click
     help="File for the folded model.  [default: only print the plan]",
 )
 @click.option("--no-check", is_flag=True, help="Skip the comparison with the original model.")
-@click.option(
-    "--no-clip", is_flag=True, help="Do not rewrite a ReLU as a clip to fold more BN layers."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@no_clip_option
+@json_option
 @click.pass_obj
 def command(
     verbose: bool,

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from .options import data_dir_option, json_option, offset_option, scale_option
+
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGES]...")
@@ -19,13 +21,13 @@ import click
 @click.option(
     "--device", default="cpu", show_default=True, metavar="cpu|gpu", help="Device to run on."
 )
-@click.option("--data-dir", metavar="FOLDER", help="Folder with the four MNIST files.")
+@data_dir_option
 @click.option("--raw", is_flag=True, help="Only resize images of digits to 28x28.")
-@click.option("--scale", default=1.0, show_default=True, help="Factor for pixels, 0 to 255.")
-@click.option("--offset", default=0.0, show_default=True, help="Added after scaling.")
+@scale_option
+@offset_option
 @click.option("--labels", metavar="FILE", help="Text file with one class name per line.")
 @click.option("--save-inputs", metavar="DIR", help="Save the preprocessed inputs as images.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def command(
     images: tuple[str, ...],
     model: str,

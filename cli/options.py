@@ -45,6 +45,21 @@ def all_of(*options: Decorator) -> Decorator:
     return add
 
 
+force_option = click.option("--force", is_flag=True, help="Replace what has this name already.")
+no_clip_option = click.option(
+    "--no-clip", is_flag=True, help="Do not rewrite a ReLU as a clip to fold more BN layers."
+)
+scale_option = click.option(
+    "--scale", default=1.0, show_default=True, help="Factor for pixel values from 0 to 255."
+)
+offset_option = click.option(
+    "--offset", default=0.0, show_default=True, help="Added to the scaled pixel values."
+)
+data_dir_option = click.option(
+    "--data-dir",
+    metavar="FOLDER",
+    help="Folder with the four MNIST files; no other place is searched.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 dataset_options = all_of(
@@ -56,11 +71,7 @@ dataset_options = all_of(
         help="mnist: the full MNIST; mnist-sample: 5,000 of its images, from the extra "
         "'digits'; auto: the first of the two that is available.",
     ),
-    click.option(
-        "--data-dir",
-        metavar="FOLDER",
-        help="Folder with the four MNIST files; no other place is searched.",
-    ),
+    data_dir_option,
 )
 
 # An option for each setting except `bn`, and what else `train` and `compare` take.
@@ -74,7 +85,7 @@ training_options = all_of(
         metavar="NAME",
         help="Go on with a training that was stopped; it ends as if it had never stopped.",
     ),
-    click.option("--force", is_flag=True, help="Replace an existing run of that name."),
+    force_option,
     click.option("--tensorboard", is_flag=True, help="Also write TensorBoard logs."),
     click.option(
         "--probe",

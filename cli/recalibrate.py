@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import dataset_options, json_option
+from .options import dataset_options, force_option, json_option, offset_option, scale_option
 
 
 @click.command()
@@ -18,10 +18,8 @@ from .options import dataset_options, json_option
     help="Training data: a folder of images, with one subfolder per class if they are labeled, or "
     "arrays.  [default: the dataset]",
 )
-@click.option(
-    "--scale", default=1.0, show_default=True, help="Factor for pixel values from 0 to 255."
-)
-@click.option("--offset", default=0.0, show_default=True, help="Added to the scaled pixel values.")
+@scale_option
+@offset_option
 @click.option(
     "--variance",
     type=click.Choice(["unbiased", "plain"]),
@@ -36,7 +34,7 @@ from .options import dataset_options, json_option
     type=click.Path(path_type=Path),
     help="Output file.  [default: a new run, or FILE-recalibrated.keras]",
 )
-@click.option("--force", is_flag=True, help="Replace an existing run or file.")
+@force_option
 @dataset_options
 @json_option
 @click.pass_obj

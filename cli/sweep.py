@@ -11,7 +11,7 @@ import click
 
 from kerasbn.training.settings import SETTINGS
 
-from .options import dataset_options, device_option, setting_option
+from .options import dataset_options, device_option, force_option, json_option, setting_option
 
 if TYPE_CHECKING:
     from kerasbn.sweeps.study import Study
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 @device_option("Device to train on: auto, cpu, gpu or gpu:N.")
 @dataset_options
 @click.option("--run", metavar="NAME", help="Name of the study, a folder in saved_models/studies.")
-@click.option("--force", is_flag=True, help="Replace an existing study of that name.")
+@force_option
 @click.option("--yes", is_flag=True, help="Allow more than 1,000 trials.")
 @click.option("--status", is_flag=True, help="Show the status of the study and exit.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @click.pass_obj
 def command(
     verbose: bool,

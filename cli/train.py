@@ -11,6 +11,9 @@ from .options import training_arguments, training_options
 @click.command()
 @click.option("--bn", "with_bn", is_flag=True, help="Train with BN (the default).")
 @click.option("--no-bn", "without_bn", is_flag=True, help="Train without BN.")
+@click.option(
+    "--repeat", metavar="RUN", help="Train a run again; exit code 1 if the result differs."
+)
 @training_options
 @click.pass_obj
 def command(verbose: bool, /, **options: Any) -> None:  # noqa: ANN401 - as click parsed them
@@ -29,6 +32,9 @@ def command(verbose: bool, /, **options: Any) -> None:  # noqa: ANN401 - as clic
 
     if options["run"] is not None:
         check_name(options["run"], force=options["force"])
+    if options["repeat"] is not None:
+        _repeat(options, verbose)
+        return
     arguments = training_arguments(options, verbose=verbose)
     from kerasbn.common.records import to_plain
     from kerasbn.experiments.train import train
@@ -46,3 +52,23 @@ def command(verbose: bool, /, **options: Any) -> None:  # noqa: ANN401 - as clic
             click.echo(f"{kept.path}: {trained.summary()} in {kept.record.seconds:.1f} s")
         print_findings(findings)
     trained.check_ending()
+
+
+def _repeat(options: dict[str, Any], verbose: bool) -> None:
+    from kerasbn.common.keras_internals import quiet_tensorflow
+    from kerasbn.data.datasets import load_dataset
+    from kerasbn.runs import find_run
+
+    run = find_run(options["repeat"])
+    name = run.record.data.name if options["dataset"] == "auto" else options["dataset"]
+    data = load_dataset(name, options["data_dir"], quiet=options["quiet"])
+    quiet_tensorflow(verbose)
+    from kerasbn.experiments.repeat import repeat
+
+    found = repeat(options["repeat"], data, device=options["device"], quiet=options["quiet"])
+    if options["as_json"]:
+        result = {"run": str(run.path), "same": found.is_same, "differences": found.differences}
+        click.echo(json.dumps(result))
+    elif found.is_same:
+        click.echo(f"{run.path}: trained again with the same weights and history, to the bit")
+    found.check()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from .options import json_option
+
 
 @click.command()
 @click.argument("model", metavar="MODEL.onnx", type=click.Path(path_type=Path))
@@ -18,7 +20,7 @@ import click
     "--inputs", metavar="FILE.npz", help="Samples, one array per input, by name.  [default: random]"
 )
 @click.option("--strict", is_flag=True, help="Fail if outputs are not bit-equal.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @click.pass_obj
 def command(
     verbose: bool,

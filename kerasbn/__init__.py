@@ -3,8 +3,13 @@
 Public names load on first use (PEP 562), so ``import kerasbn`` is fast and loads no TensorFlow.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if "keras" not in sys.modules:  # whatever keras.json says
+    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 _NAMES = {
     "common.errors": ("KerasbnError",),
@@ -68,9 +73,19 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type is that of the req
     if name not in _HOMES:
         raise AttributeError(f"module 'kerasbn' has no attribute '{name}'")
     if name in _NEED_TENSORFLOW:
+        _check_backend()
         # TensorFlow's native libraries print at import, which a notebook would show.
         import_module("kerasbn.common.keras_internals").quiet_tensorflow()
     return getattr(import_module(_HOMES[name]), name)
+
+
+def _check_backend() -> None:
+    keras = sys.modules.get("keras")
+    if keras is not None and (backend := keras.config.backend()) != "tensorflow":
+        raise import_module("kerasbn.common.errors").expected(
+            "keras", f"the backend {backend}", "tensorflow",
+            "import kerasbn before keras, or set KERAS_BACKEND=tensorflow",
+        )  # fmt: skip
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,7 @@
 """Where `kerasbn` and `python -m kerasbn` begin and end."""
 
 import atexit
+import io
 import os
 import sys
 from contextlib import suppress
@@ -12,9 +13,11 @@ def start() -> None:
     A Ctrl-C while it is still being loaded ends as a later one does. In the end the process goes at
     once: an interpreter that first clears away what TensorFlow loaded takes another second.
     """
+    os.environ["MPLBACKEND"] = "agg"  # figures are only saved
     code = 1  # that of an error which is kerasbn's own fault, whose traceback Python prints
     # What is registered first runs last: whatever else wants to end in order has done so by then.
     atexit.register(lambda: _leave(code))
+    _open_streams()
     try:
         from kerasbn.cli.main import main
 
@@ -23,9 +26,21 @@ def start() -> None:
     except KeyboardInterrupt:
         print("kerasbn: stopped", file=sys.stderr)  # noqa: T201 - click may not be there yet
         code = 130
+    except BrokenPipeError:  # as SIGPIPE ends other programs
+        code = 141
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         raise
+
+
+def _open_streams() -> None:
+    """Open closed standard streams on the null device; replace what an encoding lacks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the next descriptor to be opened is the closed one
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - it stays open
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _leave(code: int) -> None:

@@ -9,12 +9,14 @@ A folder appears under its name only when it is complete. The name stands nowher
 run can be renamed or copied.
 """
 
+import hashlib
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import ZipFile
 
 from kerasbn.common import records
 from kerasbn.common.errors import ArgumentError, InputError, expected
@@ -72,7 +74,9 @@ class RunRecord:
     final: dict[str, float] = field(default_factory=dict)  # the last row of the history
     diverged_at_step: int | None = None
     recalibrated: dict[str, Any] | None = None  # what the recalibration changed that made this run
-    digest: str = ""  # SHA-256 of history and weights, for the runs of a sweep
+    digest: str = ""  # of history and weights; see `digest_of`
+    ensemble: int = 1  # number of models that were trained as one
+    environment: dict[str, str] = field(default_factory=dict)  # what else results depend on
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,25 @@ def read_history(path: Path) -> History:
     """Read a history as columns of finite numbers."""
     what, advice = "one row of numbers per epoch", "the run is damaged: train again"
     return records.read_csv(path, dict.fromkeys(HISTORY_COLUMNS, float), what, advice)
+
+
+def digest_of(run: Run) -> str:
+    """Return SHA-256 of the history and the weights of a run, without times and paths."""
+    import h5py
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for name in ("epoch", "step", *METRICS):
+        digest.update(np.asarray(run.history[name], np.float64).tobytes())
+    if run.model_path.is_file():
+        with ZipFile(run.model_path) as archive, archive.open("model.weights.h5") as file:
+            weights = h5py.File(file, "r")["layers"]
+            names: list[str] = []
+            weights.visit(names.append)
+            for name in sorted(names):
+                if isinstance(weights[name], h5py.Dataset):
+                    digest.update(name.encode() + weights[name][()].tobytes())
+    return digest.hexdigest()
 
 
 def survey(root: Path = ROOT) -> tuple[list[Run], list[InputError]]:
@@ -205,4 +228,6 @@ def new_run(
 
     A training goes on with the folder `start`; see `kerasbn.common.folders.new_folder`.
     """
-    return new_folder(root, name or default, numbered=name is None, replace=force, start=start)
+    if name is None:
+        return new_folder(root, default, numbered=True, start=start)
+    return new_folder(root, name, replace=force, start=start)

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from kerasbn.common.errors import expected
 from kerasbn.common.files import atomic_write
+
+# Figures are drawn and saved within this style (a context and a decorator), so that a matplotlibrc
+# file or settings of the caller do not change them.
+default_style = style.context("default")
 
 FORMATS = (".png", ".svg", ".pdf")
 DPI = 150
@@ -40,6 +44,7 @@ class End(NamedTuple):
     color: str
 
 
+@default_style
 def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
     """Save a figure in the format of its suffix, without date and random identifiers."""
     suffix = path.suffix.lower()
@@ -51,6 +56,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
     return path
 
 
+@default_style
 def html_image(figure: Figure, alt: str) -> str:
     """Return a figure as an HTML image that needs no file, for a notebook."""
     buffer = io.BytesIO()

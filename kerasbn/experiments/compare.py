@@ -92,7 +92,7 @@ def compare(
         if found is None:
             return read_comparison(root / resume)
         name, session, start = resume, found.session, found.start
-    trainings = seed_settings(session.training, session.seeds or 1)
+    trainings = seed_settings(session.training, 1 if session.seeds is None else session.seeds)
     data = session.dataset(data, quiet=quiet)
     trained: list[runs.Run] = []
     with runs.new_run(name, "compare", force=force, root=root, start=start) as folder:

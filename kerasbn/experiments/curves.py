@@ -46,6 +46,7 @@ class Curve:
         return f"{self.label} ({self.ending})" if self.ending else self.label
 
 
+@plotting.default_style
 def draw_curves(curves: Sequence[Curve], title: str, note: str = "") -> Figure:
     """Draw loss and accuracy by epoch in four panels, with a note above the legend."""
     figure = Figure(figsize=(11, 7.6), layout="constrained", facecolor="white")

@@ -112,6 +112,10 @@ class OpenSession:
         records.write_json(self._path / FILE, replace(self.session, data=data_record(data)))
         return read_checkpoint(self.state(key)) if self.state(key).exists() else None
 
+    def has_begun(self, key: str) -> bool:
+        """Return whether there is anything to go on from: a checkpoint or a finished run."""
+        return self.state(key).exists() or any(self.folder.glob(f"*/{runs.RECORD}"))
+
     def state(self, key: str) -> Path:
         """Return the file of a checkpoint."""
         return self._path / f"{key}.npz"
@@ -122,13 +126,14 @@ class OpenSession:
 
     def end(self, *, finished: bool = True) -> None:
         """Remove the checkpoints, and the session if all of it has finished."""
-        for path in self._path.iterdir():
+        if finished:
+            shutil.rmtree(self._path, ignore_errors=True)
+            return
+        for path in self._path.glob("*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif finished or path.name != FILE:
+            elif path.name != FILE:
                 path.unlink()
-        if finished:
-            self._path.rmdir()
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ from kerasbn.training.callbacks import (
     StopOnInterrupt,
 )
 from kerasbn.training.checkpoint import Checkpoint
-from kerasbn.training.devices import Device, choose_device
+from kerasbn.training.devices import Device, choose_device, environment
 from kerasbn.training.ensembles import Ensemble, SingleModel, compile_model
 from kerasbn.training.loop import fit, fit_data_parallel
-from kerasbn.training.models import mlp
+from kerasbn.training.models import default_keras_config, mlp
 from kerasbn.training.progress import ProgressDisplay
 from kerasbn.training.settings import ModelSettings, TrainingSettings, settings_from
 
@@ -135,6 +135,9 @@ def train_jobs(
     **options: Any,  # noqa: ANN401 - see `train_in_folders`
 ) -> list[runs.Run]:
     """Train models side by side with the options of `train_in_folders`; return a run of each."""
+    for job in jobs:
+        if job.run is not None:
+            runs.check_name(job.run, force=force, root=root)
     with ExitStack() as stack:
         folders = [
             stack.enter_context(runs.new_run(job.run, job.key, force=force, root=root))
@@ -178,6 +181,8 @@ def train_in_folders(
     started = session.session.started if session else datetime.now(UTC).isoformat()
     labels = {job.key: label(job.model.bn) for job in jobs}
     with (
+        default_keras_config(),
+        _nothing_begun_is_left(session, jobs[0].key),
         _out_of_memory_is_an_input_error(jobs),
         ProgressDisplay(schedule, labels, quiet=quiet) as progress,
         # Active until everything is written: Ctrl-C must not lose what was trained.
@@ -216,24 +221,24 @@ def train_in_folders(
                 for key, weights in evaluation.weights.items()
                 if key in probes
             }
+        alike: dict[str, Any] = {
+            "started": started, "finished": datetime.now(UTC).isoformat(),
+            "seconds": round(time.monotonic() - began, 3), "data": data_record(data),
+            "device": place.description, "versions": versions(), "environment": environment(),
+        }  # fmt: skip
         # The run of the first job is written last, so that it is the newest.
         for job, folder in reversed(list(zip(jobs, folders, strict=True))):
             diverged = evaluation.diverged.get(job.key)
             record = runs.RunRecord(
-                status="interrupted" if stopped else "finished",
-                started=started,
-                finished=datetime.now(UTC).isoformat(),
-                seconds=round(time.monotonic() - began, 3),
+                status="diverged" if diverged else "interrupted" if stopped else "finished",
+                diverged_at_step=diverged,
                 model=job.model,
                 training=job.training,
-                data=data_record(data),
-                device=place.description,
-                versions=versions(),
                 parameters=models[job.key].count_params(),
                 epochs=0,
+                ensemble=1 if place.replicas else sum(each.model == job.model for each in jobs),
+                **alike,
             )
-            if diverged is not None:
-                record = replace(record, status="diverged", diverged_at_step=diverged)
             weights = evaluation.weights.get(job.key)
             run = _write_run(folder.path, models[job.key], weights, record)
             folder.complete = True
@@ -264,6 +269,17 @@ def _plan(
     if any(job.probe for job in jobs):
         schedule = replace(schedule, stops=probe_stops(schedule.steps))
     return place, schedule.batch_by_batch() if place.replicas else schedule
+
+
+@contextmanager
+def _nothing_begun_is_left(session: OpenSession | None, key: str) -> Iterator[None]:
+    """Remove a session that fails before its first checkpoint: there is nothing to resume."""
+    try:
+        yield
+    except Exception:
+        if session and not session.has_begun(key):
+            session.end()
+        raise
 
 
 @contextmanager
@@ -347,6 +363,7 @@ def _write_run(
         model.save(folder / runs.MODEL)
     history = runs.read_history(folder / runs.HISTORY)
     final = {name: column[-1] for name, column in history.items() if column}
-    record = replace(record, epochs=len(history["epoch"]), final=final)
+    digest = runs.digest_of(runs.Run(folder, record))
+    record = replace(record, epochs=len(history["epoch"]), final=final, digest=digest)
     write_json(folder / runs.RECORD, record)
     return runs.Run(folder, record)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
-from kerasbn.common.plotting import save_figure
+from kerasbn.common.plotting import default_style, save_figure
 from kerasbn.probes.readings import has_probes, read_probes
 from kerasbn.probes.topics import TOPICS
 from kerasbn.probes.topics.topic import Finding
@@ -47,6 +47,7 @@ def print_findings(found: Sequence[Finding], console: Console | None = None) -> 
         console.print(text, soft_wrap=not console.is_terminal)
 
 
+@default_style
 def pictures(runs: Sequence[Run]) -> dict[str, Picture]:
     """Return the pictures of the probes of one or two runs, by name of the topic.
 

@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from kerasbn.common.plotting import default_style
 from kerasbn.experiments import curves
 from kerasbn.experiments.curves import Curve
 from kerasbn.experiments.statistics import Row
@@ -27,6 +28,7 @@ WIDE = 640.0  # points; a wider drawing scrolls on a phone
 HOW_TO_READ = "Hover or tap a chart, or use the arrow keys, to read its values."
 
 
+@default_style
 def learning_curves(
     drawn: Sequence[Curve], prefix: str, statistics: Mapping[str, Sequence[Row]] | None = None
 ) -> Section:

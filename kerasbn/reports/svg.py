@@ -22,6 +22,7 @@ from matplotlib.ticker import FixedLocator
 from matplotlib.transforms import BboxBase
 
 from kerasbn.common import wording
+from kerasbn.common.plotting import default_style
 
 ZERO_WIDTH_SPACE = "\u200b"
 _COLOR = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
@@ -50,6 +51,7 @@ class Drawing(NamedTuple):
     keeps_colors: bool
 
 
+@default_style
 def to_svg(
     figure: Figure,
     name: str,

@@ -36,6 +36,7 @@ class Chart:
     figure: Figure
 
 
+@plotting.default_style
 def draw_charts(study: StudyData) -> list[Chart]:
     """Return the charts of a study, the most important first; none if nothing is trained.
 

@@ -41,11 +41,12 @@ def train_in_processes(
     workers: int,
     device: str = "auto",
     verbose: bool = False,
+    checkpoints: Path | None = None,
 ) -> Generator[Event, None, None]:
     """Train the batches in processes, in order; yield events until all are trained or failed.
 
     All workers memory-map one copy of the dataset. Closing the generator, or an exception in it,
-    kills them.
+    kills them. Batches go on after the checkpoints in a folder, each in the one of its number.
     """
     waiting = deque((batch, 1) for batch in batches)
     processes: dict[Connection, SpawnProcess] = {}
@@ -54,11 +55,12 @@ def train_in_processes(
     ] = {}  # what each trains, and which attempt it is
     with TemporaryDirectory(prefix="kerasbn-sweep-") as scratch:
         _save(data, Path(scratch))
+        arguments = (Path(scratch), device, verbose, checkpoints)
         try:
             while waiting or tasks:
                 while waiting and len(tasks) < workers:
                     idle = next((each for each in processes if each not in tasks), None)
-                    connection = idle or _start(processes, (Path(scratch), device, verbose))
+                    connection = idle or _start(processes, arguments)
                     batch, _ = tasks[connection] = waiting.popleft()
                     with suppress(OSError):  # it died, as the connection will tell
                         connection.send(batch)
@@ -90,7 +92,7 @@ def train_in_processes(
 
 
 def _start(
-    processes: dict[Connection, SpawnProcess], arguments: tuple[Path, str, bool]
+    processes: dict[Connection, SpawnProcess], arguments: tuple[Path, str, bool, Path | None]
 ) -> Connection:
     """Start a process that trains the batches it is sent; return the connection to it."""
     connection, far_end = CONTEXT.Pipe()
@@ -137,7 +139,9 @@ def follow_parent(scratch: Path | None = None) -> None:
     Thread(target=wait_and_die, daemon=True).start()
 
 
-def _work(connection: Connection, scratch: Path, device: str, verbose: bool) -> None:
+def _work(
+    connection: Connection, scratch: Path, device: str, verbose: bool, checkpoints: Path | None
+) -> None:
     """Train the batches that the connection delivers, one after another."""
     follow_parent(scratch)
     from kerasbn.common.keras_internals import quiet_tensorflow
@@ -158,7 +162,11 @@ def _work(connection: Connection, scratch: Path, device: str, verbose: bool) -> 
                     connection.send(Event(number, share))
 
             try:
-                files = train_batch(batch, data, device=device, scratch=scratch, report=report)
+                checkpoint = checkpoints and checkpoints / str(batch.number)
+                files = train_batch(
+                    batch, data, device=device, scratch=scratch, report=report,
+                    checkpoint=checkpoint,
+                )  # fmt: skip
                 connection.send(Event(batch.number, 1.0, files))
             except Exception as error:  # noqa: BLE001 - the sweep goes on without this batch
                 connection.send(Event(batch.number, error=error_line(error)))

@@ -1,5 +1,6 @@
 """Progress and status of a sweep: written by the process that runs it, shown by any."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -25,6 +26,7 @@ except ImportError:  # Windows has none: there, a running sweep cannot be recogn
     fcntl = None  # type: ignore[assignment] # absence is a value here
 
 PROGRESS, LOCK = "progress.json", ".lock"
+CHECKPOINTS = ".checkpoints"  # of batches in training, by their numbers
 UPDATE_SECONDS = 1.0  # between two updates
 TABLE_SHARE = 0.05  # of the time can go into writing results.csv
 MAX_RUNNING = 6  # batches shown one by one
@@ -147,6 +149,10 @@ class RunningSweep:
         """Record and show an event."""
         if event.files is not None:
             self._keep(event.files)
+            checkpoint = self.study.path / CHECKPOINTS / str(event.batch)
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            with suppress(OSError):  # others are still needed, or there are none
+                checkpoint.parent.rmdir()
         elif event.error:
             failed = Outcome("failed", error=event.error)
             self._outcomes.update({each.name: failed for each in self._batches[event.batch].trials})

@@ -15,7 +15,7 @@ from kerasbn.experiments.trained_model import data_record
 from kerasbn.sweeps.charts import save_charts
 from kerasbn.sweeps.findings import write_findings
 from kerasbn.sweeps.grid import Grid, load_grid, parse_grid, recipes
-from kerasbn.sweeps.progress import RunningSweep, running
+from kerasbn.sweeps.progress import CHECKPOINTS, RunningSweep, running
 from kerasbn.sweeps.study import ROOT, Study, open_study, read_study, study_folder, with_runs
 from kerasbn.sweeps.trials import Event, TrialBatch, check_trials, list_trials
 from kerasbn.training.settings import option_text
@@ -138,7 +138,7 @@ def run_sweep(
         return _finish(path)
     data = load()
     check_trials(trials, len(data.train))
-    backend = _backend(data, **where)
+    backend = _backend(data, path / CHECKPOINTS, **where)
     text = shlex.join([*command, *data_record(data).options]) if command else ""
     with running(path) if path.is_dir() else nullcontext():
         study = open_study(path, grid, data, command=text, force=force)
@@ -174,7 +174,13 @@ def _command(given: str, changes: Mapping[str, Any], run: str | None) -> list[st
 
 
 def _backend(
-    data: Dataset, *, address: str | None, workers: int | None, device: str, verbose: bool = False
+    data: Dataset,
+    checkpoints: Path,
+    *,
+    address: str | None,
+    workers: int | None,
+    device: str,
+    verbose: bool = False,
 ) -> Backend:
     """Return what trains: a cluster, or processes of this machine."""
     if workers is not None and address is not None:
@@ -188,7 +194,10 @@ def _backend(
 
     allowed = getattr(os, "sched_getaffinity", None)  # Linux only
     count = workers or (len(allowed(0)) if allowed else os.cpu_count()) or 1
-    return partial(train_in_processes, data=data, workers=count, device=device, verbose=verbose)
+    return partial(
+        train_in_processes, data=data, workers=count, device=device, verbose=verbose,
+        checkpoints=checkpoints,
+    )  # fmt: skip
 
 
 def _train_missing(study: Study, backend: Backend, resume: str, quiet: bool) -> None:

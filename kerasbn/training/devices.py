@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from kerasbn.common.errors import ArgumentError
 
+_FLAGS = ("XLA_FLAGS", "TF_XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS", "TF_DETERMINISTIC_OPS")
+
 
 @dataclass(frozen=True)
 class Device:
@@ -55,6 +57,13 @@ def choose_device(choice: str = "auto") -> Device:
     details = [tf.config.experimental.get_device_details(gpus[i]) for i in numbers]
     names = [each.get("device_name", "unnamed") for each in details]
     return _device("GPU", [f"GPU {i} ({n})" for i, n in zip(numbers, names, strict=True)], number)
+
+
+def environment() -> dict[str, str]:
+    """Return what results may depend on besides device and versions, such as XLA's flags."""
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    flags = {name: os.environ[name] for name in _FLAGS if name in os.environ}
+    return {"threads": str(threads), **flags}
 
 
 def _device(kind: str, descriptions: list[str], first: int = 0) -> Device:

@@ -1,6 +1,8 @@
 """The models of the experiments: functional Keras MLPs with and without batch normalization."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -9,6 +11,25 @@ import numpy as np
 from kerasbn.training.settings import ModelSettings
 
 CLASSES = 10
+
+
+@contextmanager
+def default_keras_config() -> Iterator[None]:
+    """Use Keras's own defaults in the block, whatever keras.json or the caller has configured."""
+    config = keras.config
+    policy, epsilon = config.dtype_policy(), config.epsilon()
+    floatx, data_format = config.floatx(), config.image_data_format()
+    try:
+        config.set_floatx("float32")
+        config.set_dtype_policy("float32")
+        config.set_epsilon(1e-7)
+        config.set_image_data_format("channels_last")
+        yield
+    finally:
+        config.set_floatx(floatx)
+        config.set_dtype_policy(policy)
+        config.set_epsilon(epsilon)
+        config.set_image_data_format(data_format)
 
 
 def mlp(

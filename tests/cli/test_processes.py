@@ -85,7 +85,8 @@ def test_a_full_disk_leaves_nothing_behind(full_disk: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_the_epochs_so_far(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_keeps_the_epochs_so_far(sent: signal.Signals, code: int, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "kerasbn", "train", *QUICK, "--epochs", "9999"],
         cwd=tmp_path,
@@ -97,12 +98,16 @@ def test_ctrl_c_keeps_the_epochs_so_far(tmp_path: Path) -> None:
     for line in process.stderr:
         if line.startswith("epoch    2/9999"):
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert out == ""
     assert "stopping; Ctrl-C again" in err
-    assert re.search(r"kerasbn: stopped; \d+ epochs kept in saved_models.bn$", err.strip())
+    assert re.search(
+        r"kerasbn: stopped; \d+ epochs kept in saved_models.bn; go on with "
+        r"kerasbn train --resume bn$",
+        err.strip(),
+    )
     record = json.loads((tmp_path / "saved_models" / "bn" / "run.json").read_text())
     assert record["status"] == "interrupted"
     assert 2 <= record["epochs"] < 9999

@@ -41,10 +41,12 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_becomes_a_new_run(recalibrate: Kerasbn, few_digits: Dataset, tmp_path: Path) -> None:
+def test_a_run_becomes_a_new_run(
+    recalibrate: Kerasbn, sample_digits: Dataset, tmp_path: Path
+) -> None:
     slow = job(ModelSettings(bn_momentum=0.999), "slow")
-    root, settings = tmp_path / "saved_models", TrainingSettings(epochs=3)
-    train_runs([slow], few_digits, settings, quiet=True, figures=False, root=root)
+    root, settings = tmp_path / "saved_models", TrainingSettings(steps=60)
+    train_runs([slow], sample_digits, settings, quiet=True, figures=False, root=root)
     code, out, _ = recalibrate("slow", *SAMPLE)
     assert code == 0
     first, second, what, accuracy, written = out.splitlines()

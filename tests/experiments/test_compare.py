@@ -1,6 +1,7 @@
 """A comparison is fair and complete, whether of one pair or of many seeds."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from sample_runs import run_record, write_run
 
 from kerasbn import runs
 from kerasbn.common.errors import ArgumentError, InputError
+from kerasbn.common.folders import NewFolder
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments import compare as module
 from kerasbn.experiments.compare import compare
 from kerasbn.experiments.comparison import KINDS, Comparison
 from kerasbn.experiments.train import TrainingJob
-from kerasbn.runs import Run, new_run, read_run
 
 Compared = tuple[Path, Comparison]
 
@@ -116,21 +117,17 @@ def test_a_run_of_a_seed_is_a_plain_model(compared: Comparison, few_digits: Data
 def test_names_are_numbered_or_requested(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_jobs(
-        jobs: list[TrainingJob], _: Dataset, *, force: bool, root: Path, **__: object
-    ) -> list[Run]:
+    def write_runs(
+        jobs: list[TrainingJob], folders: list[NewFolder], *_: object, **__: object
+    ) -> None:
         """Write the runs that training would."""
-        placed = []
-        for job in jobs:
-            with new_run(job.run, job.key, force=force, root=root) as folder:
-                folder.path.rmdir()
-                record = run_record(model=job.model, training=job.training)
-                write_run(root, folder.path.name, record)
-            assert folder.placed is not None
-            placed.append(read_run(folder.placed))
-        return placed
+        for job, folder in zip(jobs, folders, strict=True):
+            record = run_record(model=job.model, training=job.training)
+            run = write_run(tmp_path / "elsewhere", folder.name, record)
+            shutil.copytree(run.path, folder.path, dirs_exist_ok=True)
+            shutil.rmtree(run.path.parent)
 
-    monkeypatch.setattr(module, "train_jobs", write_jobs)
+    monkeypatch.setattr(module, "train_in_folders", write_runs)
     monkeypatch.setattr(module, "save_figure", lambda *_: None)
     for name in (None, None, "mine"):
         last = compare(few_digits, steps=3, run=name, root=tmp_path)

@@ -27,8 +27,8 @@ from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 placed = {}
 
-def record_devices(learners, dataset, schedule, callbacks, device):
-    fit(learners, dataset, schedule, callbacks, device)
+def record_devices(learners, dataset, schedule, callbacks, device, epoch):
+    fit(learners, dataset, schedule, callbacks, device, epoch)
     loop = callbacks[0].model
     placed["images"], placed["labels"] = loop._images.device, loop._labels.device
     single, ensemble = learners
