@@ -1,5 +1,6 @@
 """`kerasbn`: the group of commands, and how they report errors."""
 
+import select
 import signal
 import sys
 import threading
@@ -88,9 +89,9 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own return value
     """Run the command line and exit with its exit code.
 
-    0 means success, 1 a failed check or diverged training, 2 unusable input, 130 Ctrl-C, 143
-    SIGTERM, which stops a command as Ctrl-C does. Errors that a user can cause are one line on
-    standard error; a bug in kerasbn keeps its traceback.
+    0 means success, 1 a failed check or diverged training, 2 unusable input, 130 Ctrl-C, 141 that
+    nobody reads the output, 143 SIGTERM, which stops a command as Ctrl-C does. Errors that a user
+    can cause are one line on standard error; a bug in kerasbn keeps its traceback.
     """
     terminated: list[int] = []
 
@@ -102,6 +103,10 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
         signal.signal(signal.SIGTERM, interrupt)
     try:
         cli.main(args=args, prog_name="kerasbn", standalone_mode=False)
+    except SystemExit as ended:
+        if ended.code == 1 and _reader_has_gone():  # click takes that for a failure
+            ended.code = 141
+        raise
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(2)
@@ -120,6 +125,13 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
         fail(f"kerasbn: {where}: cannot be written ({error.strerror}); make room on the disk", 2)
     except (click.Abort, KeyboardInterrupt):
         fail("kerasbn: stopped", 143 if terminated else 130)
+
+
+def _reader_has_gone() -> bool:
+    """Return whether standard output is a pipe that nobody reads any more, as after `| head`."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def fail(line: str, exit_code: int) -> None:

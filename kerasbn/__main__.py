@@ -26,8 +26,6 @@ def start() -> None:
     except KeyboardInterrupt:
         print("kerasbn: stopped", file=sys.stderr)  # noqa: T201 - click may not be there yet
         code = 130
-    except BrokenPipeError:  # as SIGPIPE ends other programs
-        code = 141
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         raise

@@ -176,18 +176,17 @@ def train_in_folders(
         InputError: If something cannot be used; nothing has been trained then.
     """
     place, schedule = _plan(jobs, data, device, tensorboard=tensorboard)
-    start = session.begin(jobs[0].key, data) if session else None
-    began = time.monotonic() - (start.progress.seconds if start else 0)
     started = session.session.started if session else datetime.now(UTC).isoformat()
     labels = {job.key: label(job.model.bn) for job in jobs}
     with (
         default_keras_config(),
-        _nothing_begun_is_left(session, jobs[0].key),
+        _begun(session, jobs[0].key, data) as start,
         _out_of_memory_is_an_input_error(jobs),
         ProgressDisplay(schedule, labels, quiet=quiet) as progress,
         # Active until everything is written: Ctrl-C must not lose what was trained.
         StopOnInterrupt(lambda: progress.say("stopping; Ctrl-C again to stop at once")) as stop,
     ):
+        began = time.monotonic() - (start.progress.seconds if start else 0)
         for folder in folders:
             if folder.cleared:
                 progress.say(f"removed {folder.name}, left unfinished without a checkpoint")
@@ -222,9 +221,9 @@ def train_in_folders(
                 if key in probes
             }
         alike: dict[str, Any] = {
-            "started": started, "finished": datetime.now(UTC).isoformat(),
-            "seconds": round(time.monotonic() - began, 3), "data": data_record(data),
-            "device": place.description, "versions": versions(), "environment": environment(),
+            "started": started, "seconds": round(time.monotonic() - began, 3),
+            "data": data_record(data), "device": place.description, "versions": versions(),
+            "environment": environment(),
         }  # fmt: skip
         # The run of the first job is written last, so that it is the newest.
         for job, folder in reversed(list(zip(jobs, folders, strict=True))):
@@ -232,6 +231,7 @@ def train_in_folders(
             record = runs.RunRecord(
                 status="diverged" if diverged else "interrupted" if stopped else "finished",
                 diverged_at_step=diverged,
+                finished=datetime.now(UTC).isoformat(),
                 model=job.model,
                 training=job.training,
                 parameters=models[job.key].count_params(),
@@ -272,12 +272,15 @@ def _plan(
 
 
 @contextmanager
-def _nothing_begun_is_left(session: OpenSession | None, key: str) -> Iterator[None]:
-    """Remove a session that fails before its first checkpoint: there is nothing to resume."""
+def _begun(session: OpenSession | None, key: str, data: Dataset) -> Iterator[Checkpoint | None]:
+    """Begin a session or go on with it; leave nothing if it fails before its first checkpoint."""
+    if session is None:
+        yield None
+        return
     try:
-        yield
+        yield session.begin(key, data)
     except Exception:
-        if session and not session.has_begun(key):
+        if not session.has_begun(key):
             session.end()
         raise
 

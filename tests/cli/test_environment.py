@@ -19,8 +19,8 @@ def run(command: str, folder: Path, **environment: str) -> subprocess.CompletedP
     command = command.replace("kerasbn", f"{sys.executable} -m kerasbn", 1)
     folder.mkdir(exist_ok=True)
     return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"], cwd=folder, check=False, text=True,
-        capture_output=True, env={**os.environ, **environment},
+        ["bash", "-c", f"set -o pipefail; {command}"], cwd=folder, check=False,
+        text=True, errors="replace", capture_output=True, env={**os.environ, **environment},
     )  # fmt: skip
 
 
