@@ -89,9 +89,9 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own return value
     """Run the command line and exit with its exit code.
 
-    0 means success, 1 a failed check or diverged training, 2 unusable input, 130 Ctrl-C, 141 that
-    nobody reads the output, 143 SIGTERM, which stops a command as Ctrl-C does. Errors that a user
-    can cause are one line on standard error; a bug in kerasbn keeps its traceback.
+    0 means success, 1 a failed check or diverged training, 2 unusable input, 130 Ctrl-C, 141 a
+    closed pipe on standard output, 143 SIGTERM, which stops a command as Ctrl-C does. Errors that a
+    user can cause are one line on standard error; a bug in kerasbn keeps its traceback.
     """
     terminated: list[int] = []
 
@@ -119,19 +119,27 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
     except KerasbnError as error:
         fail(f"kerasbn: {error.for_command_line()}", error.exit_code)
     except OSError as error:
-        if error.errno not in (ENOSPC, EDQUOT):
+        is_full = error.errno in (ENOSPC, EDQUOT)
+        if not is_full and error.filename is None:  # it is not about a path
             raise
-        where = error.filename or "standard output"
-        fail(f"kerasbn: {where}: cannot be written ({error.strerror}); make room on the disk", 2)
+        where = shorten(str(error.filename or "standard output"), 80)
+        use, advice = ("written", "make room on the disk") if is_full else ("used", "give another")
+        fail(f"kerasbn: {where}: cannot be {use} ({error.strerror}); {advice}", 2)
     except (click.Abort, KeyboardInterrupt):
         fail("kerasbn: stopped", 143 if terminated else 130)
 
 
 def _reader_has_gone() -> bool:
-    """Return whether standard output is a pipe that nobody reads any more, as after `| head`."""
+    """Return whether standard output is a pipe whose reader has ended, as with `| head`."""
     poll = select.poll()
     poll.register(1, 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def shorten(text: str, longest: int) -> str:
+    """Return a text without its middle part if it is too long."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 def fail(line: str, exit_code: int) -> None:

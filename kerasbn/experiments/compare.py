@@ -91,7 +91,7 @@ def compare(
         found = find_session("compare", resume, {"run": run, **options}, settings, root)
         if found is None:
             return read_comparison(root / resume)
-        name, session, start = resume, found.session, found.start
+        name, (session, start) = resume, found
     trainings = seed_settings(session.training, 1 if session.seeds is None else session.seeds)
     data = session.dataset(data, quiet=quiet)
     trained: list[runs.Run] = []

@@ -137,14 +137,6 @@ class OpenSession:
 
 
 @dataclass(frozen=True)
-class Resumed:
-    """An unfinished or interrupted session, and the folder to go on from."""
-
-    session: Session
-    start: Path
-
-
-@dataclass(frozen=True)
 class Unfinished:
     """A training that has not finished.
 
@@ -185,8 +177,8 @@ def find_session(
     options: Mapping[str, Any],
     settings: Mapping[str, Any],
     root: Path = runs.ROOT,
-) -> Resumed | None:
-    """Return the session called `name`; None if it has finished already.
+) -> tuple[Session, Path] | None:
+    """Return the session called `name` and the folder to go on from; None if it has finished.
 
     What is given of options and settings has to be as it was.
 
@@ -215,7 +207,7 @@ def find_session(
             received=f"a training of kerasbn {session.command}",
         )  # fmt: skip
     session.check_same(options, settings)
-    return Resumed(session, start)
+    return session, start
 
 
 def read_session(folder: Path) -> Session:

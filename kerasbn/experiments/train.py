@@ -110,7 +110,7 @@ def train(
         found = find_session("train", resume, options, settings, root)
         if found is None:
             return trained_model(runs.find_run(resume, root))
-        run, session, start = resume, found.session, found.start
+        run, (session, start) = resume, found
     data = session.dataset(data, quiet=quiet)
     name = "bn" if session.model.bn else "plain"
     job = TrainingJob(name, session.model, session.training, run, session.probe)

@@ -110,6 +110,7 @@ def test_the_step_of_divergence_is_exact(few_digits: Dataset) -> None:
 
 TRAIN_ON_ONE_AND_TWO_CPUS = """
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,9 +126,11 @@ keras.config.set_floatx("float64")
 
 from kerasbn.data.datasets import Split, load_dataset
 from kerasbn.common.errors import InputError
+from kerasbn.experiments import train
 from kerasbn.experiments.train import TrainingJob, train_jobs
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
+train.default_keras_config = nullcontext  # this process computes in float64
 root = Path(sys.argv[1])
 data = load_dataset("mnist-sample")
 data = replace(data, train=Split(data.train.images[:640], data.train.labels[:640]))
