@@ -1,6 +1,6 @@
 """Random models, each folded and compared with itself unfolded, in float64.
 
-    python tests/differential.py --count 2000
+    python -m tests.differential --models 2000
 
 The models mix every layer that folding knows with some that it doesn't, shared layers, nested
 models, several inputs and outputs, all with random parameters. Folding's own check is left out,
@@ -366,7 +366,7 @@ def verdict(
 def main() -> int:
     """Run the models and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--count", type=int, default=2000, help="how many models")
+    parser.add_argument("--models", type=int, default=2000, help="how many models")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the first")
     parser.add_argument("--show", action="store_true", help="print each plan")
     given = parser.parse_args()
@@ -374,7 +374,7 @@ def main() -> int:
     keras.config.set_floatx("float64")
     counts: Counter[str] = Counter()
     begin = time.perf_counter()
-    for seed in range(given.seed, given.seed + given.count):
+    for seed in range(given.seed, given.seed + given.models):
         keras.backend.clear_session()
         model = random_model(seed)
         arrays = random_inputs(model)

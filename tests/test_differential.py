@@ -11,7 +11,7 @@ RUNNER = Path(__file__).parent / "differential.py"
 @pytest.mark.slow
 def test_random_models_fold_exactly() -> None:
     done = subprocess.run(
-        [sys.executable, RUNNER, "--count", "40", "--seed", "100000"],
+        [sys.executable, RUNNER, "--models", "40", "--seed", "100000"],
         capture_output=True,
         text=True,
         timeout=600,
