@@ -398,7 +398,7 @@ def main() -> int:
             print(f"seed {seed}: {wrong}", flush=True)  # noqa: T201 - a command prints
     folds = counts["backward"] + counts["forward"] + counts["merge"]
     print(  # noqa: T201 - a command prints
-        f"{given.count - counts['skipped']} models, {folds} folds ({counts['backward']} "
+        f"{given.models - counts['skipped']} models, {folds} folds ({counts['backward']} "
         f"backward, {counts['forward']} forward, {counts['merge']} merged, "
         f"{counts['clips']} with clips), "
         f"{counts['kept']} kept, {counts['wrong']} wrong; {time.perf_counter() - begin:.0f} s"

@@ -1,13 +1,16 @@
-"""Atomic writing: a file appears under its name only when it is complete."""
+"""Files: they appear under their name only when complete, and are checked before they are read."""
 
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from kerasbn.common.errors import InputError, expected
+
+MAX_UNPACKED, MAX_RATIO = 2**29, 20
 
 
 @contextmanager
@@ -39,6 +42,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it is renamed already, or the error being raised says more
             temporary.unlink()
+
+
+def check_archive(path: Path, what: str) -> None:
+    """Raise `InputError` if a zip archive unpacks to so much that it could fill the memory.
+
+    Weights and arrays hardly shrink, so no archive of them is `MAX_RATIO` times smaller.
+
+    Raises:
+        zipfile.BadZipFile: If the file is no archive, or a damaged one.
+    """
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(MAX_UNPACKED, MAX_RATIO * path.stat().st_size):
+        size = f"an archive that unpacks to {unpacked / 2**30:,.1f} GiB"
+        most = f"{what} that unpacks to at most {MAX_RATIO} times its size"
+        raise expected(path, size, most, "write it without compression")
 
 
 def check_new_file(path: Path, suffix: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasbn.common.errors import InputError, expected, quoted
-from kerasbn.common.files import atomic_write, check_new_file
+from kerasbn.common.files import atomic_write, check_archive, check_new_file
 
 if TYPE_CHECKING:
     import keras
@@ -60,8 +60,11 @@ def _check_file(path: Path) -> None:
         raise expected(path, found, f"one ending in {suffixes}", ADVICE)
     if path.suffix == ".keras":
         try:
+            check_archive(path, "a saved model")
             with zipfile.ZipFile(path) as archive:
                 damaged, names = archive.testzip(), archive.namelist()
+        except InputError:
+            raise
         except PermissionError as error:
             raise InputError(f"{path}: cannot be read; change its permissions") from error
         except Exception as error:  # zipfile raises a dozen kinds on damaged archives

@@ -1,5 +1,6 @@
 """Arrays for the inputs of a model: read from .npz files, and checked against the inputs."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -7,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbn.common.errors import expected
+from kerasbn.common.errors import InputError, expected
+from kerasbn.common.files import check_archive
 
 Array = NDArray[Any]
 Arrays = list[Array]
@@ -44,8 +46,12 @@ def read_inputs(path: Path, shapes: Mapping[str, Shape]) -> tuple[Arrays, Array 
         InputError: If the file is missing or damaged, or an array does not fit its input.
     """
     try:
+        if zipfile.is_zipfile(path):
+            check_archive(path, "an .npz file")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+    except InputError:
+        raise
     except OSError as error:
         received = f"a file that cannot be read ({error.strerror or 'damaged'})"
         raise expected(path, received, "an .npz file of arrays") from error

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from kerasbn.common import files
 from kerasbn.common.errors import InputError
 from kerasbn.common.saved_models import load_model
 
@@ -140,3 +141,15 @@ def test_other_files_are_told_apart(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=reason) as caught:
             load_model(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_model_file_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_UNPACKED", 10**6)
+    path = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(10**8))
+    with pytest.raises(InputError, match=r"received an archive that unpacks to 0\.1 GiB, expected"):
+        load_model(path)
