@@ -25,7 +25,7 @@ import keras  # noqa: E402 - TensorFlow comes first, silenced
 from kerasbn.folding.fold import fold_plan  # noqa: E402 - as above
 from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters  # noqa: E402
 from kerasbn.folding.keras.rewrite import rewrite  # noqa: E402 - as above
-from kerasbn.folding.keras.verification import difference, predict  # noqa: E402 - as above
+from kerasbn.folding.keras.verification import predict, relative_difference  # noqa: E402 - as above
 from kerasbn.folding.plan import Fold, Kept, Plan  # noqa: E402 - as above
 
 L = keras.layers
@@ -344,7 +344,7 @@ def leaves(model: keras.Model) -> int:
 
 def is_repeatable(model: keras.Model, want: list[np.ndarray], arrays: list[np.ndarray]) -> bool:
     """Whether a plain copy predicts the same; active noise in a shared layer may differ."""
-    return difference(predict(rewrite(model, Plan(())), arrays), want) == 0
+    return relative_difference(predict(rewrite(model, Plan(())), arrays), want) == 0
 
 
 def verdict(
@@ -353,7 +353,7 @@ def verdict(
     """The plan for a float64 model, and what is wrong with what it comes to."""
     plan = fold_plan(model)
     folded = rewrite(model, plan)
-    error = difference(predict(folded, arrays), want)
+    error = relative_difference(predict(folded, arrays), want)
     allowed = 1e-6 if "bilinear" in str(model.get_config()) else 1e-9
     if not error <= allowed and is_repeatable(model, want, arrays):
         return plan, f"error {error:.1e}"

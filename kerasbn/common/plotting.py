@@ -19,7 +19,7 @@ from kerasbn.common.files import atomic_write
 # file or settings of the caller do not change them.
 default_style = style.context("default")
 
-FORMATS = (".png", ".svg", ".pdf")
+FIGURE_FORMATS = (".png", ".svg", ".pdf")
 DPI = 150
 
 # These two colors mean only this, in every figure. Everything else has other colors, which contrast
@@ -48,8 +48,8 @@ class End(NamedTuple):
 def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
     """Save a figure in the format of its suffix, without date and random identifiers."""
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise expected(path, f"'{path.suffix}' as a format", f"one of {', '.join(FORMATS)}")
+    if suffix not in FIGURE_FORMATS:
+        raise expected(path, f"'{path.suffix}' as a format", f"one of {', '.join(FIGURE_FORMATS)}")
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
     with atomic_write(path) as temporary, rc_context({"svg.hashsalt": "kerasbn"}):
         figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=metadata)

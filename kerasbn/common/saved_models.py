@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import keras
 
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
-ADVICE = "save the whole model with model.save"
+_ADVICE = "save the whole model with model.save"
 
 
 def load_model(path: Path | str) -> "keras.Model":
@@ -34,7 +34,7 @@ def load_model(path: Path | str) -> "keras.Model":
     except Exception as error:  # on a damaged file zip, HDF5, JSON and Keras raise almost anything
         raise _reason(path, error) from error
     if not isinstance(model, keras.Model):
-        raise expected(path, f"a {type(model).__name__}", "a model", ADVICE)
+        raise expected(path, f"a {type(model).__name__}", "a model", _ADVICE)
     return model
 
 
@@ -52,12 +52,12 @@ def _check_file(path: Path) -> None:
     """Check what can be checked without Keras: existence, suffix and archive."""
     suffixes = ", ".join(MODEL_SUFFIXES)
     if path.is_dir():
-        raise expected(path, "a folder", f"a file ending in {suffixes}", ADVICE)
+        raise expected(path, "a folder", f"a file ending in {suffixes}", _ADVICE)
     if not path.exists():
         raise expected(path, "no such file", "a saved model")
     if path.suffix not in MODEL_SUFFIXES:
         found = f"a file ending in '{path.suffix}'" if path.suffix else "a file without a suffix"
-        raise expected(path, found, f"one ending in {suffixes}", ADVICE)
+        raise expected(path, found, f"one ending in {suffixes}", _ADVICE)
     if path.suffix == ".keras":
         try:
             check_archive(path, "a saved model")
@@ -72,7 +72,7 @@ def _check_file(path: Path) -> None:
         if damaged is not None:
             raise _damaged(path)
         if "config.json" not in names:
-            raise expected(path, "an archive without config.json", "a saved model", ADVICE)
+            raise expected(path, "an archive without config.json", "a saved model", _ADVICE)
 
 
 def _damaged(path: Path) -> InputError:
@@ -105,7 +105,7 @@ def _reason(path: Path, error: Exception) -> InputError:
             "load it in Python, where these classes are known, and use kerasbn.fold(model)",
         )  # fmt: skip
     if "No model config" in text:
-        return expected(path, "weights without a model", "a whole model", ADVICE)
+        return expected(path, "weights without a model", "a whole model", _ADVICE)
     if config is not None:
         return InputError(
             f"{path}: the file is intact, but Keras cannot build its model ({text[:200]}); "

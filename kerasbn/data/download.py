@@ -27,7 +27,7 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-CONNECT_SECONDS = 3.0  # to resolve the name and connect, over all addresses
+_CONNECT_SECONDS = 3.0  # to resolve the name and connect, over all addresses
 STALL_SECONDS = 10.0  # without receiving a byte
 
 
@@ -58,7 +58,7 @@ def download_files(
     missing = [file for file in files if not find_file(folder, file)]
     if not missing:
         return []
-    failures = unreachable(mirrors, CONNECT_SECONDS)
+    failures = unreachable(mirrors, _CONNECT_SECONDS)
     if len(failures) == len(mirrors):
         raise _unavailable(failures)
     try:
@@ -114,7 +114,7 @@ def _retrieve(url: str, file: IdxFile, scratch: str, advance: Callable[[int], No
     import requests
 
     def download(url: str, output: str, _: object) -> None:
-        answer = requests.get(url, stream=True, timeout=(CONNECT_SECONDS, STALL_SECONDS))
+        answer = requests.get(url, stream=True, timeout=(_CONNECT_SECONDS, STALL_SECONDS))
         with answer, Path(output).open("wb") as to:
             answer.raise_for_status()
             for block in answer.iter_content(1 << 16):

@@ -30,7 +30,7 @@ _BEGINNINGS = {
     "WebP": rb"RIFF....WEBP",
     "Ppm": rb"P[0-6fy]",
 }
-FORMATS = tuple(kind.upper() for kind in _BEGINNINGS)
+IMAGE_FORMATS = tuple(kind.upper() for kind in _BEGINNINGS)
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
@@ -94,7 +94,7 @@ def _opened(content: bytes) -> Image.Image:
     """Open an image by its first bytes; ``Image.open`` would load the readers of all formats first.
 
     Raises:
-        SyntaxError: If it has none of the `FORMATS`.
+        SyntaxError: If it has none of the `IMAGE_FORMATS`.
     """
     for kind, beginning in _BEGINNINGS.items():
         if re.match(beginning, content, re.DOTALL):
@@ -177,7 +177,7 @@ def collect(arguments: list[str]) -> list[Path]:
 
 
 def _no_image(name: str, received: str) -> InputError:
-    return expected(name, received, f"an image ({', '.join(FORMATS)})", "give another file")
+    return expected(name, received, f"an image ({', '.join(IMAGE_FORMATS)})", "give another file")
 
 
 def _as_seen(image: Image.Image) -> Bytes:

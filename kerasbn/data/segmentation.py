@@ -58,7 +58,7 @@ def find_ink(gray: Gray, dirty: bool = True) -> Gray:
         within = np.zeros_like(strong)
         within[bounds(strong)] = True
         edge = int(np.ceil(EDGE * max(extent(strong))))
-        amount[~within | ~spread(strong, 2 * edge + 1, np.maximum)] = 0
+        amount[~within | ~ink_spread(strong, 2 * edge + 1, np.maximum)] = 0
     return amount
 
 
@@ -82,7 +82,7 @@ def is_dark_on_light(gray: Gray, width: int) -> bool:
     Near a stroke most pixels are background, so the mean there is nearer to the background than to
     the ink. Without ink, a slow change of light has its mean in the middle.
     """
-    middle = (spread(gray, width, np.minimum) + spread(gray, width, np.maximum)) / 2
+    middle = (ink_spread(gray, width, np.minimum) + ink_spread(gray, width, np.maximum)) / 2
     return bool((local_mean(gray, width) - middle).sum() > 0)
 
 
@@ -92,11 +92,11 @@ def closing(gray: Gray, width: int) -> Gray:
     Beyond its border the picture continues, or else background there would count as narrow.
     """
     padded: Gray = np.pad(gray, width, mode="edge")
-    closed = spread(spread(padded, width, np.maximum), width, np.minimum)
+    closed = ink_spread(ink_spread(padded, width, np.maximum), width, np.minimum)
     return closed[width:-width, width:-width]
 
 
-def spread(values: NDArray[Any], width: int, extreme: np.ufunc) -> NDArray[Any]:
+def ink_spread(values: NDArray[Any], width: int, extreme: np.ufunc) -> NDArray[Any]:
     """Return the maximum or minimum in the square of odd `width` around each pixel.
 
     Windows double until they are wide enough, which takes log2(width) steps.

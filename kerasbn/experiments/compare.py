@@ -15,13 +15,13 @@ from kerasbn.common.plotting import save_figure
 from kerasbn.common.wording import seed_range
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.comparison import PICTURE, Comparison, comparison_of, read_comparison
-from kerasbn.experiments.sessions import OpenSession, Session, find_session
+from kerasbn.experiments.sessions import OpenSession, TrainingSession, find_session
 from kerasbn.experiments.train import TrainingJob, train_in_folders
 from kerasbn.experiments.trained_model import trained_model
 from kerasbn.probes.results import save_pictures
 from kerasbn.training.settings import TrainingSettings, seed_settings, settings_from
 
-KINDS = ("bn", "plain")
+RUN_KINDS = ("bn", "plain")
 PAIRS_AT_ONCE = 8  # more pairs trained together give the processor nothing more to do at once
 
 
@@ -80,12 +80,12 @@ def compare(
     start = None
     if resume is None:
         model, training = settings_from(settings)
-        session = Session("compare", model, training, device, probe, tensorboard, seeds)
+        session = TrainingSession("compare", model, training, device, probe, tensorboard, seeds)
         runs.check_comparison_name(run, several=seeds is not None, force=force, root=root)
         name = run
         if run and seeds is None:
             name = f"{run}-compare"
-            session = replace(session, names={kind: f"{run}-{kind}" for kind in KINDS})
+            session = replace(session, names={kind: f"{run}-{kind}" for kind in RUN_KINDS})
     else:
         options = {"seeds": seeds, "device": device, "probe": probe, "tensorboard": tensorboard}
         found = find_session("compare", resume, {"run": run, **options}, settings, root)
@@ -137,7 +137,7 @@ def _train_group(
             probe=session.probe and each.seed == session.training.seed,
         )
         for each in group
-        for kind in KINDS
+        for kind in RUN_KINDS
     ]
     names = {job.key: session.names.get(job.key, job.key if several else None) for job in jobs}
     earlier = [session.run_of(parent / name) if name else None for name in names.values()]

@@ -29,7 +29,7 @@ FILE = "session.json"
 
 
 @dataclass(frozen=True)
-class Session:
+class TrainingSession:
     """What `kerasbn train` or `kerasbn compare` was asked for.
 
     Attributes:
@@ -99,7 +99,7 @@ class Session:
 class OpenSession:
     """A session that trains in a folder, and its checkpoints by the key of the first model."""
 
-    session: Session
+    session: TrainingSession
     folder: Path
 
     @property
@@ -148,7 +148,7 @@ class Unfinished:
     """
 
     path: Path
-    session: Session
+    session: TrainingSession
     epochs: int
     running: bool
 
@@ -177,7 +177,7 @@ def find_session(
     options: Mapping[str, Any],
     settings: Mapping[str, Any],
     root: Path = runs.ROOT,
-) -> tuple[Session, Path] | None:
+) -> tuple[TrainingSession, Path] | None:
     """Return the session called `name` and the folder to go on from; None if it has finished.
 
     What is given of options and settings has to be as it was.
@@ -210,10 +210,12 @@ def find_session(
     return session, start
 
 
-def read_session(folder: Path) -> Session:
+def read_session(folder: Path) -> TrainingSession:
     """Read the session that a folder can be resumed from."""
     file = folder / folders.CHECKPOINT / FILE
-    return records.read_json(file, Session, "the record of a training", "train again with --force")
+    return records.read_json(
+        file, TrainingSession, "the record of a training", "train again with --force"
+    )
 
 
 def unfinished(root: Path = runs.ROOT) -> tuple[list[Unfinished], list[InputError]]:

@@ -21,7 +21,7 @@ from kerasbn.common.records import write_csv, write_json
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.curves import label
-from kerasbn.experiments.sessions import OpenSession, Session, find_session
+from kerasbn.experiments.sessions import OpenSession, TrainingSession, find_session
 from kerasbn.experiments.trained_model import TrainedModel, data_record, trained_model, versions
 from kerasbn.probes.batch_composition import predict_in_batches
 from kerasbn.probes.readings import write_probes
@@ -102,7 +102,7 @@ def train(
     """
     start = None
     if resume is None:
-        session = Session("train", *settings_from(settings), device, probe, tensorboard)
+        session = TrainingSession("train", *settings_from(settings), device, probe, tensorboard)
         if run is not None:
             runs.check_name(run, force=force, root=root)
     else:

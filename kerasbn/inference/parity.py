@@ -12,7 +12,7 @@ from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.common.keras_internals import operation_of
 from kerasbn.data.arrays import Array
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.keras.verification import predict, relative_difference
 from kerasbn.folding.plan import Plan
 from kerasbn.inference.session import Session, run_unoptimized
 
@@ -70,13 +70,13 @@ def measure_parity(session: Session, model: keras.Model, inputs: list[Array]) ->
     predicted = [(a.argmax(-1), b.argmax(-1)) for a, b in pairs if a.ndim > 1 and a.shape[-1] > 1]
     gaps = [np.abs(a.astype(np.float64) - b.astype(np.float64)) for a, b in pairs]
     absolute = max(float(gap.max(initial=0)) for gap in gaps)
-    keras_from_float64 = difference(own, exact)
+    keras_from_float64 = relative_difference(own, exact)
     return Parity(
         absolute=absolute,
-        relative=difference(outputs, own),
+        relative=relative_difference(outputs, own),
         changed=sum(int((a != b).sum()) for a, b in predicted),
         predictions=sum(a.size for a, _ in predicted),
-        from_float64=difference(outputs, exact) if np.isfinite(absolute) else float("inf"),
+        from_float64=relative_difference(outputs, exact) if np.isfinite(absolute) else float("inf"),
         keras_from_float64=keras_from_float64,
         allowed=max(_MULTIPLE * keras_from_float64, floor),
     )
@@ -95,7 +95,7 @@ def error_in_float64(
         outputs = run_unoptimized(_widened(proto).SerializeToString(), wide)
     except Exception:  # noqa: BLE001 - onnxruntime's errors have no common class
         return None
-    return difference(outputs, _in_float64(model, inputs))
+    return relative_difference(outputs, _in_float64(model, inputs))
 
 
 def _in_float64(model: keras.Model, inputs: list[Array]) -> list[Array]:

@@ -25,11 +25,11 @@ from kerasbn.inference.samples import samples_for
 from kerasbn.inference.session import Session
 from kerasbn.runs import Run, find_model, find_run, run_of
 
-Status = Literal["passed", "failed", "not checked"]
+CheckStatus = Literal["passed", "failed", "not checked"]
 
-PASSED: Status = "passed"
-FAILED: Status = "failed"
-NOT_CHECKED: Status = "not checked"
+PASSED: CheckStatus = "passed"
+FAILED: CheckStatus = "failed"
+NOT_CHECKED: CheckStatus = "not checked"
 
 # Keras in float64 is slow, so parity is measured on samples of about so many elements together: 256
 # digits, but only a few photographs.
@@ -48,7 +48,7 @@ class Check:
     """
 
     name: str
-    status: Status
+    status: CheckStatus
     reason: str
     figures: dict[str, Any] = field(default_factory=dict, repr=False)
 

@@ -19,7 +19,7 @@ Weights = list[np.ndarray]
 
 
 @dataclass
-class Block:
+class DenseBlock:
     """A Dense layer, the layers that follow it up to the next one, and the output of the last."""
 
     dense: keras.layers.Dense
@@ -44,12 +44,12 @@ class Block:
         return [self.bn.input if self.bn else self.output, *inner, self.output]
 
 
-def blocks_of(model: keras.Model) -> list[Block]:
+def blocks_of(model: keras.Model) -> list[DenseBlock]:
     """Return the blocks of an MLP in order; the last one computes the logits."""
-    blocks: list[Block] = []
+    blocks: list[DenseBlock] = []
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dense):
-            blocks.append(Block(layer, layer.output))
+            blocks.append(DenseBlock(layer, layer.output))
         elif isinstance(layer, keras.layers.BatchNormalization):
             blocks[-1].bn, blocks[-1].output = layer, layer.output
         elif isinstance(layer, keras.layers.ReLU | keras.layers.Activation):

@@ -19,7 +19,7 @@ from kerasbn.probes.activations import ActivationProbe, Weights
 from kerasbn.probes.landscape import STEP_SIZES, LossLandscape
 from kerasbn.probes.readings import BatchResult, LayerNames, ProbeRecord, Reading
 from kerasbn.probes.topics import TOPICS
-from kerasbn.probes.topics.topic import Snapshot, Value
+from kerasbn.probes.topics.topic import ReadingValue, Snapshot
 from kerasbn.training.callbacks import Logs
 from kerasbn.training.checkpoint import read_arrays, write_arrays
 
@@ -168,7 +168,7 @@ class Probe(keras.callbacks.Callback):
                 for topic in self._topics:
                     self._keep(step, topic.measure(now))
 
-    def _keep(self, step: int, values: Iterable[Value]) -> None:
+    def _keep(self, step: int, values: Iterable[ReadingValue]) -> None:
         for layer, quantity, which, value in values:
             self._readings.append(Reading(step, layer, quantity, which, value))
             if self._writer:

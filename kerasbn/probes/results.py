@@ -18,10 +18,10 @@ from kerasbn.probes.topics import TOPICS
 from kerasbn.probes.topics.topic import Finding
 from kerasbn.runs import Run
 
-DPI = 120  # 1,692 pixels for three panels side by side
+PROBE_DPI = 120  # 1,692 pixels for three panels side by side
 
 
-class Picture(NamedTuple):
+class ProbeFigure(NamedTuple):
     """A figure, with a caption that says what it shows and what can be seen in it."""
 
     figure: Figure
@@ -48,7 +48,7 @@ def print_findings(found: Sequence[Finding], console: Console | None = None) -> 
 
 
 @default_style
-def pictures(runs: Sequence[Run]) -> dict[str, Picture]:
+def pictures(runs: Sequence[Run]) -> dict[str, ProbeFigure]:
     """Return the pictures of the probes of one or two runs, by name of the topic.
 
     Topics that were not recorded, such as gamma and beta without BN, are left out.
@@ -64,7 +64,7 @@ def pictures(runs: Sequence[Run]) -> dict[str, Picture]:
             if figure := topic.draw(probed):
                 finding = topic.describe(probed)
                 words = [topic.caption, *((finding.claim, finding.details) if finding else ())]
-                drawn[topic.name] = Picture(figure, " ".join(filter(None, words)))
+                drawn[topic.name] = ProbeFigure(figure, " ".join(filter(None, words)))
     return drawn
 
 
@@ -75,4 +75,4 @@ def save_pictures(runs: Sequence[Run], folder: Path) -> None:
         InputError: As `pictures`, or if a file cannot be written.
     """
     for name, picture in pictures(runs).items():
-        save_figure(picture.figure, folder / f"probes-{name}.png", dpi=DPI)
+        save_figure(picture.figure, folder / f"probes-{name}.png", dpi=PROBE_DPI)

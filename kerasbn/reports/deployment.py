@@ -22,7 +22,7 @@ QUESTIONS = {
     "parity": "Does it match the Keras model?",
     "determinism": "Are its predictions deterministic?",
 }
-KINDS = {"BN layer": "BN layer", "scaling": "scaling layer"}  # kind and noun
+_NOUNS = {"BN layer": "BN layer", "scaling": "scaling layer"}  # kind and noun
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _plan_blocks(run: Run) -> list[Block]:
     if not plan:
         return [Paragraph("The model has no BN layer and no scaling layer to fold.")]
     counts = []
-    for kind, noun in KINDS.items():
+    for kind, noun in _NOUNS.items():
         folded = [each.decision == "fold" for each in plan if each.kind == kind]
         if folded:
             counts.append(f"{sum(folded)} of {plural(len(folded), noun)}")

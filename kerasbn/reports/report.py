@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from kerasbn.common import wording
 from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.common.files import atomic_write
-from kerasbn.common.plotting import FORMATS, save_figure
+from kerasbn.common.plotting import FIGURE_FORMATS, save_figure
 from kerasbn.experiments import curves
 from kerasbn.experiments.comparison import Comparison, comparison_of
 from kerasbn.experiments.trained_model import TrainedModel
@@ -57,9 +57,9 @@ def report(
     if not isinstance(output, str | Path):
         raise ArgumentError("output", output, "the path of a file")
     path = Path(output)
-    if path.suffix.lower() not in (PAGE, *FORMATS):
+    if path.suffix.lower() not in (PAGE, *FIGURE_FORMATS):
         raise expected(
-            path, f"'{path.suffix}' as a format", f"one of {', '.join((PAGE, *FORMATS))}"
+            path, f"'{path.suffix}' as a format", f"one of {', '.join((PAGE, *FIGURE_FORMATS))}"
         )
     distinct = [each for i, each in enumerate(subjects) if each not in subjects[:i]]
     found = [find_subject(each) for each in distinct]

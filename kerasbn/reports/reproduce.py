@@ -11,7 +11,13 @@ from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.probes.readings import has_probes
 from kerasbn.reports.document import Block, Code, Paragraph, Section, Table
 from kerasbn.runs import MNIST_FOLDER, DataRecord, Run
-from kerasbn.training.settings import SETTINGS, Value, command_options, option_text, short_text
+from kerasbn.training.settings import (
+    SETTINGS,
+    SettingValue,
+    command_options,
+    option_text,
+    short_text,
+)
 
 MAX_COLUMNS = 4  # of a table that needs no horizontal scrolling
 MAX_DIFFERENCES = 3  # named in the label of a curve
@@ -155,7 +161,7 @@ def _recalibration(member: TrainedModel) -> list[Block]:
     return [Paragraph(words), Code([shlex.join(command)])]
 
 
-def _effective(member: TrainedModel) -> dict[str, Value]:
+def _effective(member: TrainedModel) -> dict[str, SettingValue]:
     """Return the settings with an effect: those of BN layers need BN, and steps override epochs."""
     training = vars(member.training)
     without_effect = {"steps" if training["steps"] is None else "epochs"}
@@ -165,7 +171,7 @@ def _effective(member: TrainedModel) -> dict[str, Value]:
     return {name: value for name, value in values.items() if name not in without_effect}
 
 
-def _in_words(name: str, value: Value) -> str:
+def _in_words(name: str, value: SettingValue) -> str:
     """Return a setting and its value as in a label: ``learning rate 0.01``."""
     if name == "bn":
         return "with BN" if value else "without BN"

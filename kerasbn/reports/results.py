@@ -19,7 +19,7 @@ STATISTICS_COLUMNS = ("With BN", "Without BN", "Difference")
 
 def comparison_results(comparison: Comparison) -> Section:
     """Return the headline figures, what they show and what not, and a table of all metrics."""
-    last, found = comparison.last, list(findings(comparison))
+    last, found = comparison.last, list(finding_blocks(comparison))
     is_certain = last is not None and last.difference.low is not None
     command = compare_command(comparison, seeds=ENOUGH_SEEDS)
     several = len(comparison.seeds) > 1
@@ -55,7 +55,7 @@ def certainty(row: Row | None) -> str:
     return f"{interval} includes zero: {pairs} do not show whether BN helps in this setup."
 
 
-def findings(comparison: Comparison) -> Iterator[str]:
+def finding_blocks(comparison: Comparison) -> Iterator[str]:
     """Yield what else the metrics show, one sentence each."""
     seeds, statistics, last = len(comparison.seeds), comparison.statistics(), comparison.last
     diverged = [

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Subject = TrainedModel | Comparison | Study
-Found = Run | Comparison | Study | Unfinished
+Listed = Run | Comparison | Study | Unfinished
 
 
-def take_inventory(root: Path = runs.ROOT) -> tuple[list[Found], list[InputError]]:
+def take_inventory(root: Path = runs.ROOT) -> tuple[list[Listed], list[InputError]]:
     """Return all runs, the newest last, comparisons, studies and unfinished trainings in `root`.
 
     What is damaged becomes an error in the second list and hides nothing else.
@@ -35,9 +35,9 @@ def take_inventory(root: Path = runs.ROOT) -> tuple[list[Found], list[InputError
     survey, problems = runs.survey(root)
     stopped, damaged = unfinished(root)
     problems += damaged
-    found: list[Found] = [*survey, *stopped]
+    found: list[Listed] = [*survey, *stopped]
     compared = sorted(root.glob(f"[!.]*/{comparisons.RECORD}"))
-    swept = sorted((root / studies.ROOT.name).glob(f"[!.]*/{studies.RECORD}"))
+    swept = sorted((root / studies.STUDIES.name).glob(f"[!.]*/{studies.RECORD}"))
     for file in (*compared, *swept):
         try:
             found.append((read_comparison if file in compared else read_study)(file.parent))
@@ -60,7 +60,7 @@ def find_subject(subject: object, root: Path = runs.ROOT) -> Subject:
         raise ArgumentError(
             "subjects", subject, "names or folders of runs, comparisons or studies, or such results"
         )
-    folders = (root / subject, root / studies.ROOT.name / subject, Path(subject))
+    folders = (root / subject, root / studies.STUDIES.name / subject, Path(subject))
     # This is false, not an error, if the name is too long.
     path = next((each for each in folders if os.path.isdir(each)), None)  # noqa: PTH112
     if path is None:
@@ -94,7 +94,7 @@ def check_same_data(subjects: Sequence[Subject]) -> None:
             )  # fmt: skip
 
 
-def inventory_tables(found: Sequence[Found], width: int) -> list["Table"]:
+def inventory_tables(found: Sequence[Listed], width: int) -> list["Table"]:
     """Return a table of the runs, one of the comparisons and one of the studies, as far as any.
 
     Columns that do not fit into `width` are left out, the least important first, so that no word

@@ -19,15 +19,15 @@ from kerasbn.sweeps.study_data import StudyData
 from kerasbn.sweeps.summaries import FIGURE, SeedResults, Summary
 from kerasbn.training.settings import SETTINGS, short_text
 
-KINDS = {True: "with_bn", False: "without_bn"}
-LOG_FROM = 10.0  # an axis is logarithmic if its values differ by this factor
+_COLOR_KEYS = {True: "with_bn", False: "without_bn"}
+_LOG_FROM = 10.0  # an axis is logarithmic if its values differ by this factor
 MAX_CELLS = 240  # of a readable heat map
 MAX_PANELS = 6
 MAX_WIDTH = 1500  # pixels
 
 
 @dataclass(frozen=True)
-class Chart:
+class StudyChart:
     """A chart of a study; `name` is that of its file, and `caption` says how to read it."""
 
     name: str
@@ -37,7 +37,7 @@ class Chart:
 
 
 @plotting.default_style
-def draw_charts(study: StudyData) -> list[Chart]:
+def draw_charts(study: StudyData) -> list[StudyChart]:
     """Return the charts of a study, the most important first; none if nothing is trained.
 
     Without axes: accuracy over training. One axis: accuracy over its values. Two: a panel for each
@@ -61,14 +61,14 @@ def draw_charts(study: StudyData) -> list[Chart]:
             "points (* if its 95% interval excludes 0). Hatched: no trial finished."
         )
         figure = draw_heat_map(summaries, longest, others, *text)
-        charts.append(Chart("heat-map", "All combinations as a heat map", caption, figure))
+        charts.append(StudyChart("heat-map", "All combinations as a heat map", caption, figure))
     if len(study.axes) > 2 or not charts:
         caption = (
             "A line leads from its value on each axis to its mean test accuracy; the darker, the "
             f"worse. Cross: some trials diverged; below 0%: all did. {STRETCHED}"
         )
         figure = draw_parallel_coordinates(summaries, study.axes, *text)
-        charts.append(Chart("parallel", "All combinations as lines", caption, figure))
+        charts.append(StudyChart("parallel", "All combinations as lines", caption, figure))
     return charts
 
 
@@ -79,10 +79,10 @@ def save_charts(study: StudyData) -> None:
         plotting.save_figure(chart.figure, study.path / f"{chart.name}.png", dpi)
 
 
-def _accuracy_over_training(study: StudyData) -> Chart:
+def _accuracy_over_training(study: StudyData) -> StudyChart:
     figure, (axes,) = _panels(study, 1)
     ends = []
-    for bn, kind in KINDS.items():
+    for bn, kind in _COLOR_KEYS.items():
         color, finished = COLOR[kind], summing.histories_of(study, bn, "finished")
         diverged = summing.histories_of(study, bn, "diverged")
         for history in (*finished, *diverged):
@@ -106,12 +106,12 @@ def _accuracy_over_training(study: StudyData) -> Chart:
         "Test accuracy over training. Line: mean over seeds; band: one standard deviation to each "
         f"side; thin lines: each seed. {STRETCHED}"
     )
-    return Chart("accuracy", "Test accuracy over training", caption, figure)
+    return StudyChart("accuracy", "Test accuracy over training", caption, figure)
 
 
 def _accuracy_over_axis(
     study: StudyData, groups: Mapping[str, Sequence[Summary]], axis: str, others: Sequence[str]
-) -> Chart:
+) -> StudyChart:
     """Draw accuracy over the values of an axis, in a panel for each value of the other axis."""
     figure, panels = _panels(study, len(groups))
     for panel, (heading, some) in zip(panels, groups.items(), strict=True):
@@ -126,7 +126,7 @@ def _accuracy_over_axis(
         "standard deviation to each side, within their range; dots: each seed; crosses at the "
         f"bottom: diverged seeds. {STRETCHED}"
     )
-    return Chart("accuracy", f"Test accuracy by {name}", caption, figure)
+    return StudyChart("accuracy", f"Test accuracy by {name}", caption, figure)
 
 
 def _draw_panel(axes: Axes, summaries: Sequence[Summary], axis: str) -> None:
@@ -134,21 +134,21 @@ def _draw_panel(axes: Axes, summaries: Sequence[Summary], axis: str) -> None:
     places = [float(i) for i in range(len(values))]
     if SETTINGS[axis].is_number:
         places = [float(value) for value in values if isinstance(value, int | float)]
-        if min(places) > 0 and max(places) / min(places) >= LOG_FROM:
+        if min(places) > 0 and max(places) / min(places) >= _LOG_FROM:
             axes.set_xscale("log")
     axes.set_xticks(places, [short_text(value) for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.07)
     axes.set_xlabel(SETTINGS[axis].label)
     by_place = sorted(zip(places, summaries, strict=True), key=lambda pair: pair[0])
-    for bn in KINDS:
+    for bn in _COLOR_KEYS:
         points = [(place, each.of(bn)) for place, each in by_place if each.of(bn).trials]
         if points:
             _draw_kind(axes, points, bn)
 
 
 def _draw_kind(axes: Axes, points: Sequence[tuple[float, SeedResults]], bn: bool) -> None:
-    color, i = COLOR[KINDS[bn]], 0 if bn else 1
+    color, i = COLOR[_COLOR_KEYS[bn]], 0 if bn else 1
     finished = [(place, results) for place, results in points if results.accuracies]
     places = [place for place, _ in finished]
     means = [results.mean for _, results in finished]
@@ -193,7 +193,7 @@ def _panels(study: StudyData, count: int) -> tuple[Figure, Sequence[Axes]]:
 def _add_legend(figure: Figure, study: StudyData) -> None:
     lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
     kinds = {}
-    for bn in KINDS:
+    for bn in _COLOR_KEYS:
         statuses = [study.status(trial) for trial in study.trials if trial.bn == bn]
         diverged, finished = statuses.count("diverged"), statuses.count("finished")
         note = f" ({diverged} of {diverged + finished} diverged)" if diverged else ""

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from kerasbn.common.plotting import ACCURACY_TICKS, COLOR, NOTE_COLOR, height
 from kerasbn.experiments.curves import label
-from kerasbn.sweeps.summaries import KINDS, SeedResults, Summary, describe
+from kerasbn.sweeps.summaries import KIND_NAMES, SeedResults, Summary, describe
 from kerasbn.sweeps.trials import Configuration
-from kerasbn.training.settings import SETTINGS, Value, short_text
+from kerasbn.training.settings import SETTINGS, SettingValue, short_text
 
 # From worse through equal to better with BN, in the colors of the two kinds.
 _DIVERGING = LinearSegmentedColormap.from_list(
@@ -26,12 +26,12 @@ _DIVERGING = LinearSegmentedColormap.from_list(
 )
 _SEQUENTIAL = colormaps["cividis"]  # perceptually uniform, also for color-blind readers
 
-LOG_FROM = 10.0  # an axis is logarithmic if its values differ by this factor
+_LOG_FROM = 10.0  # an axis is logarithmic if its values differ by this factor
 NO_ACCURACY = -0.07  # the height where lines without an accuracy end
 BUNDLE = 0.06  # the width of all lines through one value, so that they can be distinguished
 MAX_LISTED = 8  # an axis with more numbers than this is drawn to scale
 
-Cells = Mapping[tuple[int, int], tuple[float, str]]  # by row and column: a value and its text
+GridCells = Mapping[tuple[int, int], tuple[float, str]]  # by row and column: a value and its text
 
 
 def draw_heat_map(
@@ -48,7 +48,7 @@ def draw_heat_map(
         (row_names.index(name), columns.index(each.configuration[column]))
         for name, each in zip(names, summaries, strict=True)
     ]
-    kinds = [bn for bn in KINDS if summaries[0].of(bn).trials]
+    kinds = [bn for bn in KIND_NAMES if summaries[0].of(bn).trials]
     tables = [(label(bn), [_mean_cell(each.of(bn)) for each in summaries]) for bn in kinds]
     if len(kinds) == 2:
         tables.append(("With BN minus without", [_difference_cell(each) for each in summaries]))
@@ -92,7 +92,7 @@ def _difference_cell(summary: Summary) -> tuple[float, str]:
 
 
 def _draw_table(
-    axes: Axes, cells: Cells, colors: Colormap, limits: tuple[float, float]
+    axes: Axes, cells: GridCells, colors: Colormap, limits: tuple[float, float]
 ) -> AxesImage:
     """Draw cells as colored squares with their texts; those without a value are hatched."""
     rows, columns = zip(*cells, strict=True)
@@ -130,7 +130,7 @@ def draw_parallel_coordinates(
     are what one looks for. A cross marks combinations in which trials diverged; if all did, the
     line ends below 0%.
     """
-    kinds = [bn for bn in KINDS if summaries[0].of(bn).trials]
+    kinds = [bn for bn in KIND_NAMES if summaries[0].of(bn).trials]
     means = [each.of(bn).mean for each in summaries for bn in kinds if each.of(bn).accuracies]
     top = float(height(max(means, default=0.0))) or 1.0
     size = (len(kinds) * (1.9 * len(axes_names) + 1.3), 5.6)
@@ -173,14 +173,14 @@ def _draw_kind(
     axes.tick_params(length=0)
 
 
-def _heights(values: Sequence[Value]) -> list[float]:
+def _heights(values: Sequence[SettingValue]) -> list[float]:
     """Return the heights of values on an axis, 0 to 1: evenly spaced if few, else to scale."""
     distinct = list(dict.fromkeys(values))
     numbers = [each for each in distinct if isinstance(each, int | float)]
     are_numbers = len(numbers) == len(distinct)
     if are_numbers and len(numbers) > MAX_LISTED:
         scaled = np.array(numbers, float)
-        if scaled.min() > 0 and scaled.max() / scaled.min() >= LOG_FROM:
+        if scaled.min() > 0 and scaled.max() / scaled.min() >= _LOG_FROM:
             scaled = np.log(scaled)
         scaled = (scaled - scaled.min()) / (scaled.max() - scaled.min())
         at = dict(zip(distinct, scaled.tolist(), strict=True))
@@ -190,7 +190,9 @@ def _heights(values: Sequence[Value]) -> list[float]:
     return [at[value] for value in values]
 
 
-def _draw_ticks(axes: Axes, place: int, values: Sequence[Value], heights: Sequence[float]) -> None:
+def _draw_ticks(
+    axes: Axes, place: int, values: Sequence[SettingValue], heights: Sequence[float]
+) -> None:
     at = {short_text(value): height for value, height in zip(values, heights, strict=True)}
     ticks = sorted(at.items(), key=lambda item: item[1])
     if len(ticks) > MAX_LISTED:

@@ -12,8 +12,8 @@ from kerasbn.experiments.statistics import METHOD
 from kerasbn.sweeps import summaries as summing
 from kerasbn.sweeps.grid import Range
 from kerasbn.sweeps.study_data import StudyData
-from kerasbn.sweeps.summaries import KINDS, LEARNED, Summary, best, describe
-from kerasbn.training.settings import SETTINGS, Value, option_text, short_text
+from kerasbn.sweeps.summaries import KIND_NAMES, LEARNED, Summary, best, describe
+from kerasbn.training.settings import SETTINGS, SettingValue, option_text, short_text
 
 FINDINGS = "findings.md"
 NEAR = 0.01  # one point of accuracy: as good as the best
@@ -77,15 +77,15 @@ def write_findings(study: StudyData) -> None:
 
 def _best(study: StudyData, summaries: Sequence[Summary]) -> list[str]:
     """Say the best accuracy of each kind, and their difference."""
-    tops = {bn: top for bn in KINDS if (top := best(summaries, bn))}
+    tops = {bn: top for bn in KIND_NAMES if (top := best(summaries, bn))}
     if not tops:
         return []
     parts = "; ".join(
-        f"{KINDS[bn]} {summing.as_best(top, bn, study.axes)}" for bn, top in tops.items()
+        f"{KIND_NAMES[bn]} {summing.as_best(top, bn, study.axes)}" for bn, top in tops.items()
     )
     lines = [sentence(f"{'best test' if study.axes else 'test'} accuracy: {parts}")]
     if len(tops) == 2:
-        found = summing.difference(tops[True].with_bn, tops[False].without_bn)
+        found = summing.difference_of(tops[True].with_bn, tops[False].without_bn)
         what = "difference of the best, with BN minus without" if study.axes else "difference"
         lines.append(sentence(f"{what}: {difference_text(found, study.grid.seeds)}"))
     return lines
@@ -118,7 +118,7 @@ def _near_text(summaries: Sequence[Summary], words: Callable[[Sequence[bool], bo
     """
     lines: list[str] = []
     first = 0  # how many the first sentence names
-    for bn, kind in KINDS.items():
+    for bn, kind in KIND_NAMES.items():
         results = [each.of(bn) for each in summaries]
         trained = [each for each in results if each.trained]
         top = best(summaries, bn)
@@ -137,7 +137,7 @@ def _near_text(summaries: Sequence[Summary], words: Callable[[Sequence[bool], bo
 
 
 def values_text(
-    axis: str, values: Sequence[Value], chosen: Sequence[bool], named: bool = True
+    axis: str, values: Sequence[SettingValue], chosen: Sequence[bool], named: bool = True
 ) -> str:
     """Name the chosen values of an axis: ``learning rates 0.001 to 0.1 and 1``.
 
@@ -206,7 +206,7 @@ def _speed(study: StudyData) -> list[str]:
 def _fails(study: StudyData, summaries: Sequence[Summary]) -> list[str]:
     """Say what diverged, and which configurations fail."""
     lines, note = [], f" ({FAILS})"
-    for bn, words in KINDS.items():
+    for bn, words in KIND_NAMES.items():
         results = [each.of(bn) for each in summaries]
         diverged = sum(each.diverged for each in results)
         fails = [each.fails for each in results]
@@ -228,7 +228,7 @@ def _fails(study: StudyData, summaries: Sequence[Summary]) -> list[str]:
 def _learning(summaries: Sequence[Summary]) -> list[str]:
     """Say how many configurations learn at all."""
     parts: list[str] = []
-    for bn, words in KINDS.items():
+    for bn, words in KIND_NAMES.items():
         trained = [results for each in summaries if (results := each.of(bn)).trained]
         if trained:
             count = sum(not each.fails for each in trained)

@@ -30,7 +30,7 @@ from typing import Any
 
 from kerasbn.common.errors import InputError, did_you_mean, expected
 from kerasbn.common.records import decode_toml, read_toml
-from kerasbn.training.settings import MAX_SEEDS, SETTINGS, Value, find_setting
+from kerasbn.training.settings import MAX_SEEDS, SETTINGS, SettingValue, find_setting
 
 MAX_TRIALS = 1_000_000  # the list of them still fits into memory
 TRIALS_WITHOUT_YES = 1000  # a larger grid needs --yes
@@ -76,8 +76,8 @@ class Grid:
     """
 
     name: str
-    options: Mapping[str, Value]
-    axes: Mapping[str, tuple[Value, ...] | Range]
+    options: Mapping[str, SettingValue]
+    axes: Mapping[str, tuple[SettingValue, ...] | Range]
     kinds: tuple[bool, ...]
     question: str = ""
     source: str = ""
@@ -236,7 +236,7 @@ def _change(options: dict[str, Any], axes: dict[str, Any], changes: Mapping[str,
         (axes if is_axis else options)[key] = value
 
 
-def _axis(key: str, raw: object, is_sample: bool) -> tuple[Value, ...] | Range:
+def _axis(key: str, raw: object, is_sample: bool) -> tuple[SettingValue, ...] | Range:
     if isinstance(raw, Mapping):
         return _range(key, raw, is_sample)
     if not isinstance(raw, list | tuple):

@@ -30,14 +30,14 @@ CHECKPOINTS = ".checkpoints"  # of batches in training, by their numbers
 UPDATE_SECONDS = 1.0  # between two updates
 TABLE_SHARE = 0.05  # of the time can go into writing results.csv
 MAX_RUNNING = 6  # batches shown one by one
-KINDS = {"with_bn": "best with BN", "without_bn": "best without"}
+_BEST = {"with_bn": "best with BN", "without_bn": "best without"}
 
 
 @dataclass(frozen=True)
-class Status:
+class StudyStatus:
     """The status of a study: ``running``, ``finished`` or ``stopped``, and its trials by status.
 
-    `done` trials finished or diverged; `best` has the best configuration for each of `KINDS`, and
+    `done` trials finished or diverged; `best` has the best configuration for each of `_BEST`, and
     `running` the share that is done of each batch. While a sweep runs, progress.json holds this.
     """
 
@@ -67,7 +67,7 @@ class Status:
             if len(shown) > MAX_RUNNING:
                 shown[MAX_RUNNING:] = [f"and {len(shown) - MAX_RUNNING} more batches"]
             rows += [("running", text) for text in shown or ["starting"]]
-        rows += [(KINDS[kind], str(each)) for kind, each in self.best.items()]
+        rows += [(_BEST[kind], str(each)) for kind, each in self.best.items()]
         if self.state == "running" and self.done + self.failed < self.trials:
             rows.append(("time left", duration(self.seconds_left)))
         return rows
@@ -90,15 +90,15 @@ class Status:
         return "; ".join(f"{name} {text}" for name, text in self.rows() if name != "running")
 
 
-def status_of(study: StudyData) -> Status:
+def status_of(study: StudyData) -> StudyStatus:
     """Return the status of a study that no process is training."""
     counts: dict[str, Any] = {status: len(study.with_status(status)) for status in STATUSES}
     summarized, tops = summaries.summarize(study), {}
-    for kind in KINDS:
+    for kind in _BEST:
         bn = kind == "with_bn"
         if top := summaries.best(summarized, bn):
             tops[kind] = summaries.as_best(top, bn, study.axes)
-    return Status(
+    return StudyStatus(
         study=study.name,
         state="finished" if study.is_complete else "stopped",
         trials=len(study.trials),
@@ -109,12 +109,12 @@ def status_of(study: StudyData) -> Status:
     )
 
 
-def read_status(study: StudyData) -> Status:
+def read_status(study: StudyData) -> StudyStatus:
     """Return the status of a study that another process may be training."""
     if not is_running(study.path):
         return status_of(study)
     with suppress(InputError):  # nothing is written yet, or the sweep has just ended
-        return read_json(study.path / PROGRESS, Status, "the progress of a sweep")
+        return read_json(study.path / PROGRESS, StudyStatus, "the progress of a sweep")
     return replace(status_of(study), state="running")
 
 

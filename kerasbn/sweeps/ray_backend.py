@@ -21,7 +21,7 @@ from kerasbn.sweeps.process_pool import CONTEXT, follow_parent
 from kerasbn.sweeps.trials import Event, Files, TrialBatch, error_line
 
 REACH_SECONDS = 3.0  # for a TCP connection to the head
-CONNECT_SECONDS = 20.0  # for Ray to connect
+_CONNECT_SECONDS = 20.0  # for Ray to connect
 PATIENCE = 60.0  # seconds to wait for a node with CPUs when there is none
 RETRIES = 5  # of a batch whose worker or node is lost
 # Results depend on these: all nodes need the same versions.
@@ -45,8 +45,8 @@ def train_on_cluster(
     process.start()
     far.close()
     try:
-        if not near.poll(CONNECT_SECONDS):
-            raise _unreachable(address, f"no answer in {CONNECT_SECONDS:.0f} s")
+        if not near.poll(_CONNECT_SECONDS):
+            raise _unreachable(address, f"no answer in {_CONNECT_SECONDS:.0f} s")
         while (message := near.recv()) is not None:
             if isinstance(message, KerasbnError):
                 raise message
@@ -205,6 +205,6 @@ def _check_nodes(ray: Any) -> dict[str, str]:  # noqa: ANN401 - an optional modu
     found = {}
     for name, reference in answers.items():
         with suppress(ray.exceptions.RayError):  # the node has just gone
-            found[name] = ray.get(reference, timeout=CONNECT_SECONDS)
+            found[name] = ray.get(reference, timeout=_CONNECT_SECONDS)
     check_versions(installed(), found)
     return installed()

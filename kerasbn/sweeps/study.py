@@ -30,10 +30,10 @@ from kerasbn.sweeps import study_data
 from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.findings import findings
 from kerasbn.sweeps.grid import Grid, parse_grid
-from kerasbn.sweeps.study_data import ADVICE, STATUSES, StudyData, StudyRecord
+from kerasbn.sweeps.study_data import STATUSES, STUDY_ADVICE, StudyData, StudyRecord
 from kerasbn.sweeps.trials import list_trials
 
-ROOT = runs.ROOT / "studies"
+STUDIES = runs.ROOT / "studies"
 RECORD = "study.json"
 
 
@@ -94,12 +94,12 @@ class Study(StudyData):
         return f"{self.name}: {plural(len(self.trials), 'trial')} ({states})"
 
 
-def study_folder(name: str, root: Path = ROOT) -> Path | None:
+def study_folder(name: str, root: Path = STUDIES) -> Path | None:
     """Return the folder of the study called `name` in `root`, or `name` itself if it is one."""
     return next((path for path in (root / name, Path(name)) if (path / RECORD).is_file()), None)
 
 
-def find_study(name: str, root: Path = ROOT) -> Study:
+def find_study(name: str, root: Path = STUDIES) -> Study:
     """Read the study in `study_folder`; if there is none, raise `InputError` with those known."""
     path = study_folder(name, root)
     if path is None:
@@ -114,7 +114,7 @@ def read_study(path: Path) -> Study:
     if not file.is_file():
         found = f"a folder without {RECORD}" if path.is_dir() else "no study"
         raise expected(path, found, "the folder of a study")
-    record = read_json(file, StudyRecord, "the record of a study", ADVICE)
+    record = read_json(file, StudyRecord, "the record of a study", STUDY_ADVICE)
     grid = parse_grid(record.grid, record.name, str(file))
     return Study(path, record, grid, tuple(list_trials(grid)), study_data.read_outcomes(path))
 

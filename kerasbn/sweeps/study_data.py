@@ -16,7 +16,7 @@ from kerasbn.training.settings import option_text
 RESULTS, HISTORY = "results.csv", "history.csv"
 STATUSES = ("finished", "diverged", "failed", "missing")
 MAX_TABLE_BYTES = 2**30
-ADVICE = "sweep again"
+STUDY_ADVICE = "sweep again"
 _HISTORY_COLUMNS = ("epoch", "step", *runs.METRICS)
 
 
@@ -146,7 +146,7 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
         has_metrics = None not in [getattr(outcome, metric) for metric in runs.METRICS]
         if outcome.status not in STATUSES or has_metrics != (outcome.status == "finished"):
             found = f"a damaged table (trial {name})"
-            raise expected(path / RESULTS, found, "the results of a study", ADVICE)
+            raise expected(path / RESULTS, found, "the results of a study", STUDY_ADVICE)
     return outcomes
 
 
@@ -156,7 +156,7 @@ def outcome_of(run: runs.Run) -> Outcome:
     if record.status != "finished":
         final = {}
     elif not final.keys() >= {"step", *runs.METRICS}:
-        raise expected(run.path, "a run without final metrics", "a complete run", ADVICE)
+        raise expected(run.path, "a run without final metrics", "a complete run", STUDY_ADVICE)
     metrics: dict[str, Any] = {name: final.get(name) for name in runs.METRICS}
     return Outcome(
         status=record.status,
@@ -170,5 +170,9 @@ def outcome_of(run: runs.Run) -> Outcome:
 
 def _read_table(path: Path, columns: Mapping[str, Any]) -> dict[str, list[Any]]:
     return read_csv(
-        path, {"trial": str, **columns}, "a table of a study", ADVICE, max_bytes=MAX_TABLE_BYTES
+        path,
+        {"trial": str, **columns},
+        "a table of a study",
+        STUDY_ADVICE,
+        max_bytes=MAX_TABLE_BYTES,
     )

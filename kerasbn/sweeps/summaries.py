@@ -14,7 +14,7 @@ from kerasbn.sweeps.study_data import StudyData
 from kerasbn.sweeps.trials import Configuration, Trial
 from kerasbn.training.settings import SETTINGS, short_text
 
-KINDS = {True: "with BN", False: "without BN"}
+KIND_NAMES = {True: "with BN", False: "without BN"}
 FIGURE = "val_accuracy"  # test accuracy: what a sweep compares
 LEARNED = 0.2  # a lower test accuracy is hardly better than guessing one of ten classes
 
@@ -75,14 +75,14 @@ class Summary:
     @property
     def difference(self) -> Difference:
         """With BN minus without, over the seeds that finished both."""
-        return difference(self.with_bn, self.without_bn)
+        return difference_of(self.with_bn, self.without_bn)
 
     def of(self, bn: bool) -> SeedResults:
         """Return the results with BN, or those without."""
         return self.with_bn if bn else self.without_bn
 
 
-def difference(first: SeedResults, second: SeedResults) -> Difference:
+def difference_of(first: SeedResults, second: SeedResults) -> Difference:
     """Return the difference, first minus second, over the seeds that finished both."""
     a, b = first.accuracies, second.accuracies
     seeds = [seed for seed in a if seed in b]
@@ -94,7 +94,7 @@ def summarize(study: StudyData) -> list[Summary]:
     summaries = []
     for configuration, trials in groupby(study.trials, lambda trial: trial.configuration):
         some = list(trials)
-        kinds = ([trial for trial in some if trial.bn == bn] for bn in KINDS)
+        kinds = ([trial for trial in some if trial.bn == bn] for bn in KIND_NAMES)
         summaries.append(Summary(configuration, *(_seed_results(study, kind) for kind in kinds)))
     return summaries
 
@@ -162,7 +162,7 @@ def speed_of(study: StudyData) -> tuple[float, int, int] | None:
     That accuracy, the first step at which the mean with BN is as high, and the step at which it is
     reached without BN; None if BN does not reach it.
     """
-    kinds = [histories_of(study, bn, "finished") for bn in KINDS]
+    kinds = [histories_of(study, bn, "finished") for bn in KIND_NAMES]
     if not all(kinds):
         return None
     with_bn, without_bn = (np.mean([each[FIGURE] for each in kind], axis=0) for kind in kinds)

@@ -16,7 +16,7 @@ from kerasbn.sweeps.charts import save_charts
 from kerasbn.sweeps.findings import write_findings
 from kerasbn.sweeps.grid import Grid, load_grid, parse_grid, recipes
 from kerasbn.sweeps.progress import CHECKPOINTS, RunningSweep, running
-from kerasbn.sweeps.study import ROOT, Study, open_study, read_study, study_folder, with_runs
+from kerasbn.sweeps.study import STUDIES, Study, open_study, read_study, study_folder, with_runs
 from kerasbn.sweeps.trials import Event, TrialBatch, check_trials, list_trials
 from kerasbn.training.settings import option_text
 
@@ -34,7 +34,7 @@ def sweep(
     device: str = "auto",
     force: bool = False,
     quiet: bool = True,
-    root: Path = ROOT,
+    root: Path = STUDIES,
     **settings: Any,  # noqa: ANN401 - the settings of models and trainings
 ) -> Study:
     """Train a grid of configurations, each with and without BN, over several seeds.
@@ -87,7 +87,7 @@ def sweep(
 
 
 def requested(
-    given: object, changes: Mapping[str, Any], run: str | None = None, root: Path = ROOT
+    given: object, changes: Mapping[str, Any], run: str | None = None, root: Path = STUDIES
 ) -> tuple[Grid, Path, list[str] | None]:
     """Return the grid and the folder of a new or existing study, and a command that requests it.
 
@@ -121,7 +121,7 @@ def run_sweep(
     *,
     run: str | None = None,
     yes: bool = False,
-    root: Path = ROOT,
+    root: Path = STUDIES,
     force: bool = False,
     quiet: bool = False,
     **where: Any,  # noqa: ANN401 - the arguments of `_backend`

@@ -16,12 +16,12 @@ from typing import Any
 from kerasbn.common.errors import KerasbnError, quoted
 from kerasbn.sweeps.grid import Grid, Range, prefixed
 from kerasbn.training import settings
-from kerasbn.training.settings import ModelSettings, TrainingSettings, Value
+from kerasbn.training.settings import ModelSettings, SettingValue, TrainingSettings
 
 MAX_PAIRS = 8  # in a trial batch: more run slower per trial
 MAX_NAME = 90  # characters
 
-Configuration = Mapping[str, Value]
+Configuration = Mapping[str, SettingValue]
 Files = dict[str, dict[str, bytes]]  # of runs: contents by the names of the trial and the file
 
 
@@ -95,7 +95,7 @@ def error_line(error: BaseException) -> str:
     return text if isinstance(error, KerasbnError) else f"{type(error).__name__}: {text}"
 
 
-def configurations(grid: Grid) -> Iterator[dict[str, Value]]:
+def configurations(grid: Grid) -> Iterator[dict[str, SettingValue]]:
     """Return the combinations of the axes' values, the last axis fastest, or a random sample.
 
     A sample depends on `sample_seed` alone, since Python keeps the sequence of `random.random`

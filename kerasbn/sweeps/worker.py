@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from kerasbn.data.datasets import Dataset
-from kerasbn.experiments.sessions import OpenSession, Session
+from kerasbn.experiments.sessions import OpenSession, TrainingSession
 from kerasbn.experiments.train import TrainingJob, train_jobs
 from kerasbn.sweeps.trials import Files, TrialBatch
 
@@ -39,7 +39,7 @@ def train_batch(
     session = None
     if checkpoint:
         checkpoint.mkdir(parents=True, exist_ok=True)
-        session = OpenSession(Session("train", jobs[0].model, jobs[0].training), checkpoint)
+        session = OpenSession(TrainingSession("train", jobs[0].model, jobs[0].training), checkpoint)
     chunks = count(1)
     progress: Any = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda *_, **__: report(

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Shift:
+class StatisticsShift:
     """Largest change of the statistics of one BN layer, over its channels."""
 
     layer: str
@@ -39,7 +39,7 @@ class Recalibration:
     """Result of `kerasbn.recalibrate`: a copy of the model, and the change of its BN layers."""
 
     model: keras.Model
-    shifts: tuple[Shift, ...]  # in the order of the graph
+    shifts: tuple[StatisticsShift, ...]  # in the order of the graph
 
     def __repr__(self) -> str:
         lines = (f"  {shift}" for shift in self.shifts)
@@ -107,7 +107,7 @@ def _update(
     layer: keras.layers.BatchNormalization,
     data: tf.data.Dataset,
     unbiased: bool,
-) -> Shift:
+) -> StatisticsShift:
     """Replace the statistics of one BN layer, and return their change."""
     count, mean, squares = _population(model, layer, data)
     divisor = count - 1 if unbiased else count
@@ -126,7 +126,9 @@ def _update(
     layer.moving_variance.assign(variance)
     ratio = (variance + layer.epsilon) / (old_variance + layer.epsilon)
     change = np.abs(mean - old_mean) / np.sqrt(variance + layer.epsilon)
-    return Shift(layer.name, float(change.max()), float(np.maximum(ratio, 1 / ratio).max()))
+    return StatisticsShift(
+        layer.name, float(change.max()), float(np.maximum(ratio, 1 / ratio).max())
+    )
 
 
 def _population(

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from kerasbn.common.errors import ArgumentError, InputError, did_you_mean
 
-Value = bool | int | float | str | tuple[int, ...] | None
+SettingValue = bool | int | float | str | tuple[int, ...] | None
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "elu", "gelu", "silu", "leaky_relu", "linear")
 MAX_SEEDS = 1000  # of one comparison
@@ -25,7 +25,7 @@ class Setting:
 
     name: str
     kind: type  # of its values: bool, int, float, str or tuple (of ints)
-    default: Value
+    default: SettingValue
     help: str
     label: str  # in charts and tables
     expects: str  # a valid value, in words
@@ -43,16 +43,16 @@ class Setting:
         """Whether the values are numbers, so that an axis can be a range."""
         return self.kind in (int, float)
 
-    def check(self, value: object) -> Value:
+    def check(self, value: object) -> SettingValue:
         """Return `value` as the type of the setting, or raise `ArgumentError`."""
         if value is None and self.default is None:
             return None
-        converted: Value = _convert(self.kind, value)
+        converted: SettingValue = _convert(self.kind, value)
         if converted is None or not self.is_valid(converted):
             raise ArgumentError(self.name, value, self.expects)
         return converted
 
-    def parse(self, text: str) -> Value:
+    def parse(self, text: str) -> SettingValue:
         """Return the value of `text` from the command line, or raise `ArgumentError`."""
         text = text.strip()
         try:
@@ -237,7 +237,7 @@ def command_options(*settings: ModelSettings | TrainingSettings) -> list[str]:
     return arguments
 
 
-def option_text(value: Value) -> str:
+def option_text(value: SettingValue) -> str:
     """Return a value exactly as the command line takes it: ``0.01``, ``32,32``, ``true``."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
@@ -248,7 +248,7 @@ def option_text(value: Value) -> str:
     return str(value)
 
 
-def short_text(value: Value) -> str:
+def short_text(value: SettingValue) -> str:
     """Return a value as charts and sentences have it: ``8x32`` for eight layers of 32 units."""
     if isinstance(value, tuple) and len(set(value)) == 1 and len(value) > 1:
         return f"{len(value)}x{value[0]}"

@@ -261,7 +261,7 @@ def figures(
     """What one tool leaves, how far its file is from the Keras model, and the time it takes."""
     import onnx
 
-    from kerasbn.folding.keras.verification import difference
+    from kerasbn.folding.keras.verification import relative_difference
     from kerasbn.inference.remaining import remaining_nodes
     from kerasbn.inference.session import Session
 
@@ -271,7 +271,7 @@ def figures(
         if tool == "kerasbn":
             took["fold"] = timed(fold_alone, model)["seconds"]
         left = remaining_nodes(onnx.load(path))
-        gap = difference(Session(path).run(inputs), truth)
+        gap = relative_difference(Session(path).run(inputs), truth)
     except Exception as error:  # noqa: BLE001 - a rival that fails is a result
         said = " ".join(str(error).split())
         return {"error": f"fails ({type(error).__name__})", "said": said[:500]}

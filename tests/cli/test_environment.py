@@ -48,6 +48,7 @@ def test_configuration_changes_no_result(tmp_path: Path) -> None:
         assert one == other, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "code"),
     [

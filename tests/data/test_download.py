@@ -183,7 +183,7 @@ def test_no_mirror_answers(
     target: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(download, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(UnavailableError) as caught:
         download_files(target, idx_files, (refusing, silent, "http://no-such-host.invalid/"))
     line = str(caught.value)

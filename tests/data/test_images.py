@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from kerasbn.common.errors import InputError
 from kerasbn.data.datasets import Split, load_dataset
 from kerasbn.data.images import (
-    FORMATS,
+    IMAGE_FORMATS,
     STDIN,
     Picture,
     as_digit,
@@ -276,7 +276,7 @@ def test_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    form=st.sampled_from(FORMATS),
+    form=st.sampled_from(IMAGE_FORMATS),
     cut=st.integers(0, 3000),
     places=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=6),
 )
@@ -299,7 +299,7 @@ def test_a_damaged_picture_is_a_picture_or_one_line(
 
 
 SMALL = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8))
-FILES = {form: file_of(SMALL, form) for form in FORMATS}
+FILES = {form: file_of(SMALL, form) for form in IMAGE_FORMATS}
 
 
 def test_standard_input(seven: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from hypothesis import settings
 from kerasbn.folding.fold import fold_plan
 from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.keras.verification import predict, relative_difference
 from kerasbn.folding.plan import Plan
 
 Judged = Callable[..., Plan]
@@ -51,7 +51,7 @@ def judged() -> Judged:
         folded = rewrite(model, plan)
         arrays = random_inputs(model)
         want = predict(model, arrays)
-        assert difference(predict(folded, arrays), want) <= allowed
+        assert relative_difference(predict(folded, arrays), want) <= allowed
         assert all(
             np.isfinite(each).all() and np.ptp(each) > 0 for each in want
         )  # a judge that can fail

@@ -17,7 +17,7 @@ from kerasbn.folding.fold import fold, fold_plan, fold_with_plan
 from kerasbn.folding.keras.activations import clip_of
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.keras.verification import predict, relative_difference
 from kerasbn.folding.plan import Plan
 
 L = keras.layers
@@ -175,7 +175,7 @@ def test_clips_keep_the_dtype_and_are_saved(tmp_path: Path, policy: str) -> None
     folded.save(tmp_path / "folded.keras")
     loaded = keras.saving.load_model(tmp_path / "folded.keras")
     arrays = [np.random.default_rng(0).normal(size=(9, 6))]
-    assert difference(predict(loaded, arrays), predict(folded, arrays)) == 0
+    assert relative_difference(predict(loaded, arrays), predict(folded, arrays)) == 0
     assert {operation.__class__.__module__.split(".")[0] for operation in loaded.operations} == {
         "keras"
     }

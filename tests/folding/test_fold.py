@@ -15,7 +15,7 @@ from kerasbn.folding.fold import fold_plan, fold_with_plan
 from kerasbn.folding.keras import verification
 from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.keras.verification import predict, relative_difference
 from kerasbn.folding.linear import LinearMap
 from kerasbn.folding.plan import Plan
 
@@ -64,8 +64,8 @@ def test_the_result_keeps_names_structure_and_kind(tmp_path: Path) -> None:
     folded.save(tmp_path / "folded.keras")
     loaded = keras.saving.load_model(tmp_path / "folded.keras")
     arrays = random_inputs(model)
-    assert difference(predict(loaded, arrays), predict(folded, arrays)) == 0
-    assert difference(predict(folded, arrays), predict(model, arrays)) < 1e-5
+    assert relative_difference(predict(loaded, arrays), predict(folded, arrays)) == 0
+    assert relative_difference(predict(folded, arrays), predict(model, arrays)) < 1e-5
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_pixels_of_uint8_are_cast_where_they_were_rescaled(tmp_path: Path) -> No
     arrays = random_inputs(model)
     assert arrays[0].dtype == np.uint8
     assert arrays[0].max() > 200
-    assert difference(predict(loaded, arrays), predict(model, arrays)) < 1e-5
+    assert relative_difference(predict(loaded, arrays), predict(model, arrays)) < 1e-5
     sequential = keras.Sequential([keras.Input((8, 8), dtype="uint8"), *model.layers[1:]])
     assert not fold_with_plan(sequential).plan.kept()
 
@@ -136,9 +136,9 @@ def test_a_fold_that_fails_is_undone_and_reported(chain: Chain) -> None:
     assert kept.layer == "bad"
     assert "in float64 they differ by" in kept.reason
     arrays = random_inputs(model)
-    assert difference(predict(result.model, arrays), predict(model, arrays)) < 1e-5
+    assert relative_difference(predict(result.model, arrays), predict(model, arrays)) < 1e-5
     unchecked = kerasbn.fold(model, check=False)
-    assert difference(predict(unchecked, arrays), predict(model, arrays)) > 1e-5
+    assert relative_difference(predict(unchecked, arrays), predict(model, arrays)) > 1e-5
 
 
 def test_a_fold_that_overflows_is_undone() -> None:
@@ -184,7 +184,7 @@ def test_channels_first_is_judged_too() -> None:
     result = fold_with_plan(model)
     assert not result.plan.kept()
     arrays = random_inputs(model)
-    assert difference(predict(result.model, arrays), predict(model, arrays)) < 1e-5
+    assert relative_difference(predict(result.model, arrays), predict(model, arrays)) < 1e-5
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_volumes_are_judged_though_tensorflow_pools_none_in_float64(
     result = fold_with_plan(model)
     assert not result.plan.kept()
     arrays = random_inputs(model)
-    assert difference(predict(result.model, arrays), predict(model, arrays)) < 1e-5
+    assert relative_difference(predict(result.model, arrays), predict(model, arrays)) < 1e-5
 
 
 @pytest.mark.usefixtures("wrong_law")
@@ -259,7 +259,7 @@ def test_a_large_model_is_compiled_and_predicts_the_same(monkeypatch: pytest.Mon
     predict(model, arrays)
     assert not compiled
     monkeypatch.setattr(verification, "LARGE", verification.LARGE - 1)
-    assert difference(predict(model, arrays), want) < 1e-6
+    assert relative_difference(predict(model, arrays), want) < 1e-6
     assert compiled == [model.name]
     for a, b in zip(numbers(model), before, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -296,7 +296,7 @@ def test_functions_and_lambdas_of_ones_own_are_kept(chain: Chain) -> None:
     model = chain((4,), L.Dense(3, activation=own), BN(), L.Lambda(lambda x: x * 3), L.Dense(2))
     arrays = random_inputs(model)
     folded = kerasbn.fold(model)
-    assert difference(predict(folded, arrays), predict(model, arrays)) < 1e-5
+    assert relative_difference(predict(folded, arrays), predict(model, arrays)) < 1e-5
 
 
 def test_a_bn_layer_that_trains_keeps_its_statistics_while_it_is_judged() -> None:
@@ -318,8 +318,8 @@ def test_image_preprocessing_trains_by_default_but_not_at_inference(chain: Chain
     assert len(result.plan.folds()) == 2
     images = random_inputs(model)
     want = [model.predict(images[0], verbose=0)]
-    assert difference(predict(model, images), want) < 1e-6
-    assert difference([result.model.predict(images[0], verbose=0)], want) < 1e-5
+    assert relative_difference(predict(model, images), want) < 1e-6
+    assert relative_difference([result.model.predict(images[0], verbose=0)], want) < 1e-5
 
 
 @pytest.mark.slow
@@ -336,17 +336,17 @@ def test_what_a_stateful_layer_remembers_is_copied_and_not_changed(
     forgetful = predict(model, arrays)
     model(arrays[0])
     want = predict(model, arrays)
-    assert difference(want, forgetful) > 1e-3  # it remembers something now
+    assert relative_difference(want, forgetful) > 1e-3  # it remembers something now
     folded = kerasbn.fold(model)
-    assert difference(predict(model, arrays), want) == 0
-    assert difference(predict(folded, arrays), want) < 1e-6
+    assert relative_difference(predict(model, arrays), want) == 0
+    assert relative_difference(predict(folded, arrays), want) < 1e-6
 
 
 def test_an_empty_plan_gives_a_plain_copy() -> None:
     model = two_towers()
     copy = rewrite(model, Plan(()))
     arrays = random_inputs(model)
-    assert difference(predict(copy, arrays), predict(model, arrays)) == 0
+    assert relative_difference(predict(copy, arrays), predict(model, arrays)) == 0
     for a, b in zip(numbers(copy), numbers(model), strict=True):
         np.testing.assert_array_equal(a, b)
 

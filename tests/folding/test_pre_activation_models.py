@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from kerasbn.folding.fold import fold_plan
 from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.keras.verification import predict, relative_difference
 from kerasbn.folding.plan import Fold
 
 L = keras.layers
@@ -174,7 +174,7 @@ def test_pre_activation_models(data: st.DataObject) -> None:
     want = predict(model, arrays)
     assert all(np.isfinite(each).all() for each in want)
     assert any(np.ptp(each) > 0 for each in want)
-    assert difference(predict(rewrite(model, plan), arrays), want) <= 1e-9
+    assert relative_difference(predict(rewrite(model, plan), arrays), want) <= 1e-9
     kept = {each.layer for each in plan.kept()}
     assert not kept & drawn.open, list(map(str, plan.kept()))
     for each in plan:

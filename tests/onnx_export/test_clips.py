@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from kerasbn import export
 from kerasbn.folding.keras.randomize import randomize_parameters
-from kerasbn.folding.keras.verification import difference, predict
+from kerasbn.folding.keras.verification import predict, relative_difference
 from kerasbn.inference.remaining import remaining_nodes
 from kerasbn.inference.session import Session
 
@@ -51,7 +51,7 @@ def exported(model: keras.Model, path: Path) -> dict[str, tuple[str, list[np.nda
     assert [decision["clips"] for decision in found.plan] == [("act",)]
     assert not remaining_nodes(onnx.load(path), ["bn"])
     arrays = [np.random.default_rng(0).normal(size=(9, 5, 4, 3)).astype(np.float32)]
-    assert difference(Session(path).run(arrays), predict(model, arrays)) < 1e-6
+    assert relative_difference(Session(path).run(arrays), predict(model, arrays)) < 1e-6
     return bounds(path)
 
 

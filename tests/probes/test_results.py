@@ -14,7 +14,7 @@ from sample_runs import write_run
 from kerasbn.common.errors import InputError
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.probes.readings import TABLE, read_probes
-from kerasbn.probes.results import Picture, findings_of, pictures, print_findings, save_pictures
+from kerasbn.probes.results import ProbeFigure, findings_of, pictures, print_findings, save_pictures
 from kerasbn.probes.topics import TOPICS
 from kerasbn.runs import Run
 
@@ -27,7 +27,7 @@ def both(probed_pair: Probed) -> list[Run]:
 
 
 @pytest.fixture(scope="module")
-def drawn(probed_pair: Probed) -> dict[str, Picture]:
+def drawn(probed_pair: Probed) -> dict[str, ProbeFigure]:
     return pictures(both(probed_pair))
 
 
@@ -70,7 +70,7 @@ def test_findings_fit_a_terminal_and_break_between_words(probed_pair: Probed, wi
 
 @pytest.mark.slow
 def test_a_pair_has_all_pictures_with_their_findings(
-    probed_pair: Probed, drawn: dict[str, Picture]
+    probed_pair: Probed, drawn: dict[str, ProbeFigure]
 ) -> None:
     assert list(drawn) == NAMES
     for finding in probed_pair[1].findings():
@@ -95,7 +95,7 @@ def test_the_comparison_keeps_them_as_files(probed_pair: Probed) -> None:
 
 
 @pytest.mark.slow
-def test_lines_are_what_was_recorded(probed_pair: Probed, drawn: dict[str, Picture]) -> None:
+def test_lines_are_what_was_recorded(probed_pair: Probed, drawn: dict[str, ProbeFigure]) -> None:
     for panel, run in enumerate(both(probed_pair)):
         found = read_probes(run)
         lines = drawn["gradients"].figure.axes[panel].lines

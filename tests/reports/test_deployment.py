@@ -13,7 +13,7 @@ from kerasbn.common.errors import InputError
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.trained_model import TrainedModel, trained_model
 from kerasbn.folding.fold import fold_plan
-from kerasbn.inference.verify import Check, Status, Verification
+from kerasbn.inference.verify import Check, CheckStatus, Verification
 from kerasbn.reports.deployment import deployment
 from kerasbn.reports.document import CheckResult, Code, Paragraph, Section, Table
 from kerasbn.training.models import mlp
@@ -47,7 +47,7 @@ def commands(section: Section) -> list[str]:
     return [line for each in section.blocks if isinstance(each, Code) for line in each.lines]
 
 
-def verification(**verdicts: Status) -> dict[str, Any]:
+def verification(**verdicts: CheckStatus) -> dict[str, Any]:
     found = [Check(name, verdict, f"why {name}") for name, verdict in verdicts.items()]
     return {"path": "m.onnx", "passed": True, **{each.name: asdict(each) for each in found}}
 

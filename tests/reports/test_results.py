@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.experiments.trained_model import TrainedModel
-from kerasbn.reports.results import certainty, findings, runs_answer
+from kerasbn.reports.results import certainty, finding_blocks, runs_answer
 from kerasbn.runs import METRICS, DataRecord, Status
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
@@ -62,17 +62,17 @@ def test_the_conclusion_follows_from_the_interval(values: list[tuple[float, floa
 def test_speed_compares_when_each_reaches_the_lower_final_accuracy() -> None:
     """The model without BN reaches its final accuracy before the last epoch."""
     found = compared([[0.91, 0.95, 0.97, 0.98]], [[0.6, 0.92, 0.7, 0.905]])
-    (speed,) = [each for each in findings(found) if each.startswith("Training speed")]
+    (speed,) = [each for each in finding_blocks(found) if each.startswith("Training speed")]
     assert "90.50% test accuracy takes 1 epoch with BN, 2 without" in speed
 
 
 def test_equal_speed_is_no_finding() -> None:
-    found = list(findings(compared([[0.9, 0.95, 0.97]], [[0.6, 0.91, 0.905]])))
+    found = list(finding_blocks(compared([[0.9, 0.95, 0.97]], [[0.6, 0.91, 0.905]])))
     assert not [each for each in found if each.startswith("Training speed")]
 
 
 def test_findings_are_short() -> None:
-    found = list(findings(compared([[0.92, 0.97], [0.9, 0.96]], [[0.4, 0.9], [0.7, 0.75]])))
+    found = list(finding_blocks(compared([[0.92, 0.97], [0.9, 0.96]], [[0.4, 0.9], [0.7, 0.75]])))
     assert len(found) == 3
     assert all(len(each) < 110 for each in found)
 
@@ -81,7 +81,7 @@ def test_models_that_diverged_are_named_and_left_out() -> None:
     whole = compared([[0.9], [0.91], [0.92]], [[0.8], [0.81], [0.82]])
     diverged = member(False, 0, [0.1], "diverged")
     found = replace(whole, without_bn=(diverged, *whole.without_bn[1:]))
-    assert "1 of 3 without BN (seed 0)" in " ".join(findings(found))
+    assert "1 of 3 without BN (seed 0)" in " ".join(finding_blocks(found))
     assert "81.50" in found.summary()
     assert certainty(found.last).startswith("2 pairs are too few")
 
@@ -97,7 +97,7 @@ def test_without_a_finished_pair_there_is_no_difference(kind: str) -> None:
     )
     assert "points" not in found.summary()
     assert "no difference to report" in certainty(found.last)
-    assert list(findings(found))
+    assert list(finding_blocks(found))
 
 
 def test_the_answer_for_runs_is_the_best_test_accuracy() -> None:

@@ -257,7 +257,7 @@ LINEAR_LAYERS = {kind: law for law, kinds in _LAWS for kind in kinds}
 
 # -- folding into a layer -----------------------------------------------------------------------
 # For each argument, the shape of an example, and K and b of each part.
-Weights = dict[str, tuple[Shape, list[tuple[Array, Array]]]]
+LayerWeights = dict[str, tuple[Shape, list[tuple[Array, Array]]]]
 
 
 def check(layer: Layer, edit: Edit) -> None:
@@ -284,10 +284,10 @@ def check(layer: Layer, edit: Edit) -> None:
         law.uneven(layer, edit)
 
 
-def fold_into(layer: Layer, edits: Sequence[Edit]) -> Weights:
+def fold_into(layer: Layer, edits: Sequence[Edit]) -> LayerWeights:
     """Return the weights of a layer after all edits, in float64. The layer is not changed."""
     law = LINEAR_LAYERS[type(layer)]
-    weights: Weights = {}
+    weights: LayerWeights = {}
     for edit in edits:
         parts = law.parts(layer, edit.example, edit.argument)
         if edit.argument not in weights:
@@ -304,7 +304,7 @@ def fold_into(layer: Layer, edits: Sequence[Edit]) -> Weights:
     return weights
 
 
-def settings_for(layer: Layer, weights: Weights) -> dict[str, Any]:
+def settings_for(layer: Layer, weights: LayerWeights) -> dict[str, Any]:
     """Return the changes of a layer's configuration that create missing variables."""
     changes: dict[str, Any] = {}
     for part, _, b in _parts_with(layer, weights):
@@ -319,13 +319,13 @@ def settings_for(layer: Layer, weights: Weights) -> dict[str, Any]:
     return changes
 
 
-def assign(layer: Layer, weights: Weights) -> None:
+def assign(layer: Layer, weights: LayerWeights) -> None:
     """Write the weights into a layer that has the variables for them."""
     for part, k, b in _parts_with(layer, weights):
         part.write(k, b)
 
 
-def _parts_with(layer: Layer, weights: Weights) -> Iterator[tuple[Part, Array, Array]]:
+def _parts_with(layer: Layer, weights: LayerWeights) -> Iterator[tuple[Part, Array, Array]]:
     for argument, (example, arrays) in weights.items():
         parts = LINEAR_LAYERS[type(layer)].parts(layer, example, argument)
         for part, (k, b) in zip(parts, arrays, strict=True):

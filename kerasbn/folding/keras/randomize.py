@@ -21,7 +21,7 @@ SHARE_NEGATIVE = 0.25  # of gammas
 SHARE_ZERO = 0.05
 # Of normally and of uniformly distributed parameters; alpha is that of a PReLU.
 DEVIATIONS = {"beta": 0.3, "bias": 0.3, "moving_mean": 0.5, "mean": 0.5}
-RANGES = {"moving_variance": (0.3, 2.0), "variance": (0.3, 2.0), "alpha": (0.0, 0.4)}
+_RANGES = {"moving_variance": (0.3, 2.0), "variance": (0.3, 2.0), "alpha": (0.0, 0.4)}
 
 
 def random_inputs(
@@ -41,7 +41,7 @@ def random_inputs(
     return [_random_input(tensor, value, rng) for tensor, value in pairs]
 
 
-def check_inputs(model: keras.Model, inputs: Any) -> list[np.ndarray]:  # noqa: ANN401 - arrays in the model's own structure
+def check_examples(model: keras.Model, inputs: Any) -> list[np.ndarray]:  # noqa: ANN401 - arrays in the model's own structure
     """Return the caller's inputs as one array for each of `model.inputs`.
 
     Raises:
@@ -125,6 +125,6 @@ def _random_parameter(
         return gamma * (rng.random(shape) >= SHARE_ZERO)
     if name in DEVIATIONS:
         return rng.normal(0, DEVIATIONS[name], shape)
-    if name in RANGES or (name == "scale" and isinstance(layer, keras.layers.RMSNormalization)):
-        return rng.uniform(*RANGES.get(name, (0.4, 1.6)), shape)
+    if name in _RANGES or (name == "scale" and isinstance(layer, keras.layers.RMSNormalization)):
+        return rng.uniform(*_RANGES.get(name, (0.4, 1.6)), shape)
     return None

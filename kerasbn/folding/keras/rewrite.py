@@ -12,7 +12,7 @@ from kerasbn.folding.keras.activations import build_clip
 from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, affine_of, merged
 from kerasbn.folding.keras.clone import clone_input, clone_layer, copy_state, float_dtype
 from kerasbn.folding.keras.graph import input_structure, is_graph, require_graph, unwrap
-from kerasbn.folding.keras.linear_layers import Weights, assign, fold_into, settings_for
+from kerasbn.folding.keras.linear_layers import LayerWeights, assign, fold_into, settings_for
 from kerasbn.folding.plan import Plan
 
 
@@ -38,7 +38,9 @@ class _Rewriter:
         self.dtype = dtype
         self.new: dict[int, Layer] = {}
         self.filled: set[int] = set()
-        self.weights: dict[int, Weights] = {}  # of the linear layers that something is folded into
+        self.weights: dict[
+            int, LayerWeights
+        ] = {}  # of the linear layers that something is folded into
         self.variables: dict[int, dict[str, Array]] = {}  # of affine layers, likewise
         self.clip_names: Counter[str] = Counter()
 

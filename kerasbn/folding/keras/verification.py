@@ -14,7 +14,7 @@ from kerasbn.common.keras_internals import all_layers
 from kerasbn.folding.graph import Call, Graph
 from kerasbn.folding.keras.clone import SINGLE_ONLY, is_builtin, recurrent_states
 from kerasbn.folding.keras.graph import input_structure, read_model, training_at_inference
-from kerasbn.folding.keras.randomize import check_inputs, random_inputs
+from kerasbn.folding.keras.randomize import check_examples, random_inputs
 from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.plan import Plan
 
@@ -48,28 +48,28 @@ class SelfCheck:
         self.tolerance = SINGLE if any(map(_may_be_single, graph.calls)) else EXACT
         self.inputs = [random_inputs(model, graph)]
         if inputs is not None:
-            self.inputs.append(check_inputs(model, inputs))
+            self.inputs.append(check_examples(model, inputs))
         exact = rewrite(model, Plan(), "float64")
         self.want = [predict(exact, arrays, self.size) for arrays in self.inputs]
         own = [predict(model, arrays, self.size) for arrays in self.inputs]
         dtypes = [keras.backend.standardize_dtype(output.dtype) for output in own[0]]
         self.unit = max(EPSILON.get(dtype, 0.0) for dtype in dtypes)
-        self.errors = [difference(a, b) for a, b in zip(own, self.want, strict=True)]
+        self.errors = [relative_difference(a, b) for a, b in zip(own, self.want, strict=True)]
 
     def problem(self, plan: Plan, folded: keras.Model) -> str | None:
         """Return what is wrong with a plan and the model it led to, None if nothing is."""
         exact = rewrite(self.model, plan, "float64")
         for arrays, want, own in zip(self.inputs, self.want, self.errors, strict=True):
-            error = difference(predict(exact, arrays, self.size), want)
+            error = relative_difference(predict(exact, arrays, self.size), want)
             if not error <= self.tolerance:
                 return f"in float64 they differ by {error:.1e} (allowed: {self.tolerance:.0e})"
-            error = difference(predict(folded, arrays, self.size), want)
+            error = relative_difference(predict(folded, arrays, self.size), want)
             if not error <= max(ROUNDING * own, UNITS * self.unit):
                 return f"in the model's own dtype the error grows from {own:.1e} to {error:.1e}"
         return None
 
 
-def difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
+def relative_difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
     """Return the largest difference, relative to the largest value of each output of `want`.
 
     The difference is infinite if the values that are not finite are not the same in both.

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from kerasbn.probes.readings import ProbedRun, Reading
 from kerasbn.probes.topics import panels as p
 from kerasbn.probes.topics import phrases
-from kerasbn.probes.topics.topic import Finding, Snapshot, Topic, Value, layer_sd, moments
+from kerasbn.probes.topics.topic import Finding, ReadingValue, Snapshot, Topic, layer_sd, moments
 
 PERCENTILES = (15, 50, 85)  # as in Figure 1(b, c) of Ioffe and Szegedy (2015)
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}  # of activations that saturate
@@ -22,7 +22,7 @@ class PreActivations(Topic):
     title = "Pre-activations"
     caption = "Standard deviation of the pre-activations over the examples, by layer."
 
-    def measure(self, now: Snapshot) -> Iterable[Value]:
+    def measure(self, now: Snapshot) -> Iterable[ReadingValue]:
         for layer in now.layers:
             mean, variance = moments(layer.preactivation)
             yield layer.name, "preactivation_mean", "", float(mean.mean())
@@ -38,7 +38,7 @@ class PreActivations(Topic):
         spreads = []
         for run in runs:
             every = [run.series(layer, "preactivation_sd") for layer in run.layers[:-1]]
-            spreads.append(phrases.extent(series.finite[-1] for series in every))
+            spreads.append(phrases.value_range(series.finite[-1] for series in every))
         what = f"{phrases.at_the_end(runs)}, their standard deviation in the hidden layers is"
         return self.finding([f"{what} {phrases.by_run(runs, spreads)}"] if any(spreads) else [])
 
@@ -57,7 +57,7 @@ class TypicalUnit(Topic):
         self._steps: list[int] = []
         self._percentiles: dict[str, list[np.ndarray]] = {}  # by layer, probe: [percentiles, units]
 
-    def measure(self, now: Snapshot) -> Iterable[Value]:
+    def measure(self, now: Snapshot) -> Iterable[ReadingValue]:
         self._steps.append(now.step)
         for layer in now.layers:
             percentiles = np.percentile(layer.preactivation, PERCENTILES, axis=0)
@@ -76,7 +76,7 @@ class TypicalUnit(Topic):
         titles = []
         for run in runs:
             unit = run.series(run.layers[-2], "typical_unit").finite[0]
-            titles.append(f"{phrases.label(run, runs)}: unit {unit:.0f} of {run.layers[-2]}")
+            titles.append(f"{phrases.run_label(run, runs)}: unit {unit:.0f} of {run.layers[-2]}")
         figure, panels = p.new_figure("Pre-activations of a typical unit", titles)
         for panel, run in zip(panels, runs, strict=True):
             color = p.style(run, runs)["color"]
@@ -90,7 +90,7 @@ class TypicalUnit(Topic):
 
     def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
         every = [run.series(run.layers[-2], "percentile", 50) for run in runs]
-        medians = [phrases.extent(series.values) for series in every]
+        medians = [phrases.value_range(series.values) for series in every]
         what = f"over the training, its median pre-activation is {phrases.by_run(runs, medians)}"
         return self.finding([what] if any(medians) else [], ["It is in the last hidden layer."])
 
@@ -117,7 +117,7 @@ class Inactive(Topic):
         ("saturated", "Saturation", "activations", "are within 5% of an end of their range"),
     )
 
-    def measure(self, now: Snapshot) -> Iterable[Value]:
+    def measure(self, now: Snapshot) -> Iterable[ReadingValue]:
         for layer in now.layers:
             if layer.activation == "relu":
                 yield layer.name, "dead", "", float((layer.activated == 0).all(0).mean())

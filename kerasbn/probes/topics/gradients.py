@@ -10,7 +10,15 @@ from kerasbn.common import wording
 from kerasbn.probes.readings import MODEL, Floats, ProbedRun, Series
 from kerasbn.probes.topics import panels as p
 from kerasbn.probes.topics import phrases
-from kerasbn.probes.topics.topic import Finding, Shift, Snapshot, Topic, Value, layer_sd, moments
+from kerasbn.probes.topics.topic import (
+    Finding,
+    ReadingValue,
+    Shift,
+    Snapshot,
+    Topic,
+    layer_sd,
+    moments,
+)
 
 VANISHING, EXPLODING = 1e-2, 1e2  # the first layer's gradient relative to the last layer's
 RUNAWAY = 1e4  # the first layer's largest gradient relative to the last layer's at the start
@@ -25,7 +33,7 @@ class Gradients(Topic):
     title = "Gradients"
     caption = "Norm of the gradient of the loss, by layer and training step."
 
-    def measure(self, now: Snapshot) -> Iterable[Value]:
+    def measure(self, now: Snapshot) -> Iterable[ReadingValue]:
         for layer in now.layers:
             per_example = gradient_per_example(layer.gradient)
             yield layer.name, "kernel_gradient", "", layer.kernel_gradient
@@ -63,7 +71,9 @@ class Gradients(Topic):
         for i, (run, ratio, growth) in enumerate(found):
             subject = ", and the first layer's" if _is_about_equal(ratio) else " and"
             end = f"{subject} {growth}" if growth else ""
-            claims.append(f"{phrases.label(run, runs)}, {_clause(ratio, noun, brief=i > 0)}{end}")
+            claims.append(
+                f"{phrases.run_label(run, runs)}, {_clause(ratio, noun, brief=i > 0)}{end}"
+            )
         kinds = ["vanishing"] if any(ratio < VANISHING for ratio in ratios) else []
         if any(growths) or any(ratio > EXPLODING for ratio in ratios):
             kinds.append("exploding")
@@ -128,14 +138,14 @@ class CovariateShift(Topic):
     def __init__(self) -> None:
         self._before: list[tuple[Floats, Floats]] = []
 
-    def measure(self, now: Snapshot) -> Iterable[Value]:
+    def measure(self, now: Snapshot) -> Iterable[ReadingValue]:
         before, self._before = self._before, [moments(layer.output) for layer in now.layers[:-1]]
         for layer, *inputs in zip(now.layers[1:], before, self._before, strict=False):
             mean, sd = drift(*inputs)
             yield layer.name, "input_mean_drift", "", mean
             yield layer.name, "input_sd_drift", "", sd
 
-    def measure_step(self, shifts: Mapping[str, Shift]) -> Iterable[Value]:
+    def measure_step(self, shifts: Mapping[str, Shift]) -> Iterable[ReadingValue]:
         for layer, shift in shifts.items():
             for quantity, value in shift._asdict().items():
                 yield layer, f"shift_{quantity}", "", value
@@ -169,7 +179,7 @@ class CovariateShift(Topic):
             return None
         claim = "when the layers before it take a step, a layer's gradient changes by"
         details = ["Medians over layers and steps; the measure is that of Santurkar et al. (2018)."]
-        widths = [phrases.extent([value]) for value in drifts]
+        widths = [phrases.value_range([value]) for value in drifts]
         if moves := phrases.by_run(runs, widths, "standard deviations"):
             what = "from probe to probe, the mean of a layer's inputs moves by"
             details.append(f"{what} {moves}{phrases.verdict(runs, drifts)}")
@@ -197,7 +207,7 @@ class Smoothness(Topic):
     title = "Loss landscape"
     caption = "The loss and its gradient after steps along the gradient."
 
-    def measure(self, now: Snapshot) -> Iterable[Value]:
+    def measure(self, now: Snapshot) -> Iterable[ReadingValue]:
         line = now.landscape
         yield MODEL, "loss", "", line.loss
         yield MODEL, "gradient", "", line.gradient
@@ -233,7 +243,7 @@ class Smoothness(Topic):
         size = runs[0].record.step_sizes[-1]
         turning = f"a step of {size:g} times the gradient changes the gradient by {turns}"
         smoothness = [run.series(MODEL, "smoothness").median() for run in runs]
-        betas = phrases.by_run(runs, [phrases.extent([value]) for value in smoothness])
+        betas = phrases.by_run(runs, [phrases.value_range([value]) for value in smoothness])
         details = f"Effective beta-smoothness (smaller is smoother; median): {betas}"
         pair = phrases.pair_of(runs, smoothness)
         if pair is None or 0 in pair:

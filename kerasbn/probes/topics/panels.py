@@ -53,7 +53,7 @@ def compare_layers(
     title: str, runs: Sequence[ProbedRun], quantity: str, ylabel: str, *more: str
 ) -> tuple[Figure, list[Axes]]:
     """Draw a quantity in a panel per run, with a line per layer that has it; add `more` panels."""
-    figure, panels = new_figure(title, [*(phrases.label(run, runs) for run in runs), *more])
+    figure, panels = new_figure(title, [*(phrases.run_label(run, runs) for run in runs), *more])
     last = max(run.pooled(run.layers, quantity).steps.max(initial=1) for run in runs)
     for panel, run in zip(panels, runs, strict=False):
         layers = [layer for layer in run.layers if len(run.series(layer, quantity).steps)]
@@ -97,7 +97,7 @@ def style(run: ProbedRun, runs: Sequence[ProbedRun]) -> dict[str, Any]:
     """Return label, color and line style of a run; the color says whether it has BN."""
     first = next(each for each in runs if each.bn == run.bn)
     return {
-        "label": phrases.label(run, runs).removeprefix("in "),
+        "label": phrases.run_label(run, runs).removeprefix("in "),
         "color": COLOR["with_bn" if run.bn else "without_bn"],
         "ls": "-" if run is first else "--",
     }

@@ -8,7 +8,7 @@ from kerasbn.common import wording
 from kerasbn.probes.readings import ProbedRun
 
 
-def label(run: ProbedRun, runs: Sequence[ProbedRun]) -> str:
+def run_label(run: ProbedRun, runs: Sequence[ProbedRun]) -> str:
     """Return what tells a run from the others: "with BN", "without BN", or "in NAME"."""
     if len({each.bn for each in runs}) == len(runs):
         return "with BN" if run.bn else "without BN"
@@ -26,7 +26,7 @@ def by_run(runs: Sequence[ProbedRun], texts: Sequence[str], noun: str = "") -> s
 
     A noun follows the first text: "20% of the units with BN and 30% without BN".
     """
-    pairs = [(text, label(run, runs)) for run, text in zip(runs, texts, strict=True) if text]
+    pairs = [(text, run_label(run, runs)) for run, text in zip(runs, texts, strict=True) if text]
     nouns = [f" {noun}" if noun else "", ""]
     return wording.listed([f"{text}{nouns[i > 0]} {name}" for i, (text, name) in enumerate(pairs)])
 
@@ -43,7 +43,7 @@ def amount(value: float, of: str = "") -> str:
     return f"{wording.number(100 * value, 2)}%" if value < 10 else f"{wording.times(value)}{of}"
 
 
-def extent(values: Iterable[float]) -> str:
+def value_range(values: Iterable[float]) -> str:
     """Return the range of the finite values: "0.5 to 2", or "1" if both ends round to that."""
     finite = [value for value in values if np.isfinite(value)]
     ends = [wording.number(end(finite), 2) for end in (min, max)] if finite else []

@@ -12,7 +12,7 @@ from kerasbn.common.plotting import OTHER_COLORS
 from kerasbn.probes.readings import BatchResult, ProbedRun
 from kerasbn.probes.topics import panels as p
 from kerasbn.probes.topics import phrases
-from kerasbn.probes.topics.topic import BNSnapshot, Finding, Snapshot, Topic, Value, moments
+from kerasbn.probes.topics.topic import BNSnapshot, Finding, ReadingValue, Snapshot, Topic, moments
 
 SPREAD = (0, 15, 50, 85, 100)  # percentiles of gamma and beta over the units
 GAUSSIAN_OUTSIDE = 1 - erf(1 / sqrt(2))  # the share of a Gaussian beyond one standard deviation
@@ -25,7 +25,7 @@ class Statistics(Topic):
     title = "BN statistics"
     caption = "Batch statistics are those of the examples that the probes use."
 
-    def measure(self, now: Snapshot) -> Iterable[Value]:
+    def measure(self, now: Snapshot) -> Iterable[ReadingValue]:
         for bn in (layer.bn for layer in now.layers if layer.bn):
             distance, ratio = moving_against_batch(bn)
             yield bn.name, "outside", "", outside_share(bn)
@@ -98,7 +98,7 @@ class GammaAndBeta(Topic):
         "85th percentile."
     )
 
-    def measure(self, now: Snapshot) -> Iterable[Value]:
+    def measure(self, now: Snapshot) -> Iterable[ReadingValue]:
         for bn in (layer.bn for layer in now.layers if layer.bn):
             for quantity, values in (("gamma", bn.gamma), ("beta", bn.beta)):
                 for percentile, value in zip(SPREAD, np.percentile(values, SPREAD), strict=True):
@@ -120,7 +120,7 @@ class GammaAndBeta(Topic):
                     [run.series(bn, quantity, percentile).finite[-1] for bn in run.bn_layers]
                     for percentile in (0, 50, 100)
                 )
-                if ends := phrases.extent([*low, *high]):
+                if ends := phrases.value_range([*low, *high]):
                     median = wording.number(float(np.nanmedian(middle)), 2)
                     ranges.append(f"{quantity} is {ends} (initially {initially}; median {median})")
             if ranges:
@@ -185,7 +185,7 @@ class BatchComposition(Topic):
                 effect = "predictions do not depend on the batch"
                 if changed:
                     effect = f"rounding changes {wording.percent(changed)} of the predictions"
-                (details if claims else claims).append(f"{phrases.label(run, runs)}, {effect}")
+                (details if claims else claims).append(f"{phrases.run_label(run, runs)}, {effect}")
         return self.finding(claims, details)
 
 

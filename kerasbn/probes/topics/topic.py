@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from kerasbn.common import wording
 from kerasbn.probes.readings import Floats, ProbedRun, Reading
 
-Value = tuple[str, str, str, float]  # layer, quantity, which, value: a `Reading` without its step
+ReadingValue = tuple[
+    str, str, str, float
+]  # layer, quantity, which, value: a `Reading` without its step
 
 
 class Landscape(NamedTuple):
@@ -102,11 +104,11 @@ class Topic(ABC):
     title: ClassVar[str]  # heading of the finding
     caption: ClassVar[str]  # what the picture shows
 
-    def measure(self, now: Snapshot) -> Iterable[Value]:  # noqa: ARG002 - for subclasses
+    def measure(self, now: Snapshot) -> Iterable[ReadingValue]:  # noqa: ARG002 - for subclasses
         """Return what to record at a probe."""
         return ()
 
-    def measure_step(self, shifts: Mapping[str, Shift]) -> Iterable[Value]:  # noqa: ARG002
+    def measure_step(self, shifts: Mapping[str, Shift]) -> Iterable[ReadingValue]:  # noqa: ARG002
         """Return what to record of the step after a probe, given covariate shifts by layer."""
         return ()
 
