@@ -1,5 +1,7 @@
 """Files: they appear under their name only when complete, and are checked before they are read."""
 
+import fcntl
+import glob
 import os
 import shutil
 import zipfile
@@ -19,7 +21,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     The temporary file is in the same folder and has the same suffix, since many writers choose
     their format by it. If the block raises, it is removed and an existing file at `path` is left
-    unchanged. If `path` is a symbolic link, the file that it points to is replaced.
+    unchanged. If `path` is a symbolic link, the file that it points to is replaced. What killed
+    processes left of the same file is removed.
 
     Raises:
         InputError: If the folder does not exist or is not writable, the disk is full, or `path` is
@@ -31,8 +34,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if target.exists() and not target.is_file():
             found = "a folder" if target.is_dir() else "a device or pipe"
             raise expected(path, found, "the path of a file to write")
-        temporary = _temporary_path(target)
-        temporary.touch(exist_ok=False)
+        temporary, lock = _temporary_file(target)
         if target.exists():
             shutil.copymode(target, temporary)
     try:
@@ -42,6 +44,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it is renamed already, or the error being raised says more
             temporary.unlink()
+        os.close(lock)
 
 
 def check_archive(path: Path, what: str) -> None:
@@ -71,9 +74,34 @@ def check_new_file(path: Path, suffix: str) -> None:
         raise expected(path, "a folder that does not exist", "an existing one", "make it first")
 
 
-def _temporary_path(target: Path) -> Path:
-    """Return an unused hidden path in the same folder, with the same suffix."""
-    return target.with_name(f".{target.stem[:40]}.{uuid4().hex[:12]}.part{target.suffix}")
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file or folder until it is closed; return False if it is locked already."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _temporary_file(target: Path) -> tuple[Path, int]:
+    """Create a hidden file in the same folder, with the same suffix; return it and its lock.
+
+    The lock ends with the process, which tells the files that others are writing from those that
+    they left behind.
+    """
+    name, suffix = f".{target.stem[:40]}.", f".part{target.suffix}"
+    for old in target.parent.glob(f"{glob.escape(name)}????????????{glob.escape(suffix)}"):
+        with suppress(OSError), old.open("rb") as file:
+            if try_lock(file.fileno()):
+                old.unlink()
+    while True:
+        temporary = target.with_name(f"{name}{uuid4().hex[:12]}{suffix}")
+        lock = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if try_lock(lock) and temporary.exists():  # no other process took it for one that was left
+            return temporary, lock
+        os.close(lock)
 
 
 @contextmanager

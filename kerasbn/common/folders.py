@@ -7,7 +7,6 @@ it.
 """
 
 import ctypes
-import fcntl
 import os
 import shutil
 import sys
@@ -19,7 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from kerasbn.common.errors import InputError, StoppedError, expected
-from kerasbn.common.files import describe_errors
+from kerasbn.common.files import describe_errors, try_lock
 
 CHECKPOINT = "checkpoint"  # the folder inside an unfinished folder that it is resumed from
 
@@ -234,11 +233,9 @@ def _lock(folder: Path) -> int | None:
             lock = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:  # its writer just gave it its name
             continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if folder.exists() and folder.stat().st_ino == os.fstat(lock).st_ino:
-                return lock
-        except BlockingIOError:
+        if not try_lock(lock):
             os.close(lock)
             return None
+        if folder.exists() and folder.stat().st_ino == os.fstat(lock).st_ino:
+            return lock
         os.close(lock)

@@ -1,5 +1,7 @@
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -215,3 +217,20 @@ def test_concurrent_writers_leave_one_complete_file(tmp_path: Path) -> None:
         list(pool.map(lambda content: write(path, content), contents * 10))
     assert path.read_bytes() in contents
     assert names(tmp_path) == ["file"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from kerasbn.common.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as part: part.write_text('half'); os._exit(0)"
+    )
+    path = tmp_path / "model.onnx"
+    subprocess.run([sys.executable, "-c", code, path], check=True)
+    assert len(names(tmp_path)) == 1
+    with atomic_write(path) as part:
+        part.write_text("one")
+        with atomic_write(path) as other:  # a file being written is left alone
+            other.write_text("other")
+        part.write_text("whole")
+    assert names(tmp_path) == ["model.onnx"]
+    assert path.read_text() == "whole"
