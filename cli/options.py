@@ -83,7 +83,7 @@ training_options = all_of(
     click.option(
         "--resume",
         metavar="NAME",
-        help="Go on with a training that was stopped; it ends as if it had never stopped.",
+        help="Continue a stopped training from its last checkpoint, with the same result.",
     ),
     force_option,
     click.option("--tensorboard", is_flag=True, help="Also write TensorBoard logs."),

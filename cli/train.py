@@ -21,7 +21,7 @@ def command(verbose: bool, /, **options: Any) -> None:  # noqa: ANN401 - as clic
 
     A run is the folder saved_models/NAME. It holds the model (model.keras), the history (a table
     and a plot of the curves) and a record of the settings, dataset and library versions (run.json).
-    Ctrl-C keeps the epochs so far.
+    Ctrl-C keeps the epochs so far; --resume NAME continues.
 
     \b
     Example:

@@ -96,7 +96,7 @@ def new_folder(
             folder.placed = _place(folder.path, target, replace=replace or start is not None)
             _say_where(error, folder.placed)
         if isinstance(error, KeyboardInterrupt) and is_resumable(folder.path):
-            raise StoppedError(f"stopped; go on with --resume {folder.name}") from error
+            raise StoppedError(f"stopped; resume with --resume {folder.name}") from error
         raise
     finally:
         if not folder.placed and not is_resumable(folder.path):
@@ -138,7 +138,7 @@ def problem_with(target: Path, *, replace: bool = False) -> tuple[str, str] | No
         return f"a name that is taken ({target})", "add --force to replace it"
     if is_resumable(_part(target)) and not replace:
         found = f"a name that has an unfinished training ({target})"
-        return found, f"go on with --resume {target.name}, or add --force to start again"
+        return found, f"resume with --resume {target.name}, or add --force to start again"
     return None
 
 

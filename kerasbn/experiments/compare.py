@@ -51,7 +51,7 @@ def compare(
         seeds: The number of pairs, with the seeds from `seed` on; None for one pair.
         run: What to call the comparison and its runs; None for ``compare``, ``bn`` and ``plain``,
             numbered where these names are taken.
-        resume: The name of a comparison that was stopped, to go on with; see `kerasbn.train`.
+        resume: The name of a comparison that was stopped, to continue; see `kerasbn.train`.
         force: Whether to replace runs that have these names.
         probe: As for `kerasbn.train`, for the first pair.
         tensorboard: As for `kerasbn.train`.

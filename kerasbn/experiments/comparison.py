@@ -226,7 +226,7 @@ class Comparison:
         if any(member.status == "interrupted" for member in self.members):
             kept = wording.plural(len(self.first.history["epoch"]), "epoch")
             counted = f"{wording.plural(pairs, 'pair')} with " if pairs > 1 else ""
-            advice = f"go on with kerasbn compare --resume {self.name}"
+            advice = f"resume with kerasbn compare --resume {self.name}"
             raise StoppedError(f"stopped; {counted}{kept} kept in {place}; {advice}")
         if all(member.diverged for member in self.members):
             raise CheckFailedError(

@@ -74,8 +74,8 @@ def train(
     Args:
         data: What to train and test on; None for the result of `kerasbn.load_dataset()`.
         run: The name of the run; None for ``bn`` or ``plain``, numbered if that is taken.
-        resume: The name of a training that was stopped, to go on with after its last checkpoint. It
-            ends as if it had never stopped, and keeps its settings.
+        resume: The name of a training that was stopped, to continue from its last checkpoint. It
+            keeps its settings, and its result is the same as if it had never been stopped.
         force: Whether to replace a run of that name.
         probe: Whether to record and plot what happens inside the model.
         tensorboard: Whether to write TensorBoard logs too.

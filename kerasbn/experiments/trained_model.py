@@ -104,7 +104,7 @@ class TrainedModel:
                 f"({epochs} before that kept)"
             )
         if self.status == "interrupted":
-            advice = f"go on with kerasbn train --resume {self.name}"
+            advice = f"resume with kerasbn train --resume {self.name}"
             raise StoppedError(f"stopped; {epochs} kept in {place}; {advice}")
 
     def __repr__(self) -> str:

@@ -151,7 +151,7 @@ def _study_row(study: Study) -> dict[str, str]:
 def _unfinished_row(training: Unfinished) -> dict[str, str]:
     return {
         "unfinished": training.name,
-        "go on with": "running" if training.running else training.command,
+        "resume with": "running" if training.running else training.command,
         "epochs": f"{training.epochs} of {training.all_epochs}",
     }
 

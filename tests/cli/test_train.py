@@ -42,7 +42,7 @@ def test_json_is_the_record_and_the_sample_is_said_to_be_one(
         ("finished", 0, ""),
         ("diverged", 1, "kerasbn: {run}: the loss became NaN or infinite at step 3 with learning "
          "rate 1e+38, expected a finite loss; try a lower --lr (1 epoch before that kept)\n"),
-        ("interrupted", 130, "kerasbn: stopped; 1 epoch kept in {run}; go on with kerasbn "
+        ("interrupted", 130, "kerasbn: stopped; 1 epoch kept in {run}; resume with kerasbn "
          "train --resume plain\n"),
     ],
 )  # fmt: skip

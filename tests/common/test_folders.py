@@ -156,7 +156,7 @@ def test_what_a_dead_process_left_is_cleared_if_it_cannot_be_resumed(tmp_path: P
 
 def test_what_can_be_resumed_is_kept(tmp_path: Path) -> None:
     leave_unfinished(tmp_path, CHECKPOINT)
-    with pytest.raises(InputError, match=r"unfinished training .*; go on with --resume run, or"):
+    with pytest.raises(InputError, match=r"unfinished training .*; resume with --resume run, or"):
         make(tmp_path, "run", "new")
     assert make(tmp_path, "run", "new", numbered=True) == tmp_path / "run-2"
     start = resumable_folder(tmp_path / "run")

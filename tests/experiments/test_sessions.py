@@ -35,7 +35,7 @@ def stopped_in_epoch(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
     with monkeypatch.context() as patch:
         patch.setattr(keras.callbacks.CSVLogger, "on_epoch_begin", stop)
-        with pytest.raises(StoppedError, match="go on with --resume"):
+        with pytest.raises(StoppedError, match="resume with --resume"):
             yield
 
 
@@ -128,7 +128,7 @@ def test_only_the_same_training_is_resumed(
         kerasbn.train(sample_digits, resume="x", root=tmp_path)
     with pytest.raises(ArgumentError, match=r"use kerasbn train --resume$"):
         kerasbn.compare(few_digits, resume="x", root=tmp_path)
-    with pytest.raises(ArgumentError, match=r"go on with --resume x, or add --force"):
+    with pytest.raises(ArgumentError, match=r"resume with --resume x, or add --force"):
         kerasbn.train(few_digits, run="x", root=tmp_path)
     same = kerasbn.train(few_digits, resume="x", root=tmp_path, lr=0.02, hidden=[8])
     assert same.status == "finished"
