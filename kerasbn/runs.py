@@ -226,7 +226,7 @@ def new_run(
 ) -> AbstractContextManager[NewFolder]:
     """Return a folder to write to: `name`, or for None `default`, `default-2`, ...
 
-    A training goes on with the folder `start`; see `kerasbn.common.folders.new_folder`.
+    A training continues in the folder `start`; see `kerasbn.common.folders.new_folder`.
     """
     if name is None:
         return new_folder(root, default, numbered=True, start=start)

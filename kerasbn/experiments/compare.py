@@ -125,7 +125,7 @@ def _train_group(
     force: bool,
     quiet: bool,
 ) -> list[runs.Run]:
-    """Train the pairs of a group, or go on with them; return their runs."""
+    """Train the pairs of a group, or resume them; return their runs."""
     session = here.session
     several = session.seeds is not None
     parent, suffix = (here.folder, "-seed-{}") if several else (root, "")

@@ -167,7 +167,7 @@ class Unfinished:
 
     @property
     def command(self) -> str:
-        """The command that goes on with it."""
+        """The command that resumes it."""
         return f"kerasbn {self.session.command} --resume {self.name}"
 
 

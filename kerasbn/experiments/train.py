@@ -170,7 +170,7 @@ def train_in_folders(
 
     `heading` is a line to print first. Without `figures` no curves are plotted, which take half a
     second a run. `callbacks` see the logs of all models. Checkpoints are written into the
-    `session`, and training goes on from the one that it holds. The rest is as for `train`.
+    `session`, and training continues from the one it holds. The rest is as for `train`.
 
     Raises:
         InputError: If something cannot be used; nothing has been trained then.
@@ -273,7 +273,7 @@ def _plan(
 
 @contextmanager
 def _begun(session: OpenSession | None, key: str, data: Dataset) -> Iterator[Checkpoint | None]:
-    """Begin a session or go on with it; leave nothing if it fails before its first checkpoint."""
+    """Begin or resume a session; leave nothing if it fails before its first checkpoint."""
     if session is None:
         yield None
         return

@@ -29,7 +29,7 @@ def train_batch(
 
     Files are returned as bytes since a worker may be on another machine, with another disk.
     `report` is called with the share that is done, 0 to 1. Temporary files go to `scratch`, or to
-    the system's folder for them. Training goes on after the checkpoint in the folder `checkpoint`,
+    the system's folder for them. Training continues from the checkpoint in the folder `checkpoint`,
     and writes others there. Raises `InputError` if the batch cannot be trained here.
     """
     # One thread everywhere, since their number affects rounding.

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a training after an epoch, from which it goes on bit for bit.
+"""Checkpoints: the state of a training after an epoch, from which it continues bit for bit.
 
 The order of the batches depends on (seed, epoch) alone. So the variables, the number of epochs and
 what was recorded until then are the whole state.
