@@ -59,7 +59,7 @@ class Probe(keras.callbacks.Callback):
     The weights come from the training by `key`, of `model` only the architecture is used. The
     schedule's chunks must end at `probe_stops`; `log` is the folder for TensorBoard, if any.
 
-    The weights of each probe are kept in the folder `weights`, if any. When training continues after
+    The weights of each probe are kept in the folder `weights`, if any. If training continues after
     `first` steps, the readings until then are taken again from there: they depend on nothing else.
     """
 
