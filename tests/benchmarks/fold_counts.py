@@ -1,10 +1,10 @@
-"""What becomes of the normalizations of every network of keras.applications, without its weights.
+"""Count the BN layers that are kept in every model of keras.applications, built without weights.
 
     python tests/benchmarks/fold_counts.py [NAME ...] [--no-clip] [--check]
 
-Prints a line per network: how many normalizations and scalings it has, how many are kept, and the
-seconds that planning and rewriting took; with --check also those of the comparison in float64.
-Numbers are worn in (kerasbn.folding.keras.randomize), since fresh ones would let more through.
+Prints a line per model: how many BN layers and scalings it has, how many are kept, and the seconds
+that planning and rewriting took; with --check also those of the comparison in float64. Parameters
+are randomized (kerasbn.folding.keras.randomize), since fresh ones would hide wrong folds.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from kerasbn.folding.keras.randomize import randomize_parameters  # noqa: E402 -
 from kerasbn.folding.keras.rewrite import rewrite  # noqa: E402 - as above
 
 
-def every_network() -> list[str]:
-    """The names of all functions in keras.applications that build a network."""
+def every_model() -> list[str]:
+    """Return the names of all functions in keras.applications that build a model."""
     return [name for name in dir(keras.applications) if name[0].isupper()]
 
 
@@ -32,11 +32,11 @@ def main() -> None:
     parser.add_argument("--no-clip", action="store_true")
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
-    heads = ["norms", "kept", "scalings", "kept", "s", "check"]
+    heads = ["BN", "kept", "scalings", "kept", "s", "check"]
     widths = [6, 5, 9, 5, 6, 6]
     line = " ".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))
-    print(f"{'network':24} {line}")  # noqa: T201 - a command prints
-    for name in given.names or every_network():
+    print(f"{'model':24} {line}")  # noqa: T201 - a command prints
+    for name in given.names or every_model():
         keras.backend.clear_session()
         model = getattr(keras.applications, name)(weights=None)
         randomize_parameters(model)

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/inference.py [NAME...] [--pairs 100] [--files FOLDER]
 
-Each network of keras.applications (or mnist) is exported as it is, folded without clips, and
+Each model of keras.applications (or mnist) is exported as it is, folded without clips, and
 folded; then the three files answer one image in turns, in one process, after a few rounds that do
-not count. Prints a line per network: the median milliseconds of the unfolded file, and of both
+not count. Prints a line per model: the median milliseconds of the unfolded file, and of both
 others the median and the fastest as a part of it. With --files the exported files stay there, and
 are taken from there the next time.
 """
@@ -40,7 +40,7 @@ def main() -> None:
         write(given.one, given.files)
         return
     heads = ["clips", "unfolded ms", "no clip", "fastest", "folded", "fastest"]
-    print(f"{'network':18} " + " ".join(f"{head:>11}" for head in heads))  # noqa: T201 - a command prints
+    print(f"{'model':18} " + " ".join(f"{head:>11}" for head in heads))  # noqa: T201 - a command prints
     for name in given.names or NAMES:
         with tempfile.TemporaryDirectory() as folder:
             files = given.files or Path(folder)
@@ -59,12 +59,12 @@ def main() -> None:
 
 
 def path_of(files: Path, name: str, form: str) -> Path:
-    """Where the file of a network in one form is."""
+    """Return where the file of a model in one form is."""
     return files / f"{name} {form}.onnx"
 
 
 def write(name: str, files: Path) -> None:
-    """Export a network in each form that is not there yet."""
+    """Export a model in each form that is not there yet."""
     from networks import build  # type: ignore[import-not-found] # the script beside this one
 
     from kerasbn.common.keras_internals import quiet_tensorflow
@@ -74,10 +74,10 @@ def write(name: str, files: Path) -> None:
 
     if all(path_of(files, name, form).exists() for form in FORMS):
         return
-    network = build(name)
+    model = build(name)
     for form in FORMS:
         exported = export(
-            network,
+            model,
             path_of(files, name, form),
             fold=form != "unfolded",
             clip=form == "folded",

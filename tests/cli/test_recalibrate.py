@@ -29,7 +29,7 @@ def recalibrate(kerasbn: Kerasbn, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A file with a worn-in network of three inputs and two outputs."""
+    """A file with a randomized model of three inputs and two outputs."""
     x = keras.Input((3,), name="x")
     y = keras.layers.BatchNormalization(name="norm")(x)
     model = keras.Model(x, keras.layers.Dense(2)(y))

@@ -62,7 +62,7 @@ def test_the_same_settings_make_the_same_run(trained: Run, few_digits: Dataset) 
 
 
 @pytest.mark.slow
-def test_a_run_that_diverges_at_once_is_kept_without_a_network(
+def test_a_run_that_diverges_at_once_is_kept_without_a_model(
     few_digits: Dataset, tmp_path: Path
 ) -> None:
     settings = TrainingSettings(lr=1e38)
@@ -149,7 +149,7 @@ def test_a_second_ctrl_c_drops_the_run(
 
 
 @pytest.mark.parametrize("where", ["mlp", "fit"])
-def test_a_network_too_large_for_the_memory_is_one_line(
+def test_a_model_too_large_for_the_memory_is_one_line(
     where: str, few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tensorflow as tf

@@ -43,7 +43,7 @@ def answers(path: Path, arrays: list[Any]) -> list[np.ndarray[Any, Any]]:
 def exported(
     request: pytest.FixtureRequest, make_network: Make, exported_file: Files
 ) -> tuple[keras.Model, Path]:
-    """Each network in turn, and its file."""
+    """Each model in turn, and its file."""
     return make_network(request.param[0]), exported_file(*request.param)
 
 
