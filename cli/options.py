@@ -119,25 +119,25 @@ def training_arguments(options: Mapping[str, Any], *, verbose: bool) -> dict[str
     from kerasbn.data.datasets import load_dataset
 
     model, training = settings_of(options)
-    settings = {**asdict(model), **asdict(training)}
+    values = {**asdict(model), **asdict(training)}
+    resumes = options["resume"] is not None
     name, folder = options["dataset"], options["data_dir"]
     data = None
-    if options["resume"] is None or folder or name != "auto":
+    if not resumes or folder or name != "auto":  # the session to resume names its dataset
         data = load_dataset(name, folder, quiet=options["quiet"])
-    if data is not None and options["resume"] is None:
+    if resumes:  # only what was typed has to be as it was
+        typed = {"bn" if each in ("with_bn", "without_bn") else each for each in typed_options()}
+        values = {key: value for key, value in values.items() if key in typed}
+    elif data:
         training.check([model], len(data.train))
-    else:  # only what was typed has to be as it was
-        typed = {name for name in options if _is_typed(name)}
-        settings = {key: value for key, value in settings.items() if key in typed}
-        if typed & {"with_bn", "without_bn"}:
-            settings["bn"] = model.bn
     if data and data.note:
         click.echo(data.note, err=True)
     quiet_tensorflow(verbose)
     others = ("run", "resume", "force", "probe", "tensorboard", "device", "quiet")
-    return {"data": data, **{name: options[name] for name in others}, **settings}
+    return {"data": data, **{each: options[each] for each in others}, **values}
 
 
-def _is_typed(name: str) -> bool:
-    source = click.get_current_context().get_parameter_source(name)
-    return source is click.core.ParameterSource.COMMANDLINE
+def typed_options() -> set[str]:
+    """Return the names of the options that were typed, as opposed to their defaults."""
+    context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is typed}

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .options import training_arguments, training_options
+from .options import training_arguments, training_options, typed_options
 
 
 @click.command()
@@ -33,6 +33,11 @@ def command(verbose: bool, /, **options: Any) -> None:  # noqa: ANN401 - as clic
     if options["run"] is not None:
         check_name(options["run"], force=options["force"])
     if options["repeat"] is not None:
+        taken = {"repeat", "dataset", "data_dir", "device", "quiet", "as_json"}
+        if others := typed_options() - taken:
+            names = ", ".join(f"--{each.replace('_', '-')}" for each in sorted(others))
+            line = f"received {names} with --repeat, expected none; the run has its own settings"
+            raise click.UsageError(line)
         _repeat(options, verbose)
         return
     arguments = training_arguments(options, verbose=verbose)

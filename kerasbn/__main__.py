@@ -44,7 +44,7 @@ def _open_streams() -> None:
 def _leave(code: int) -> None:
     """End the process without clearing it away."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # it is full or closed, which was told before
+        with suppress(OSError, ValueError):  # it is full or closed, which was reported before
             stream.flush()
     os._exit(code)
 

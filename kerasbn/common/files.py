@@ -1,11 +1,10 @@
 """Files: they appear under their name only when complete, and are checked before they are read."""
 
 import fcntl
-import glob
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -41,9 +40,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with describe_errors(path, temporary):
             yield temporary
             temporary.replace(target)
-    finally:
-        with suppress(OSError):  # it is renamed already, or the error being raised says more
+    except BaseException:  # once it is renamed, its name may be another writer's
+        with suppress(OSError):  # the error being raised says more
             temporary.unlink()
+        raise
+    finally:
         os.close(lock)
 
 
@@ -74,10 +75,13 @@ def check_new_file(path: Path, suffix: str) -> None:
         raise expected(path, "a folder that does not exist", "an existing one", "make it first")
 
 
-def try_lock(descriptor: int) -> bool:
-    """Lock an open file or folder until it is closed; return False if it is locked already."""
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock an open file or folder until it is closed; return False if another process has it.
+
+    A `shared` lock is for looking only: it excludes none of its kind.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks
@@ -85,23 +89,42 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
+def open_locked(path: Path, opener: Callable[[Path], int]) -> int | None:
+    """Open what will be renamed once it is complete, and lock it; None if it is locked already.
+
+    `opener` opens `path`, and creates it if it is missing.
+    """
+    while True:
+        descriptor = opener(path)
+        if not try_lock(descriptor):
+            os.close(descriptor)
+            return None
+        with suppress(FileNotFoundError):  # its writer renamed it before it was locked here
+            if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        os.close(descriptor)
+
+
 def _temporary_file(target: Path) -> tuple[Path, int]:
     """Create a hidden file in the same folder, with the same suffix; return it and its lock.
 
-    The lock ends with the process, which tells the files that others are writing from those that
-    they left behind.
+    Its name is always the same, so that what a killed process left is found and removed. Only while
+    another process writes the same file is there a second one.
     """
-    name, suffix = f".{target.stem[:40]}.", f".part{target.suffix}"
-    for old in target.parent.glob(f"{glob.escape(name)}????????????{glob.escape(suffix)}"):
-        with suppress(OSError), old.open("rb") as file:
-            if try_lock(file.fileno()):
-                old.unlink()
-    while True:
-        temporary = target.with_name(f"{name}{uuid4().hex[:12]}{suffix}")
-        lock = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        if try_lock(lock) and temporary.exists():  # no other process took it for one that was left
-            return temporary, lock
-        os.close(lock)
+    name, suffix = f".{target.stem[:40]}", f".new{target.suffix}"
+    temporary = target.with_name(f"{name}{suffix}")
+    with suppress(PermissionError):  # left by another user
+        while (lock := open_locked(temporary, _open_file)) is not None:
+            if os.fstat(lock).st_size == 0:
+                return temporary, lock
+            temporary.unlink()
+            os.close(lock)
+    temporary = target.with_name(f"{name}.{uuid4().hex[:12]}{suffix}")
+    return temporary, os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+
+
+def _open_file(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
 
 
 @contextmanager

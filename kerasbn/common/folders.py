@@ -11,14 +11,14 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EEXIST, ENOTEMPTY
 from itertools import count
 from pathlib import Path
 
 from kerasbn.common.errors import InputError, StoppedError, expected
-from kerasbn.common.files import describe_errors, try_lock
+from kerasbn.common.files import describe_errors, open_locked, try_lock
 
 CHECKPOINT = "checkpoint"  # the folder inside an unfinished folder that it is resumed from
 
@@ -123,11 +123,14 @@ def is_resumable(folder: Path) -> bool:
 
 def is_being_written(target: Path) -> bool:
     """Return whether a living process is writing the folder `target`."""
-    part = _part(target)
-    lock = _lock(part) if part.is_dir() else -1
-    if lock is not None and lock >= 0:
-        os.close(lock)
-    return lock is None
+    try:
+        looking = os.open(_part(target), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not try_lock(looking, shared=True)
+    finally:
+        os.close(looking)
 
 
 def problem_with(target: Path, *, replace: bool = False) -> tuple[str, str] | None:
@@ -150,7 +153,7 @@ def _reserve(
     replace = replace or start is not None
     for target in _names(parent / name, numbered):
         problem = problem_with(target, replace=replace)
-        lock = None if problem else _lock(_part(target))
+        lock = None if problem else open_locked(_part(target), _open_folder)
         if lock is not None:
             return target, lock
         if not numbered:
@@ -225,17 +228,8 @@ def _part(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
-def _lock(folder: Path) -> int | None:
-    """Create a folder if need be and lock it; return the lock, or None if it is locked already."""
+def _open_folder(folder: Path) -> int:
     while True:
         folder.mkdir(exist_ok=True)
-        try:
-            lock = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # its writer just gave it its name
-            continue
-        if not try_lock(lock):
-            os.close(lock)
-            return None
-        if folder.exists() and folder.stat().st_ino == os.fstat(lock).st_ino:
-            return lock
-        os.close(lock)
+        with suppress(FileNotFoundError):  # its writer just gave it its name
+            return os.open(folder, os.O_RDONLY)

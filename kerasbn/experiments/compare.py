@@ -88,7 +88,8 @@ def compare(
             session = replace(session, names={kind: f"{run}-{kind}" for kind in RUN_KINDS})
     else:
         options = {"seeds": seeds, "device": device, "probe": probe, "tensorboard": tensorboard}
-        found = find_session("compare", resume, {"run": run, **options}, settings, root)
+        given = {"run": run, "force": force, **options}
+        found = find_session("compare", resume, given, settings, root)
         if found is None:
             return read_comparison(root / resume)
         name, (session, start) = resume, found

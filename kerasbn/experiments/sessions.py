@@ -193,6 +193,12 @@ def find_session(
         )  # fmt: skip
     start = folders.resumable_folder(target)
     if start is None:
+        if (target / runs.RECORD).exists() and runs.read_run(target).status == "interrupted":
+            raise ArgumentError(
+                "resume", name, "a training with a checkpoint",
+                "resume the comparison that it is part of (see kerasbn report)",
+                received="an interrupted run without one",
+            )  # fmt: skip
         if target.is_dir():
             return None
         names = ", ".join(each.name for each in unfinished(root)[0]) or "none"

@@ -106,8 +106,9 @@ def train(
         if run is not None:
             runs.check_name(run, force=force, root=root)
     else:
-        options = {"run": run, "device": device, "probe": probe, "tensorboard": tensorboard}
-        found = find_session("train", resume, options, settings, root)
+        options = {"device": device, "probe": probe, "tensorboard": tensorboard}
+        given = {"run": run, "force": force, **options}
+        found = find_session("train", resume, given, settings, root)
         if found is None:
             return trained_model(runs.find_run(resume, root))
         run, (session, start) = resume, found
@@ -279,7 +280,7 @@ def _begun(session: OpenSession | None, key: str, data: Dataset) -> Iterator[Che
         return
     try:
         yield session.begin(key, data)
-    except Exception:
+    except Exception:  # whatever failed: a kill is none, and leaves a session to resume
         if not session.has_begun(key):
             session.end()
         raise
@@ -364,9 +365,9 @@ def _write_run(
     else:
         model.set_weights(weights)
         model.save(folder / runs.MODEL)
-    history = runs.read_history(folder / runs.HISTORY)
-    final = {name: column[-1] for name, column in history.items() if column}
-    digest = runs.digest_of(runs.Run(folder, record))
-    record = replace(record, epochs=len(history["epoch"]), final=final, digest=digest)
+    run = runs.Run(folder, record)
+    final = {name: column[-1] for name, column in run.history.items() if column}
+    epochs, digest = len(run.history["epoch"]), runs.digest_of(run)
+    record = replace(record, epochs=epochs, final=final, digest=digest)
     write_json(folder / runs.RECORD, record)
     return runs.Run(folder, record)

@@ -48,7 +48,7 @@ def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
     try:
         traced = trace(clone)
         proto = keras_internals.convert_function(traced, opset)
-    except Exception as error:
+    except Exception as error:  # tf2onnx and TensorFlow raise almost anything
         raise _refusal(clone, layers, error) from error
     finally:
         logging.disable(before)

@@ -14,16 +14,12 @@ from rich.table import Table
 
 from kerasbn import runs
 from kerasbn.common.errors import InputError, expected
+from kerasbn.common.files import try_lock
 from kerasbn.common.folders import new_folder
 from kerasbn.common.records import read_json, write_json
 from kerasbn.sweeps import summaries
 from kerasbn.sweeps.study_data import STATUSES, Outcome, StudyData, outcome_of
 from kerasbn.sweeps.trials import Event, Files, list_batches
-
-try:
-    import fcntl
-except ImportError:  # Windows has none: there, a running sweep cannot be recognized
-    fcntl = None  # type: ignore[assignment] # absence is a value here
 
 PROGRESS, LOCK = "progress.json", ".lock"
 CHECKPOINTS = ".checkpoints"  # of batches in training, by their numbers
@@ -209,13 +205,10 @@ def running(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     with file:
-        try:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not try_lock(file.fileno()):
             found = "a study that another process is training"
             advice = "watch it with --status, or choose another --run"
-            raise expected(path, found, "an idle study", advice) from error
+            raise expected(path, found, "an idle study", advice)
         try:
             yield
         finally:
@@ -227,11 +220,7 @@ def running(path: Path) -> Iterator[None]:
 def is_running(path: Path) -> bool:
     """Return whether a process is training the study in the folder `path`."""
     with suppress(FileNotFoundError), (path / LOCK).open("rb") as file:
-        try:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+        return not try_lock(file.fileno(), shared=True)
     return False
 
 

@@ -42,6 +42,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "--seeds 0: received '0', expected a whole number from 1 to 1,000",
         ),
         (["compare", "--seeds", "1001"], "expected a whole number from 1 to 1,000"),
+        (["train", "--repeat", "bn", "--lr", "0.1"], "received --lr with --repeat, expected none"),
         (["trian"], "did you mean 'train'?"),
         (["report", "nobody"], "nobody: received an unknown name"),
         (["report", "nobody", "-o", "x.gif"], "received"),

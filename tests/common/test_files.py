@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sample_folders import make_folder, names
 
 from kerasbn.common.errors import ArgumentError, InputError, KerasbnError
 from kerasbn.common.files import atomic_write
@@ -17,17 +18,6 @@ from kerasbn.common.folders import new_folder
 def write(path: Path, content: bytes) -> None:
     with atomic_write(path) as part:
         part.write_bytes(content)
-
-
-def make(parent: Path, name: str, content: str, **how: bool) -> Path:
-    with new_folder(parent, name, **how) as folder:  # type: ignore[arg-type] # no `start` here
-        (folder.path / "record").write_text(content)
-    assert folder.placed
-    return folder.placed
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @contextmanager
@@ -84,7 +74,7 @@ def test_an_error_leaves_existing_files_and_folders_unchanged(
     with pytest.raises(error), atomic_write(tmp_path / "file") as part:  # noqa: PT012 - both lines belong to the block
         part.write_bytes(b"new")
         raise error
-    make(tmp_path, "folder", "old")
+    make_folder(tmp_path, "folder", "old")
     with pytest.raises(error), new_folder(tmp_path, "folder", replace=True) as folder:  # noqa: PT012 - as above
         (folder.path / "record").write_text("new")
         raise error
@@ -98,7 +88,7 @@ def test_a_full_disk(full_disk: Path) -> None:
     with one_line(full_disk / "file"):
         write(full_disk / "file", bytes(100_000))
     with one_line(full_disk / "run"):
-        make(full_disk, "run", "x" * 100_000)
+        make_folder(full_disk, "run", "x" * 100_000)
     assert names(full_disk) == before
 
 
@@ -107,9 +97,9 @@ def test_a_folder_that_is_not_writable(locked: Path) -> None:
         with one_line(locked / name):
             write(locked / name, b"new")
     with one_line(locked / "run"):
-        make(locked, "run", "new")
+        make_folder(locked, "run", "new")
     with one_line(locked / "deep" / "run"):
-        make(locked / "deep", "run", "new")
+        make_folder(locked / "deep", "run", "new")
     assert names(locked) == ["old"]
     assert (locked / "old").read_bytes() == b"old"
 
@@ -117,7 +107,7 @@ def test_a_folder_that_is_not_writable(locked: Path) -> None:
 def test_a_missing_folder(tmp_path: Path) -> None:
     with one_line(tmp_path / "missing" / "file"):
         write(tmp_path / "missing" / "file", b"")
-    assert make(tmp_path / "missing", "run", "").parent == tmp_path / "missing"
+    assert make_folder(tmp_path / "missing", "run", "").parent == tmp_path / "missing"
 
 
 def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
@@ -125,7 +115,7 @@ def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
     with one_line(tmp_path / "file" / "new"):
         write(tmp_path / "file" / "new", b"")
     with one_line(tmp_path / "file" / "run"):
-        make(tmp_path / "file", "run", "")
+        make_folder(tmp_path / "file", "run", "")
 
 
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
@@ -160,7 +150,7 @@ def test_files_and_folders_have_the_default_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     (tmp_path / "plain folder").mkdir()
     write(tmp_path / "file", b"")
-    make(tmp_path, "folder", "")
+    make_folder(tmp_path, "folder", "")
     for ours, plain in (("file", "plain"), ("folder", "plain folder")):
         assert (tmp_path / ours).stat().st_mode == (tmp_path / plain).stat().st_mode
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sample_folders import make_folder, names
 
 from kerasbn.common import folders
 from kerasbn.common.errors import InputError, StoppedError
@@ -24,31 +25,20 @@ with new_folder(Path(sys.argv[1]), "run") as folder:
 """
 
 
-def make(parent: Path, name: str, content: str, **how: bool) -> Path:
-    with new_folder(parent, name, **how) as folder:  # type: ignore[arg-type] # no `start` here
-        (folder.path / "record").write_text(content)
-    assert folder.placed
-    return folder.placed
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 def leave_unfinished(parent: Path, what: str) -> None:
     """A process that writes `what` into the folder `run` dies."""
     subprocess.run([sys.executable, "-c", LEAVE_UNFINISHED, parent, what], check=True)
 
 
 def test_a_taken_name(tmp_path: Path) -> None:
-    make(tmp_path, "run", "old")
+    make_folder(tmp_path, "run", "old")
     with pytest.raises(InputError, match="received a name that is taken"):
-        make(tmp_path, "run", "new")
+        make_folder(tmp_path, "run", "new")
     assert (tmp_path / "run" / "record").read_text() == "old"
-    assert make(tmp_path, "run", "new", replace=True) == tmp_path / "run"
+    assert make_folder(tmp_path, "run", "new", replace=True) == tmp_path / "run"
     assert (tmp_path / "run" / "record").read_text() == "new"
-    assert make(tmp_path, "run", "second", numbered=True) == tmp_path / "run-2"
-    assert make(tmp_path, "run", "third", numbered=True) == tmp_path / "run-3"
+    assert make_folder(tmp_path, "run", "second", numbered=True) == tmp_path / "run-2"
+    assert make_folder(tmp_path, "run", "third", numbered=True) == tmp_path / "run-3"
     assert names(tmp_path) == ["run", "run-2", "run-3"]
 
 
@@ -56,14 +46,14 @@ def test_the_name_of_an_empty_folder_is_taken(tmp_path: Path) -> None:
     """A rename alone would silently replace an empty folder."""
     (tmp_path / "run").mkdir()
     with pytest.raises(InputError, match="received a name that is taken"):
-        make(tmp_path, "run", "new")
-    assert make(tmp_path, "run", "new", numbered=True) == tmp_path / "run-2"
+        make_folder(tmp_path, "run", "new")
+    assert make_folder(tmp_path, "run", "new", numbered=True) == tmp_path / "run-2"
 
 
 def test_the_old_folder_is_restored_if_the_new_one_cannot_be_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(tmp_path, "run", "old")
+    make_folder(tmp_path, "run", "old")
     monkeypatch.setattr(folders, "_EXCHANGING_CALL", "a call that this system lacks")
     rename = os.rename
 
@@ -75,7 +65,7 @@ def test_the_old_folder_is_restored_if_the_new_one_cannot_be_renamed(
     monkeypatch.setattr(os, "rename", fail_for_the_new)
     monkeypatch.setattr(os, "replace", fail_for_the_new)
     with pytest.raises(InputError, match="Input/output error"):
-        make(tmp_path, "run", "new", replace=True)
+        make_folder(tmp_path, "run", "new", replace=True)
     monkeypatch.undo()
     assert (tmp_path / "run" / "record").read_text() == "old"
     assert names(tmp_path) == ["run"]
@@ -106,16 +96,16 @@ def test_replacing_exchanges_the_two_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanging_call: str
 ) -> None:
     monkeypatch.setattr(folders, "_EXCHANGING_CALL", exchanging_call)
-    make(tmp_path, "run", "old")
+    make_folder(tmp_path, "run", "old")
     (tmp_path / "run/more").mkdir()
-    make(tmp_path, "run", "new", replace=True)
+    make_folder(tmp_path, "run", "new", replace=True)
     assert names(tmp_path / "run") == ["record"]
     assert (tmp_path / "run/record").read_text() == "new"
     assert names(tmp_path) == ["run"]
 
 
 def test_at_no_instant_is_there_no_folder(tmp_path: Path) -> None:
-    make(tmp_path, "run", "old")
+    make_folder(tmp_path, "run", "old")
     missing, done = [], threading.Event()
 
     def watch() -> None:
@@ -126,7 +116,7 @@ def test_at_no_instant_is_there_no_folder(tmp_path: Path) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     for number in range(200):
-        make(tmp_path, "run", str(number), replace=True)
+        make_folder(tmp_path, "run", str(number), replace=True)
     done.set()
     watcher.join()
     assert not missing
@@ -136,10 +126,10 @@ def test_a_name_is_taken_from_the_start(tmp_path: Path) -> None:
     with new_folder(tmp_path, "run") as first:
         assert is_being_written(tmp_path / "run")
         with pytest.raises(InputError, match="that another process is writing"):
-            make(tmp_path, "run", "second")
+            make_folder(tmp_path, "run", "second")
         with pytest.raises(InputError, match="that another process is writing"):
-            make(tmp_path, "run", "second", replace=True)
-        assert make(tmp_path, "run", "second", numbered=True) == tmp_path / "run-2"
+            make_folder(tmp_path, "run", "second", replace=True)
+        assert make_folder(tmp_path, "run", "second", numbered=True) == tmp_path / "run-2"
     assert first.placed == tmp_path / "run"
     assert not is_being_written(tmp_path / "run")
 
@@ -157,8 +147,8 @@ def test_what_a_dead_process_left_is_cleared_if_it_cannot_be_resumed(tmp_path: P
 def test_what_can_be_resumed_is_kept(tmp_path: Path) -> None:
     leave_unfinished(tmp_path, CHECKPOINT)
     with pytest.raises(InputError, match=r"unfinished training .*; resume with --resume run, or"):
-        make(tmp_path, "run", "new")
-    assert make(tmp_path, "run", "new", numbered=True) == tmp_path / "run-2"
+        make_folder(tmp_path, "run", "new")
+    assert make_folder(tmp_path, "run", "new", numbered=True) == tmp_path / "run-2"
     start = resumable_folder(tmp_path / "run")
     assert start
     with new_folder(tmp_path, "run", start=start) as folder:
@@ -172,7 +162,7 @@ def test_what_can_be_resumed_is_kept(tmp_path: Path) -> None:
         assert (folder.path / CHECKPOINT / "state").read_text() == "half"
         assert (tmp_path / "run" / CHECKPOINT).exists()
     assert names(tmp_path) == ["run", "run-2"]
-    make(tmp_path, "run", "from scratch", replace=True)
+    make_folder(tmp_path, "run", "from scratch", replace=True)
     assert resumable_folder(tmp_path / "run") is None
 
 

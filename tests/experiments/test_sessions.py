@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from sample_runs import run_record, write_run
 
 import kerasbn
 from kerasbn.common.errors import ArgumentError, StoppedError
@@ -119,6 +120,7 @@ def test_only_the_same_training_is_resumed(
         ({"bn": False}, r"^bn=False: received False, expected True, with"),
         ({"device": "all"}, r"^device='all': received 'all', expected 'auto', with"),
         ({"run": "y"}, r"^run='y': received 'y', expected none together with resume"),
+        ({"force": True}, r"^force=True: received True, expected none together with resume"),
     ):
         with pytest.raises(ArgumentError, match=message):
             kerasbn.train(few_digits, resume="x", root=tmp_path, **arguments)
@@ -133,3 +135,11 @@ def test_only_the_same_training_is_resumed(
     same = kerasbn.train(few_digits, resume="x", root=tmp_path, lr=0.02, hidden=[8])
     assert same.status == "finished"
     assert len(same.history["epoch"]) == 4
+
+
+def test_an_interrupted_run_of_a_pair_is_resumed_with_its_comparison(
+    few_digits: Dataset, tmp_path: Path
+) -> None:
+    write_run(tmp_path, "bn", run_record(status="interrupted"))
+    with pytest.raises(ArgumentError, match=r"an interrupted run without one.*the comparison that"):
+        kerasbn.train(few_digits, resume="bn", root=tmp_path)

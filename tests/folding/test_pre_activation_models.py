@@ -132,7 +132,7 @@ class Drawn:
 
 
 def pre_activated(draw: Any) -> Drawn:
-    """A model of dense or residual blocks whose maps many layers read."""
+    """A model of dense or residual blocks, whose outputs several layers read."""
     drawn = Drawn(draw, L.ReLU())
     x = keras.Input((6, 6, draw(st.integers(2, 4))))
     y = L.Activation("tanh")(x)

@@ -146,8 +146,8 @@ class Inactive(Topic):
                 finite = lasts[np.isfinite(lasts)]
                 shares.append(phrases.amount(finite.mean()) if len(finite) else "")
             if any(shares):
-                told = phrases.by_run(runs, shares, f"of the {noun}")
-                return self.finding([f"{phrases.at_the_end(runs)}, {told} {words}"], title=title)
+                units = phrases.by_run(runs, shares, f"of the {noun}")
+                return self.finding([f"{phrases.at_the_end(runs)}, {units} {words}"], title=title)
         return None
 
 
