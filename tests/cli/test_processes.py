@@ -104,7 +104,7 @@ def test_a_stop_keeps_the_epochs_so_far(sent: signal.Signals, code: int, tmp_pat
     assert out == ""
     assert "stopping; Ctrl-C again" in err
     assert re.search(
-        r"kerasbn: stopped; \d+ epochs kept in saved_models.bn; go on with "
+        r"kerasbn: stopped; \d+ epochs kept in saved_models.bn; resume with "
         r"kerasbn train --resume bn$",
         err.strip(),
     )
