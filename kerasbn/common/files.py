@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,7 +32,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     with describe_errors(path):
         target = path.resolve()
         if target.exists() and not target.is_file():
-            found = "a folder" if target.is_dir() else "a device or pipe"
+            found = "a folder" if target.is_dir() else "a device, pipe or socket"
             raise expected(path, found, "the path of a file to write")
         temporary, lock = _temporary_file(target)
         if target.exists():
@@ -46,6 +47,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
     finally:
         os.close(lock)
+
+
+def check_file(path: Path, what: str, advice: str = "") -> None:
+    """Raise `InputError` unless `path` is a regular file that can be read.
+
+    A pipe or a device is not even opened, since that could wait forever.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            with path.open("rb"):
+                return
+        found = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+    except FileNotFoundError:
+        found = "no such file"
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        found = f"a file that cannot be read ({reason})"
+    raise expected(path, found, what, advice)
 
 
 def check_archive(path: Path, what: str) -> None:

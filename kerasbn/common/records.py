@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from kerasbn.common.errors import InputError, expected, quoted
-from kerasbn.common.files import atomic_write
+from kerasbn.common.files import atomic_write, check_file
 
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 50
@@ -116,17 +116,9 @@ def as_table(columns: Mapping[str, Sequence[Any]]) -> Any:  # noqa: ANN401 - a D
 def _read(path: Path, what: str, advice: str, max_bytes: int | None = None) -> bytes:
     """Read a regular file of at most `max_bytes`, or `MAX_BYTES`."""
     max_bytes = max_bytes or MAX_BYTES
-    try:
-        if path.exists() and not path.is_file():
-            found = "a folder" if path.is_dir() else "a device or pipe"
-            raise expected(path, found, what, advice)
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
-    except FileNotFoundError as error:
-        raise expected(path, "no such file", what, advice) from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or quoted(error)
-        raise expected(path, f"a file that cannot be read ({reason})", what, advice) from error
+    check_file(path, what, advice)
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         most = f"{what} of at most {max_bytes // 2**20:,} MiB"
         raise expected(path, "a file that is too large", most, advice)

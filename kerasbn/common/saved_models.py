@@ -4,17 +4,25 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasbn.common.errors import InputError, expected, quoted
-from kerasbn.common.files import atomic_write, check_archive, check_new_file
+from kerasbn.common.files import atomic_write, check_archive, check_file, check_new_file
 
 if TYPE_CHECKING:
     import keras
 
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 _ADVICE = "save the whole model with model.save"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_BEGINNINGS = {".keras": b"PK\3\4", ".h5": _HDF5, ".hdf5": _HDF5}
+# How Keras names a class or function that it does not know.
+_UNKNOWN = (
+    r"(?:Unknown [\w ]+: ?|Could not (?:locate|deserialize) (?:class|function) |"
+    r"Cannot deserialize object of type )['`]([^'`]+)['`]"
+)
 
 
 def load_model(path: Path | str) -> "keras.Model":
@@ -51,10 +59,7 @@ def save_model(model: "keras.Model", path: Path) -> None:
 def _check_file(path: Path) -> None:
     """Check what can be checked without Keras: existence, suffix and archive."""
     suffixes = ", ".join(MODEL_SUFFIXES)
-    if path.is_dir():
-        raise expected(path, "a folder", f"a file ending in {suffixes}", _ADVICE)
-    if not path.exists():
-        raise expected(path, "no such file", "a saved model")
+    check_file(path, f"a saved model ending in {suffixes}", _ADVICE)
     if path.suffix not in MODEL_SUFFIXES:
         found = f"a file ending in '{path.suffix}'" if path.suffix else "a file without a suffix"
         raise expected(path, found, f"one ending in {suffixes}", _ADVICE)
@@ -65,8 +70,6 @@ def _check_file(path: Path) -> None:
                 damaged, names = archive.testzip(), archive.namelist()
         except InputError:
             raise
-        except PermissionError as error:
-            raise InputError(f"{path}: cannot be read; change its permissions") from error
         except Exception as error:  # zipfile raises a dozen kinds on damaged archives
             raise _damaged(path) from error
         if damaged is not None:
@@ -75,61 +78,93 @@ def _check_file(path: Path) -> None:
             raise expected(path, "an archive without config.json", "a saved model", _ADVICE)
 
 
-def _damaged(path: Path) -> InputError:
-    return expected(
-        path, "a file that is truncated or damaged", "an intact model file", "copy or save it again"
-    )
+def _damaged(path: Path, reason: str = "") -> InputError:
+    """Return the error for a file that is not of the format its suffix names, or breaks off."""
+    with path.open("rb") as file:
+        beginning = file.read(len(_BEGINNINGS[".h5"]))
+    actual = next((each for each, start in _BEGINNINGS.items() if beginning.startswith(start)), "")
+    if not beginning:
+        found, advice = "an empty file", "copy or save it again"
+    elif not actual:
+        found, advice = f"a file that does not begin as a {path.suffix} file", _ADVICE
+    elif beginning.startswith(_BEGINNINGS[path.suffix]):
+        why = f" ({reason[:200]})" if reason else ""
+        found, advice = f"a file that is truncated or damaged{why}", "copy or save it again"
+    else:
+        found, advice = f"a file in the format of {actual} files", f"make its name end in {actual}"
+    return expected(path, found, "an intact model file", advice)
 
 
 def _reason(path: Path, error: Exception) -> InputError:
     """Return the error for a file that Keras could not load."""
-    (config, version), text = _configuration(path), quoted(error, longest=None)
+    import keras
+
+    (config, version), text = _configuration(path), _cause(error)
     if version.startswith("2."):
         advice = "rebuild it in Keras 3 and load its weights"
         if path.suffix == ".keras":  # Keras 3 reads more of the older format
             advice = f"save it with Keras 2 as .h5, or {advice}"
-        found = f"a model of Keras 2 that Keras 3 cannot build ({text.partition('. ')[0][:200]})"
+        found = f"a model of Keras 2 that Keras 3 cannot build ({text})"
         return expected(path, found, "a model of Keras 3", advice)
-    if "__lambda__" in json.dumps(config) or "lambda" in text.lower():
+    if "Python lambda" in text or "is a Python lambda" in str(error):
         return expected(
             path, "a model with Python code (a lambda)", "layers that need no code from the file",
             "replace it with keras.ops or a layer, and save the model again",
         )  # fmt: skip
-    # A .keras file names the module of every class; for .h5 only Keras's message names one.
-    unknown = sorted(set(_custom_classes(config))) or re.findall(
-        r"(?:Unknown layer|Could not locate class): ?'(\w+)'", text
-    )
-    if unknown:
+    if re.search(_UNKNOWN, text):
+        # A .keras file names the module of every class; for .h5 only Keras's message names one.
+        unknown = sorted(set(_custom_classes(config))) or re.findall(_UNKNOWN, text)
         return expected(
             path, f"a model with custom classes ({', '.join(unknown)})", "layers of Keras alone",
             "load it in Python, where these classes are known, and use kerasbn.fold(model)",
         )  # fmt: skip
     if "No model config" in text:
         return expected(path, "weights without a model", "a whole model", _ADVICE)
-    if config is not None:
-        return InputError(
-            f"{path}: the file is intact, but Keras cannot build its model ({text[:200]}); "
-            "save it again with the installed version of Keras"
-        )
-    return _damaged(path)
+    if config is None or isinstance(error, OSError):
+        return _damaged(path, text)
+    if (saved_by := _release(version)) > (own := _release(keras.__version__)):
+        newer, older = (".".join(map(str, release)) for release in (saved_by, own))
+        return expected(
+            path, f"a model of Keras {newer} that Keras {older} cannot build ({text})",
+            f"a model of Keras {older} or older", f"save it with Keras {older}",
+        )  # fmt: skip
+    return InputError(
+        f"{path}: Keras {keras.__version__} cannot build this model ({text}); "
+        "save it again with this version"
+    )
 
 
-def _configuration(path: Path) -> tuple[Any, str]:
+def _cause(error: Exception) -> str:
+    """Return the first sentence of an error, or of the innermost one that Keras quotes in it."""
+    text = quoted(error, longest=None).rpartition("Exception encountered: ")[2]
+    named = f"{type(error).__name__}: " if isinstance(error, LookupError) else ""
+    return named + text.partition(". ")[0][:200]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version; none if it is no version."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", version)
+    return tuple(map(int, found.groups())) if found else ()
+
+
+def _configuration(path: Path) -> tuple[dict[str, Any] | None, str]:
     """Return the configuration of the model in a file and the version of Keras that wrote it.
 
     If they cannot be read, the configuration is None and the version is empty.
     """
-    try:
+    config, version = None, ""
+    with suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
-                about = json.loads(archive.read("metadata.json"))
-                return json.loads(archive.read("config.json")), str(about["keras_version"])
-        import h5py
+                config = json.loads(archive.read("config.json"))
+                version = str(json.loads(archive.read("metadata.json"))["keras_version"])
+        else:
+            import h5py
 
-        with h5py.File(path) as file:
-            return json.loads(file.attrs["model_config"]), str(file.attrs.get("keras_version"))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
-        return None, ""
+            with h5py.File(path) as file:
+                config = json.loads(file.attrs["model_config"])
+                version = str(file.attrs.get("keras_version"))
+    return config if isinstance(config, dict) else None, version
 
 
 def _custom_classes(config: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value

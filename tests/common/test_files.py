@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from socket import AF_UNIX, socket
 
 import pytest
 from sample_folders import make_folder, names
 
 from kerasbn.common.errors import ArgumentError, InputError, KerasbnError
-from kerasbn.common.files import atomic_write
+from kerasbn.common.files import atomic_write, check_file
 from kerasbn.common.folders import new_folder
 
 
@@ -36,6 +37,7 @@ def locked(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "locked"
     folder.mkdir()
     (folder / "old").write_bytes(b"old")
+    (folder / "closed").touch(0o000)
     opened = [parent for parent in (tmp_path, *tmp_path.parents) if parent.stat().st_uid == 0]
     modes = {parent: stat.S_IMODE(parent.stat().st_mode) for parent in opened}
     is_root = os.geteuid() == 0
@@ -64,6 +66,34 @@ def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
         part.write_bytes(b"new")
     assert path.read_bytes() == b"new"
     assert names(tmp_path) == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("pipe", "a device, pipe or socket"),
+        ("socket", "a device, pipe or socket"),
+        ("/dev/zero", "a device, pipe or socket"),
+        (".", "a folder"),
+        ("absent", "no such file"),
+        ("file/inside", r"a file that cannot be read \(Not a directory\)"),
+        ("x" * 300, r"a file that cannot be read \(File name too long\)"),
+        ("\0", r"a file that cannot be read \(embedded null byte\)"),
+    ],
+)
+def test_only_a_regular_file_is_accepted(tmp_path: Path, name: str, found: str) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    with socket(AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        check_file(tmp_path / "file", "a file")
+        with pytest.raises(InputError, match=f"received {found}, expected a file; try again"):
+            check_file(tmp_path / name, "a file", "try again")
+
+
+def test_only_a_readable_file_is_accepted(locked: Path) -> None:
+    with pytest.raises(InputError, match=r"a file that cannot be read \(Permission denied\)"):
+        check_file(locked / "closed", "a file")
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, KerasbnError])
@@ -100,7 +130,7 @@ def test_a_folder_that_is_not_writable(locked: Path) -> None:
         make_folder(locked, "run", "new")
     with one_line(locked / "deep" / "run"):
         make_folder(locked / "deep", "run", "new")
-    assert names(locked) == ["old"]
+    assert names(locked) == ["closed", "old"]
     assert (locked / "old").read_bytes() == b"old"
 
 

@@ -104,7 +104,7 @@ def test_a_table_survives_the_disk(
 
 def test_special_files_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "record.json")
-    with pytest.raises(InputError, match="a device or pipe"):
+    with pytest.raises(InputError, match="a device, pipe or socket"):
         read_json(tmp_path / "record.json", Record, "a record")
     with pytest.raises(InputError, match="a folder"):
         read_json(tmp_path, Record, "a record")
