@@ -47,9 +47,9 @@ class DataRecord:
 
     @property
     def options(self) -> list[str]:
-        """The options of a command that name the dataset."""
-        folder = ["--data-dir", MNIST_FOLDER] if self.name == "mnist" else []
-        return ["--dataset", self.name, *folder]
+        """The options of a command that name the dataset; none for data given from Python."""
+        folders = {"mnist": ["--data-dir", MNIST_FOLDER], "mnist-sample": []}
+        return ["--dataset", self.name, *folders[self.name]] if self.name in folders else []
 
 
 @dataclass(frozen=True)

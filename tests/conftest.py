@@ -8,7 +8,6 @@ import signal
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -55,10 +54,10 @@ def sample_digits() -> files.Dataset:
 def few_digits(sample_digits: files.Dataset) -> files.Dataset:
     """The first 640 of them to train on and 100 to test on, for what must be quick."""
     train, test = sample_digits.train, sample_digits.test
-    return replace(
-        sample_digits,
-        train=files.Split(train.images[:640], train.labels[:640]),
-        test=files.Split(test.images[:100], test.labels[:100]),
+    return files.Dataset(
+        "few-digits",
+        files.Split(train.images[:640], train.labels[:640]),
+        files.Split(test.images[:100], test.labels[:100]),
     )
 
 
@@ -77,17 +76,20 @@ def idx_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[IdxFile,
     folder = tmp_path / "mnist"
     folder.mkdir()
     digits = np.random.default_rng(7)
-    small = []
+    small, digest = [], hashlib.sha256()
     for file, count in zip(MNIST, (20, 20, 10, 10), strict=True):
         shape = (count, *file.shape[1:])
         header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
         highest = 10 if len(shape) == 1 else 256
-        content = header + digits.integers(0, highest, shape, np.uint8).tobytes()
+        pixels = digits.integers(0, highest, shape, np.uint8).tobytes()
+        digest.update(pixels)
+        content = header + pixels
         gzipped = gzip.compress(content, mtime=0)
         (folder / f"{file.name}.gz").write_bytes(gzipped)
         sha256, gzip_sha256 = (hashlib.sha256(each).hexdigest() for each in (content, gzipped))
         small.append(IdxFile(file.name, shape, sha256, len(gzipped), gzip_sha256))
     monkeypatch.setattr(files, "MNIST", tuple(small))
+    monkeypatch.setitem(files.DIGESTS, "mnist", digest.hexdigest())
     return tuple(small)
 
 

@@ -25,25 +25,45 @@ class ArgumentError(InputError):
     """The value of an argument cannot be used; `received` replaces the value in the message.
 
     From Python the line names the argument, ``batch_size=0: received ...``; on the command line it
-    names the option, ``--batch-size 0: received ...``.
+    names the option, ``--batch-size 0: received ...`` or ``--no-bn: received ...``. If another
+    value is expected, it is `instead`, and goes before the words of `expected`.
     """
 
     def __init__(
-        self, name: str, value: object, expected: str, advice: str = "", received: str = ""
+        self,
+        name: str,
+        value: object,
+        expected: str,
+        advice: str = "",
+        received: str = "",
+        instead: object = None,
     ) -> None:
-        self.name, self.value = name, value
+        self.name, self.value, self.instead = name, value, instead
         self._problem = received, expected, advice
         text = repr(value)
         is_short = len(text) <= 80 and "\n" not in text  # unlike that of an array or a dataset
         subject = f"{name}={text}" if is_short else name
-        super().__init__(f"{subject}: {_problem(received or text, expected, advice)}")
+        wanted = expected if instead is None else f"{instead!r}{expected}"
+        super().__init__(f"{subject}: {_problem(received or text, wanted, advice)}")
 
     def for_command_line(self) -> str:
-        """Return the line with the option in place of the argument."""
-        value, (received, expected, advice) = self.value, self._problem
-        text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-        problem = _problem(received or f"'{text}'", expected, advice)
-        return f"--{self.name.replace('_', '-')} {text}: {problem}"
+        """Return the line with the option in place of the argument, as a user types it."""
+        received, wanted, advice = self._problem
+        option, text = self._typed(self.value)
+        if self.instead is not None:
+            wanted = f"{self._typed(self.instead)[1]}{wanted}"
+        subject = option if option == text else f"{option} {text}"
+        problem = _problem(received or f"'{text}'", wanted, advice)
+        return f"{subject}: {problem}"
+
+    def _typed(self, value: object) -> tuple[str, str]:
+        """Return the option and the text of a value; those of a flag are the same."""
+        name = self.name.replace("_", "-")
+        if isinstance(value, bool):
+            return (f"--{name}",) * 2 if value else (f"--no-{name}",) * 2
+        if isinstance(value, tuple | list):
+            return f"--{name}", ",".join(map(str, value))
+        return f"--{name}", str(value)
 
 
 class CheckFailedError(KerasbnError):

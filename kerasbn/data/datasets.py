@@ -14,6 +14,12 @@ from kerasbn.data import download, mnist_sample
 from kerasbn.data.idx import MNIST, Bytes, find_file, read_folder, require_folder
 
 DATASETS = ("auto", "mnist", "mnist-sample")
+# SHA-256 of the pixels and labels of each; records hold them, so they never change.
+DIGESTS = {
+    "mnist": "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16",
+    "mnist-sample": "7179b4349acab521b9a54191ecb10ad4f4df48c014c680f4a64ad65b1d5f6681",
+}
+CUSTOM = "custom"  # the name of other data that were given one of these names
 ENVIRONMENT = "KERASBN_DATA"
 SAMPLE_NOTE = (
     "This is a sample of 5,000 MNIST images, not the full 70,000; `kerasbn data fetch` downloads "
@@ -65,7 +71,8 @@ class Dataset:
     test)`, where `train` and `test` are `kerasbn.data.datasets.Split(images, labels)`.
 
     Attributes:
-        name: `"mnist"`, `"mnist-sample"`, or a name of your own.
+        name: `"mnist"`, `"mnist-sample"`, or a name of your own. Other images and labels under one
+            of these two names are called `"custom"`.
         train: Training images and labels, `Split` with the arrays `images` (uint8 `[n, 28, 28]`)
             and `labels` (uint8 `[n]`).
         test: Test images and labels, likewise.
@@ -73,6 +80,9 @@ class Dataset:
         digest: SHA-256 of all pixels and labels, training split first. Identifies the content,
             independently of the file format.
         note: One sentence the user should see, such as that this is only a sample; or empty.
+
+    Raises:
+        InputError: If a split is no `Split` or has no images.
 
     Examples:
         >>> import kerasbn
@@ -92,10 +102,17 @@ class Dataset:
 
     def __post_init__(self) -> None:
         sha256 = hashlib.sha256()
-        for split in (self.train, self.test):
+        for name, split in (("train", self.train), ("test", self.test)):
+            if not isinstance(split, Split) or not len(split):
+                found = "no images" if isinstance(split, Split) else f"a {type(split).__name__}"
+                advice = "make one with kerasbn.data.datasets.Split(images, labels)"
+                raise expected(name, found, "a Split with images", advice)
             sha256.update(split.images.tobytes())
             sha256.update(split.labels.tobytes())
         object.__setattr__(self, "digest", sha256.hexdigest())
+        if DIGESTS.get(self.name, self.digest) != self.digest:
+            for field_name, value in (("name", CUSTOM), ("source", "arrays"), ("note", "")):
+                object.__setattr__(self, field_name, value)
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train):,} training and {len(self.test):,} test images"
@@ -232,7 +249,9 @@ def _check_arguments(name: str, data_dir: str | Path | None) -> None:
     if not isinstance(name, str) or name not in DATASETS:
         wanted = "'auto', 'mnist' or 'mnist-sample'"
         # Not an ArgumentError: the option is --dataset, and a record may have any name.
-        raise expected(f"name={name!r}", repr(name), wanted, did_you_mean(str(name), DATASETS))
+        near = "" if name == CUSTOM else did_you_mean(str(name), DATASETS)
+        advice = near or "data of your own are given from Python, as a kerasbn.Dataset"
+        raise expected(f"name={name!r}", repr(name), wanted, advice)
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise ArgumentError("data_dir", data_dir, "the path of a folder")
     if name == "mnist-sample" and data_dir is not None:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from kerasbn.common import plotting
 from kerasbn.common.wording import loss, percent
 
-DATA_NAMES = {"mnist": "MNIST", "mnist-sample": "a sample of MNIST"}
+DATA_NAMES = {"mnist": "MNIST", "mnist-sample": "a sample of MNIST", "custom": "custom data"}
 # Column of a history -> title of its panel.
 PANELS = {
     "loss": "Training loss", "accuracy": "Training accuracy",

@@ -91,8 +91,11 @@ class TrainingSession:
             if name not in own:
                 raise ArgumentError(name, value, "none together with resume", "leave it out")
             if value != own[name]:
-                wanted = f"{own[name]!r}, with which it was started"
-                raise ArgumentError(name, value, wanted, "leave it out")
+                # Only `bn` has an option for False.
+                was = None if own[name] is False and name != "bn" else own[name]
+                words = "none, as" if was is None else ", with which"
+                wanted = f"{words} it was started"
+                raise ArgumentError(name, value, wanted, "leave it out", instead=was)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def reproduce(commands: Sequence[str], members: Sequence[TrainedModel]) -> Secti
     recalibrations = [block for member in members for block in _recalibration(member)]
     return Section(
         "reproduce", "Reproduce",
-        Code(commands), *recalibrations, folder_note(data), Paragraph(note, "note"),
+        Code(commands), *recalibrations, data_note(data), Paragraph(note, "note"),
     )  # fmt: skip
 
 
@@ -133,8 +133,10 @@ def runs_settings(members: Sequence[TrainedModel]) -> Section:
     return Section("settings", "Settings", *(table for table in tables if table.rows))
 
 
-def folder_note(data: DataRecord) -> Paragraph | None:
-    """Return what to do about the folder in a command."""
+def data_note(data: DataRecord) -> Paragraph | None:
+    """Return what a reader of a command has to know about its dataset."""
+    if not data.options:
+        return Paragraph(f"The data ({data.name}) were given from Python; no option names them.")
     return Paragraph(FOLDER_NOTE) if data.name == "mnist" else None
 
 

@@ -9,7 +9,7 @@ from kerasbn.experiments.statistics import METHOD
 from kerasbn.reports.charts import figure_charts
 from kerasbn.reports.document import Article, BulletList, Cells, Code, Paragraph, Section, Table
 from kerasbn.reports.inside import batch_normalization
-from kerasbn.reports.reproduce import folder_note
+from kerasbn.reports.reproduce import data_note
 from kerasbn.reports.results import STATISTICS_COLUMNS, statistics_cells
 from kerasbn.sweeps.charts import draw_charts
 from kerasbn.sweeps.findings import answer_and_details, method
@@ -84,7 +84,7 @@ def _reproduce(study: Study) -> Section:
         "reproduce",
         "Reproduce",
         Code([command]) if command else None,
-        folder_note(data) if command else None,
+        data_note(data) if command else None,
         Paragraph("The grid as a TOML file:"),
         Code(_toml(study.record.grid)),
     )

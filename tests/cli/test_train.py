@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from sample_runs import run_record, write_run
 
+from kerasbn.common.records import write_json
 from kerasbn.data.datasets import Dataset
+from kerasbn.experiments.sessions import TrainingSession
 from kerasbn.experiments.trained_model import TrainedModel, trained_model
-from kerasbn.training.settings import TrainingSettings
+from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 Kerasbn = Callable[..., tuple[int, str, str]]
 
@@ -34,6 +36,27 @@ def test_json_is_the_record_and_the_sample_is_said_to_be_one(
     assert record["final"]["step"] == 9
     kept = json.loads((tmp_path / "saved_models" / "plain" / "run.json").read_text())
     assert {"run": record["run"], **kept} == record
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("--no-bn", "--no-bn: received '--no-bn', expected --bn, with which it was started"),
+        ("--hidden 8,9", "--hidden 8,9: received '8,9', expected 8, with which it was started"),
+        ("--probe", "--probe: received '--probe', expected none, as it was started"),
+        ("--force", "--force: received '--force', expected none together with resume"),
+    ],
+)
+def test_options_that_differ_are_shown_as_they_were_typed(
+    kerasbn: Kerasbn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = TrainingSession("train", ModelSettings(hidden=(8,)), TrainingSettings())
+    checkpoint = tmp_path / "saved_models/.x.part/checkpoint"
+    checkpoint.mkdir(parents=True)
+    write_json(checkpoint / "session.json", session)
+    code, out, err = kerasbn("train", "--resume", "x", *typed.split())
+    assert (code, out, err) == (2, "", f"kerasbn: {line}; leave it out\n")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from kerasbn.common.errors import InputError
 from kerasbn.data import download, mnist_sample
 from kerasbn.data.datasets import (
     DATASETS,
+    DIGESTS,
     Availability,
     Dataset,
     Location,
@@ -87,12 +89,37 @@ def test_the_digest_depends_on_the_content_only(
 
 def test_the_digests_of_the_two_datasets(full_mnist: Path) -> None:
     """Records of runs contain them, so they must never change."""
-    assert load_dataset("mnist", full_mnist).digest == MNIST_DIGEST
-    assert load_dataset("mnist-sample").digest == SAMPLE_DIGEST
+    mnist, sample = load_dataset("mnist", full_mnist), load_dataset("mnist-sample")
+    assert mnist.digest == "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
+    assert sample.digest == "7179b4349acab521b9a54191ecb10ad4f4df48c014c680f4a64ad65b1d5f6681"
+    assert {data.name: data.digest for data in (mnist, sample)} == DIGESTS
 
 
-MNIST_DIGEST = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
-SAMPLE_DIGEST = "7179b4349acab521b9a54191ecb10ad4f4df48c014c680f4a64ad65b1d5f6681"
+def test_other_data_are_not_called_mnist() -> None:
+    sample = load_dataset("auto")
+    assert sample.note
+    other = Split(sample.train.images[::-1], sample.train.labels)
+    changed = replace(sample, train=other)
+    assert (changed.name, changed.source, changed.note) == ("custom", "arrays", "")
+    assert changed.digest != sample.digest
+    assert replace(changed, train=sample.train).digest == sample.digest
+    for name in DIGESTS:
+        assert Dataset(name, other, sample.test).name == "custom"
+    assert Dataset("mine", other, sample.test, note="Mirrored.").note == "Mirrored."
+    again = replace(sample, source="elsewhere")  # the same content
+    assert (again.name, again.source) == ("mnist-sample", "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("train", "found"),
+    [
+        (np.zeros((3, 28, 28), np.uint8), "received a ndarray"),
+        (Split(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8)), "received no images"),
+    ],
+)
+def test_only_splits_with_images_make_a_dataset(train: Any, found: str) -> None:
+    with pytest.raises(InputError, match=rf"^train: {found}, expected a Split with images; make"):
+        replace(load_dataset("mnist-sample"), train=train)
 
 
 def test_no_other_location_is_searched_if_a_folder_is_given(
@@ -286,6 +313,7 @@ def test_what_cannot_be_loaded_cannot_be_found(name: str, tmp_path: Path) -> Non
     [
         ({"name": "cifar"}, "name='cifar': received 'cifar', expected 'auto', 'mnist' or 'mnist-"),
         ({"name": "mnits"}, "did you mean 'mnist'?"),
+        ({"name": "custom"}, "data of your own are given from Python, as a kerasbn.Dataset"),
         ({"name": None}, "name=None: received None, expected 'auto'"),
         ({"data_dir": 3}, "data_dir=3: received 3, expected the path of a folder"),
         ({"name": "mnist-sample", "data_dir": "mnist"}, "leave one out"),

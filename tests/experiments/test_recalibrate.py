@@ -151,7 +151,7 @@ def test_a_run_is_shown_the_digits_it_was_trained_on(
     recalibrate_saved(run, data_dir="folder", root=tmp_path)
     recalibrate_saved(str(file))
     assert loaded == [
-        ("mnist-sample", None), ("mnist", None), ("auto", "folder"), ("auto", None)
+        ("few-digits", None), ("mnist", None), ("auto", "folder"), ("auto", None)
     ]  # fmt: skip
 
 

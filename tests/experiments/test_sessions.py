@@ -118,6 +118,9 @@ def test_only_the_same_training_is_resumed(
     for arguments, message in (
         ({"lr": 0.03}, r"^lr=0.03: received 0.03, expected 0.02, with which it was started"),
         ({"bn": False}, r"^bn=False: received False, expected True, with"),
+        ({"hidden": [9]}, r"^hidden=\(9,\): received \(9,\), expected \(8,\), with which"),
+        ({"steps": 9}, r"^steps=9: received 9, expected none, as it was started; leave it out"),
+        ({"probe": True}, r"^probe=True: received True, expected none, as it was started"),
         ({"device": "all"}, r"^device='all': received 'all', expected 'auto', with"),
         ({"run": "y"}, r"^run='y': received 'y', expected none together with resume"),
         ({"force": True}, r"^force=True: received True, expected none together with resume"),
@@ -125,7 +128,7 @@ def test_only_the_same_training_is_resumed(
         with pytest.raises(ArgumentError, match=message):
             kerasbn.train(few_digits, resume="x", root=tmp_path, **arguments)
     with pytest.raises(
-        ArgumentError, match=r"received mnist-sample \(4,000 ex.*expected mnist-sample \(640"
+        ArgumentError, match=r"received mnist-sample \(4,000 ex.*expected few-digits \(640"
     ):
         kerasbn.train(sample_digits, resume="x", root=tmp_path)
     with pytest.raises(ArgumentError, match=r"use kerasbn train --resume$"):

@@ -41,7 +41,7 @@ def test_the_record_tells_everything(trained: Run, few_digits: Dataset) -> None:
         "optimizer": "adam", "lr": 0.01, "batch_size": 32, "epochs": 2, "steps": None, "seed": 3,
     }  # fmt: skip
     assert record["data"] == {
-        "name": "mnist-sample", "digest": few_digits.digest, "train": 640, "test": 100, "note": "",
+        "name": "few-digits", "digest": few_digits.digest, "train": 640, "test": 100, "note": "",
     }  # fmt: skip
     assert record["versions"]["kerasbn"] == kerasbn.__version__
     assert record["device"].startswith("CPU")

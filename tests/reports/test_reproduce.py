@@ -115,11 +115,15 @@ def test_defaults_are_left_out() -> None:
     assert line == "kerasbn train --bn --dataset mnist-sample"
 
 
-def test_a_page_says_which_folder_to_name_for_mnist() -> None:
-    for data, is_named in ((MNIST, True), (SAMPLE, False)):
-        section = reproduce([], [member(ModelSettings(), TrainingSettings(), data)])
+def test_a_page_says_what_to_know_about_the_data_of_a_command() -> None:
+    folder, python = "--data-dir is the folder with the four MNIST files", "were given from Python"
+    own = DataRecord("mine", "2" * 64, 640, 100)
+    for data, expected in ((MNIST, [True, False]), (SAMPLE, [False] * 2), (own, [False, True])):
+        model = member(ModelSettings(), TrainingSettings(), data)
+        section = reproduce([], [model])
         words = " ".join(each.text for each in section.blocks if isinstance(each, Paragraph))
-        assert ("--data-dir is the folder with the four MNIST files" in words) == is_named
+        assert [folder in words, python in words] == expected
+    assert train_command(model) == "kerasbn train --bn"
 
 
 def test_separate_runs_are_reproduced_pair_by_pair(tmp_path: Path) -> None:

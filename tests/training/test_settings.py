@@ -111,7 +111,7 @@ def test_a_bad_value_names_the_argument_or_the_option(name: str, value: Any) -> 
     with pytest.raises(ArgumentError) as error:
         settings_from({name: value})
     assert str(error.value).startswith(f"{name}={value!r}: received {value!r}, expected ")
-    assert error.value.for_command_line().startswith(f"--{name.replace('_', '-')} ")
+    assert error.value.for_command_line().startswith(f"--{name.replace('_', '-')}")
 
 
 def test_numbers_of_other_libraries_are_taken() -> None:
