@@ -27,6 +27,13 @@ from .options import data_dir_option, json_option, offset_option, scale_option
 @offset_option
 @click.option("--labels", metavar="FILE", help="Text file with one class name per line.")
 @click.option("--save-inputs", metavar="DIR", help="Save the preprocessed inputs as images.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Figure of the confusion matrix (.png, .svg or .pdf).",
+)
 @json_option
 def command(
     images: tuple[str, ...],
@@ -40,6 +47,7 @@ def command(
     offset: float,
     labels: str | None,
     save_inputs: str | None,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Classify images with an exported model. Without images, show sample predictions.
@@ -48,28 +56,44 @@ def command(
     models trained on MNIST, photographs of digits are converted to MNIST's format: white on black,
     scaled to 20x20 pixels and centered by mass in 28x28. For other models, images are resized.
 
+    A folder with one subfolder per class also gives the accuracy and the confusion matrix.
+
     The exit code is 1 if some of several images could not be classified.
 
     \b
     Example:
       kerasbn infer
       kerasbn infer seven.png photos/
+      kerasbn infer test-images/ -o confusion.png
     """
-    from kerasbn.common.errors import CheckFailedError
+    from kerasbn.common.errors import ArgumentError, CheckFailedError
+    from kerasbn.common.files import check_new_file
     from kerasbn.inference.classifier import Classifier
     from kerasbn.inference.infer import predict_files, predict_samples, read_labels
 
+    if output is not None:
+        check_new_file(output, ".png", ".svg", ".pdf")
     names = None if labels is None else read_labels(Path(labels))
     classifier = Classifier(
         model, device=device, batch_size=batch_size, scale=scale, offset=offset, labels=names
     )
-    if not images:
+    if not images and output is None:
         samples = predict_samples(classifier, count, data_dir)
         click.echo(json.dumps(samples.as_dict()) if as_json else samples.text())
         return
     folder = None if save_inputs is None else Path(save_inputs)
     found = predict_files(classifier, images, raw=raw, save_inputs=folder)
-    click.echo(json.dumps(found.as_dict()) if as_json else found.text())
+    if images:
+        click.echo(json.dumps(found.as_dict()) if as_json else found.text())
+    if output is not None:
+        if found.confusion is None:
+            raise ArgumentError(
+                "output", output, "a folder with one subfolder per class", "leave it out",
+                received="no images with a true class",
+            )  # fmt: skip
+        from kerasbn.common.plotting import save_figure
+
+        save_figure(found.confusion.figure(), output)
     for problem in found.failed.values():
         click.echo(problem, err=True)
     if found.failed:

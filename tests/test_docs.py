@@ -21,17 +21,25 @@ def command_of(name: str) -> click.Command:
 
 def options_table() -> str:
     """Every option once, with the commands that take it; as a table in Markdown."""
-    commands: dict[str, list[str]] = {}
-    for name in COMMANDS:
-        for parameter in command_of(name).params:
-            if isinstance(parameter, click.Option):
-                commands.setdefault(row_of(parameter), []).append(name)
+    meanings: dict[str, dict[str, list[str]]] = {}  # name -> default and help -> commands
+    for command in COMMANDS:
+        for option in command_of(command).params:
+            if isinstance(option, click.Option):
+                same = meanings.setdefault(names_of(option), {})
+                same.setdefault(f"{default_of(option)} | {option.help}", []).append(command)
     rows = ["| option | default | meaning | commands |", "| --- | --- | --- | --- |"]
-    return "\n".join([*rows, *(f"{row} {', '.join(names)} |" for row, names in commands.items())])
+    for name, ways in meanings.items():
+        cells = [(*way.split(" | ", 1), ", ".join(commands)) for way, commands in ways.items()]
+        columns = [
+            "<br>".join(column if len(set(column)) > 1 else column[:1])
+            for column in zip(*cells, strict=True)
+        ]
+        rows.append(f"| {name} | {' | '.join(columns)} |")
+    return "\n".join(rows)
 
 
-def row_of(option: click.Option) -> str:
-    """The first cells of an option's row."""
+def names_of(option: click.Option) -> str:
+    """The first cell of an option's row."""
     names = ", ".join(f"`{each}`" for each in option.opts)
     if option.secondary_opts:
         names += " / " + ", ".join(f"`{each}`" for each in option.secondary_opts)
@@ -40,7 +48,7 @@ def row_of(option: click.Option) -> str:
     elif not option.is_flag:
         context = click.Context(click.Command("none"))
         names += f" {option.make_metavar(context)}".replace("|", "\\|")
-    return f"| {names} | {default_of(option)} | {option.help} |"
+    return names
 
 
 def default_of(option: click.Option) -> str:

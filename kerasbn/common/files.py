@@ -84,11 +84,12 @@ def check_archive(path: Path, what: str) -> None:
         raise expected(path, size, most, "write it without compression")
 
 
-def check_new_file(path: Path, suffix: str) -> None:
-    """Raise `InputError` unless `path` can become a file ending in `suffix`."""
+def check_new_file(path: Path, *suffixes: str) -> None:
+    """Raise `InputError` unless `path` can become a file ending in one of `suffixes`."""
+    suffix = " or ".join(suffixes)
     if path.is_dir():
         raise expected(path, "a folder", f"a file ending in {suffix}")
-    if path.suffix != suffix:
+    if path.suffix not in suffixes:
         found = f"a file ending in '{path.suffix}'" if path.suffix else "a file without an ending"
         raise expected(path, found, f"one ending in {suffix}")
     if not path.parent.is_dir():

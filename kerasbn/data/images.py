@@ -4,6 +4,7 @@ import io
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import glob
 from importlib import import_module
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from kerasbn.common.errors import InputError, expected, quoted
 from kerasbn.data.arrays import Layout
@@ -40,6 +41,7 @@ STDIN = Path("-")
 _MOST_PIXELS = 89_478_485  # Pillow's limit: a quarter of a gigabyte in color
 
 FIELD, BOX = 28, 20  # MNIST: a digit fits into BOX x BOX, centered by mass in FIELD x FIELD
+TILE = 84  # the longer side of an image on a contact sheet: three times a digit's
 WORKING_SIZE = 160  # the longer side, in pixels, of the image in which ink is searched
 
 
@@ -150,7 +152,8 @@ def collect(arguments: list[str]) -> list[Path]:
     """Return the files of paths, folders and patterns; `-` stays as it is.
 
     Files keep the order of the arguments; those of a folder or pattern are sorted by name. No file
-    appears twice. Of a folder, the files with an image suffix are taken, without subfolders.
+    appears twice. Of a folder and its subfolders, the files with an image suffix are taken, except
+    hidden ones.
 
     Raises:
         InputError: If an argument matches no image; the message names all such arguments.
@@ -162,7 +165,7 @@ def collect(arguments: list[str]) -> list[Path]:
         if path == STDIN or path.is_file():
             matches = [path]
         elif path.is_dir():
-            matches = [file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES]
+            matches = _images_in(path)
         else:
             files = map(Path, glob(argument, recursive=True))  # noqa: PTH207 - any root
             matches = sorted(file for file in files if file.is_file())
@@ -174,6 +177,34 @@ def collect(arguments: list[str]) -> list[Path]:
         wanted = f"image files, folders that contain some ({some}, ...), or patterns"
         raise expected(", ".join(missing), "no images", wanted, "correct the path")
     return list(dict.fromkeys(found))
+
+
+def contact_sheet(tiles: Sequence[tuple[Bytes, str]]) -> Image.Image:
+    """Return one image of many, each above its caption; small ones are enlarged."""
+    columns = min(len(tiles), 20)
+    rows = -(-len(tiles) // columns)
+    width, height = TILE + 8, TILE + 22
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for at, (pixels, caption) in enumerate(tiles):
+        left, upper = at % columns * width + 4, at // columns * height + 4
+        image = Image.fromarray(pixels)
+        scale = TILE / max(image.size)
+        size = [max(1, round(scale * side)) for side in image.size]
+        resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
+        sheet.paste(image.resize(size, resample), (left, upper))
+        draw.text((left, upper + TILE), caption[:14], fill="black")
+    return sheet
+
+
+def _images_in(folder: Path) -> list[Path]:
+    files = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    inside = (file for file in files if not _is_hidden(file.relative_to(folder)))
+    return sorted(file for file in inside if file.is_file())
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _no_image(name: str, received: str) -> InputError:

@@ -111,6 +111,12 @@ class Classifier:
         metadata = self.session.metadata
         return metadata is not None and metadata.data.get("name") in MNIST_DATASETS
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; their indices as text if they have no names."""
+        *_, count = self.session.outputs[0].shape or (None,)
+        return self.labels or tuple(map(str, range(2 if count == 1 else count or 0)))
+
     def prepare(self, picture: "Picture", *, raw: bool = False) -> Array:
         """Return a picture as the model's input: uint8, (height, width, channels).
 

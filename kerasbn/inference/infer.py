@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from shutil import get_terminal_size
@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 from kerasbn.common.errors import ArgumentError, InputError, expected
 from kerasbn.common.wording import percent
 from kerasbn.inference.classifier import Classifier, Prediction
+from kerasbn.inference.confusion import Confusion, confusion
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from kerasbn.data.datasets import Dataset
 
 _LABELS_BYTES = 1 << 20
+_MOST_WRONG = 20  # wrong predictions that are listed
+_PER_SHEET = 200  # images on a contact sheet
 
 # Signs that stand for 2 by 4 pixels of a digit, by which halves have ink: none, lower, upper, both.
 BLOCKS, ASCII = " ▄▀█", " .'#"
@@ -70,20 +75,58 @@ class SamplePredictions:
 
 @dataclass(frozen=True)
 class ImagePredictions:
-    """Predictions for image files, and the errors for those that could not be classified."""
+    """Predictions for image files, and the errors for those that could not be classified.
 
-    predictions: dict[str, Prediction]
-    failed: dict[str, str]
+    `true` has the class of each file in a folder with a subfolder per class, by index. `note` says
+    why there is no accuracy, where one may be expected.
+    """
+
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    true: dict[str, int] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def confusion(self) -> Confusion | None:
+        """The confusion matrix, if the true classes are known."""
+        if not self.true or not self.predictions:
+            return None
+        predicted = [each.index for each in self.predictions.values()]
+        return confusion(self.classes, [self.true[name] for name in self.predictions], predicted)
 
     def text(self) -> str:
-        """Return a line for each image: its name, the label and its probability."""
-        width = max(map(len, self.predictions), default=0)
-        return "\n".join(f"{name:{width}}  {each}" for name, each in self.predictions.items())
+        """Return a line for each image: its name, the label and its probability.
+
+        If the true classes are known, only wrong predictions are listed, the first 20 of them, and
+        the confusion matrix follows.
+        """
+        columns = max(get_terminal_size().columns, 20)
+        matrix = self.confusion
+        if matrix is None:
+            lines = _aligned({name: str(each) for name, each in self.predictions.items()})
+            return "\n".join(filter(None, [*lines, self.note and fill(self.note, columns)]))
+        wrong = {
+            name: f"{each} (is {self.classes[self.true[name]]})"
+            for name, each in self.predictions.items()
+            if each.index != self.true[name]
+        }
+        lines = _aligned(dict(list(wrong.items())[:_MOST_WRONG]))
+        if len(wrong) > len(lines):
+            lines.append(f"... and {len(wrong) - len(lines):,} more wrong predictions")
+        return "\n".join([*lines, *([""] if lines else []), matrix.text(columns)])
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON data."""
         rows = [_row(name, each) for name, each in self.predictions.items()]
-        return {"images": rows, "failed": self.failed}
+        for row in rows if self.true else ():
+            row["true"] = self.classes[self.true[row["image"]]]
+        matrix = self.confusion
+        return {
+            "images": rows, "failed": self.failed,
+            "accuracy": matrix and matrix.accuracy, "confusion": matrix and matrix.as_dict(),
+            "note": self.note,
+        }  # fmt: skip
 
 
 def read_labels(path: Path) -> list[str]:
@@ -153,7 +196,8 @@ def predict_files(
 ) -> ImagePredictions:
     """Classify image files, folders of them, patterns, and standard input.
 
-    With `save_inputs`, the preprocessed inputs are written into this folder, one PNG per image.
+    With `save_inputs`, the preprocessed inputs are written into this folder, one PNG per image, and
+    contact sheets of them with their predictions.
 
     Raises:
         InputError: If a source does not exist, or the only image cannot be classified.
@@ -161,12 +205,15 @@ def predict_files(
     from kerasbn.data.images import STDIN, collect, read_picture
 
     files = collect(list(sources))
-    digits = max(3, len(str(len(files))))
-    found = ImagePredictions({}, {})
+    classes = classifier.classes
+    places, note = _true_classes(sources, files, classes, has_names=bool(classifier.labels))
+    names = {file: "standard input" if file == STDIN else str(file) for file in files}
+    true = {names[file]: at for file, at in places.items()}
+    found = ImagePredictions(classes=classes, true=true, note=note)
+    sheets = None if save_inputs is None else _Inputs(save_inputs, max(3, len(str(len(files)))))
 
-    def prepared() -> Iterator[tuple[int, str, Images]]:
-        for at, file in enumerate(files):
-            name = "standard input" if file == STDIN else str(file)
+    def prepared() -> Iterator[tuple[int, int, str, Images]]:
+        for at, (file, name) in enumerate(names.items()):
             try:
                 image = classifier.prepare(read_picture(file), raw=raw)
             except InputError as error:
@@ -174,15 +221,48 @@ def predict_files(
                     raise
                 found.failed[name] = str(error)
                 continue
-            if save_inputs is not None:
-                _save(image, save_inputs, f"image-{at + 1:0{digits}}-{Path(name).stem}")
-            yield at // classifier.batch_size, name, image
+            yield at // classifier.batch_size, at, name, image
 
-    for _, batch in groupby(prepared(), lambda each: (each[0], each[2].shape)):
-        _, names, images = zip(*batch, strict=True)
+    for _, group in groupby(prepared(), lambda each: (each[0], each[3].shape)):
+        _, numbers, batch, images = zip(*group, strict=True)
         predictions = classifier.classify(np.stack(images))
-        found.predictions.update(zip(names, predictions, strict=True))
+        found.predictions.update(zip(batch, predictions, strict=True))
+        if sheets is not None:
+            for at, name, image, each in zip(numbers, batch, images, predictions, strict=True):
+                is_wrong = true.get(name, each.index) != each.index
+                wrong = f" (is {classes[true[name]]})" if is_wrong else ""
+                sheets.add(at, name, image, f"{each.label}{wrong}")
+    if sheets is not None:
+        sheets.flush()
     return found
+
+
+def _true_classes(
+    sources: Sequence[str], files: Sequence[Path], classes: Sequence[str], *, has_names: bool
+) -> tuple[dict[Path, int], str]:
+    """Return the class of each file, by index, where each source is a folder of class folders.
+
+    Otherwise the result is empty, with a note if it looks as if classes were meant. Subfolders have
+    the names of classes. For a model without class names they may also be as many as the classes,
+    which are then in the order of the names, as in ``keras.utils.image_dataset_from_directory``.
+    """
+    roots = [Path(source) for source in sources]
+    parts: dict[Path, str] = {}
+    for file in files:
+        root = next((each for each in roots if each.is_dir() and each in file.parents), None)
+        inside = file.relative_to(root).parts if root else ()
+        if len(inside) < 2:
+            return {}, ""
+        parts[file] = inside[0]
+    folders = sorted(set(parts.values()))
+    unknown = [name for name in folders if name not in classes]
+    if not unknown:
+        return {file: classes.index(name) for file, name in parts.items()}, ""
+    if not has_names and len(folders) == len(classes):
+        return {file: folders.index(name) for file, name in parts.items()}, ""
+    if len(unknown) < len(folders):
+        return {}, f"No accuracy: the model has no class with the name of subfolder '{unknown[0]}'."
+    return {}, ""
 
 
 def draw(image: Images, signs: str = BLOCKS) -> list[str]:
@@ -233,17 +313,47 @@ def _row(name: str, prediction: Prediction) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _save(image: Images, folder: Path, name: str) -> None:
-    from PIL import Image
+def _aligned(rows: dict[str, str]) -> list[str]:
+    width = max(map(len, rows), default=0)
+    return [f"{name:{width}}  {text}" for name, text in rows.items()]
 
-    from kerasbn.common.files import atomic_write
 
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        received = f"a folder that cannot be created ({error.strerror})"
-        raise ArgumentError(
-            "save_inputs", folder, "a folder inside an existing one", received=received
-        ) from error
-    with atomic_write(folder / f"{name}.png") as temporary:
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(temporary)
+class _Inputs:
+    """Writes preprocessed inputs into a folder, one by one and as contact sheets."""
+
+    def __init__(self, folder: Path, digits: int) -> None:
+        self.folder, self.digits = folder, digits
+        self.tiles: list[tuple[Images, str]] = []
+        self.sheets = 0
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            received = f"a folder that cannot be created ({error.strerror})"
+            raise ArgumentError(
+                "save_inputs", folder, "a folder inside an existing one", received=received
+            ) from error
+
+    def add(self, at: int, name: str, image: Images, caption: str) -> None:
+        """Write the input made from a file, and keep it for the next sheet."""
+        from PIL import Image
+
+        pixels = image[..., 0] if image.shape[-1] == 1 else image
+        self._save(Image.fromarray(pixels), f"image-{at + 1:0{self.digits}}-{Path(name).stem}")
+        self.tiles.append((pixels, caption))
+        if len(self.tiles) == _PER_SHEET:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write a sheet of what was kept."""
+        from kerasbn.data.images import contact_sheet
+
+        if self.tiles:
+            self.sheets += 1
+            self._save(contact_sheet(self.tiles), f"contact-sheet-{self.sheets}")
+            self.tiles = []
+
+    def _save(self, image: "Image", stem: str) -> None:
+        from kerasbn.common.files import atomic_write
+
+        with atomic_write(self.folder / f"{stem}.png") as temporary:
+            image.save(temporary)

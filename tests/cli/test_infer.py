@@ -149,6 +149,82 @@ def test_preprocessed_inputs_are_saved(kerasbn: Run) -> None:
             assert np.array_equal(np.asarray(seen), wanted)
 
 
+def labeled_folder(names: list[str]) -> dict[str, str]:
+    """A folder "test" with a red, a green and a blue image in subfolders; returns file -> class."""
+    made = {}
+    for at, name in enumerate(names):
+        Path("test", name).mkdir(parents=True)
+        for brightness in (1, 2):
+            pixels = np.full((8, 6, 3), 10, np.uint8)
+            pixels[..., at if brightness == 1 else 0] += 2  # the second one of each looks red
+            file = Path("test", name, f"{brightness}.png")
+            Image.fromarray(pixels).save(file)
+            made[str(file)] = name
+    return made
+
+
+def test_a_folder_per_class_gives_accuracy_and_confusion_matrix(here: Path, kerasbn: Run) -> None:
+    classifier(here / "other.onnx", ["n", 8, 6, 3])
+    Path("labels.txt").write_text("red\ngreen\nblue\n")
+    files = labeled_folder(["red", "green", "blue"])
+    arguments = ("infer", "test", "--model", "other.onnx", "--labels", "labels.txt")
+    code, out, err = kerasbn(*arguments, "-o", "matrix.png", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert {row["image"]: row["true"] for row in found["images"]} == files
+    assert found["accuracy"] == 4 / 6
+    assert found["confusion"]["counts"] == [[2, 0, 0], [1, 1, 0], [1, 0, 1]]
+    with Image.open("matrix.png") as figure:
+        assert min(figure.size) > 400
+    code, out, _ = kerasbn(*arguments)
+    assert "accuracy 66.67% (6 images of 3 classes)" in out
+    wrong = [line for line in out.splitlines() if "(is " in line]
+    assert [line.split()[0] for line in wrong] == ["test/blue/2.png", "test/green/2.png"]
+    assert wrong[0].endswith("(is blue)")
+
+
+def test_classes_without_names_are_in_the_order_of_the_subfolders(here: Path, kerasbn: Run) -> None:
+    classifier(here / "other.onnx", ["n", 8, 6, 3])
+    labeled_folder(["a", "b", "c"])
+    found = json.loads(kerasbn("infer", "test", "--model", "other.onnx", "--json")[1])
+    assert found["confusion"]["counts"] == [[2, 0, 0], [1, 1, 0], [1, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [(["red", "junk"], "no class with the name of subfolder 'junk'"), (["one", "two"], "")],
+)
+def test_other_subfolders_are_only_searched(
+    names: list[str], note: str, here: Path, kerasbn: Run
+) -> None:
+    classifier(here / "other.onnx", ["n", 8, 6, 3])
+    Path("labels.txt").write_text("red\ngreen\nblue\n")
+    labeled_folder(names)
+    arguments = ("infer", "test", "--model", "other.onnx", "--labels", "labels.txt")
+    code, out, _ = kerasbn(*arguments)
+    assert code == 0
+    assert sum(line.startswith("test/") for line in out.splitlines()) == 4
+    assert "accuracy" not in out.lower() if not note else note in " ".join(out.split())
+    code, out, err = kerasbn(*arguments, "--output", "matrix.png")
+    assert code == 2
+    assert "--output matrix.png: received no images with a true class" in err
+    assert out  # the predictions are not lost
+    assert not Path("matrix.png").exists()
+
+
+def test_contact_sheets_show_all_inputs(here: Path, kerasbn: Run) -> None:
+    classifier(here / "other.onnx", ["n", 8, 6, 3])
+    labeled_folder(["a", "b", "c"])
+    assert kerasbn("infer", "test", "--model", "other.onnx", "--save-inputs", "seen")[0] == 0
+    assert len(list(Path("seen").glob("image-*.png"))) == 6
+    with Image.open("seen/contact-sheet-1.png") as sheet:
+        pixels = np.asarray(sheet)
+    for column in range(6):  # each image is enlarged, the color of its corner kept
+        seen = Path("seen", sorted(path.name for path in Path("seen").glob("image-*"))[column])
+        with Image.open(seen) as image:
+            assert (pixels[10, column * 92 + 10] == np.asarray(image)[0, 0]).all()
+
+
 def test_unreadable_files_of_a_folder_are_named(here: Path, kerasbn: Run) -> None:
     folder = here / "digits"
     folder.mkdir()
@@ -262,6 +338,8 @@ def test_outputs_that_are_not_finite(here: Path, kerasbn: Run) -> None:
         (["a.png", "--device", "gpu"], "without GPU support"),
         (["a.png", "--save-inputs", "absent/seen"], "a folder that cannot be created"),
         (["absent*.png"], "absent*.png: received no images"),
+        (["a.png", "-o", "matrix.gif"], "one ending in .png or .svg or .pdf"),
+        (["-o", "matrix.png"], "--output matrix.png: received no images with a true class"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], line: str, here: Path, kerasbn: Run) -> None:

@@ -332,7 +332,16 @@ def test_as_input() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in ("b.png", "a.JPG", "notes.txt", "c[1].png", "deep/d.png", "empty/none.txt"):
+    for name in (
+        "b.png",
+        "a.JPG",
+        "notes.txt",
+        "c[1].png",
+        "deep/d.png",
+        "empty/none.txt",
+        ".hidden/e.png",
+        "deep/.f.png",
+    ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
@@ -345,7 +354,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (["b.png"], ["b.png"]),
         (["notes.txt"], ["notes.txt"]),
-        (["."], ["a.JPG", "b.png", "c[1].png"]),
+        (["."], ["a.JPG", "b.png", "c[1].png", "deep/d.png"]),
         (["*.png"], ["b.png", "c[1].png"]),
         (["c[1].png"], ["c[1].png"]),
         (["**/*.png"], ["b.png", "c[1].png", "deep/d.png"]),
