@@ -130,7 +130,9 @@ class Comparison:
 
     @cached_property
     def _statistics(self) -> dict[str, list[Row]]:
-        return by_epoch(self.histories("with_bn"), self.histories("without_bn"))
+        data = self.first.data
+        resolutions = {"accuracy": 1 / data.train, "val_accuracy": 1 / data.test}
+        return by_epoch(self.histories("with_bn"), self.histories("without_bn"), resolutions)
 
     @property
     def last(self) -> Row | None:

@@ -24,12 +24,14 @@ class SeedResults:
     """The trials of one configuration with BN, or those without.
 
     `trials` is their number in the grid, `accuracies` holds the test accuracy of each finished one
-    by seed, and `diverged` is the number of those that diverged; they are in no mean.
+    by seed, and `diverged` is the number of those that diverged; they are in no mean. `images` is
+    the size of the test set.
     """
 
     trials: int
     accuracies: Mapping[int, float]
     diverged: int
+    images: int
 
     @property
     def spread(self) -> Spread:
@@ -86,7 +88,8 @@ def difference_of(first: SeedResults, second: SeedResults) -> Difference:
     """Return the difference, first minus second, over the seeds that finished both."""
     a, b = first.accuracies, second.accuracies
     seeds = [seed for seed in a if seed in b]
-    return paired_difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
+    pairs = [a[seed] for seed in seeds], [b[seed] for seed in seeds]
+    return paired_difference(*pairs, 1 / first.images)
 
 
 def summarize(study: StudyData) -> list[Summary]:
@@ -105,7 +108,7 @@ def _seed_results(study: StudyData, trials: Sequence[Trial]) -> SeedResults:
     ]
     accuracies = {seed: each.val_accuracy for seed, each in ended if each.val_accuracy is not None}
     diverged = sum(each.status == "diverged" for _, each in ended)
-    return SeedResults(len(trials), accuracies, diverged)
+    return SeedResults(len(trials), accuracies, diverged, study.record.data.test)
 
 
 def best(summaries: Sequence[Summary], bn: bool) -> Summary | None:

@@ -5,6 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from simulated_studies import (
+    DIFFERENT,
+    EQUAL,
+    NEAR_ONE,
+    SEEDS,
+    Scenario,
+    normal,
+    simulate,
+    very_skewed,
+)
 
 from kerasbn.experiments.statistics import (
     MIN_PAIRS,
@@ -45,14 +55,45 @@ def test_the_interval_is_that_of_a_paired_t_test(pairs: list[tuple[float, float]
     assert ours.high == pytest.approx(theirs.high, rel=1e-6, abs=1e-9)
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(1)
+def coverage(scenario: Scenario, seeds: int) -> float:
+    """The share of simulated studies whose interval covers the true difference."""
     found = [
-        paired_difference(rng.normal(5, 1, 6).tolist(), rng.normal(3, 2, 6).tolist())
-        for _ in range(4000)
+        paired_difference(with_bn.tolist(), without_bn.tolist(), 1 / scenario.images)
+        for with_bn, without_bn in zip(*simulate(scenario, seeds), strict=True)
     ]
-    share = np.mean([each.low <= 2 <= each.high for each in found])  # type: ignore[operator] # 6 pairs have ends
-    assert share == pytest.approx(0.95, abs=0.012)
+    return float(np.mean([each.low <= scenario.difference <= each.high for each in found]))  # type: ignore[operator] # so many pairs have ends
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_intervals_cover_the_true_difference_in_95_of_100_studies(seeds: int) -> None:
+    found = {name: coverage(scenario, seeds) for name, scenario in DIFFERENT.items()}
+    assert all(0.93 <= share <= 0.97 for share in found.values()), found
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_without_a_difference_at_most_6_of_100_intervals_exclude_zero(seeds: int) -> None:
+    found = {name: coverage(scenario, seeds) for name, scenario in EQUAL.items()}
+    assert all(share >= 0.94 for share in found.values()), found
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_equal_counts_of_few_seeds_are_not_exact(seeds: int) -> None:
+    """Where accuracies take few values, intervals may only cover the truth more often."""
+    found = {name: coverage(scenario, seeds) for name, scenario in NEAR_ONE.items()}
+    assert all(share >= 0.93 for share in found.values()), found
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_strongly_skewed_results_are_covered_as_rarely_as_the_docstring_says(seeds: int) -> None:
+    certain = normal(0.97, 0.002)
+    found = [
+        coverage(Scenario(very_skewed(0.03), other), seeds)
+        for other in (certain, very_skewed(0.01))
+    ]
+    assert 0.8 <= min(found) <= max(found) <= 0.92, found
+    assert "sigma 1, it covers it in 80 to 92%" in " ".join(
+        (paired_difference.__doc__ or "").split()
+    )
 
 
 def test_what_a_seed_does_to_both_drops_out() -> None:
@@ -79,7 +120,7 @@ def history(*accuracies: float) -> dict[str, list[float]]:
 def test_rows_go_as_far_as_all_members_and_pair_by_seed() -> None:
     with_bn = {0: history(1, 2, 3), 1: history(3, 6), 5: history(2, 2)}
     without_bn = {5: history(1, 1, 1), 0: history(0, 3)}
-    first, second = by_epoch(with_bn, without_bn)["loss"]
+    first, second = by_epoch(with_bn, without_bn, {})["loss"]
     assert (first.epoch, second.epoch) == (1, 2)
     assert second.with_bn.mean == pytest.approx(10 / 3)
     assert second.with_bn.count == 3
@@ -92,6 +133,6 @@ def test_rows_go_as_far_as_all_members_and_pair_by_seed() -> None:
 
 
 def test_no_member_has_no_row() -> None:
-    assert by_epoch({}, {}) == {
+    assert by_epoch({}, {}, {}) == {
         name: [] for name in ("loss", "accuracy", "val_loss", "val_accuracy")
     }

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from simulated_studies import EQUAL, STUDIES, simulate
 
 from kerasbn.experiments.comparison import Comparison
+from kerasbn.experiments.statistics import MIN_PAIRS, Row, Spread, paired_difference
 from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports.results import certainty, finding_blocks, runs_answer
 from kerasbn.runs import METRICS, DataRecord, Status
@@ -105,3 +107,18 @@ def test_the_answer_for_runs_is_the_best_test_accuracy() -> None:
     assert runs_answer(runs[:1]) == "Test accuracy: 97.00% after 2 epochs."
     assert runs_answer(runs) == "Best test accuracy: 98.00%, by True-1 (seed 1)."
     assert runs_answer(runs[2:]).startswith("No metrics")
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_of_studies_without_a_difference_at_most_6_of_100_conclude_one(seeds: int) -> None:
+    rates = {}
+    for name in ("normal", "near one"):
+        scenario, none = EQUAL[name], Spread(None, None, 0)
+        called = 0
+        for with_bn, without in zip(*simulate(scenario, seeds), strict=True):
+            found = paired_difference(with_bn.tolist(), without.tolist(), 1 / scenario.images)
+            said = certainty(Row(1, none, none, found))
+            called += "improves" in said or "lowers" in said
+        rates[name] = called / STUDIES
+    assert all(rate <= 0.06 for rate in rates.values()), rates
+    assert (seeds >= MIN_PAIRS) == any(rates.values())

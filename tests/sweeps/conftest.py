@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from kerasbn.common.records import write_json
 from kerasbn.data.datasets import Dataset
 from kerasbn.sweeps.grid import parse_grid
-from kerasbn.sweeps.study import Study, open_study, read_study
+from kerasbn.sweeps.study import RECORD, Study, open_study, read_study
 from kerasbn.sweeps.study_data import Outcome
 from kerasbn.sweeps.trials import Trial
 
@@ -27,6 +28,8 @@ def made_up(few_digits: Dataset, tmp_path: Path) -> MadeUp:
     def make(raw: Mapping[str, Any], figures: Figures) -> Study:
         grid = parse_grid(raw, "made-up", "made-up")
         study = open_study(tmp_path / "made-up", grid, few_digits)
+        data = replace(study.record.data, test=10_000)  # so that accuracies have many values
+        write_json(study.path / RECORD, replace(study.record, data=data))
         outcomes, rows = {}, ["trial,epoch,step,loss,accuracy,val_loss,val_accuracy"]
         for trial in study.trials:
             by_epoch = [figures(trial, epoch) for epoch in (1, 2, 3)]

@@ -1,11 +1,13 @@
 """Every figure in a finding is computed from the study; diverged trials are in no mean."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from scipy.stats import ttest_1samp
+from simulated_studies import EQUAL, STUDIES, simulate
 
 from kerasbn.sweeps.findings import (
     answer_and_details,
@@ -15,6 +17,8 @@ from kerasbn.sweeps.findings import (
     write_findings,
 )
 from kerasbn.sweeps.study import Study
+from kerasbn.sweeps.study_data import Outcome
+from kerasbn.sweeps.summaries import summarize
 from kerasbn.sweeps.trials import Trial
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Trial, int], float | str | None]], Study]
@@ -51,11 +55,9 @@ def test_one_axis(made_up: MadeUp) -> None:
         "Best test accuracy: with BN 97.00 ± 0.30% at learning rate 0.01; without BN 96.00 ± 0.10% "
         "at learning rate 0.001."
     )
-    # From best to best, seed by seed: 0.8, 1.0 and 1.2 points.
-    interval = ttest_1samp([0.8, 1.0, 1.2], 0).confidence_interval(0.95)
     assert found[4] == (
-        "Difference of the best, with BN minus without: +1.00 points "
-        f"(95% interval {interval.low:.2f} to {interval.high:.2f}, 3 pairs)."
+        "Difference of the best, with BN minus without: +1.00 points (without an interval, since "
+        "these results also chose the best)."
     )
     assert found[5:] == [
         "Without BN, 2 of 12 trials diverged.",
@@ -213,5 +215,32 @@ def test_the_file_has_the_command_that_reproduces_it(made_up: MadeUp) -> None:
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_too_few_pairs_for_an_interval(made_up: MadeUp, seeds: int) -> None:
     found = findings(made_up(GRID | {"seeds": seeds}, one_axis))
-    assert any("an interval needs 3" in line for line in found) == (seeds == 2)
+    assert "No combination has the 3 pairs that an interval needs." in found
     assert not any("95% interval" in line for line in found)
+
+
+@pytest.mark.slow
+def test_a_difference_that_is_none_is_found_in_5_of_100_comparisons(made_up: MadeUp) -> None:
+    """Each of four combinations is a comparison; `method` says that the rate is that of one."""
+    axes = {"activation": ["relu", "tanh"], "lr": [0.01, 0.1]}
+    seeds = 3
+    study = made_up(GRID | {"seeds": seeds, "axes": axes}, lambda trial, _: 0.9)
+    configurations = [each.configuration for each in summarize(study)]
+    calls = 0
+    with_bn, without_bn = simulate(EQUAL["normal"], seeds)
+    for start in range(0, STUDIES, 4):
+        accuracies = {
+            True: with_bn[start : start + 4].tolist(),
+            False: without_bn[start : start + 4].tolist(),
+        }
+        outcomes = {
+            trial.name: Outcome(
+                "finished", 3, 300, None, 0.1, 0.1, 0.1,
+                accuracies[trial.bn][configurations.index(trial.configuration)][trial.seed], "f",
+            )
+            for trial in study.trials
+        }  # fmt: skip
+        found = " ".join(findings(replace(study, outcomes=outcomes)))
+        calls += sum(map(int, re.findall(r"BN (?:helps|hurts) in (\d) of", found)))
+    assert 0 < calls <= 0.06 * STUDIES
+    assert "Each of the 4 intervals is a 95% interval by itself" in " ".join(method(study))
