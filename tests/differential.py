@@ -13,14 +13,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kerasbn.common.keras_internals import quiet_tensorflow
 
+sys.path.insert(0, str(Path(__file__).parent))  # as pytest does
 quiet_tensorflow()
 import keras  # noqa: E402 - TensorFlow comes first, silenced
+from dice import Dice  # noqa: E402 - after the path
 
 from kerasbn.folding.fold import fold_plan  # noqa: E402 - as above
 from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters  # noqa: E402
@@ -31,22 +34,6 @@ from kerasbn.folding.plan import Fold, Kept, Plan  # noqa: E402 - as above
 L = keras.layers
 Tensor = Any  # Keras ships no types
 ACTIVATIONS = [None, None, None, "relu", "tanh", "leaky_relu"]
-
-
-class Dice:
-    """Choices, all from one seed."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = np.random.default_rng(seed)
-
-    def one(self, options: list[Any]) -> Any:
-        return options[self.random.integers(len(options))]
-
-    def chance(self, p: float) -> bool:
-        return bool(self.random.random() < p)
-
-    def int(self, low: int, high: int) -> int:
-        return int(self.random.integers(low, high + 1))
 
 
 def norm(d: Dice, shape: tuple[int, ...]) -> Any:
