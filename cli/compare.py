@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from .options import training_arguments, training_options
+from .output import echo
 
 
 @click.command()
@@ -57,17 +58,17 @@ def command(
     findings = result.findings()
     if as_json:
         record = {"folder": str(result.path), **to_plain(result.record())}
-        click.echo(json.dumps(record | ({"findings": to_plain(findings)} if findings else {})))
+        echo(json.dumps(record | ({"findings": to_plain(findings)} if findings else {})))
     result.check_ending()
     if as_json:
         return
-    click.echo(result.summary())
+    echo(result.summary())
     if method := result.method():
-        click.echo(method)
+        echo(method)
     assert result.path is not None
     if len(result.seeds) == 1:
-        click.echo(f"runs: {', '.join(str(run.path) for run in result.probed_runs)}")
-    click.echo(f"curves: {result.path / PICTURE}")
+        echo(f"runs: {', '.join(str(run.path) for run in result.probed_runs)}")
+    echo(f"curves: {result.path / PICTURE}")
     if findings and len(result.seeds) > 1:
-        click.echo(f"Probes of the pair with seed {result.seeds[0]}:")
+        echo(f"Probes of the pair with seed {result.seeds[0]}:")
     print_findings(findings)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import dataset_options, json_option
+from .output import echo
 
 if TYPE_CHECKING:
     from kerasbn.data.datasets import Location
@@ -42,7 +43,7 @@ def command(ctx: click.Context, dataset: str, data_dir: str | None, as_json: boo
     if as_json:
         listed = [as_dict(location) for location in locations]
         found = {"dataset": dataset, "selected": choice and choice.kind, "locations": listed}
-        click.echo(json.dumps(found, indent=2))
+        echo(*json.dumps(found, indent=2).splitlines())
     else:
         show_locations(locations, next_run(dataset, choice))
     problems = [each.problem for each in locations if each.status in ("incomplete", "damaged")]
@@ -72,15 +73,16 @@ def fetch(ctx: click.Context, data_dir: str | None) -> None:
     parent = ctx.parent.params if ctx.parent else {}
     folder = data_dir or parent.get("data_dir") or datasets.cache_folder()
     added = datasets.fetch(folder, quiet=False)
-    click.echo(f"{len(added)} files added to {folder}" if added else f"{folder}: MNIST is complete")
+    echo(f"{len(added)} files added to {folder}" if added else f"{folder}: MNIST is complete")
 
 
 def show_locations(locations: list[Location], conclusion: str) -> None:
     """Print the locations as a table, or as a list where the terminal is too narrow for it."""
-    from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
+
+    from kerasbn.common.terminal import Terminal
 
     table = Table("Dataset", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     for heading in ("Train", "Test"):
@@ -95,12 +97,12 @@ def show_locations(locations: list[Location], conclusion: str) -> None:
         blocks.append_text(Text.assemble(f"{each.name} ({each.kind}): ", status, "\n"))
         blocks.append(f"  {train} training images\n  {test} test images\n" if data else "")
         blocks.append(f"  {each.path}\n")
-    console = Console(highlight=False, markup=False)
+    console = Terminal()
     width = Measurement.get(console, console.options.update(width=10_000), table).maximum
     if console.is_terminal and width > console.width:
         console.print(blocks, soft_wrap=True)
     else:
-        Console(width=width).print(table, highlight=False)
+        Terminal(width=width).print(table)
         console.print()
     console.print(conclusion, soft_wrap=not console.is_terminal)
 

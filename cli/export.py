@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from .options import json_option, no_clip_option
+from .output import echo
 
 
 @click.command()
@@ -53,4 +54,4 @@ def command(
     exported = export(
         file, out, fold=not no_fold, clip=not no_clip, opset=opset, probabilities=probabilities
     )
-    click.echo(json.dumps(exported.as_dict()) if as_json else exported.summary())
+    echo(*([json.dumps(exported.as_dict())] if as_json else exported.lines()))

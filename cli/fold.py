@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from .options import json_option, no_clip_option
+from .output import echo
 
 
 @click.command()
@@ -55,8 +56,6 @@ def command(
     if out is not None:
         save_model(folded.model, out)
     if as_json:
-        click.echo(json.dumps({"out": out and str(out), "plan": folded.plan.to_json()}))
+        echo(json.dumps({"out": out and str(out), "plan": folded.plan.to_json()}))
         return
-    for decision in folded.plan:
-        click.echo(decision)
-    click.echo(folded.plan.summary() + (f" Written to {out}." if out else ""))
+    echo(*folded.plan, folded.plan.summary() + (f" Written to {out}." if out else ""))

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from .options import data_dir_option, json_option, offset_option, scale_option
+from .output import echo
 
 
 @click.command()
@@ -79,12 +80,12 @@ def command(
     )
     if not images and output is None:
         samples = predict_samples(classifier, count, data_dir)
-        click.echo(json.dumps(samples.as_dict()) if as_json else samples.text())
+        echo(*([json.dumps(samples.as_dict())] if as_json else samples.lines()))
         return
     folder = None if save_inputs is None else Path(save_inputs)
     found = predict_files(classifier, images, raw=raw, save_inputs=folder)
     if images:
-        click.echo(json.dumps(found.as_dict()) if as_json else found.text())
+        echo(*([json.dumps(found.as_dict())] if as_json else found.lines()))
     if output is not None:
         if found.confusion is None:
             raise ArgumentError(
@@ -94,8 +95,7 @@ def command(
         from kerasbn.common.plotting import save_figure
 
         save_figure(found.confusion.figure(), output)
-    for problem in found.failed.values():
-        click.echo(problem, err=True)
+    echo(*found.failed.values(), err=True)
     if found.failed:
         total = len(found.predictions) + len(found.failed)
         raise CheckFailedError(f"{len(found.failed)} of {total} images could not be classified")

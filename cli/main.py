@@ -13,6 +13,8 @@ import click
 
 from kerasbn.common.errors import KerasbnError, StoppedError, did_you_mean
 
+from .output import echo, fail, shorten
+
 # The commands and their one-line help, in the order of a day's work. Each is imported from the file
 # of its name only when it is run, so that help opens at once.
 COMMANDS = {
@@ -108,7 +110,7 @@ def main(args: list[str] | None = None) -> Any:  # noqa: ANN401 - click's own re
             ended.code = 141
         raise
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        echo(*error.format_message().splitlines(), err=True)
         sys.exit(2)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -134,15 +136,3 @@ def _reader_has_gone() -> bool:
     poll = select.poll()
     poll.register(1, 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
-
-
-def shorten(text: str, longest: int) -> str:
-    """Return a text without its middle part if it is too long."""
-    half = longest // 2
-    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
-
-
-def fail(line: str, exit_code: int) -> None:
-    """Print one line to standard error, even if it quotes input with line breaks, and exit."""
-    click.echo(" ".join(line.splitlines()), err=True)
-    sys.exit(exit_code)

@@ -8,6 +8,8 @@ import click
 
 from kerasbn.training import settings
 
+from .output import echo
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -131,7 +133,7 @@ def training_arguments(options: Mapping[str, Any], *, verbose: bool) -> dict[str
     elif data:
         training.check([model], len(data.train))
     if data and data.note:
-        click.echo(data.note, err=True)
+        echo(data.note, err=True)
     quiet_tensorflow(verbose)
     others = ("run", "resume", "force", "probe", "tensorboard", "device", "quiet")
     return {"data": data, **{each: options[each] for each in others}, **values}

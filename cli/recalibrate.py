@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .options import dataset_options, force_option, json_option, offset_option, scale_option
+from .output import echo
 
 
 @click.command()
@@ -66,7 +67,6 @@ def command(
     unbiased = variance == "unbiased"
     result, written = recalibrate_saved(model, unbiased=unbiased, verbose=verbose, **options)
     if as_json:
-        click.echo(json.dumps({"written": str(written), **result.record()}))
+        echo(json.dumps({"written": str(written), **result.record()}))
         return
-    for line in [*result.lines(), f"written: {written}"]:
-        click.echo(line)
+    echo(*result.lines(), f"written: {written}")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .output import echo
+
 
 @click.command()
 @click.argument("subjects", nargs=-1, metavar="[RUN|COMPARISON|STUDY]...")
@@ -35,20 +37,18 @@ def command(subjects: tuple[str, ...], output: Path) -> None:
     if subjects:
         from kerasbn.reports.report import report
 
-        click.echo(report(*subjects, output=output))
+        echo(report(*subjects, output=output))
         return
-    from rich.console import Console
-
+    from kerasbn.common.terminal import Terminal
     from kerasbn.reports.sources import inventory_tables, take_inventory
 
     found, problems = take_inventory()
     # A pipe or a file has no width: lines stay whole.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
-    console = Console(width=width, highlight=False)
+    console = Terminal(width=width)
     for table in inventory_tables(found, console.width):
         console.print(table)
         console.print()
     if not found:
-        click.echo("no runs yet; train one: kerasbn train --bn")
-    for problem in problems:
-        click.echo(str(problem), err=True)
+        echo("no runs yet; train one: kerasbn train --bn")
+    echo(*problems, err=True)

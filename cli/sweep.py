@@ -12,6 +12,7 @@ import click
 from kerasbn.training.settings import SETTINGS
 
 from .options import dataset_options, device_option, force_option, json_option, setting_option
+from .output import echo
 
 if TYPE_CHECKING:
     from kerasbn.sweeps.study import Study
@@ -100,7 +101,7 @@ def command(
     def load() -> Dataset:
         data = load_dataset(dataset, data_dir, quiet=quiet)
         if data.note:
-            click.echo(data.note, err=True)
+            echo(data.note, err=True)
         return data
 
     where |= {"run": run, "yes": yes, "force": force, "quiet": quiet, "verbose": verbose}
@@ -113,12 +114,12 @@ def _show(study: "Study", as_json: bool) -> None:
 
     if as_json:
         about = {"folder": str(study.path), "findings": study.findings()}
-        click.echo(json.dumps(to_plain(status_of(study)) | about))
+        echo(json.dumps(to_plain(status_of(study)) | about))
         return
     for line in study.findings():
-        click.echo(_bullet(line))
+        echo(*_bullet(line))
     charts = ", ".join(file.name for file in sorted(study.path.glob("*.png")))
-    click.echo(f"study: {study.path} ({charts})")
+    echo(f"study: {study.path} ({charts})")
 
 
 def _show_status(grid: str, run: str | None, as_json: bool) -> None:
@@ -128,14 +129,14 @@ def _show_status(grid: str, run: str | None, as_json: bool) -> None:
 
     name = run or (Path(grid).stem if grid.endswith(".toml") else grid)
     status = read_status(find_study(name))
-    click.echo(json.dumps(to_plain(status)) if as_json else status.text())
+    echo(*([json.dumps(to_plain(status))] if as_json else status.lines()))
 
 
-def _bullet(text: str) -> str:
-    """Return a list item, wrapped between words where the output is a terminal."""
+def _bullet(text: str) -> list[str]:
+    """Return the lines of a list item, wrapped between words where the output is a terminal."""
     if not sys.stdout.isatty():
-        return f"- {text}"
-    return textwrap.fill(
+        return [f"- {text}"]
+    return textwrap.wrap(
         text, shutil.get_terminal_size().columns, initial_indent="- ", subsequent_indent="  ",
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip

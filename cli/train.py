@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from .options import training_arguments, training_options, typed_options
+from .output import echo
 
 
 @click.command()
@@ -51,10 +52,10 @@ def command(verbose: bool, /, **options: Any) -> None:  # noqa: ANN401 - as clic
     if options["as_json"]:
         record = {"run": str(kept.path), **to_plain(kept.record)}
         probes = {"findings": to_plain(findings)} if options["probe"] else {}
-        click.echo(json.dumps(record | probes))
+        echo(json.dumps(record | probes))
     else:
         if trained.status == "finished":
-            click.echo(f"{kept.path}: {trained.summary()} in {kept.record.seconds:.1f} s")
+            echo(f"{kept.path}: {trained.summary()} in {kept.record.seconds:.1f} s")
         print_findings(findings)
     trained.check_ending()
 
@@ -73,7 +74,7 @@ def _repeat(options: dict[str, Any], verbose: bool) -> None:
     found = repeat(options["repeat"], data, device=options["device"], quiet=options["quiet"])
     if options["as_json"]:
         result = {"run": str(run.path), "same": found.is_same, "differences": found.differences}
-        click.echo(json.dumps(result))
+        echo(json.dumps(result))
     elif found.is_same:
-        click.echo(f"{run.path}: trained again with the same weights and history, to the bit")
+        echo(f"{run.path}: trained again with the same weights and history, to the bit")
     found.check()

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from .options import json_option
+from .output import echo
 
 
 @click.command()
@@ -59,5 +60,5 @@ def command(
     quiet_tensorflow(verbose)
     found = verify(model, against, inputs=inputs, strict=strict)
     found.write_beside_run()
-    click.echo(json.dumps(found.as_dict()) if as_json else repr(found))
+    echo(*([json.dumps(found.as_dict())] if as_json else found.lines()))
     found.raise_if_failed()

@@ -38,6 +38,7 @@ ALLOWED = {
 COMMON_ALLOWED = {
     "errors": set(),
     "wording": set(),
+    "terminal": {"wording"},
     "keras_internals": set(),
     "files": {"errors"},
     "folders": {"errors", "files"},

@@ -6,6 +6,7 @@ and `advice` are for the error: what the file should hold, and what to do if it 
 """
 
 import csv
+import io
 import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,7 +73,7 @@ def read_csv(
     text = _read(path, what, advice, max_bytes).decode("utf-8", errors="replace")
     table: dict[str, list[Any]] = {name: [] for name in columns}
     try:
-        reader = csv.DictReader(text.splitlines(), strict=True)
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
             raise ValueError(f"no column '{missing[0]}'")

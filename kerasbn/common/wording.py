@@ -1,6 +1,7 @@
 """Numbers in words: terminal, pictures and page format the same figure with the same function."""
 
 import math
+import re
 from collections.abc import Sequence
 
 MISSING = "-"  # stands for a figure that does not exist
@@ -94,3 +95,23 @@ def seeds(values: Sequence[int]) -> str:
 def sentence(text: str) -> str:
     """Return a clause as a sentence of its own: a capital first and a full stop last."""
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+
+
+def escaped(text: str, keep: str = "") -> str:
+    r"""Return text that shows what it holds: unprintable characters become escape sequences.
+
+    A control character could move the cursor, a bidirectional mark turn a line around: ``\x1b``,
+    ``\u202e``. Those of `keep` stay, so does what can be printed in any language.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in keep else repr(each)[1:-1] for each in text
+    )
+
+
+def markdown(text: str) -> str:
+    r"""Return text for a paragraph or an item in Markdown, where it looks as it is here."""
+    active = r"[\\`*\[\]<>|&~]|(?<![^\W_])_|_(?![^\W_])"  # an underscore within a word is not
+    text = re.sub(active, r"\\\g<0>", escaped(" ".join(text.split())))
+    return re.sub(r"^(\d*)([#+=.)-])", r"\1\\\2", text)  # headings, rules and lists

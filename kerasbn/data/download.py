@@ -69,9 +69,10 @@ def download_files(
             "set KERASBN_DATA or --data-dir to a writable folder"
         ) from error
     from rich import progress
-    from rich.console import Console
 
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    from kerasbn.common.terminal import progress_terminal
+
+    console = progress_terminal(quiet=quiet)
     columns = ("{task.description}", progress.BarColumn(bar_width=None), progress.DownloadColumn())
     bars = progress.Progress(*columns, console=console)
     with bars if bars.console.is_terminal else nullcontext():
@@ -88,7 +89,7 @@ def _download(
     path, name = folder / file.name, f"{file.name}.gz"
     for mirror in [mirror for mirror in mirrors if mirror not in failures]:
         if not bars.console.is_terminal:
-            bars.console.print(f"downloading {mirror}{name}", markup=False)
+            bars.console.print(f"downloading {mirror}{name}")
         task = bars.add_task(file.name.partition("-idx")[0], total=file.gzip_size)
         advance = partial(bars.advance, task)
         try:

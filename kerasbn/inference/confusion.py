@@ -38,7 +38,7 @@ class Confusion:
             (self.classes[i], self.classes[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]
         ]
 
-    def text(self, width: int) -> str:
+    def lines(self, width: int) -> list[str]:
         """Return the table, if it fits into `width` characters, and the accuracy."""
         total = int(self.counts.sum())
         tested = f"{plural(total, 'image')} of {len(self.classes):,} classes"
@@ -47,9 +47,7 @@ class Confusion:
         if pairs:
             lines.append(f"most confused: {listed(pairs)}")
         table = self._table()
-        if max(map(len, table)) <= width:
-            lines = [*table, "", *lines]
-        return "\n".join(lines)
+        return [*table, "", *lines] if max(map(len, table)) <= width else lines
 
     def figure(self) -> "Figure":
         """Return a figure: color is the share of a class's images, numbers are counts."""
@@ -87,7 +85,7 @@ class Confusion:
         axes = figure.subplots()
         # By square roots, so that a few wrong predictions among many right ones can be seen.
         image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
-        title = self.text(0).split("\n")[0].capitalize()
+        title = self.lines(0)[0].capitalize()
         axes.set(xlabel="Predicted class", ylabel="True class", title=title)
         every = range(0, count, 1 + count // 60)
         names = [self.classes[at] for at in every]

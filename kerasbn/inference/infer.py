@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from shutil import get_terminal_size
-from textwrap import fill
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class SamplePredictions:
     tested: int  # the number of images the accuracy is measured on
     note: str
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         """Return the images as text with their predictions, then the accuracy."""
         width = get_terminal_size().columns
         captions = [
@@ -59,7 +59,7 @@ class SamplePredictions:
         last = self.note
         if self.accuracy is not None:
             last = f"test accuracy {percent(self.accuracy)} ({self.data}, {self.tested:,} images)"
-        return f"{drawings}\n\n{fill(last, max(width, 20), break_long_words=False)}"
+        return [*drawings, "", *wrap(last, max(width, 20), break_long_words=False)]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the pixels as JSON data."""
@@ -95,7 +95,7 @@ class ImagePredictions:
         predicted = [each.index for each in self.predictions.values()]
         return confusion(self.classes, [self.true[name] for name in self.predictions], predicted)
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         """Return a line for each image: its name, the label and its probability.
 
         If the true classes are known, only wrong predictions are listed, the first 20 of them, and
@@ -105,7 +105,7 @@ class ImagePredictions:
         matrix = self.confusion
         if matrix is None:
             lines = _aligned({name: str(each) for name, each in self.predictions.items()})
-            return "\n".join(filter(None, [*lines, self.note and fill(self.note, columns)]))
+            return [*lines, *wrap(self.note, columns)]
         wrong = {
             name: f"{each} (is {self.classes[self.true[name]]})"
             for name, each in self.predictions.items()
@@ -114,7 +114,7 @@ class ImagePredictions:
         lines = _aligned(dict(list(wrong.items())[:_MOST_WRONG]))
         if len(wrong) > len(lines):
             lines.append(f"... and {len(wrong) - len(lines):,} more wrong predictions")
-        return "\n".join([*lines, *([""] if lines else []), matrix.text(columns)])
+        return [*lines, *([""] if lines else []), *matrix.lines(columns)]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON data."""
@@ -271,8 +271,8 @@ def draw(image: Images, signs: str = BLOCKS) -> list[str]:
     return ["".join(signs[place] for place in row) for row in 2 * inked[::2] + inked[1::2]]
 
 
-def side_by_side(images: Images, captions: Sequence[str], columns: int, encoding: str) -> str:
-    """Return digits as text in rows of at most `columns` characters, each above its caption."""
+def side_by_side(images: Images, captions: Sequence[str], columns: int, encoding: str) -> list[str]:
+    """Return lines of at most `columns` characters: digits in rows, each above its caption."""
     try:
         BLOCKS.encode(encoding)
         signs = BLOCKS
@@ -283,11 +283,12 @@ def side_by_side(images: Images, captions: Sequence[str], columns: int, encoding
     ]
     width = max(len(line) for block in blocks for line in block) + 2
     per_row = max(1, (columns + 2) // width)
-    rows = []
+    rows: list[str] = []
     for start in range(0, len(blocks), per_row):
         lines = zip(*blocks[start : start + per_row], strict=True)
-        rows.append(["".join(f"{part:{width}}" for part in parts).rstrip() for parts in lines])
-    return "\n\n".join("\n".join(row) for row in rows)
+        rows += [""] * bool(rows)
+        rows += ["".join(f"{part:{width}}" for part in parts).rstrip() for parts in lines]
+    return rows
 
 
 def _local_dataset(name: str, data_dir: str | None) -> "Dataset":

@@ -94,17 +94,19 @@ class Verification:
         checks: dict[str, Any] = {check.name: to_plain(check) for check in self.checks}
         return {"path": str(self.path), "passed": self.passed, **checks}
 
-    def __repr__(self) -> str:
-        """Return the result as text that fits the width of the terminal."""
+    def lines(self) -> list[str]:
+        """Return the result as lines that fit the width of the terminal."""
         width = max(get_terminal_size().columns, 40)
         wrapper = TextWrapper(
             width, subsequent_indent=" " * 15, break_long_words=False, break_on_hyphens=False
         )
-        lines = [
-            wrapper.fill(f"  {check.name + ':':13}{check.status}; {check.reason}")
-            for check in self.checks
-        ]
-        return "\n".join([f"{self.path}: {PASSED if self.passed else FAILED}", *lines])
+        lines = [f"{self.path}: {PASSED if self.passed else FAILED}"]
+        for check in self.checks:
+            lines += wrapper.wrap(f"  {check.name + ':':13}{check.status}; {check.reason}")
+        return lines
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
 
     def write_beside_run(self) -> None:
         """Write the result as ``verify.json`` into the folder of the run, if there is one."""

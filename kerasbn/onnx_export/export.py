@@ -61,21 +61,22 @@ class Exported:
         source = str(self.source) if self.source else None
         return asdict(self) | {"path": str(self.path), "source": source}
 
-    def summary(self) -> str:
+    def lines(self) -> list[str]:
         """Return the result in four lines."""
         source = f" from {self.source}" if self.source else ""
         nodes = ", ".join(f"{count} {kind}" for kind, count in self.operations.items())
         difference = self.difference
-        return (
-            f"{self.path}: {self.bytes:,} bytes{source}\n"
-            f"  nodes: {nodes}\n"
-            f"  remaining: {count_remaining(self.remaining)}\n"
+        return [
+            f"{self.path}: {self.bytes:,} bytes{source}",
+            f"  nodes: {nodes}",
+            f"  remaining: {count_remaining(self.remaining)}",
             f"  difference from Keras: at most {difference.absolute:.1e}, relative "
             f"{difference.relative:.1e}; {difference.changed} of {difference.predictions:,} "
-            "predictions changed"
-        )
+            "predictions changed",
+        ]
 
-    __repr__ = summary
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
 
 
 def export(

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.text import Text
 
 from kerasbn.common.plotting import default_style, save_figure
+from kerasbn.common.terminal import Terminal
 from kerasbn.probes.readings import has_probes, read_probes
 from kerasbn.probes.topics import TOPICS
 from kerasbn.probes.topics.topic import Finding
@@ -39,9 +39,9 @@ def findings_of(runs: Sequence[Run]) -> list[Finding]:
     return [finding for finding in found if finding]
 
 
-def print_findings(found: Sequence[Finding], console: Console | None = None) -> None:
+def print_findings(found: Sequence[Finding], console: Terminal | None = None) -> None:
     """Print titles and claims, one paragraph each; in a terminal wrapped between words."""
-    console = console or Console(highlight=False, markup=False)
+    console = console or Terminal()
     for each in found:
         text = Text.assemble((f"{each.title}:", "bold"), " ", each.claim)
         console.print(text, soft_wrap=not console.is_terminal)

@@ -159,6 +159,7 @@ def _unfinished_row(training: Unfinished) -> dict[str, str]:
 def _table(title: str, rows: Sequence[dict[str, str]], width: int) -> "Table":
     from rich.table import Table
 
+    rows = [{name: wording.escaped(text) for name, text in row.items()} for row in rows]
     columns = list(rows[0])
     widths = {each: max(len(each), *(len(row[each]) for row in rows)) for each in columns}
     while len(columns) > 1 and sum(widths[each] + 2 for each in columns) - 2 > width:
@@ -167,6 +168,5 @@ def _table(title: str, rows: Sequence[dict[str, str]], width: int) -> "Table":
     for each in columns:
         table.add_column(each, no_wrap=len(columns) > 1, overflow="fold")
     for row in rows:
-        # A file name may have bytes that cannot be encoded.
-        table.add_row(*(row[each].encode("utf-8", "replace").decode() for each in columns))
+        table.add_row(*(row[each] for each in columns))
     return table

@@ -5,7 +5,15 @@ from functools import partial
 from itertools import groupby
 
 from kerasbn.common.files import atomic_write
-from kerasbn.common.wording import listed, percent, plural, points, sentence
+from kerasbn.common.wording import (
+    escaped,
+    listed,
+    markdown,
+    percent,
+    plural,
+    points,
+    sentence,
+)
 from kerasbn.experiments.comparison import difference_text
 from kerasbn.experiments.curves import data_title
 from kerasbn.experiments.statistics import METHOD, MIN_PAIRS
@@ -71,11 +79,12 @@ def method(study: StudyData) -> list[str]:
 
 def write_findings(study: StudyData) -> None:
     """Write findings.md."""
-    parts = [f"# {study.grid.name}", study.grid.question, study.grid.source]
-    parts += ["## Findings", "\n".join(f"- {line}" for line in findings(study))]
-    parts += ["## Method", "\n".join(f"- {line}" for line in method(study))]
+    grid = study.grid
+    parts = [f"# {markdown(grid.name)}", markdown(grid.question), markdown(grid.source)]
+    parts += ["## Findings", "\n".join(f"- {markdown(line)}" for line in findings(study))]
+    parts += ["## Method", "\n".join(f"- {markdown(line)}" for line in method(study))]
     if study.record.command:
-        parts.append(f"Reproduce with:\n\n```sh\n{study.record.command}\n```")
+        parts.append(f"Reproduce with:\n\n```sh\n{escaped(study.record.command)}\n```")
     if "--data-dir" in study.record.command:
         parts.append("Replace the folder after `--data-dir` by yours with the four MNIST files.")
     with atomic_write(study.path / FINDINGS) as path:

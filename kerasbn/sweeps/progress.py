@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from kerasbn.common.errors import InputError, expected
 from kerasbn.common.files import try_lock
 from kerasbn.common.folders import new_folder
 from kerasbn.common.records import read_json, write_json
+from kerasbn.common.terminal import progress_terminal
 from kerasbn.sweeps import summaries
 from kerasbn.sweeps.study_data import STATUSES, Outcome, StudyData, outcome_of
 from kerasbn.sweeps.trials import Event, Files, list_batches
@@ -76,10 +76,10 @@ class StudyStatus:
             table.add_row(*row)
         return table
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         """Return the status as lines of plain text."""
         head = f"{self.study}: {self.state}"
-        return "\n".join([head, *(f"{name:12} {text}" for name, text in self.rows())])
+        return [head, *(f"{name:12} {text}" for name, text in self.rows())]
 
     def line(self) -> str:
         """Return the status in one line, without what is running."""
@@ -133,13 +133,12 @@ class RunningSweep:
         self._shares: dict[int, float] = {}  # of each batch that was started; 1 once it has ended
         self._started = time.monotonic()
         self._next_view = self._next_table = 0.0  # when they can be written again
-        # soft_wrap: do not break lines where the output is a file or a pipe.
-        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = progress_terminal(quiet=quiet)
         is_live = self._console.is_terminal and not quiet
         self.view = Live(console=self._console, transient=True) if is_live else nullcontext()
         if len(self.missing) < len(self._batches):
             kept = f"{len(self._outcomes)} of {len(study.trials)} trials are already trained"
-            self._console.print(kept, markup=False)
+            self._console.print(kept)
 
     def take(self, event: Event) -> None:
         """Record and show an event."""
@@ -182,7 +181,7 @@ class RunningSweep:
         if isinstance(self.view, Live):
             self.view.update(status.table())
         elif is_last:
-            self._console.print(status.line(), markup=False)
+            self._console.print(status.line())
         self._next_view = now + UPDATE_SECONDS
 
     def _keep(self, files: Files) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import keras
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from kerasbn.common.terminal import progress_terminal
 from kerasbn.common.wording import loss, percent
 from kerasbn.data.batching import Schedule
 from kerasbn.training.callbacks import Logs, metrics_of
@@ -30,8 +30,7 @@ class ProgressDisplay(keras.callbacks.Callback):
             self._keys.setdefault(label, []).append(key)
         self._finite = {label: len(keys) for label, keys in self._keys.items()}
         self._steps_done: Sequence[int] = ()
-        # soft_wrap: do not break lines in a file or a narrow pipe.
-        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = progress_terminal(quiet=quiet)
         epoch, total = "epoch {task.fields[epoch]}", f"/{schedule.epochs}"
         width = len(f"epoch {schedule.epochs}{total}")
         self._bar = Progress(
@@ -58,7 +57,7 @@ class ProgressDisplay(keras.callbacks.Callback):
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, markup=False)
+        self._console.print(line)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
         """Show the number of the epoch."""

@@ -293,7 +293,7 @@ def test_findings_wrap_between_words(columns: int, monkeypatch: pytest.MonkeyPat
     )
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    lines = _bullet(text).splitlines()
+    lines = _bullet(text)
     assert all(len(line) <= columns for line in lines)
     assert " ".join(line[2:] for line in lines) == text
     assert {line[:2] for line in lines[1:]} == {"  "}

@@ -306,7 +306,7 @@ def scalar_output(path: str) -> None:
         (["model.onnx", "--against", "absent.keras"], "absent.keras: received no such file"),
         (
             ["model.onnx", "--against", "text.keras"],
-            "text.keras: received a file that is truncated",
+            "text.keras: received a file that does not begin as a .keras file",
         ),
         (["model.onnx", "--against", "other.keras"], "expected those of model 'other'"),
         (["model.onnx", "--agianst", "first"], "No such option"),

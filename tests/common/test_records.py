@@ -102,6 +102,12 @@ def test_a_table_survives_the_disk(
     assert list(zip(back["step"], back["value"], strict=True)) == rows
 
 
+def test_a_cell_keeps_its_line_breaks(tmp_path: Path) -> None:
+    texts = ["a\nb", "a\r\nb", "a\u2028b\x0bc", '"quoted", with a comma']
+    write_csv(tmp_path / "table.csv", ("text",), [(each,) for each in texts])
+    assert read_csv(tmp_path / "table.csv", {"text": str}, "a table") == {"text": texts}
+
+
 def test_special_files_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "record.json")
     with pytest.raises(InputError, match="a device, pipe or socket"):

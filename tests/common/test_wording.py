@@ -1,10 +1,13 @@
 """Numbers in words."""
 
+import html
 import math
+import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from kerasbn.common import wording
 
@@ -56,3 +59,34 @@ def test_a_number_keeps_its_significant_digits(value: float, digits: int) -> Non
     mantissa, _, exponent = text.partition("·10")
     power = int(exponent.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) or 0)
     assert float(f"{mantissa}e{power}") == pytest.approx(value, rel=0.5 * 10 ** (1 - digits))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Größe 50\u2009%", "Größe 50\\u2009%"),
+        ("\x1b[31mred\a", r"\x1b[31mred\x07"),
+        ("two\nlines\r", r"two\nlines\r"),
+        ("\u202egnp.exe\u2066\u200f", r"\u202egnp.exe\u2066\u200f"),
+        ("\x9b31m\x85\u2028", r"\x9b31m\x85\u2028"),
+        ("\udcff", r"\udcff"),
+        ("数字 ±0.1·10²⁷", "数字 ±0.1·10²⁷"),
+    ],
+)
+def test_unprintable_characters_are_escaped(text: str, shown: str) -> None:
+    assert wording.escaped(text) == shown
+
+
+def as_shown(markdown: str) -> str:
+    """The text of the only paragraph that a Markdown document may have."""
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(markdown)
+    found = re.fullmatch(r"(?:<p>([^<]*)</p>)?\n?", page)
+    assert found, page
+    return html.unescape(found[1] or "")
+
+
+@example("1. # a")
+@example("-- a_b _c_ `d` ***")
+@given(st.text(st.sampled_from("*_`[]()<>|#-+=~&;!\\.:/1a \n") | st.characters(codec="utf-8")))
+def test_text_looks_in_markdown_as_it_is(text: str) -> None:
+    assert as_shown(wording.markdown(text)) == wording.escaped(" ".join(text.split()))

@@ -19,8 +19,8 @@ def test_rows_are_true_classes(matrix: Confusion) -> None:
     assert matrix.as_dict() == {"classes": ["cat", "dog", "owl"], "counts": matrix.counts.tolist()}
 
 
-def test_text(matrix: Confusion) -> None:
-    assert matrix.text(80).splitlines() == [
+def test_lines(matrix: Confusion) -> None:
+    assert matrix.lines(80) == [
         "rows: true class, columns: predicted class",
         "     cat  dog  owl",
         "cat    2    1    .",
@@ -30,9 +30,9 @@ def test_text(matrix: Confusion) -> None:
         "accuracy 62.50% (8 images of 3 classes)",
         "most confused: owl as cat (2) and cat as dog (1)",
     ]
-    assert matrix.text(20).startswith("accuracy")  # the table does not fit
+    assert matrix.lines(20)[0].startswith("accuracy")  # the table does not fit
     right = confusion("ab", [0, 1], [0, 1])
-    assert right.text(20) == "accuracy 100.00% (2 images of 2 classes)"
+    assert right.lines(20) == ["accuracy 100.00% (2 images of 2 classes)"]
 
 
 def test_figure_shows_shares_of_the_true_class(matrix: Confusion, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 from sample_runs import write_run
 
 from kerasbn.common.errors import InputError
+from kerasbn.common.terminal import Terminal
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.probes.readings import TABLE, read_probes
 from kerasbn.probes.results import ProbeFigure, findings_of, pictures, print_findings, save_pictures
@@ -59,7 +59,7 @@ def test_the_findings_of_a_real_pair(probed_pair: Probed) -> None:
 def test_findings_fit_a_terminal_and_break_between_words(probed_pair: Probed, width: int) -> None:
     found = probed_pair[1].findings()
     out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=True, color_system=None)
+    console = Terminal(file=out, width=width, force_terminal=True, color_system=None)
     print_findings(found, console)
     lines = out.getvalue().splitlines()
     assert all(len(line) <= width for line in lines)

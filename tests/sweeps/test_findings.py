@@ -1,11 +1,13 @@
 """Every figure in a finding is computed from the study; diverged trials are in no mean."""
 
+import html
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from scipy.stats import ttest_1samp
 from simulated_studies import EQUAL, STUDIES, simulate
 
@@ -210,6 +212,20 @@ def test_the_file_has_the_command_that_reproduces_it(made_up: MadeUp) -> None:
     text = (study.path / "findings.md").read_text()
     assert f"```sh\n{command}\n```" in text
     assert "Replace the folder after `--data-dir`" in text
+
+
+def test_text_in_the_file_is_no_markdown(made_up: MadeUp) -> None:
+    hostile = "# **x**|[a](b)\n\n<script>\x1b\u202e"
+    study = made_up(GRID | {"question": hostile, "source": f"1. {hostile}"}, lambda *_: hostile)
+    study = replace(study, grid=replace(study.grid, name=hostile))
+    write_findings(replace(study, record=replace(study.record, command=hostile)))
+    text = (study.path / "findings.md").read_text()
+    shown = html.unescape(MarkdownIt("commonmark").render(text))
+    line = r"# **x**|[a](b) <script>\x1b\u202e"
+    for element in (f"<h1>{line}</h1>", f"<p>{line}</p>", f"<p>1. {line}</p>"):
+        assert element in shown
+    assert f"could not be trained ({line})." in shown
+    assert "```sh\n# **x**|[a](b)\\n\\n<script>\\x1b\\u202e\n```" in text
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 from kerasbn.sweeps.progress import read_status
 from kerasbn.sweeps.study import read_study
-print(read_status(read_study(Path(sys.argv[1]))).text())
+print("\n".join(read_status(read_study(Path(sys.argv[1]))).lines()))
 """
 
 
@@ -93,8 +93,8 @@ def test_the_status_is_shown_in_words(made_up: MadeUp) -> None:
     status = replace(
         status_of(study), trials=13, state="running", running={"a, b": 0.5}, seconds_left=60
     )
-    text = status.text()
-    assert text.splitlines()[:4] == [
+    text = "\n".join(status.lines())
+    assert status.lines()[:4] == [
         "made-up: running",
         "done         8 of 13 trials",
         "failed       4 (no memory)",
