@@ -32,9 +32,7 @@ _NAMES = {
     "training.settings": ("ModelSettings", "TrainingSettings"),
 }
 _HOMES = {name: f"kerasbn.{module}" for module, names in _NAMES.items() for name in names}
-_NEED_TENSORFLOW = {
-    "compare", "export", "fold", "fold_plan", "mlp", "recalibrate", "train", "verify",
-}  # fmt: skip
+_NEED_TENSORFLOW = {"compare", "export", "mlp", "recalibrate", "train", "verify"}
 
 __all__ = [
     "Check", "Classifier", "Comparison", "Dataset", "Exported", "Fold", "Kept", "KerasbnError",
@@ -73,19 +71,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type is that of the req
     if name not in _HOMES:
         raise AttributeError(f"module 'kerasbn' has no attribute '{name}'")
     if name in _NEED_TENSORFLOW:
-        _check_backend()
-        # TensorFlow's native libraries print at import, which a notebook would show.
-        import_module("kerasbn.common.keras_internals").quiet_tensorflow()
+        import_module("kerasbn.common.keras_internals").require_tensorflow()
     return getattr(import_module(_HOMES[name]), name)
-
-
-def _check_backend() -> None:
-    keras = sys.modules.get("keras")
-    if keras is not None and (backend := keras.config.backend()) != "tensorflow":
-        raise import_module("kerasbn.common.errors").expected(
-            "keras", f"the backend {backend}", "tensorflow",
-            "import kerasbn before keras, or set KERAS_BACKEND=tensorflow",
-        )  # fmt: skip
 
 
 def __dir__() -> list[str]:

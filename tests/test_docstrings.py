@@ -7,7 +7,9 @@ import pytest
 
 import kerasbn
 
-SLOW = kerasbn._NEED_TENSORFLOW | {"Check", "Classifier", "report", "sweep"}
+SLOW = kerasbn._NEED_TENSORFLOW | {
+    "Check", "Classifier", "fold", "fold_plan", "report", "sweep",
+}  # fmt: skip
 EXAMPLES = [
     pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in kerasbn.__all__
 ]

@@ -15,6 +15,20 @@ from contextlib import contextmanager, redirect_stderr
 from functools import cache, partial
 from typing import Any
 
+from kerasbn.common.errors import expected
+
+
+def require_tensorflow() -> None:
+    """Import TensorFlow quietly. Raises `InputError` if Keras runs on another backend."""
+    keras = sys.modules.get("keras")
+    if keras is not None and (backend := keras.config.backend()) != "tensorflow":
+        raise expected(
+            "keras", f"the backend {backend}", "tensorflow",
+            "import kerasbn before keras, or set KERAS_BACKEND=tensorflow",
+        )  # fmt: skip
+    # TensorFlow's native libraries print at import, which a notebook would show.
+    quiet_tensorflow()
+
 
 def quiet_tensorflow(verbose: bool = False) -> None:
     """Import TensorFlow, silencing what its native libraries print unless `verbose`.

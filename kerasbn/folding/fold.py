@@ -1,45 +1,38 @@
-"""Fold a model: plan, rewrite, check, and undo the folds that fail the check."""
+"""Fold a model with the front end for its framework, which is imported only then."""
 
-from bisect import bisect_left
-from collections.abc import Callable
-from math import inf
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import keras
+from kerasbn.common.keras_internals import require_tensorflow
+from kerasbn.folding.carry_out import Folded
+from kerasbn.folding.plan import Plan
 
-from kerasbn.common.errors import CheckFailedError, expected
-from kerasbn.common.saved_models import load_model
-from kerasbn.folding.keras.graph import read_model
-from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import SelfCheck
-from kerasbn.folding.plan import Plan, plan_folds
-from kerasbn.runs import find_model
+if TYPE_CHECKING:
+    import keras
+    import onnx
 
-
-class Folded(NamedTuple):
-    """A folded model and the plan that was carried out."""
-
-    model: keras.Model
-    plan: Plan
+    Model: TypeAlias = keras.Model | onnx.ModelProto | Path | str
 
 
 def fold(
-    model: keras.Model | Path | str,
+    model: "Model",
     *,
     check: bool = True,
     inputs: Any = None,  # noqa: ANN401 - arrays in the model's own structure
     clip: bool = True,
-) -> keras.Model:
+) -> Any:  # noqa: ANN401 - a model of the same framework
     """Fold the BN layers of a model into their neighboring layers.
 
     At inference, BatchNormalization, Normalization and Rescaling layers are affine maps, which a
     neighboring linear layer can take into its weights (Jacob et al. 2018, section 3.2, for a
-    convolution followed by BN; `kerasbn.folding.linear` has the equations). The result consists of
-    plain Keras layers with their old names and is not compiled. The given model is not changed.
+    convolution followed by BN; `kerasbn.folding.linear` has the equations). In an ONNX model, so
+    are Mul, Add, Sub and Div nodes with a constant. The given model is not changed.
 
     Args:
-        model: a functional or sequential Keras model, a .keras or .h5 file, or a run.
+        model: a functional or sequential Keras model, a .keras or .h5 file, or a run; or an
+            `onnx.ModelProto` or a .onnx file, which need no Keras.
         check: whether to compare the result with the model in float64 (relative difference at most
             1e-9) and in the model's own dtype (at most 4 times its own rounding error). A fold that
             fails is undone.
@@ -48,7 +41,8 @@ def fold(
             otherwise (see `kerasbn.folding.clips`).
 
     Returns:
-        The folded model.
+        The folded model: of plain Keras layers with their old names and not compiled, or an
+        `onnx.ModelProto` with the same inputs, outputs and opset.
 
     Raises:
         InputError: if the model cannot be read or rebuilt, or `inputs` don't fit.
@@ -65,13 +59,13 @@ def fold(
     return fold_with_plan(model, check=check, inputs=inputs, clip=clip).model
 
 
-def fold_plan(model: keras.Model | Path | str, *, clip: bool = True) -> Plan:
+def fold_plan(model: "Model", *, clip: bool = True) -> Plan:
     """Plan for each BN layer and scaling of a model whether and where it is folded.
 
     The model is not changed. `kerasbn.fold` carries out the same plan and checks the result.
 
     Args:
-        model: a functional or sequential Keras model, a .keras or .h5 file, or a run.
+        model: a Keras or ONNX model, a file or a run, as `kerasbn.fold` takes it.
         clip: whether a ReLU may become a clip where a BN layer cannot be folded otherwise.
 
     Returns:
@@ -89,56 +83,28 @@ def fold_plan(model: keras.Model | Path | str, *, clip: bool = True) -> Plan:
         ...     print(decision)
         bn: folded backward into dense
     """
-    return plan_folds(read_model(_load(model)), clip=clip, excluded={})
+    plan: Plan = _front_end(model).fold_plan(model, clip=clip)
+    return plan
 
 
 def fold_with_plan(
-    model: keras.Model | Path | str,
+    model: "Model",
     *,
     check: bool = True,
     inputs: Any = None,  # noqa: ANN401 - arrays in the model's own structure
     clip: bool = True,
-) -> Folded:
+) -> Folded[Any]:
     """Fold a model like `fold`, and return the plan with it."""
-    model = _load(model)
-    excluded: dict[str, str] = {}
-
-    def plan_first(limit: float = inf) -> Plan:
-        return plan_folds(read_model(model), clip=clip, excluded=excluded, limit=limit)
-
-    plan = plan_first()
-    folded = rewrite(model, plan)
-    self_check = SelfCheck(model, inputs) if check else None
-    while self_check and (problem := self_check.problem(plan, folded)):
-        if not plan.folds():
-            raise CheckFailedError(
-                f"model '{model.name}': a copy without any fold predicts something else "
-                f"({problem}); it may have a layer whose output is not repeatable"
-            )
-        for name in _culprits(self_check, plan, plan_first):
-            excluded[name] = f"folding it would change the predictions: {problem}"
-        plan = plan_first()
-        folded = rewrite(model, plan)
-    return Folded(folded, plan)
+    folded: Folded[Any] = _front_end(model).fold_with_plan(
+        model, check=check, inputs=inputs, clip=clip
+    )
+    return folded
 
 
-def _culprits(check: SelfCheck, plan: Plan, plan_first: Callable[[int], Plan]) -> set[str]:
-    """Return the layers of a failing plan whose folding makes it fail first, by bisection."""
-
-    def fails(limit: int) -> bool:
-        first = plan_first(limit)
-        return check.problem(first, rewrite(check.model, first)) is not None
-
-    names = [fold.layer for fold in plan.folds()]
-    bad = bisect_left(range(len(names)), True, lo=1, key=fails)
-    without, failing = ({fold.layer for fold in plan_first(n).folds()} for n in (bad - 1, bad))
-    return failing - without or set(names)
-
-
-def _load(model: keras.Model | Path | str) -> keras.Model:
-    """Return the model itself, or the one in a file or run."""
-    if isinstance(model, keras.Model):
-        return model
-    if isinstance(model, str | Path):
-        return load_model(find_model(str(model)))
-    raise expected("model", f"a {type(model).__name__}", "a Keras model, a .keras file or a run")
+def _front_end(model: "Model") -> ModuleType:
+    """Return the module that folds models of this kind."""
+    is_path = isinstance(model, str | Path)
+    if Path(model).suffix == ".onnx" if is_path else type(model).__module__.startswith("onnx"):
+        return import_module("kerasbn.folding.onnx.fold")
+    require_tensorflow()
+    return import_module("kerasbn.folding.keras.fold")

@@ -22,18 +22,17 @@ Kind = Literal["BN layer", "scaling"]  # an affine layer is one or the other
 
 @dataclass(eq=False)
 class Value:
-    """A tensor: its shape (batch axis first), its producer and its readers."""
+    """A tensor: the shape that affine maps on it have, its producer and its readers.
 
-    shape: Shape
+    `example` is the shape of one example, or of the whole tensor where no axis is known to be the
+    batch axis: the front end decides.
+    """
+
+    example: Shape
     dtype: str
     producer: "Call | None" = None
     readers: "dict[Call, None]" = field(default_factory=dict)  # an ordered set
     is_output: bool = False
-
-    @property
-    def example(self) -> Shape:
-        """The shape without the batch axis."""
-        return self.shape[1:]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -123,7 +122,7 @@ class Graph:
     training: dict[int, bool | None] = field(default_factory=dict)
     edits: dict[int, list[Edit]] = field(default_factory=lambda: defaultdict(list))  # by layer
     clips: dict[int, Clip] = field(default_factory=dict)  # what activations became, by node
-    dropped: set[int] = field(default_factory=set)  # the layers that were removed
+    dropped: dict[int, list[Call]] = field(default_factory=dict)  # removed calls, by layer
     _by_layer: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
     _by_node: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
 
@@ -156,9 +155,9 @@ class Graph:
 
     def drop(self, layer: Layer) -> None:
         """Remove a layer with one input and one output. What reads it reads its input instead."""
-        self.dropped.add(id(layer))
+        self.dropped[id(layer)] = self._by_layer.pop(id(layer))
         self.edits.pop(id(layer), None)
-        for call in self._by_layer.pop(id(layer)):
+        for call in self.dropped[id(layer)]:
             (source, *_), (gone,) = call.inputs, call.outputs
             for value in call.inputs:
                 value.readers.pop(call, None)

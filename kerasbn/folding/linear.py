@@ -50,7 +50,7 @@ class LinearMap:
         """Raise `CannotFold` if `a` varies along an axis that the kernel is the same along."""
         for axis, names in enumerate(tensor):
             if not names and a.varies_along(axis):
-                raise CannotFold(f"shares its kernel along axis {axis + 1}, where s and t vary")
+                raise CannotFold("shares its kernel along an axis where s and t vary")
 
     def lengths(self, k: Array, tensor: tuple[str, ...]) -> list[int]:
         """Return the lengths of a tensor's axes as the kernel has them, 1 for unnamed axes."""

@@ -68,14 +68,18 @@ class Plan(tuple[Fold | Kept, ...]):
 
     A BN layer inside a custom layer is kept. Arithmetic on tensors, such as `x / 255.0`, is no
     layer and has no decision. `graph` is the planned model with what carrying the plan out changes.
+    `added_bytes` is the size of the weights that an ONNX model has several times after folding,
+    because nodes that shared them need different ones.
     """
 
     graph: Graph
+    added_bytes: int
 
     def __new__(cls, decisions: Iterable[Fold | Kept] = (), graph: Graph | None = None) -> "Plan":
         """Return the plan with these decisions, by default an empty one."""
         plan = super().__new__(cls, decisions)
         plan.graph = graph or Graph()
+        plan.added_bytes = 0
         return plan
 
     def folds(self, kind: Kind | None = None) -> list[Fold]:
@@ -95,7 +99,10 @@ class Plan(tuple[Fold | Kept, ...]):
             for kind, (folded, kept) in counts.items()
             if folded + kept or kind == "BN layer"
         ]
-        return f"{', '.join(parts)}."
+        copies = f" Shared weights were copied: {self.added_bytes:,} bytes." * bool(
+            self.added_bytes
+        )
+        return f"{', '.join(parts)}.{copies}"
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the decisions as JSON data."""

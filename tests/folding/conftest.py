@@ -1,16 +1,15 @@
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from kerasbn.folding.fold import fold_plan
-from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters
-from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import predict, relative_difference
 from kerasbn.folding.plan import Plan
+
+if TYPE_CHECKING:  # the fixtures import it, since the tests of ONNX need no Keras
+    import keras
 
 Judged = Callable[..., Plan]
 
@@ -20,6 +19,8 @@ settings.register_profile("full", max_examples=2000)  # see test_pre_activation_
 @pytest.fixture
 def in_float64() -> Iterator[None]:
     """Layers made in a test compute in float64, where a fold is exact or wrong."""
+    import keras
+
     keras.config.set_floatx("float64")  # inputs of nested models round to this one
     keras.config.set_dtype_policy("float64")
     yield
@@ -28,10 +29,15 @@ def in_float64() -> Iterator[None]:
 
 
 @pytest.fixture
-def chain() -> Callable[..., keras.Model]:
+def chain() -> "Callable[..., keras.Model]":
     """A model of layers one after the other, with randomized parameters."""
+    import keras
 
-    def build(shape: tuple[int | None, ...], *layers: Any, dtype: str | None = None) -> keras.Model:
+    from kerasbn.folding.keras.randomize import randomize_parameters
+
+    def build(
+        shape: tuple[int | None, ...], *layers: Any, dtype: str | None = None
+    ) -> "keras.Model":
         x = tensor = keras.Input(shape, dtype=dtype)
         for layer in layers:
             tensor = layer(tensor)
@@ -45,8 +51,11 @@ def chain() -> Callable[..., keras.Model]:
 @pytest.fixture
 def judged() -> Judged:
     """Fold a float64 model without its own check, compare, and give the plan."""
+    from kerasbn.folding.keras.randomize import random_inputs
+    from kerasbn.folding.keras.rewrite import rewrite
+    from kerasbn.folding.keras.verification import predict, relative_difference
 
-    def judge(model: keras.Model, allowed: float = 1e-9) -> Plan:
+    def judge(model: "keras.Model", allowed: float = 1e-9) -> Plan:
         plan = fold_plan(model)
         folded = rewrite(model, plan)
         arrays = random_inputs(model)

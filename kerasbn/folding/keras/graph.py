@@ -16,8 +16,9 @@ from kerasbn.folding.keras import linear_layers
 from kerasbn.folding.keras.activations import clip_of
 from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, affine_of, check_merge, kind_of
 from kerasbn.folding.keras.linear_layers import LINEAR_LAYERS
-from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS, PassThrough
+from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
 from kerasbn.folding.linear import Edit
+from kerasbn.folding.pass_through import PassThrough
 
 
 @dataclass(eq=False, kw_only=True)
@@ -59,17 +60,17 @@ class _KerasCall(Call):
             linear_layers.check(self.layer, edit)
 
     def forward(self, incoming: list[Affine]) -> Affine:
-        return self._law().forward(self, incoming)
+        return self._law().forward(incoming)
 
     def backward(self, outgoing: Affine) -> list[list[Affine]]:
-        return self._law().backward(self, outgoing)
+        return self._law().backward(outgoing)
 
     def _law(self) -> PassThrough:
         if not self.tensors_only:
             raise CannotFold("combines it with a constant")
         if not self.is_pass_through:
             raise CannotFold("lets no map pass unchanged")
-        return PASS_THROUGH_LAYERS[type(self.layer)]
+        return PASS_THROUGH_LAYERS[type(self.layer)](self)
 
 
 def read_model(model: keras.Model) -> Graph:
@@ -86,7 +87,7 @@ class _Reader:
     """Writes out the calls of a model and of the models inside it."""
 
     def __init__(self, model: keras.Model) -> None:
-        self.graph = Graph([Value(tuple(t.shape), t.dtype) for t in model.inputs])
+        self.graph = Graph([Value(tuple(t.shape[1:]), t.dtype) for t in model.inputs])
         self.last: bool | None = None  # the `training` flag of the call before
         self.trains = False  # whether any call so far has training=True
         self.unset: dict[int, set[bool | None]] = {}  # flags of nodes that take the last one
@@ -123,7 +124,7 @@ class _Reader:
             flag = self._training_of(node, training)
             name = prefix + node.operation.name
             if is_graph(layer) and _is_plain_call(layer, node, given, wraps):
-                inner = given[0].shape[1 : 1 + wraps]
+                inner = given[0].example[:wraps]
                 made = self._write_out(layer, given, f"{name}/", inner, flag)
             else:
                 arguments = keras.tree.flatten(node.arguments.args)
@@ -141,7 +142,7 @@ class _Reader:
                     slots=list(_slots(node)),
                     tensors_only=all(isinstance(leaf, keras.KerasTensor) for leaf in arguments),
                 )
-                shapes = [(t.shape[0], *lead, *t.shape[1:]) for t in node.outputs]
+                shapes = [(*lead, *t.shape[1:]) for t in node.outputs]
                 made = call.outputs = [
                     Value(shape, t.dtype, call)
                     for shape, t in zip(shapes, node.outputs, strict=True)
@@ -255,7 +256,7 @@ def _is_plain_call(model: keras.Model, node: Any, given: Sequence[Value], wraps:
     first = [*node.arguments.args, *node.arguments.kwargs.values()][0]
     structures = first, input_structure(model)
     keys, wanted = (set(each) if isinstance(each, dict) else None for each in structures)
-    ranks = [len(value.shape) - wraps for value in given]
+    ranks = [1 + len(value.example) - wraps for value in given]
     return keys == wanted and ranks == [len(tensor.shape) for tensor in model.inputs]
 
 

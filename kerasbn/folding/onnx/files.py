@@ -1,0 +1,64 @@
+"""Read and write ONNX files, those whose weights are in a file of their own included."""
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from kerasbn.common.errors import expected, quoted
+from kerasbn.common.files import atomic_write, check_new_file
+
+# The limit of protocol buffers is 2 GiB; the graph itself needs some of it.
+LARGEST_FILE = 2**31 - 2**24
+
+
+def load_model(model: onnx.ModelProto | Path | str) -> ir.Model:
+    """Return the model in a file or in memory.
+
+    Raises:
+        InputError: if there is no such file, or it is no ONNX model.
+    """
+    if isinstance(model, onnx.ModelProto):
+        return ir.from_proto(model)
+    if not isinstance(model, Path | str):
+        wanted = "an ONNX model or a .onnx file"
+        raise expected("model", f"a {type(model).__name__}", wanted)
+    path = Path(model)
+    if not path.is_file():
+        raise expected(path, "no such file", "an ONNX model")
+    try:
+        loaded = ir.load(path)
+        if not loaded.opset_imports:
+            raise ValueError("it names no opset")
+        for value in loaded.graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value.numpy()
+    except Exception as error:  # a damaged file makes onnx raise many types
+        raise expected(
+            path, f"a file that onnx cannot read ({quoted(error)})", "an intact ONNX model"
+        ) from error
+    return loaded
+
+
+def save_model(model: ir.Model, path: Path) -> None:
+    """Write a model, complete or not at all.
+
+    The weights go to a file beside it, ``PATH.data``, if the model is too large for one file, or
+    if they were in another file before.
+    """
+    check_new_file(path, ".onnx")
+    tensors = [v.const_value for v in model.graph.initializers.values() if v.const_value]
+    is_split = any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
+    if not is_split and sum(tensor.nbytes for tensor in tensors) <= LARGEST_FILE:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+        return
+    data = path.with_name(f"{path.name}.data")
+    with atomic_write(data) as temporary_data, atomic_write(path) as temporary:
+        ir.save(model, temporary, external_data=temporary_data.name)
+        proto = onnx.load(temporary, load_external_data=False)
+        for tensor in proto.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = data.name
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))

@@ -1,0 +1,324 @@
+"""ONNX nodes that an affine map can be folded into, and how.
+
+A linear node has a kernel with named axes and a bias (see `kerasbn.folding.linear`), both of them
+constants. `LINEAR_NODES` gives, for each operation, where they are and under which conditions the
+equations hold.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from kerasbn.folding.affine import Array, CannotFold
+from kerasbn.folding.linear import Edit, LinearMap, Side
+from kerasbn.folding.onnx.constants import constant, is_constant
+from kerasbn.folding.onnx.nodes import NodeCall
+
+
+@dataclass(frozen=True)
+class Part(LinearMap):
+    """The kernel and bias of a node, by their inputs, and the names of their axes.
+
+    `view` separates kernel axes that are stored as one. A missing bias counts as zeros. A `loose`
+    bias may vary along unnamed axes too. Where `bias` is None there is none; where it is -1 it is
+    the constant of an Add behind the node, which is written if need be.
+    """
+
+    call: NodeCall = field(kw_only=True)
+    kernel: int = field(kw_only=True)
+    bias: int | None = field(default=None, kw_only=True)
+    view: Sequence[int] | None = field(default=None, kw_only=True)
+    loose: bool = field(default=False, kw_only=True)
+    factors: tuple[float, float] = field(default=(1.0, 1.0), kw_only=True)  # of kernel and bias
+    share: int | None = field(default=None, kw_only=True)  # the part of the bias that is added
+
+    def read(self) -> tuple[Array, Array]:
+        """Return K in named axes, and b in the axes of the output, in float64."""
+        k = np.asarray(self.call.constant(self.kernel, "a kernel"), np.float64) * self.factors[0]
+        if self.view is not None:
+            k = np.broadcast_to(k, self.view) if k.size < prod(self.view) else k.reshape(self.view)
+        b = self._bias()
+        if b is None:
+            return k, np.zeros((1,) * len(self.outputs))
+        if self.loose:
+            return k, b.reshape((1,) * (len(self.outputs) - b.ndim) + b.shape)
+        lengths = self.lengths(k, self.outputs)
+        named = [n for n, names in zip(lengths, self.outputs, strict=True) if names]
+        return k, np.broadcast_to(b[..., : self.share], named).reshape(lengths)
+
+    def write(self, k: Array, b: Array) -> dict[int, Array]:
+        """Return the new inputs of the node, by place, with factors of 1."""
+        shape = self.call.constant(self.kernel, "a kernel")
+        new = {self.kernel: k if shape is None or shape.size < k.size else k.reshape(shape.shape)}
+        if self.bias is None or (self._bias() is None and not b.any()):
+            return new
+        lengths = self.lengths(k, self.outputs)
+        if self.loose:
+            full = np.broadcast_to(b, np.broadcast_shapes(b.shape, lengths))
+            while full.ndim > 1 and full.shape[0] == 1:
+                full = full[0]
+            return new | {self.bias: full}
+        named = [n for n, names in zip(lengths, self.outputs, strict=True) if names]
+        full = np.broadcast_to(b, lengths).reshape(named)
+        if self.share is not None:
+            old = self._bias()
+            rest = np.zeros_like(full) if old is None else old[..., self.share :]
+            full = np.concatenate([full, rest], -1)
+        return new | {self.bias: full}
+
+    def _bias(self) -> Array | None:
+        if self.bias == -1:
+            add = self.call.offset
+            value = next((v for v in add.inputs if is_constant(v)), None) if add else None
+            return None if value is None else np.asarray(constant(value), np.float64)
+        array = None if self.bias is None else self.call.constant(self.bias, "a bias")
+        return None if array is None else np.asarray(array, np.float64) * self.factors[1]
+
+
+# -- the parts of each operation -----------------------------------------------------------------
+
+
+def _kernel(call: NodeCall, slot: int) -> tuple[int, ...]:
+    """Return the shape of a kernel. Raises `CannotFold` if it is not constant."""
+    array = call.constant(slot, "a kernel")
+    if array is None or call.slots[0] != (1 - slot if slot < 2 else 0):
+        raise CannotFold("multiplies it in another way than by a constant kernel")
+    return array.shape
+
+
+def _channels(names: str, rank: int) -> tuple[str, ...]:
+    """Name the channel axis of an image, a sequence or a volume."""
+    return ("", names, *[""] * (rank - 2))
+
+
+def _last(name: str, rank: int) -> tuple[str, ...]:
+    return (*[""] * (rank - 1), name)
+
+
+def _conv(call: NodeCall) -> Part:
+    # The outputs gp read the inputs gj of their own group g.
+    outputs, inputs, *taps = _kernel(call, 1)
+    groups = call.layer.attributes.get_int("group", 1)
+    rank = 2 + len(taps)
+    return Part(
+        "gpj" + _TAPS[: len(taps)], _channels("gj", rank), _channels("gp", rank), call=call,
+        kernel=1, bias=2, view=(groups, outputs // groups, inputs, *taps),
+    )  # fmt: skip
+
+
+def _transposed(call: NodeCall) -> Part:
+    inputs, outputs, *taps = _kernel(call, 1)
+    groups = call.layer.attributes.get_int("group", 1)
+    rank = 2 + len(taps)
+    return Part(
+        "gjp" + _TAPS[: len(taps)], _channels("gj", rank), _channels("gp", rank), call=call,
+        kernel=1, bias=2, view=(groups, inputs // groups, outputs, *taps),
+    )  # fmt: skip
+
+
+def _gemm(call: NodeCall) -> Part:
+    get = call.layer.attributes
+    slot = 1 - call.slots[0]
+    _kernel(call, slot)
+    turned = get.get_int("transA", 0), get.get_int("transB", 0)
+    x_turned, k_turned = turned[1 - slot], turned[slot]
+    factors = get.get_float("alpha", 1.0), get.get_float("beta", 1.0)
+    # y = x K, or K x where the constant comes first.
+    inputs, outputs, axes = ("", "i"), ("", "o"), "io"
+    if slot == 0:
+        inputs, outputs, axes = inputs[::-1], outputs[::-1], axes[::-1]
+    if x_turned:
+        inputs = inputs[::-1]
+    if k_turned:
+        axes = axes[::-1]
+    return Part(axes, inputs, outputs, call=call, kernel=slot, bias=2, loose=True, factors=factors)
+
+
+def _matmul(call: NodeCall) -> Part:
+    slot = 1 - call.slots[0]
+    ranks = [0, 0]
+    ranks[slot], ranks[1 - slot] = len(_kernel(call, slot)), len(call.inputs[0].example)
+    batch = [_EXTRA[len(_EXTRA) - max(0, rank - 2) :] for rank in ranks]
+    left = batch[0] + ("mi" if ranks[0] > 1 else "i")
+    right = batch[1] + ("io" if ranks[1] > 1 else "i")
+    out = max(batch, key=len) + left[len(batch[0]) : -1] + right[len(batch[1]) + 1 :]
+    return _contraction(call, slot, (left, right), out)
+
+
+def _einsum(call: NodeCall) -> Part:
+    incoming, outgoing = _equation(call)
+    return _contraction(call, 1 - call.slots[0], incoming, outgoing)
+
+
+def _equation(call: NodeCall) -> tuple[tuple[str, str], str]:
+    """Return the labels of both inputs and of the output, with digits in place of an ellipsis."""
+    equation = call.layer.attributes["equation"].as_string().replace(" ", "")
+    incoming, arrow, outgoing = equation.partition("->")
+    terms = incoming.split(",")
+    if not arrow:  # the labels that occur once, in alphabetical order
+        once = [c for c in sorted(set(incoming) - set(",.")) if incoming.count(c) == 1]
+        outgoing = ("..." if "..." in incoming else "") + "".join(once)
+    if len(terms) != 2 or len(call.layer.inputs) != 2:
+        raise CannotFold(f"computes '{equation}', which has other than two inputs")
+    ranks = [len(call.shape(value)) for value in call.layer.inputs]
+    extra = [
+        _EXTRA[len(_EXTRA) - max(0, rank - len(term) + 3) :]
+        for rank, term in zip(ranks, terms, strict=True)
+    ]
+    left, right = (t.replace("...", e) for t, e in zip(terms, extra, strict=True))
+    outgoing = outgoing.replace("...", max(extra, key=len))
+    if any(len(set(labels)) < len(labels) for labels in (left, right, outgoing)):
+        raise CannotFold(f"computes '{equation}', which takes a diagonal")
+    return (left, right), outgoing
+
+
+def _contraction(call: NodeCall, slot: int, incoming: tuple[str, str], outgoing: str) -> Part:
+    """Return the part of a product whose axes have labels, summed over those not in `outgoing`.
+
+    Along an axis of length 1, a tensor is broadcast against the other.
+    """
+    axes, labels = incoming[slot], incoming[1 - slot]
+    ranks = len(call.inputs[0].example), len(call.outputs[0].example)
+    if ranks != (len(labels), len(outgoing)):
+        raise CannotFold("has another rank than its labels")
+    sizes = dict(zip(axes, _kernel(call, slot), strict=True))
+    inputs = [
+        c if c in axes and (c not in outgoing or (sizes[c] > 1 and n != 1)) else ""
+        for c, n in zip(labels, call.inputs[0].example, strict=True)
+    ]
+    outputs = [c if c in axes and (c not in labels or sizes[c] > 1) else "" for c in outgoing]
+    return Part(axes, tuple(inputs), tuple(outputs), call=call, kernel=slot, bias=-1, loose=True)
+
+
+def _gather(call: NodeCall) -> Part:
+    rank = len(_kernel(call, 0))
+    axis = call.layer.attributes.get_int("axis", 0) % rank
+    names = list(_LETTERS[:rank])
+    outputs = (*names[:axis], *[""] * len(call.inputs[0].example), *names[axis + 1 :])
+    return Part("".join(names), (), outputs, call=call, kernel=0, one_hot=True)
+
+
+def _layer_norm(call: NodeCall) -> Part:
+    """Gamma is a kernel without inputs, beta a bias."""
+    shape = call.inputs[0].example
+    rank, own = len(shape), _kernel(call, 1)
+    first = call.layer.attributes.get_int("axis", -1) % rank
+    scale = (1,) * (rank - len(own)) + own
+    names = tuple(_LETTERS[axis] if axis >= first else "" for axis in range(rank))
+    view = [shape[axis] or scale[axis] for axis in range(first, rank)]
+    bias = None if call.layer.op_type == "RMSNormalization" else 2
+    return Part("".join(names), (), names, call=call, kernel=1, bias=bias, view=view)
+
+
+def _channel_norm(call: NodeCall) -> Part:
+    if call.layer.op_type == "GroupNormalization" and call.opset < 21:
+        raise CannotFold("has one scale for each group of channels")
+    _kernel(call, 1)
+    return Part("c", (), _channels("c", len(call.inputs[0].example)), call=call, kernel=1, bias=2)
+
+
+def _recurrent(call: NodeCall) -> Part:
+    # The bias of the inputs comes first, and behind it that of the state.
+    (_, rows, _) = _kernel(call, 1)
+    return Part("doi", ("", "", "i"), ("d", "o"), call=call, kernel=1, bias=3, share=rows)
+
+
+# -- where t cannot be folded before a node ------------------------------------------------------
+# Each function raises `CannotFold` if some outputs of the node would see another t than others.
+
+
+def _pads(call: NodeCall) -> None:
+    """At the edge, a kernel sees padded zeros, which do not contain t."""
+    get, taps = call.layer.attributes, call.shape(call.layer.inputs[1])[2:]
+    padded = any(get.get_ints("pads", ()))
+    if get.get_string("auto_pad", "NOTSET").startswith("SAME"):
+        ones = [1] * len(taps)
+        strides, dilations = get.get_ints("strides", ones), get.get_ints("dilations", ones)
+        padded = False
+        for n, k, stride, dilation in zip(
+            call.inputs[0].example[2:], taps, strides, dilations, strict=True
+        ):
+            reach = ((k or 1) - 1) * dilation
+            fits = n is not None and (-(-n // stride) - 1) * stride + reach + 1 <= n
+            padded |= bool(reach) and not fits
+    if padded and get.get_string("auto_pad", "NOTSET") != "VALID":
+        raise CannotFold("pads its input with zeros, which would miss the offset t")
+
+
+def _overlaps(call: NodeCall) -> None:
+    """The outputs of a transposed convolution see different taps of its kernel."""
+    get, taps = call.layer.attributes, call.shape(call.layer.inputs[1])[2:]
+    steps = [*get.get_ints("strides", ()), *get.get_ints("output_shape", ())]
+    if any(n != 1 for n in (*taps, *steps)) or any(get.get_ints("output_padding", ())):
+        raise CannotFold(
+            "applies other kernel taps at each position, so t would not be the same everywhere"
+        )
+
+
+def _sums_free_axis(call: NodeCall) -> None:
+    incoming, outgoing = _equation(call)
+    axes, labels = incoming[1 - call.slots[0]], incoming[call.slots[0]]
+    if any(c not in axes + outgoing for c in labels):
+        raise CannotFold("sums over an axis that its kernel does not have")
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LinearNode:
+    """How maps are folded into nodes of one operation."""
+
+    part: Callable[[NodeCall], Part]
+    sides: tuple[Side, ...] = ("after", "before")  # of the maps that can be folded
+    uneven: Callable[[NodeCall], None] | None = None
+
+
+_TAPS, _LETTERS, _EXTRA = "uvwxyz", "abcdefghijklmnopqrstuvwxyz", "0123456789"
+_RECURRENT = LinearNode(_recurrent, ("before",))
+LINEAR_NODES = {
+    "Conv": LinearNode(_conv, uneven=_pads),
+    "ConvTranspose": LinearNode(_transposed, uneven=_overlaps),
+    "Gemm": LinearNode(_gemm),
+    "MatMul": LinearNode(_matmul),
+    "Einsum": LinearNode(_einsum, uneven=_sums_free_axis),
+    "Gather": LinearNode(_gather, ("after",)),
+    "LSTM": _RECURRENT,
+    "GRU": _RECURRENT,
+    "RNN": _RECURRENT,
+    "LayerNormalization": LinearNode(_layer_norm, ("after",)),
+    "RMSNormalization": LinearNode(_layer_norm, ("after",)),
+    "GroupNormalization": LinearNode(_channel_norm, ("after",)),
+    "InstanceNormalization": LinearNode(_channel_norm, ("after",)),
+}
+
+
+def check(call: NodeCall, edit: Edit) -> None:
+    """Raise `CannotFold` if an edit cannot be made. The reason begins with a verb."""
+    law = LINEAR_NODES[call.layer.op_type]
+    if edit.side not in law.sides:
+        where = "follows" if edit.side == "after" else "precedes"
+        raise CannotFold(f"cannot fold a map that {where} it")
+    part = law.part(call)
+    part.check(edit.affine, part.outputs if edit.side == "after" else part.inputs)
+    if edit.side == "after":
+        if part.bias is None and not part.one_hot and not edit.affine.only_scales():
+            raise CannotFold("has no bias for the offset t")
+        return
+    if law.uneven and not edit.affine.only_scales():
+        law.uneven(call)
+
+
+def fold_into(call: NodeCall, edits: Sequence[Edit]) -> dict[int, Array]:
+    """Return the inputs of a node that change with all edits, by place, in float64."""
+    part = LINEAR_NODES[call.layer.op_type].part(call)
+    k, b = part.read()
+    for edit in edits:
+        k, b = (
+            part.after(k, b, edit.affine)
+            if edit.side == "after"
+            else part.before(k, b, edit.affine)
+        )
+    return part.write(k, b)

@@ -1,0 +1,47 @@
+"""Whole ONNX files: what folds, what stays, and that names and the opset do."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx_chains import run
+
+from kerasbn.folding.onnx.fold import fold_model
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_small_exports_keep_no_affine_node(path: Path) -> None:
+    model = ir.load(path)
+    folded, plan = fold_model(model, check=False)
+    assert not plan.kept()
+    assert bool(plan.folds()) == (path.stem != "unet-dynamo")  # which has none to fold
+    proto, original = ir.to_proto(folded), onnx.load(path)
+    onnx.checker.check_model(proto, full_check=True)
+    assert [each.version for each in proto.opset_import] == [original.opset_import[0].version]
+    for name in ("input", "output"):
+        old, new = (getattr(each.graph, name) for each in (original, proto))
+        assert [value.name for value in new] == [value.name for value in old]
+    names = {node.name for node in original.graph.node}
+    left = [node.name for node in proto.graph.node if node.name not in names]
+    assert all(name.endswith("_max") for name in left)  # of clips with both bounds
+    arrays = np.load(path.with_name(f"{path.stem.partition('-')[0]}.npz"))
+    feeds = {value.name: arrays[f"x{at}"] for at, value in enumerate(proto.graph.input)}
+    for at, got in enumerate(run(proto, feeds)):
+        want = arrays[f"y{at}"]
+        assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+
+
+def test_shared_kernels_are_copied_where_nodes_need_others() -> None:
+    path = next(path for path in CASES if path.stem == "heads-torchscript")
+    folded, plan = fold_model(ir.load(path), check=False)
+    kernel = ir.load(path).graph.initializers["c.weight"].const_value
+    assert kernel is not None
+    assert plan.added_bytes == 2 * kernel.nbytes
+    assert f"{2 * kernel.nbytes:,} bytes" in plan.summary()
+    weights = [each for each in folded.graph.initializers if each.startswith("c.weight")]
+    assert len(weights) == 3
+    assert "o.weight" in folded.graph.initializers  # is still shared
