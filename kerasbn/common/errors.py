@@ -4,11 +4,16 @@ import difflib
 import re
 from collections.abc import Iterable
 
+LONGEST = 1000  # characters of a message
+
 
 class KerasbnError(Exception):
-    """Base class of all errors that kerasbn raises on purpose."""
+    """Base class of all errors that kerasbn raises on purpose; the message becomes one line."""
 
     exit_code = 1  # of the command line
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_one_line(message))
 
     def for_command_line(self) -> str:
         """Return the line as the command line prints it."""
@@ -54,7 +59,7 @@ class ArgumentError(InputError):
             wanted = f"{self._typed(self.instead)[1]}{wanted}"
         subject = option if option == text else f"{option} {text}"
         problem = _problem(received or f"'{text}'", wanted, advice)
-        return f"{subject}: {problem}"
+        return _one_line(f"{subject}: {problem}")
 
     def _typed(self, value: object) -> tuple[str, str]:
         """Return the option and the text of a value; those of a flag are the same."""
@@ -90,6 +95,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def quoted(error: BaseException, longest: int | None = 200) -> str:
     """Return what another library says in one line of at most `longest` characters, uncolored."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:longest]
+
+
+def _one_line(text: str) -> str:
+    r"""Return text with ``\n`` and the like for what is unprintable, and without a long middle.
+
+    A message may quote names from damaged files, of any length and with any characters.
+    """
+    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]}...{line[-LONGEST // 2 :]}"
 
 
 def _problem(received: object, expected: str, advice: str) -> str:

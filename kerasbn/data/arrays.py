@@ -1,7 +1,6 @@
 """Arrays for the inputs of a model: read from .npz files, and checked against the inputs."""
 
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +35,35 @@ def image_axes(shape: Sequence[Any]) -> tuple[Any, Any, int, Layout] | None:
     return None
 
 
+def load_arrays(
+    path: Path, what: str, advice: str = "", names: Iterable[str] | None = None
+) -> dict[str, Array]:
+    """Return the arrays in an .npz file, or those called `names`.
+
+    `what` and `advice` are for the error: what the file should hold, and what to do if it does not.
+
+    Raises:
+        InputError: If the file is missing or damaged, or holds anything but numbers.
+    """
+    try:
+        check_archive(path, what)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in (file.files if names is None else names)}
+        for array in arrays.values():  # the bytes of a member that is no array have no type
+            if array.dtype.kind not in "biuf":
+                raise TypeError
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise expected(path, "no such file", what, advice) from error
+    except OSError as error:
+        received = f"a file that cannot be read ({error.strerror or 'damaged'})"
+        raise expected(path, received, what, advice) from error
+    except Exception as error:  # a single array, pickled objects, a damaged archive: many types
+        raise expected(path, "a file that is no .npz of numeric arrays", what, advice) from error
+    return arrays
+
+
 def read_inputs(path: Path, shapes: Mapping[str, Shape]) -> tuple[Arrays, Array | None]:
     """Read an array for each input from an .npz file, and labels if there are any.
 
@@ -45,19 +73,7 @@ def read_inputs(path: Path, shapes: Mapping[str, Shape]) -> tuple[Arrays, Array 
     Raises:
         InputError: If the file is missing or damaged, or an array does not fit its input.
     """
-    try:
-        if zipfile.is_zipfile(path):
-            check_archive(path, "an .npz file")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except InputError:
-        raise
-    except OSError as error:
-        received = f"a file that cannot be read ({error.strerror or 'damaged'})"
-        raise expected(path, received, "an .npz file of arrays") from error
-    except Exception as error:  # a single array, pickled objects, a damaged archive: many types
-        received = "a file that is no .npz of numeric arrays"
-        raise expected(path, received, "arrays written by numpy.savez") from error
+    arrays = load_arrays(path, "an .npz file of arrays", "write it with numpy.savez")
     found = [name for name in LABEL_NAMES if name in arrays and name not in shapes]
     labels = arrays.pop(found[0]) if found else None
     names = {name: name for name in shapes}
@@ -93,6 +109,8 @@ def check_inputs(
                 f"{subject}, array '{name}'", f"the shape {array.shape}",
                 f"{shape_text((None, *shape[1:]))}, not empty",
             )  # fmt: skip
+    if labels is not None and not labels.ndim:
+        raise expected(f"{subject}, labels", "a single number", "one label for each sample")
     counts = sorted({len(array) for array in (*arrays, *(() if labels is None else (labels,)))})
     if len(counts) > 1:
         received = f"arrays of {' and '.join(map(str, counts))} samples"

@@ -1,10 +1,12 @@
 """Read image files, resize images, and convert images of digits to MNIST's format."""
 
 import io
+import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from importlib import import_module
@@ -78,7 +80,7 @@ def read_picture(source: str | Path | bytes) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with _opened(content) as image:
+            with _quiet_decoders(), _opened(content) as image:
                 if image.width * image.height > _MOST_PIXELS:
                     raise Image.DecompressionBombError
                 return Picture(name, _as_seen(image))
@@ -90,6 +92,23 @@ def read_picture(source: str | Path | bytes) -> Picture:
     except Exception as error:  # damage makes decoders raise many types
         reason = quoted(error, longest=None) or type(error).__name__
         raise _no_image(name, f"a damaged image ({reason})") from error
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Hide what libtiff prints about damage, straight to descriptor 2, within the block."""
+    if sys.stderr is None:  # descriptor 2 is closed
+        yield
+        return
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def _opened(content: bytes) -> Image.Image:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from kerasbn.common.errors import InputError
+from kerasbn.common.errors import InputError, expected
 from kerasbn.data.batching import Schedule
 from kerasbn.training.checkpoint import Checkpoint, Metrics, Progress
 
@@ -113,8 +113,14 @@ class SaveCheckpoints(keras.callbacks.Callback):
         """Go on from a checkpoint."""
         if self._start is None:
             return
-        self.model.restore(self._start.variables)
-        progress = self._start.progress
+        progress, state = self._start.progress, self._start.variables
+        fits = [each.shape for each in state] == [each.shape for each in self.model.state()]
+        if not fits or not progress.history.keys() <= self.model.models.keys():
+            raise expected(
+                self._path, "the state of another training", "a checkpoint of this one",
+                "train again with --force",
+            )  # fmt: skip
+        self.model.restore(state)
         self._history = {key: list(rows) for key, rows in progress.history.items()}
         weights = self.model.all_weights() | self._start.weights
         self._evaluation.restore(progress.epochs, progress.diverged, {

@@ -4,23 +4,24 @@ The order of the batches depends on (seed, epoch) alone. So the variables, the n
 what was recorded until then are the whole state.
 """
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
 
-from kerasbn.common.errors import expected
+from kerasbn.common.errors import InputError, expected
 from kerasbn.common.files import atomic_write
+from kerasbn.data.arrays import load_arrays
 
 _WHAT, _ADVICE = "a checkpoint", "train again with --force"
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # that NumPy finds
 
 Arrays = list[np.ndarray]
 Metrics = dict[str, int | float]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Progress:
         history: The metrics of each model after each of its epochs.
     """
 
-    epochs: int
+    epochs: Count
     seconds: float = 0.0
     diverged: dict[str, int] = field(default_factory=dict)
     history: dict[str, list[Metrics]] = field(default_factory=dict)
@@ -45,7 +46,7 @@ class _Header:
     """The first entry of the file; `kept` counts the weights of each diverged model."""
 
     progress: Progress
-    kept: dict[str, int]
+    kept: dict[str, Count]
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     content, *arrays = read_arrays(path)
     header = _header(path, content)
-    rest = iter(arrays[len(arrays) - sum(header.kept.values()) :])
+    split = len(arrays) - sum(header.kept.values())
+    if split < 0:
+        raise _damaged(path)
+    rest = iter(arrays[split:])
     weights = {key: list(islice(rest, count)) for key, count in header.kept.items()}
-    variables = arrays[: len(arrays) - sum(header.kept.values())]
-    return Checkpoint(header.progress, variables, weights)
+    return Checkpoint(header.progress, arrays[:split], weights)
 
 
 def read_progress(path: Path) -> Progress:
@@ -105,17 +108,20 @@ def read_arrays(path: Path, count: int | None = None) -> Arrays:
     Raises:
         InputError: If the file is missing or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return [file[f"arr_{i}"] for i in range(len(file.files) if count is None else count)]
-    except FileNotFoundError as error:
-        raise expected(path, "no such file", _WHAT, _ADVICE) from error
-    except _DAMAGE as error:
-        raise expected(path, "a damaged file", _WHAT, _ADVICE) from error
+    wanted = None if count is None else [f"arr_{i}" for i in range(count)]
+    arrays = load_arrays(path, _WHAT, _ADVICE, wanted)
+    names = [f"arr_{i}" for i in range(len(arrays))]
+    if not names or set(names) != arrays.keys():
+        raise _damaged(path)
+    return [arrays[name] for name in names]
 
 
 def _header(path: Path, content: np.ndarray) -> _Header:
     try:
         return msgspec.json.decode(content.tobytes(), type=_Header)
-    except msgspec.DecodeError as error:
-        raise expected(path, "a damaged file", _WHAT, _ADVICE) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> InputError:
+    return expected(path, "a damaged file", _WHAT, _ADVICE)

@@ -1,5 +1,6 @@
-"""Arrays for a model's inputs are read only if they fit into the memory."""
+"""Arrays are read only if they are numbers, intact, and fit into the memory."""
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -17,6 +18,53 @@ def test_arrays_by_name(tmp_path: Path) -> None:
     (found,), labels = read_inputs(tmp_path / "data.npz", {"x": (None, 3)})
     np.testing.assert_array_equal(found, x)
     np.testing.assert_array_equal(labels, y)
+
+
+def described(dtype: str, shape: tuple[int, ...]) -> str:
+    return repr({"descr": dtype, "fortran_order": False, "shape": shape})
+
+
+def npy(header: str, data: bytes = bytes(48), version: int = 1) -> bytes:
+    """An array whose file says what `header` says."""
+    size = len(header).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes((version, 0)) + size + header.encode() + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy(described("<f8", (10**15, 3))),
+        npy(described("<f8", (10**30, 3))),
+        npy(described("<f8", (-2, 3))),
+        npy(described("|V0", (10**15, 3))),
+        npy(described("<U4", (1, 3))),
+        npy(described("|O", (2, 3))),
+        npy("(" * 300),
+        npy("{", version=3),
+        b"no array",
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", content)
+    with pytest.raises(InputError, match=r"received a file that is no \.npz of numeric arrays"):
+        read_inputs(path, {"x": (None, 3)})
+
+
+def test_labels_that_are_one_number_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.ones((4, 3)), y=np.int64(4))
+    with pytest.raises(InputError, match="received a single number, expected one label for each"):
+        read_inputs(tmp_path / "data.npz", {"x": (None, 3)})
+
+
+def test_an_array_with_any_name_is_named_in_one_line(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **{"a\nb\u2028": np.ones(3), "y" * 60_000: np.ones(3)})  # type: ignore[arg-type]
+    (tmp_path / "data.npz").write_bytes(buffer.getvalue())
+    with pytest.raises(InputError, match=r"no array 'x' but a\\nb\\u2028, yyy") as caught:
+        read_inputs(tmp_path / "data.npz", {"x": (None, 3)})
+    assert len(str(caught.value)) < 1100
 
 
 def test_an_archive_that_would_fill_the_memory_is_refused(

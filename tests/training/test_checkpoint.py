@@ -107,7 +107,46 @@ def test_a_diverged_member_keeps_its_weights(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="received a damaged file, expected a checkpoint"):
+    with pytest.raises(
+        InputError, match=r"received a file that is no \.npz.*, expected a checkpoint"
+    ):
         read_checkpoint(path)
     with pytest.raises(InputError, match="received no such file"):
         read_checkpoint(tmp_path / "missing.npz")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"progress": {"epochs": 1}, "kept": {"bn": 3}}',  # more than there are
+        b'{"progress": {"epochs": 1}, "kept": {"bn": -1}}',
+        b'{"progress": {"epochs": -1}, "kept": {}}',
+        b"[" * 5000,
+    ],
+)
+def test_a_checkpoint_that_contradicts_itself_is_refused(header: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    np.savez(path, np.frombuffer(header, np.uint8), np.ones(2), np.ones(3))
+    with pytest.raises(InputError, match="received a damaged file, expected a checkpoint"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_of_other_entries_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "none.npz")
+    np.savez(tmp_path / "named.npz", np.zeros(0, np.uint8), x=np.ones(3))
+    for path in (tmp_path / "none.npz", tmp_path / "named.npz"):
+        with pytest.raises(InputError, match="received a damaged file, expected a checkpoint"):
+            read_checkpoint(path)
+
+
+def test_a_checkpoint_of_another_training_is_refused(few_digits: Dataset, tmp_path: Path) -> None:
+    train("pair", few_digits, tmp_path / "part.npz", stop=1)
+    start = read_checkpoint(tmp_path / "part.npz")
+    wider = [np.zeros((*value.shape, 2)) for value in start.variables]
+    unknown = replace(start.progress, history={"other": [{"loss": 0.1}]})
+    for damaged in (
+        replace(start, variables=wider), replace(start, variables=[]),
+        replace(start, progress=unknown),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="received the state of another training"):
+            train("pair", few_digits, tmp_path / "part.npz", start=damaged)
