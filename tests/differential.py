@@ -28,8 +28,9 @@ from dice import Dice  # noqa: E402 - after the path
 from kerasbn.folding.fold import fold_plan  # noqa: E402 - as above
 from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters  # noqa: E402
 from kerasbn.folding.keras.rewrite import rewrite  # noqa: E402 - as above
-from kerasbn.folding.keras.verification import predict, relative_difference  # noqa: E402 - as above
+from kerasbn.folding.keras.verification import predict  # noqa: E402 - as above
 from kerasbn.folding.plan import Fold, Kept, Plan  # noqa: E402 - as above
+from kerasbn.folding.rounding import relative_difference  # noqa: E402 - as above
 
 L = keras.layers
 Tensor = Any  # Keras ships no types

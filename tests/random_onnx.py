@@ -6,7 +6,6 @@ initializers and as Constant nodes, and are sometimes shared.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +14,8 @@ import onnx
 from dice import Dice
 from numpy.typing import NDArray
 from onnx import helper
-from random_onnx_linear import add_affine
-from random_onnx_nodes import NODES
+from random_onnx_linear import LINEAR, add_affine
+from random_onnx_nodes import OTHERS, PASS_THROUGH, add_foldable, choices
 
 from kerasbn.folding.onnx.evaluate import CannotEvaluate, as_double, is_float, run_nodes
 
@@ -156,8 +155,13 @@ class Growing:
             before = len(self.nodes), set(self.constants), len(self.tensors)
             x = self.d.one(self.tensors[-4:])
             try:
-                make = add_affine if self.d.chance(0.35) else self.d.one(_choices(self, x))
-                made = make(self, x)
+                kind = self.d.int(1, 10)
+                if kind <= 5:
+                    made = add_foldable(self, x)
+                else:
+                    rows = [PASS_THROUGH, OTHERS, LINEAR][kind % 3]
+                    make = add_affine if kind == 6 else self.d.one(choices(self, x, rows))
+                    made = make(self, x)
                 made = [made] if isinstance(made, str) else made
                 self.tensors += [name for name in made if len(self.shape(name)) > 1]
             except (
@@ -211,16 +215,6 @@ def _captured(node: onnx.NodeProto) -> set[str]:
     return found
 
 
-def _choices(growing: Growing, x: str) -> list[Callable[..., Any]]:
-    rank = len(growing.shape(x))
-    return [
-        add
-        for add, ranks, first, last, times in NODES
-        if rank in ranks and first <= growing.opset <= last
-        for _ in range(times)
-    ]
-
-
 @dataclass
 class RandomGraph:
     """A model, its inputs, and the values of all its tensors in float64."""
@@ -246,7 +240,7 @@ def random_graph(seed: int, dtype: str = "float64") -> RandomGraph:
     shape = d.one(SOURCES[rank])
     for _ in range(d.one([1, 1, 2])):
         growing.source(shape)
-    growing.grow(d.int(6, 18))
+    growing.grow(d.int(3, 9))
     made = [name for name in growing.tensors if not name.startswith("in")]
     floats = [name for name in made if growing.values[name].dtype.kind == "f"]
     loose = [name for name in floats if name not in growing.read][-4:]

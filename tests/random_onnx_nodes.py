@@ -159,6 +159,8 @@ def pool(g: Growing, x: str) -> str:
     op = d.one(["AveragePool", "AveragePool", "MaxPool", "MaxPool", "LpPool"])
     how: dict[str, Any] = {"kernel_shape": [d.int(1, 2) for _ in range(n)], "strides": steps(g, n)}
     how |= padding(g, n)
+    if "auto_pad" in how:  # onnxruntime would pad by less than nothing
+        how["strides"] = None
     if "pads" in how:  # onnxruntime wants them smaller than the kernel
         how["pads"] = [
             min(p, k - 1) for p, k in zip(how["pads"], how["kernel_shape"] * 2, strict=True)
@@ -287,16 +289,48 @@ def condition(g: Growing, x: str) -> str:
     return one(g, "If", [g.constant(np.array(g.d.chance(0.5)))], **branches)
 
 
-NODES: list[Row] = [
-    *LINEAR,
+PASS_THROUGH: list[Row] = [
     (reshape, ALL, 5, NEWEST, 2), (flatten, ALL, 9, NEWEST, 1), (transpose, ALL, 1, NEWEST, 2),
-    (squeeze, (3, 4, 5), 1, NEWEST, 1), (unsqueeze, (2, 3, 4), 1, NEWEST, 1),
-    (slice_of, ALL, 1, NEWEST, 2), (split, ALL, 2, NEWEST, 2), (concat, ALL, 4, NEWEST, 3),
-    (expand, ALL, 8, NEWEST, 1), (tile, ALL, 6, NEWEST, 1), (pad, ALL, 2, NEWEST, 2),
-    (resize, (4,), 9, NEWEST, 3), (pool, (3, 4), 7, NEWEST, 4),
-    (global_pool, (3, 4), 1, NEWEST, 2), (reduce, ALL, 1, NEWEST, 3),
-    (identity, ALL, 7, NEWEST, 2), (add_branches, ALL, 8, NEWEST, 5),
-    (depth, (4,), 1, NEWEST, 5), (relu, ALL, 6, NEWEST, 3), (leaky_relu, ALL, 9, NEWEST, 2),
-    (clip, ALL, 6, NEWEST, 2), (pre_activated, ALL, 1, NEWEST, 5), (twice, (3, 4), 1, NEWEST, 1),
-    (other, ALL, 6, NEWEST, 2), (condition, ALL, 7, NEWEST, 1),
+    (squeeze, (3, 4, 5), 1, NEWEST, 2), (unsqueeze, (2, 3, 4), 1, NEWEST, 1),
+    (slice_of, ALL, 1, NEWEST, 2), (split, ALL, 2, NEWEST, 3), (concat, ALL, 4, NEWEST, 3),
+    (expand, ALL, 8, NEWEST, 2), (tile, ALL, 6, NEWEST, 2), (pad, ALL, 2, NEWEST, 2),
+    (resize, (4,), 9, NEWEST, 4), (pool, (3, 4), 7, NEWEST, 5),
+    (global_pool, (3, 4), 1, NEWEST, 2), (reduce, ALL, 1, NEWEST, 4),
+    (identity, ALL, 7, NEWEST, 2), (add_branches, ALL, 8, NEWEST, 4),
+    (depth, (4,), 1, NEWEST, 5), (relu, ALL, 6, NEWEST, 2), (leaky_relu, ALL, 9, NEWEST, 2),
+    (clip, ALL, 6, NEWEST, 1),
 ]  # fmt: skip
+OTHERS: list[Row] = [
+    (pre_activated, ALL, 1, NEWEST, 5), (twice, (3, 4), 1, NEWEST, 1), (other, ALL, 6, NEWEST, 2),
+    (condition, ALL, 7, NEWEST, 1),
+]  # fmt: skip
+
+
+def choices(g: Growing, x: str, rows: list[Row]) -> list[Add]:
+    """The functions that fit a tensor, as often as they come."""
+    rank = len(g.shape(x))
+    return [
+        add
+        for add, ranks, first, last, times in rows
+        if rank in ranks and first <= g.opset <= last
+        for _ in range(times)
+    ]
+
+
+def add_foldable(g: Growing, x: str) -> Any:
+    """A linear node and an affine one behind it or ahead of it, with others between them."""
+    d = g.d
+
+    def add(rows: list[Row], x: str) -> str:
+        made = d.one(choices(g, x, rows))(g, x)
+        made = [made] if isinstance(made, str) else made
+        g.tensors += [name for name in made[1:] if len(g.shape(name)) > 1]
+        if d.chance(0.06):
+            g.tensors.append(made[0])  # may be read again
+        return str(made[0])
+
+    is_behind = d.chance(0.5)
+    x = add(LINEAR, x) if is_behind else add_affine(g, x)
+    for _ in range(d.one([0, 1, 1, 2])):
+        x = add(PASS_THROUGH, x)
+    return add_affine(g, x) if is_behind else d.one(choices(g, x, LINEAR))(g, x)

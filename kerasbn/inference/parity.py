@@ -12,8 +12,9 @@ from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.common.keras_internals import operation_of
 from kerasbn.data.arrays import Array
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import predict, relative_difference
+from kerasbn.folding.keras.verification import predict
 from kerasbn.folding.plan import Plan
+from kerasbn.folding.rounding import relative_difference
 from kerasbn.inference.session import Session, run_unoptimized
 
 # Compared with float64, a file may be off by this multiple of the Keras model's own error, or by

@@ -261,7 +261,7 @@ def figures(
     """What one tool leaves, how far its file is from the Keras model, and the time it takes."""
     import onnx
 
-    from kerasbn.folding.keras.verification import relative_difference
+    from kerasbn.folding.rounding import relative_difference
     from kerasbn.inference.remaining import remaining_nodes
     from kerasbn.inference.session import Session
 

@@ -15,9 +15,10 @@ from kerasbn.folding.fold import fold_plan, fold_with_plan
 from kerasbn.folding.keras import verification
 from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import predict, relative_difference
+from kerasbn.folding.keras.verification import predict
 from kerasbn.folding.linear import LinearMap
 from kerasbn.folding.plan import Plan
+from kerasbn.folding.rounding import relative_difference
 
 L = keras.layers
 BN = L.BatchNormalization

@@ -1,6 +1,6 @@
 """Check in float64 that a folded Keras model predicts what the original does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -17,13 +17,10 @@ from kerasbn.folding.keras.graph import input_structure, read_model, training_at
 from kerasbn.folding.keras.randomize import check_examples, random_inputs
 from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.plan import Plan
+from kerasbn.folding.rounding import EXACT, ROUNDING, UNITS, relative_difference, unit_of
 
 Arrays = list[np.ndarray]
-EXACT = 1e-9
 SINGLE = 1e-6  # where Keras, or a custom layer, may compute a part in float32
-ROUNDING = 4.0  # times the original model's own error in its own dtype
-EPSILON = {"bfloat16": 2**-7, "float16": 2**-10, "float32": 2**-23, "float64": 2**-52}
-UNITS = 8.0  # rounding units that are always allowed: the original's error may be 0 by luck
 # How TensorFlow reports that it has no kernel for this dtype and data format on this machine.
 NO_KERNEL = (tf.errors.UnimplementedError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError)
 # These read integers as float32, whatever their dtype.
@@ -53,7 +50,7 @@ class SelfCheck:
         self.want = [predict(exact, arrays, self.size) for arrays in self.inputs]
         own = [predict(model, arrays, self.size) for arrays in self.inputs]
         dtypes = [keras.backend.standardize_dtype(output.dtype) for output in own[0]]
-        self.unit = max(EPSILON.get(dtype, 0.0) for dtype in dtypes)
+        self.unit = max(map(unit_of, dtypes))
         self.errors = [relative_difference(a, b) for a, b in zip(own, self.want, strict=True)]
 
     def problem(self, plan: Plan, folded: keras.Model) -> str | None:
@@ -67,24 +64,6 @@ class SelfCheck:
             if not error <= max(ROUNDING * own, UNITS * self.unit):
                 return f"in the model's own dtype the error grows from {own:.1e} to {error:.1e}"
         return None
-
-
-def relative_difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
-    """Return the largest difference, relative to the largest value of each output of `want`.
-
-    The difference is infinite if the values that are not finite are not the same in both.
-    """
-    worst = 0.0
-    for one, other in zip(got, want, strict=True):
-        a, b = one.astype(np.float64), other.astype(np.float64)
-        finite = np.isfinite(b)
-        finite_alike = np.array_equal(np.isfinite(a), finite)
-        if not (finite_alike and np.array_equal(a[~finite], b[~finite], equal_nan=True)):
-            return float("inf")
-        if finite.any():
-            scale = float(np.abs(b[finite]).max()) or 1.0
-            worst = max(worst, float(np.abs(a[finite] - b[finite]).max()) / scale)
-    return worst
 
 
 def predict(model: keras.Model, arrays: Arrays, size: int | None = None) -> Arrays:

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from kerasbn.folding.onnx.constants import constant, is_constant
+from kerasbn.folding.onnx.nodes import captured
+
 Array = NDArray[Any]
 Attribute = Any  # of a node: a number, a text or a list of them
 Pair = tuple[int, int]
@@ -49,10 +52,9 @@ def evaluate(
     known = {name: as_double(array) for name, array in feeds.items()}
     left = []
     for node in nodes:
-        for value in (*node.inputs, *node.outputs):
-            tensor = None if value is None else ir.convenience.get_const_tensor(value)
-            if value is not None and tensor is not None:
-                known.setdefault(str(value.name), as_double(tensor.numpy()))
+        for value in (*node.inputs, *captured(node)):
+            if value is not None and value.name not in known and is_constant(value):
+                known[str(value.name)] = as_double(constant(value))
         if node.op_type != "Constant":
             left.append(ir.to_proto(node))
     return run_nodes(left, known, list(outputs), opsets)
@@ -163,9 +165,15 @@ def conv(x: Array, w: Array, b: Array | None = None, *, group: int = 1, **how: A
     window = _extents(kernel, dilations)
     around = _paddings(how["auto_pad"], how["pads"], x.shape[2:], window, strides)
     views = _windows(np.pad(x, [(0, 0), (0, 0), *around]), kernel, strides, dilations)
-    axes = [1, *range(2 + n, 2 + 2 * n)], list(range(1, 2 + n))
-    pairs = zip(np.split(views, group, 1), np.split(w, group), strict=True)
-    y = _channels_second([np.tensordot(views_of, w_of, axes) for views_of, w_of in pairs])
+    views = np.moveaxis(views, 1, 1 + n)
+    places = views.shape[: 1 + n]
+    parts = [
+        columns.reshape(np.prod(places), -1) @ kernel_of.reshape(len(kernel_of), -1).T
+        for columns, kernel_of in zip(
+            np.split(views, group, 1 + n), np.split(w, group), strict=True
+        )
+    ]
+    y = _channels_second([part.reshape(*places, -1) for part in parts])
     return y if b is None else y + _per_channel(b, x.ndim)
 
 

@@ -1,5 +1,5 @@
 """Fold an ONNX model: plan, rewrite and check."""
-# ruff: noqa: ANN401, ARG001 - `inputs` are arrays in any structure; the check comes next
+# ruff: noqa: ANN401 - `inputs` are arrays in any structure
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from kerasbn.folding.carry_out import Folded, carry_out
 from kerasbn.folding.onnx.files import load_model
 from kerasbn.folding.onnx.graph import read_model
 from kerasbn.folding.onnx.rewrite import rewrite
+from kerasbn.folding.onnx.verification import SelfCheck
 from kerasbn.folding.plan import Plan, plan_folds
 
 
@@ -36,6 +37,7 @@ def fold_model(
     """Return a folded copy of a model and the plan that was carried out.
 
     Raises:
+        InputError: if the model cannot be checked, or `inputs` don't fit.
         CheckFailedError: if even a copy without any fold predicts something else.
     """
 
@@ -43,6 +45,6 @@ def fold_model(
         folded, plan.added_bytes = rewrite(model, plan)
         return folded
 
-    return carry_out(
-        lambda: read_model(model), build, None, clip=clip, name=f"model '{model.graph.name}'"
-    )
+    problem = SelfCheck(model, inputs).problem if check else None
+    name = f"model '{model.graph.name}'"
+    return carry_out(lambda: read_model(model), build, problem, clip=clip, name=name)

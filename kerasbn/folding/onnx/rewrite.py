@@ -19,17 +19,19 @@ from kerasbn.folding.onnx.nodes import NodeCall
 from kerasbn.folding.plan import Plan
 
 
-def rewrite(model: ir.Model, plan: Plan) -> tuple[ir.Model, int]:
+def rewrite(model: ir.Model, plan: Plan, *, exact: bool = False) -> tuple[ir.Model, int]:
     """Return a copy of a model with the folds of its plan, and the bytes of duplicated constants.
 
     Nodes and values keep their names. Constants are computed in float64 and rounded once, to their
-    own dtype. What several nodes read is written once where they need the same.
+    own dtype; with `exact` they are not rounded, and the model is only for evaluating in float64.
+    What several nodes read is written once where they need the same.
     """
-    return _Rewriter(model, plan).run()
+    return _Rewriter(model, plan, exact).run()
 
 
 class _Rewriter:
-    def __init__(self, model: ir.Model, plan: Plan) -> None:
+    def __init__(self, model: ir.Model, plan: Plan, exact: bool) -> None:
+        self.exact = exact
         self.graph = plan.graph
         self.model = model.clone()
         self.main = self.model.graph
@@ -181,7 +183,7 @@ class _Rewriter:
             assert dtype is not None
             made = self._new(f"{node.name}.bias", values, dtype)
         else:
-            array = values.astype(constant(former).dtype)
+            array = values if self.exact else values.astype(constant(former).dtype)
             copies = self.copies.setdefault(former, {})
             key = str(array.shape).encode() + array.tobytes()
             if key not in copies:
@@ -193,7 +195,8 @@ class _Rewriter:
     def _new(self, name: str, values: Array | NDArray[Any], dtype: np.dtype[Any]) -> ir.Value:
         """Return a new constant."""
         free = self._free_name(name)
-        made = ir.val(free, const_value=ir.tensor(np.asarray(values, dtype), name=free))
+        array = np.asarray(values, np.float64 if self.exact else dtype)
+        made = ir.val(free, const_value=ir.tensor(array, name=free))
         self.main.register_initializer(made)
         return made
 
