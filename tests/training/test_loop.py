@@ -15,6 +15,7 @@ from plain_batches import train_plainly
 from kerasbn import runs
 from kerasbn.data.batching import Schedule
 from kerasbn.data.datasets import Dataset
+from kerasbn.runs import METRICS
 from kerasbn.training.callbacks import EvaluateEachEpoch
 from kerasbn.training.ensembles import SingleModel, compile_model
 from kerasbn.training.loop import TrainingLoop, fit
@@ -128,6 +129,8 @@ from kerasbn.data.datasets import Split, load_dataset
 from kerasbn.common.errors import InputError
 from kerasbn.experiments import train
 from kerasbn.experiments.train import TrainingJob, train_jobs
+from kerasbn.training import loop
+from kerasbn.training.ensembles import SingleModel, compile_model
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 train.default_keras_config = nullcontext  # this process computes in float64
@@ -135,15 +138,31 @@ root = Path(sys.argv[1])
 data = load_dataset("mnist-sample")
 data = replace(data, train=Split(data.train.images[:640], data.train.labels[:640]))
 settings = TrainingSettings(steps=50)  # two epochs of 20 steps and half of a third
+sgd = replace(settings, optimizer="sgd", lr=0.1)  # Adam hardly depends on the scale of a gradient
+with_bn = TrainingJob("True", ModelSettings(hidden=(12, 9)), sgd)
+without = TrainingJob("False", ModelSettings(hidden=(12, 9), bn=False), settings)
 for device in ("cpu", "all"):
-    jobs = [
-        TrainingJob(
-            f"{bn}", ModelSettings(bn=bn, hidden=(12, 9)), settings, f"{device}-{bn}",
-            probe=bn and device == "all",
-        )
-        for bn in (True, False)
-    ]
-    train_jobs(jobs, data, device=device, root=root, figures=False)
+    for job in (with_bn, without):
+        job = replace(job, run=f"{device}-{job.key}", probe=job.model.bn and device == "all")
+        train_jobs([job], data, device=device, root=root, figures=False)
+
+synchronized = loop._synchronized
+
+def statistics_of_each_half(key, model, settings):
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    return SingleModel(key, compile_model(clone, settings), settings.seed)
+
+def sum_of_gradients(key, model, settings):
+    learner = synchronized(key, model, settings)
+    mean = learner._model.compute_loss
+    learner._model.compute_loss = lambda **given: 2 * mean(**given)
+    return learner
+
+for loop._synchronized in (statistics_of_each_half, sum_of_gradients):
+    job = replace(with_bn, run=loop._synchronized.__name__)
+    train_jobs([job], data, device="all", root=root, figures=False)
+loop._synchronized = synchronized
 model = ModelSettings(hidden=(8,), bn_position="after")
 other = TrainingJob("other", model, TrainingSettings(steps=3), "other")
 train_jobs([other], data, device="all", root=root, figures=False)
@@ -173,12 +192,28 @@ def test_data_parallel_training_gives_the_same_results(
 ) -> None:
     one, two = (runs.read_run(on_two_devices[0] / f"{device}-{bn}") for device in ("cpu", "all"))
     assert list(one.history["step"]) == two.history["step"] == [20, 40, 50]
-    # Statistics of half a batch, or a gradient summed or averaged twice, would differ by 1e-2.
-    for metric in ("loss", "val_loss"):  # summed in float32
+    for metric in METRICS:  # summed in float32
         np.testing.assert_allclose(two.history[metric], one.history[metric], rtol=1e-6)
-    loaded = (keras.models.load_model(run.model_path) for run in (two, one))
-    for actual, expected in zip(*(model.get_weights() for model in loaded), strict=True):
+    # The weights of a model include its moving statistics.
+    for actual, expected in zip(weights_of(two), weights_of(one), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["statistics_of_each_half", "sum_of_gradients"])
+def test_a_wrong_share_of_the_devices_gives_other_results(
+    on_two_devices: tuple[Path, str], wrong: str
+) -> None:
+    """What the tolerances above have to tell apart is at least 100,000 times as large."""
+    one, two = (runs.read_run(on_two_devices[0] / name) for name in ("cpu-True", wrong))
+    assert not np.allclose(two.history["loss"], one.history["loss"], rtol=1e-3)
+    for actual, expected in zip(weights_of(two), weights_of(one), strict=True):
+        assert not np.allclose(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+def weights_of(run: runs.Run) -> list[np.ndarray]:
+    weights: list[np.ndarray] = keras.models.load_model(run.model_path).get_weights()
+    return weights
 
 
 @pytest.mark.slow

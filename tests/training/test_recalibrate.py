@@ -59,6 +59,71 @@ def test_statistics_equal_numpy(few_digits: Dataset, unbiased: bool) -> None:
         np.testing.assert_array_equal(weight, same)  # the given model does not change
 
 
+def convolved(x: np.ndarray, layer: Any) -> np.ndarray:
+    """Apply a convolution without padding, one image and one tap of the kernel after the other."""
+    kernel, bias = np.asarray(layer.kernel), np.asarray(layer.bias)
+    height, width, _, filters = kernel.shape
+    made: np.ndarray = (
+        np.zeros((len(x), x.shape[1] - height + 1, x.shape[2] - width + 1, filters)) + bias
+    )
+    for i, row, column in np.ndindex(len(x), height, width):
+        piece = x[i, row : row + made.shape[1], column : column + made.shape[2]]
+        made[i] += piece @ kernel[row, column]
+    return made
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_convolutions_equal_numpy(unbiased: bool) -> None:
+    """Five BN layers, some before and some after the ReLU; the last batch is smaller."""
+    names = ("bn_1", "bn_2", "bn_3", "bn_4", "bn_5")
+    first, second, third, fourth, fifth = (L.BatchNormalization(name=name) for name in names)
+    model = randomized(
+        L.Conv2D(4, 3), first, L.ReLU(), L.Conv2D(5, (2, 3)), L.ReLU(), second, third,
+        L.GlobalAveragePooling2D(), L.Dense(6), fourth, L.ReLU(), L.Dense(3), fifth,
+        shape=(8, 9, 2),
+    )  # fmt: skip
+    assert (np.concatenate([model.get_layer(name).gamma for name in names]) < 0).any()
+    x = np.random.default_rng(7).normal(0.5, 2, (37, 8, 9, 2))
+    found = recalibrate_model(model, data(x, size=10), unbiased=unbiased)
+    assert [shift.layer for shift in found.shifts] == list(names)
+    for layer in found.model.layers:
+        if isinstance(layer, L.Conv2D):
+            x = convolved(x, layer)
+        elif isinstance(layer, L.Dense):
+            x = x @ np.asarray(layer.kernel) + np.asarray(layer.bias)
+        elif isinstance(layer, L.ReLU):
+            x = np.maximum(x, 0)
+        elif isinstance(layer, L.GlobalAveragePooling2D):
+            x = x.mean((1, 2))
+        else:
+            axes = tuple(range(x.ndim - 1))
+            np.testing.assert_allclose(layer.moving_mean, x.mean(axes), rtol=1e-9, atol=1e-12)
+            variance = x.var(axes, ddof=1 if unbiased else 0)
+            np.testing.assert_allclose(layer.moving_variance, variance, rtol=1e-9)
+            x = normalized(x, layer)
+
+
+def test_a_model_is_traced_once() -> None:
+    """However many BN layers there are, and though the last batch is smaller."""
+    calls = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            calls.append(type(x).__name__)
+            return x
+
+    counts = []
+    for size in (1, 20):
+        model = randomized(Counted(), *(L.BatchNormalization() for _ in range(size)), shape=(4,))
+        x = np.random.default_rng(3).normal(size=(10, 4)).astype("float32")
+        calls.clear()
+        assert len(recalibrate_model(model, data(x)).shifts) == size
+        assert "EagerTensor" not in calls
+        counts.append(len(calls))
+    assert counts[0] == counts[1]
+
+
 def test_the_batch_size_does_not_matter() -> None:
     model = randomized(L.Dense(6), L.BatchNormalization(), shape=(5,))
     x = np.random.default_rng(1).normal(1000, 1, (101, 5)).astype("float32")
