@@ -55,7 +55,8 @@ def command(
 
     IMAGES are image files, folders, patterns such as 'digits/*.png', or - for standard input. For
     models trained on MNIST, photographs of digits are converted to MNIST's format: white on black,
-    scaled to 20x20 pixels and centered by mass in 28x28. For other models, images are resized.
+    scaled to 20x20 pixels and centered by mass in 28x28. Several digits in one image are read in
+    order. For other models, images are resized.
 
     A folder with one subfolder per class also gives the accuracy and the confusion matrix.
 

@@ -1,4 +1,4 @@
-"""Read image files, resize images, and convert images of digits to MNIST's format."""
+"""Read image files, resize images, and lay them out on contact sheets."""
 
 import io
 import os
@@ -18,7 +18,6 @@ from PIL import Image, ImageDraw, ImageOps
 
 from kerasbn.common.errors import InputError, expected, quoted
 from kerasbn.data.arrays import Layout
-from kerasbn.data.segmentation import Gray, NoInkError, bounds, extent, find_ink
 
 Bytes = NDArray[np.uint8]
 
@@ -42,9 +41,7 @@ STDIN = Path("-")
 
 _MOST_PIXELS = 89_478_485  # Pillow's limit: a quarter of a gigabyte in color
 
-FIELD, BOX = 28, 20  # MNIST: a digit fits into BOX x BOX, centered by mass in FIELD x FIELD
 TILE = 84  # the longer side of an image on a contact sheet: three times a digit's
-WORKING_SIZE = 160  # the longer side, in pixels, of the image in which ink is searched
 
 
 @dataclass(frozen=True)
@@ -123,31 +120,6 @@ def _opened(content: bytes) -> Image.Image:
             image: Image.Image = reader(io.BytesIO(content))
             return image
     raise SyntaxError("no image")
-
-
-def as_digit(picture: Picture, raw: bool = False) -> Bytes:
-    """Return the digit in a picture in MNIST's format: uint8, (28, 28), 255 for ink.
-
-    As LeCun, Cortes and Burges describe it ("The MNIST database"), the digit is scaled to fit into
-    20 x 20 pixels, keeping its proportions, and centered by mass in 28 x 28. An MNIST digit itself
-    stays nearly the same. With `raw`, the picture is only converted to grayscale and resized.
-
-    Raises:
-        InputError: If the picture is blank.
-    """
-    gray = Image.fromarray(picture.pixels).convert("L")
-    if raw:
-        fits = gray.size == (FIELD, FIELD)
-        return np.asarray(gray if fits else gray.resize((FIELD, FIELD), Image.Resampling.BOX))
-    try:
-        ink = _ink_of_digit(gray)
-    except NoInkError as error:
-        raise expected(
-            picture.name, "an image without ink", "one digit, dark on light or light on dark",
-            "leave out blank pages, or use --raw",
-        ) from error  # fmt: skip
-    rows, columns = bounds(ink)
-    return _centered(_fitted(ink[rows, columns]))
 
 
 def as_input(picture: Picture, height: int, width: int, channels: int, layout: Layout) -> Bytes:
@@ -243,53 +215,3 @@ def _as_seen(image: Image.Image) -> Bytes:
         rgba = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return np.asarray(upright.convert("RGB"))
-
-
-def _ink_of_digit(gray: Image.Image) -> Gray:
-    """Return the ink of a digit, at a higher resolution if the digit is small in the picture."""
-    # At MNIST's own size no speck is too small to be ink.
-    ink = find_ink(_brightness(gray), dirty=max(gray.size) > FIELD)
-    if max(gray.size) > WORKING_SIZE and 2 * max(extent(ink)) < max(ink.shape):
-        rows, columns = bounds(ink)
-        margin = 0.35 * max(extent(ink))
-        scale = max(gray.size) / max(ink.shape)
-        left, upper = (max(0, scale * (side.start - margin)) for side in (columns, rows))
-        right, lower = (scale * (side.stop + margin) for side in (columns, rows))
-        inside = (left, upper, min(right, gray.width), min(lower, gray.height))
-        ink = find_ink(_brightness(gray.crop(inside)))
-    return ink
-
-
-def _brightness(gray: Image.Image) -> Gray:
-    """Return brightness, 0 to 1; a large picture is reduced to the working size and smoothed."""
-    large = max(gray.size)
-    if large > WORKING_SIZE:
-        width, height = (max(1, round(side * WORKING_SIZE / large)) for side in gray.size)
-        gray = gray.resize((width, height), Image.Resampling.BOX)
-    levels: Gray = np.asarray(gray, np.float32) / np.float32(255)
-    if large > WORKING_SIZE:
-        for _ in range(2):  # along the columns, then along the rows
-            padded = np.pad(levels, ((1, 1), (0, 0)), mode="edge")
-            levels = ((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / np.float32(4)).T
-    return levels
-
-
-def _fitted(ink: Gray) -> Gray:
-    """Return cropped ink scaled to fit the box, with a maximum of 1."""
-    scale = BOX / max(ink.shape)
-    height, width = (max(1, round(scale * side)) for side in ink.shape)
-    if (height, width) != ink.shape:
-        ink = np.asarray(Image.fromarray(ink).resize((width, height), Image.Resampling.BOX))
-    strongest: np.float32 = ink.max()
-    return ink / strongest
-
-
-def _centered(ink: Gray) -> Bytes:
-    """Return ink on the field, centered by mass as closely as whole pixels allow."""
-    margins = []
-    for axis, size in enumerate(ink.shape):
-        mass = ink.sum(axis=1 - axis)
-        center = (mass @ np.arange(size)) / mass.sum()
-        before = int(np.clip(np.floor(FIELD / 2 - center + 0.5), 0, FIELD - size))
-        margins.append((before, FIELD - size - before))
-    return np.pad(np.round(255 * ink).astype(np.uint8), margins)

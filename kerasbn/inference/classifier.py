@@ -117,6 +117,11 @@ class Classifier:
         *_, count = self.session.outputs[0].shape or (None,)
         return self.labels or tuple(map(str, range(2 if count == 1 else count or 0)))
 
+    @property
+    def takes_digits(self) -> bool:
+        """Whether pictures of handwritten digits are converted to MNIST's format."""
+        return self.is_for_mnist and (self._height, self._width) == (28, 28)
+
     def prepare(self, picture: "Picture", *, raw: bool = False) -> Array:
         """Return a picture as the model's input: uint8, (height, width, channels).
 
@@ -130,13 +135,28 @@ class Classifier:
         Raises:
             InputError: If there is no digit in the picture.
         """
-        from kerasbn.data.images import as_digit, as_input
+        from kerasbn.data.digits import as_digit
+        from kerasbn.data.images import as_input
 
-        if self.is_for_mnist and (self._height, self._width) == (28, 28):
+        if self.takes_digits:
             return as_digit(picture, raw)[..., None]
         height, width = picture.pixels.shape[:2]
         height, width = self._height or height, self._width or width
         return as_input(picture, height, width, self._channels, "hwc")
+
+    def prepare_all(self, picture: "Picture") -> list[Array]:
+        """Return each digit in a picture as an input, in the order of reading.
+
+        For models of other images, there is one input, as `prepare` returns it.
+
+        Raises:
+            InputError: If there is no digit in the picture, or several touch.
+        """
+        from kerasbn.data.digits import as_digits
+
+        if not self.takes_digits:
+            return [self.prepare(picture)]
+        return [digit[..., None] for digit in as_digits(picture)]
 
     def classify(self, images: Array) -> list[Prediction]:
         """Return a prediction for each image.

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,17 @@ class SamplePredictions:
         }  # fmt: skip
 
 
+class Source(NamedTuple):
+    """What is classified: an image, or one of several digits in it, counted from 1."""
+
+    image: str
+    digit: int = 1
+    digits: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.image} [{self.digit}/{self.digits}]" if self.digits > 1 else self.image
+
+
 @dataclass(frozen=True)
 class ImagePredictions:
     """Predictions for image files, and the errors for those that could not be classified.
@@ -81,7 +92,7 @@ class ImagePredictions:
     why there is no accuracy, where one may be expected.
     """
 
-    predictions: dict[str, Prediction] = field(default_factory=dict)
+    predictions: dict[Source, Prediction] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     true: dict[str, int] = field(default_factory=dict)
@@ -93,7 +104,8 @@ class ImagePredictions:
         if not self.true or not self.predictions:
             return None
         predicted = [each.index for each in self.predictions.values()]
-        return confusion(self.classes, [self.true[name] for name in self.predictions], predicted)
+        true = [self.true[source.image] for source in self.predictions]
+        return confusion(self.classes, true, predicted)
 
     def lines(self) -> list[str]:
         """Return a line for each image: its name, the label and its probability.
@@ -104,12 +116,12 @@ class ImagePredictions:
         columns = max(get_terminal_size().columns, 20)
         matrix = self.confusion
         if matrix is None:
-            lines = _aligned({name: str(each) for name, each in self.predictions.items()})
+            lines = _aligned({str(at): str(each) for at, each in self.predictions.items()})
             return [*lines, *wrap(self.note, columns)]
         wrong = {
-            name: f"{each} (is {self.classes[self.true[name]]})"
-            for name, each in self.predictions.items()
-            if each.index != self.true[name]
+            str(source): f"{each} (is {self.classes[self.true[source.image]]})"
+            for source, each in self.predictions.items()
+            if each.index != self.true[source.image]
         }
         lines = _aligned(dict(list(wrong.items())[:_MOST_WRONG]))
         if len(wrong) > len(lines):
@@ -118,7 +130,10 @@ class ImagePredictions:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON data."""
-        rows = [_row(name, each) for name, each in self.predictions.items()]
+        rows = [
+            _row(source.image, each) | ({"digit": source.digit} if source.digits > 1 else {})
+            for source, each in self.predictions.items()
+        ]
         for row in rows if self.true else ():
             row["true"] = self.classes[self.true[row["image"]]]
         matrix = self.confusion
@@ -196,8 +211,9 @@ def predict_files(
 ) -> ImagePredictions:
     """Classify image files, folders of them, patterns, and standard input.
 
-    With `save_inputs`, the preprocessed inputs are written into this folder, one PNG per image, and
-    contact sheets of them with their predictions.
+    For a model trained on MNIST, all digits in an image are read, unless images are `raw` or lie in
+    a folder with a subfolder per class. With `save_inputs`, the preprocessed inputs are written
+    into this folder, one PNG per input, and contact sheets of them with their predictions.
 
     Raises:
         InputError: If a source does not exist, or the only image cannot be classified.
@@ -212,26 +228,31 @@ def predict_files(
     found = ImagePredictions(classes=classes, true=true, note=note)
     sheets = None if save_inputs is None else _Inputs(save_inputs, max(3, len(str(len(files)))))
 
-    def prepared() -> Iterator[tuple[int, int, str, Images]]:
+    def prepared() -> Iterator[tuple[int, int, Source, Images]]:
         for at, (file, name) in enumerate(names.items()):
             try:
-                image = classifier.prepare(read_picture(file), raw=raw)
+                picture = read_picture(file)
+                if raw or true:
+                    images = [classifier.prepare(picture, raw=raw)]
+                else:
+                    images = classifier.prepare_all(picture)
             except InputError as error:
                 if len(files) == 1:
                     raise
                 found.failed[name] = str(error)
                 continue
-            yield at // classifier.batch_size, at, name, image
+            for digit, image in enumerate(images, start=1):
+                yield at // classifier.batch_size, at, Source(name, digit, len(images)), image
 
     for _, group in groupby(prepared(), lambda each: (each[0], each[3].shape)):
         _, numbers, batch, images = zip(*group, strict=True)
         predictions = classifier.classify(np.stack(images))
         found.predictions.update(zip(batch, predictions, strict=True))
         if sheets is not None:
-            for at, name, image, each in zip(numbers, batch, images, predictions, strict=True):
-                is_wrong = true.get(name, each.index) != each.index
-                wrong = f" (is {classes[true[name]]})" if is_wrong else ""
-                sheets.add(at, name, image, f"{each.label}{wrong}")
+            for at, source, image, each in zip(numbers, batch, images, predictions, strict=True):
+                is_wrong = true.get(source.image, each.index) != each.index
+                wrong = f" (is {classes[true[source.image]]})" if is_wrong else ""
+                sheets.add(at, source, image, f"{each.label}{wrong}")
     if sheets is not None:
         sheets.flush()
     return found
@@ -334,12 +355,14 @@ class _Inputs:
                 "save_inputs", folder, "a folder inside an existing one", received=received
             ) from error
 
-    def add(self, at: int, name: str, image: Images, caption: str) -> None:
+    def add(self, at: int, source: Source, image: Images, caption: str) -> None:
         """Write the input made from a file, and keep it for the next sheet."""
         from PIL import Image
 
         pixels = image[..., 0] if image.shape[-1] == 1 else image
-        self._save(Image.fromarray(pixels), f"image-{at + 1:0{self.digits}}-{Path(name).stem}")
+        digit = f"-{source.digit}" if source.digits > 1 else ""
+        stem = f"image-{at + 1:0{self.digits}}-{Path(source.image).stem}{digit}"
+        self._save(Image.fromarray(pixels), stem)
         self.tiles.append((pixels, caption))
         if len(self.tiles) == _PER_SHEET:
             self.flush()

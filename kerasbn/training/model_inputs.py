@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.data.arrays import Layout, image_axes, read_inputs
 from kerasbn.data.datasets import Split
-from kerasbn.data.images import as_digit, as_input, collect, read_picture
+from kerasbn.data.digits import as_digit
+from kerasbn.data.images import as_input, collect, read_picture
 
 Array = NDArray[Any]
 

@@ -139,7 +139,8 @@ def test_files_folders_patterns_and_standard_input(
 
 @pytest.mark.usefixtures("here")
 def test_preprocessed_inputs_are_saved(kerasbn: Run) -> None:
-    from kerasbn.data.images import as_digit, read_picture
+    from kerasbn.data.digits import as_digit
+    from kerasbn.data.images import read_picture
 
     Image.fromarray(seven()).save("a.png")
     for flags in ([], ["--raw"]):
@@ -147,6 +148,24 @@ def test_preprocessed_inputs_are_saved(kerasbn: Run) -> None:
         with Image.open("seen/image-001-a.png") as seen:
             wanted = as_digit(read_picture("a.png"), bool(flags))
             assert np.array_equal(np.asarray(seen), wanted)
+
+
+@pytest.mark.usefixtures("here")
+def test_several_digits_in_one_image_are_read_in_order(kerasbn: Run) -> None:
+    three = np.hstack([seven(), np.full((60, 20, 3), 230, np.uint8), seven(), seven()])
+    Image.fromarray(three).save("row.png")
+    Image.fromarray(seven()).save("one.png")
+    code, out, _ = kerasbn("infer", "row.png", "one.png", "--save-inputs", "seen")
+    assert code == 0
+    names = ["row.png [1/3]", "row.png [2/3]", "row.png [3/3]", "one.png"]
+    assert [line.split("  ")[0].strip() for line in out.splitlines()] == names
+    assert len(list(Path("seen").glob("image-001-row-?.png"))) == 3
+    rows = json.loads(kerasbn("infer", "row.png", "one.png", "--json")[1])["images"]
+    assert [(row["image"], row.get("digit")) for row in rows] == [
+        ("row.png", 1), ("row.png", 2), ("row.png", 3), ("one.png", None),
+    ]  # fmt: skip
+    assert len({row["prediction"] for row in rows}) == 1
+    assert len(kerasbn("infer", "row.png", "--raw")[1].splitlines()) == 1
 
 
 def labeled_folder(names: list[str]) -> dict[str, str]:
