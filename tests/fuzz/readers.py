@@ -14,8 +14,9 @@ from fuzz.trials import Reader
 from PIL import Image
 
 from kerasbn.data.arrays import read_inputs
+from kerasbn.data.digits import as_digit, as_digits
 from kerasbn.data.idx import IdxFile, read_file
-from kerasbn.data.images import as_digit, as_input, read_picture
+from kerasbn.data.images import as_input, read_picture
 from kerasbn.inference.infer import read_labels
 from kerasbn.training.checkpoint import Checkpoint, Progress, read_checkpoint, read_progress
 
@@ -73,6 +74,7 @@ def _read_image(path: Path) -> None:
     assert as_input(picture, 8, 9, 3, "hwc").shape == (8, 9, 3)
     if 20 < max(picture.pixels.shape[:2]) < 3000:
         assert as_digit(picture).shape == (28, 28)
+        assert all(digit.shape == (28, 28) for digit in as_digits(picture))
 
 
 SHAPES = {"image": (None, 4, 4, 3), "tokens": (None, 6)}
