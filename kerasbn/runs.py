@@ -21,7 +21,7 @@ from zipfile import ZipFile
 from kerasbn.common import records
 from kerasbn.common.errors import ArgumentError, InputError, expected
 from kerasbn.common.folders import NewFolder, new_folder, problem_with
-from kerasbn.common.saved_models import MODEL_SUFFIXES
+from kerasbn.common.saved_models import MODEL_SUFFIXES, SAVED_MODEL
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 ROOT = Path("saved_models")
@@ -172,7 +172,7 @@ def find_model(name: str | None = None, root: Path = ROOT) -> Path:
         if not files:
             raise expected(root, "no run", "a trained model", "train one: kerasbn train --bn")
         return files[-1]
-    if Path(name).is_file():
+    if Path(name).is_file() or (Path(name) / SAVED_MODEL).is_file():
         return Path(name)
     if Path(name).suffix in MODEL_SUFFIXES:
         raise expected(name, "no such file", "a .keras or .h5 file, or the name of a run")

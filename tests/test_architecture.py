@@ -44,7 +44,10 @@ COMMON_ALLOWED = {
     "folders": {"errors", "files"},
     "records": {"errors", "files"},
     "plotting": {"errors", "files"},
-    "saved_models": {"errors", "files"},
+    "tensorflow_ops": set(),
+    "keras2": {"errors", "keras_internals", "tensorflow_ops"},
+    "keras2_files": {"keras2", "keras_internals"},
+    "saved_models": {"errors", "files", "keras2", "keras2_files", "keras_internals"},
 }
 HEAVY = (
     "tensorflow", "keras", "tf2onnx", "matplotlib", "onnx", "onnx_ir", "onnxruntime", "numpy",

@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
-from kerasbn.common.errors import expected
+from kerasbn.common.errors import expected, quoted
 
 
 def require_tensorflow() -> None:
@@ -230,3 +231,48 @@ def normalization_statistics(layer: Any) -> tuple[Any, Any] | None:
     The layer's own `mean` and `variance` are rounded to its dtype.
     """
     return None if layer.input_mean is not None else (layer.adapt_mean, layer.adapt_variance)
+
+
+def cause(error: Exception) -> str:
+    """Return the first sentence of an error, or of the innermost one that Keras quotes in it."""
+    text = quoted(error, longest=None).rpartition("Exception encountered: ")[2]
+    named = f"{type(error).__name__}: " if isinstance(error, LookupError) else ""
+    return named + text.partition(". ")[0][:200]
+
+
+def in_safe_mode() -> bool:
+    """Return whether Keras refuses code in files, as it does unless it was told otherwise."""
+    from keras.src.saving.serialization_lib import in_safe_mode
+
+    return in_safe_mode() is not False
+
+
+def configuration_of_saved_model(folder: Path) -> str:
+    """Return the configuration, as JSON, that Keras 2 wrote into a SavedModel folder.
+
+    Raises:
+        OSError: if it wrote none.
+    """
+    from tensorflow.python.keras.protobuf.saved_metadata_pb2 import SavedMetadata
+
+    nodes = SavedMetadata.FromString((folder / "keras_metadata.pb").read_bytes()).nodes
+    return next(str(node.metadata) for node in nodes if node.node_path == "root")
+
+
+def weights_in_hdf5(group: Any, layer: str) -> list[Any]:
+    """Return the arrays that Keras 2 saved for a layer in an HDF5 group, none if it is not there.
+
+    Links that lead out of the file are refused.
+    """
+    from keras.src.legacy.saving import legacy_h5_format as h5
+
+    if layer not in group:
+        return []
+    return list(h5.load_subset_weights_from_hdf5_group(h5.safe_get_h5_group(group, layer)))
+
+
+def dataset_in_hdf5(group: Any, name: str) -> Any:
+    """Return a dataset within an HDF5 group; one that leads out of the file is refused."""
+    from keras.src.saving.saving_lib import safe_get_h5_dataset
+
+    return safe_get_h5_dataset(group, name)

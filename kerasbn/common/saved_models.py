@@ -8,12 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasbn.common import keras_internals
 from kerasbn.common.errors import InputError, expected, quoted
 from kerasbn.common.files import atomic_write, check_archive, check_file, check_new_file
 
 if TYPE_CHECKING:
     import keras
 
+SAVED_MODEL = "saved_model.pb"  # in the folders of that format
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 _ADVICE = "save the whole model with model.save"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -26,10 +28,11 @@ _UNKNOWN = (
 
 
 def load_model(path: Path | str) -> "keras.Model":
-    """Load a model from a `.keras`, `.h5` or `.hdf5` file, uncompiled.
+    """Load a model from a `.keras`, `.h5` or `.hdf5` file or a SavedModel folder, uncompiled.
 
-    Keras safe mode stays on: no code in the file is run, so a Lambda layer with Python code is
-    refused. A changed byte in a `.keras` file is found by its checksum. `.h5` files have none, so
+    Custom classes must be registered with Keras. No code in the file is run, so a Lambda layer with
+    Python code is refused, unless `keras.config.enable_unsafe_deserialization()` was called. A
+    changed byte in a `.keras` file is found by its checksum. `.h5` files have none, so
     there only damage to the structure is found, not to the numbers.
     """
     path = Path(path)
@@ -37,8 +40,19 @@ def load_model(path: Path | str) -> "keras.Model":
     # Loaded only here, so that a wrong file name is reported at once.
     import keras
 
+    config, version = _configuration(path)
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        if version.startswith("2."):
+            from kerasbn.common import keras2, keras2_files
+
+            if unknown := keras2.unknown_classes(config):
+                raise _custom(path, unknown)
+            model = keras2_files.load_keras_2(path, config)
+        else:
+            safe = keras_internals.in_safe_mode()
+            model = keras.saving.load_model(path, compile=False, safe_mode=safe)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except Exception as error:  # on a damaged file zip, HDF5, JSON and Keras raise almost anything
         raise _reason(path, error) from error
     if not isinstance(model, keras.Model):
@@ -56,8 +70,17 @@ def save_model(model: "keras.Model", path: Path) -> None:
             raise InputError(f"{path}: Keras cannot save this model ({quoted(error)})") from error
 
 
+def _custom(path: Path, names: list[str]) -> InputError:
+    return expected(
+        path, f"a model with custom classes ({', '.join(names)})", "layers of Keras alone",
+        "name the file with their code (--custom FILE.py), or register them with Keras in Python",
+    )  # fmt: skip
+
+
 def _check_file(path: Path) -> None:
     """Check what can be checked without Keras: existence, suffix and archive."""
+    if (path / SAVED_MODEL).is_file():
+        return
     suffixes = ", ".join(MODEL_SUFFIXES)
     check_file(path, f"a saved model ending in {suffixes}", _ADVICE)
     if path.suffix not in MODEL_SUFFIXES:
@@ -99,24 +122,24 @@ def _reason(path: Path, error: Exception) -> InputError:
     """Return the error for a file that Keras could not load."""
     import keras
 
-    (config, version), text = _configuration(path), _cause(error)
-    if version.startswith("2."):
-        advice = "rebuild it in Keras 3 and load its weights"
-        if path.suffix == ".keras":  # Keras 3 reads more of the older format
-            advice = f"save it with Keras 2 as .h5, or {advice}"
-        found = f"a model of Keras 2 that Keras 3 cannot build ({text})"
-        return expected(path, found, "a model of Keras 3", advice)
+    (config, version), text = _configuration(path), keras_internals.cause(error)
     if "Python lambda" in text or "is a Python lambda" in str(error):
         return expected(
             path, "a model with Python code (a lambda)", "layers that need no code from the file",
-            "replace it with keras.ops or a layer, and save the model again",
+            "replace it with keras.ops or a layer, or run that code if you trust it (--trust)",
         )  # fmt: skip
     if re.search(_UNKNOWN, text):
         # A .keras file names the module of every class; for .h5 only Keras's message names one.
         unknown = sorted(set(_custom_classes(config))) or re.findall(_UNKNOWN, text)
+        return _custom(path, unknown)
+    if version.startswith("2."):
+        found = f"a model of Keras 2 that Keras 3 cannot build ({text})"
+        advice = "rebuild it in Keras 3 and load its weights"
+        return expected(path, found, "a model of Keras 3", advice)
+    if path.is_dir() and config is None:
         return expected(
-            path, f"a model with custom classes ({', '.join(unknown)})", "layers of Keras alone",
-            "load it in Python, where these classes are known, and use kerasbn.fold(model)",
+            path, "a SavedModel folder without the configuration of Keras",
+            "one that Keras 2 saved with model.save", "save the model as .keras, or as .h5",
         )  # fmt: skip
     if "No model config" in text:
         return expected(path, "weights without a model", "a whole model", _ADVICE)
@@ -134,13 +157,6 @@ def _reason(path: Path, error: Exception) -> InputError:
     )
 
 
-def _cause(error: Exception) -> str:
-    """Return the first sentence of an error, or of the innermost one that Keras quotes in it."""
-    text = quoted(error, longest=None).rpartition("Exception encountered: ")[2]
-    named = f"{type(error).__name__}: " if isinstance(error, LookupError) else ""
-    return named + text.partition(". ")[0][:200]
-
-
 def _release(version: str) -> tuple[int, ...]:
     """Return the first two numbers of a version; none if it is no version."""
     found = re.match(r"(\d{1,4})\.(\d{1,4})", version)
@@ -154,7 +170,10 @@ def _configuration(path: Path) -> tuple[dict[str, Any] | None, str]:
     """
     config, version = None, ""
     with suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
-        if path.suffix == ".keras":
+        if path.is_dir():
+            saved = json.loads(keras_internals.configuration_of_saved_model(path))
+            config, version = saved, str(saved["keras_version"])
+        elif path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
                 config = json.loads(archive.read("config.json"))
                 version = str(json.loads(archive.read("metadata.json"))["keras_version"])
