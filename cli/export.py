@@ -5,18 +5,21 @@ from pathlib import Path
 
 import click
 
-from .options import json_option, no_clip_option
+from .options import code_options, json_option, no_clip_option
 from .output import echo
 
 
 @click.command()
 @click.argument("out", metavar="OUT.onnx", type=click.Path(path_type=Path))
 @click.option(
-    "--model", metavar="RUN|FILE", help="A run, or a .keras or .h5 file.  [default: the newest run]"
+    "--model",
+    metavar="RUN|FILE",
+    help="A run, a .keras or .h5 file, or a SavedModel folder.  [default: the newest run]",
 )
 @click.option("--no-fold", is_flag=True, help="Keep BN layers and scalings as they are.")
 @no_clip_option
 @click.option("--opset", default=18, show_default=True, help="ONNX opset version, 13 to 18.")
+@code_options
 @click.option("--probabilities", is_flag=True, help="Append a softmax to the output.")
 @json_option
 @click.pass_obj
@@ -31,6 +34,8 @@ def command(
     opset: int,
     probabilities: bool,
     as_json: bool,
+    custom: tuple[Path, ...],
+    trust: bool,
 ) -> None:
     """Export a model as an ONNX file that needs no Keras, with its BN layers folded away.
 
@@ -44,11 +49,13 @@ def command(
     """
     from kerasbn.common.files import check_new_file
     from kerasbn.common.keras_internals import quiet_tensorflow
+    from kerasbn.common.saved_models import allow_code
     from kerasbn.runs import find_model
 
     check_new_file(out, ".onnx")
     file = find_model(model)
     quiet_tensorflow(verbose)
+    allow_code(custom, trust=trust)
     from kerasbn.onnx_export.export import export
 
     exported = export(

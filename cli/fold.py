@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import json_option, no_clip_option
+from .options import code_options, json_option, no_clip_option
 from .output import echo
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     help="File for the folded model.  [default: only print the plan]",
 )
 @click.option("--no-check", is_flag=True, help="Skip the comparison with the original model.")
+@code_options
 @no_clip_option
 @json_option
 @click.pass_obj
@@ -35,12 +36,15 @@ def command(
     no_check: bool,
     no_clip: bool,
     as_json: bool,
+    custom: tuple[Path, ...],
+    trust: bool,
 ) -> None:
     """Fold the BN layers of a model into their neighboring layers.
 
-    Takes a .keras, .h5 or .onnx file, or a run. Prints for each BN layer and scaling where it was
-    folded, or why it was kept. The folded model is compared with the original in float64; a fold
-    that does not agree is undone. An ONNX file stays one, with the same inputs, outputs and opset.
+    Takes a .keras, .h5 or .onnx file, a SavedModel folder or a run. Prints for each BN layer and
+    scaling where it was folded, or why it was kept. The folded model is compared with the original
+    in float64; a fold that does not agree is undone. An ONNX file stays one, with the same inputs,
+    outputs and opset.
 
     \b
     Example:
@@ -52,8 +56,16 @@ def command(
     is_onnx = Path(model).suffix == ".onnx"
     if out is not None:
         check_new_file(out, ".onnx" if is_onnx else ".keras")
+    if not is_onnx:
+        from kerasbn.common.keras_internals import quiet_tensorflow
+        from kerasbn.common.saved_models import allow_code
+        from kerasbn.runs import find_model
+
+        model = str(find_model(model))
+        quiet_tensorflow(verbose)
+        allow_code(custom, trust=trust)
     plan = (_fold_onnx if is_onnx else _fold_keras)(
-        model, out, verbose=verbose, check=not no_check, clip=not no_clip
+        model, out, check=not no_check, clip=not no_clip
     )
     if as_json:
         added = {"added_bytes": plan.added_bytes} if is_onnx else {}
@@ -62,27 +74,21 @@ def command(
     echo(*plan, plan.summary() + (f" Written to {out}." if out else ""))
 
 
-def _fold_onnx(model: str, out: Path | None, *, verbose: bool, check: bool, clip: bool) -> "Plan":
+def _fold_onnx(model: str, out: Path | None, *, check: bool, clip: bool) -> "Plan":
     from kerasbn.folding.onnx.files import load_model, save_model
     from kerasbn.folding.onnx.fold import fold_model
 
-    del verbose  # nothing prints more
     folded = fold_model(load_model(model), check=check, clip=clip)
     if out is not None:
         save_model(folded.model, out)
     return folded.plan
 
 
-def _fold_keras(model: str, out: Path | None, *, verbose: bool, check: bool, clip: bool) -> "Plan":
-    from kerasbn.common.keras_internals import quiet_tensorflow
+def _fold_keras(model: str, out: Path | None, *, check: bool, clip: bool) -> "Plan":
     from kerasbn.common.saved_models import load_model, save_model
-    from kerasbn.runs import find_model
-
-    file = find_model(model)
-    quiet_tensorflow(verbose)
     from kerasbn.folding.keras.fold import fold_with_plan
 
-    folded = fold_with_plan(load_model(file), check=check, clip=clip)
+    folded = fold_with_plan(load_model(model), check=check, clip=clip)
     if out is not None:
         save_model(folded.model, out)
     return folded.plan

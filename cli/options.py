@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -61,6 +62,21 @@ data_dir_option = click.option(
     "--data-dir",
     metavar="FOLDER",
     help="Folder with the four MNIST files; no other place is searched.",
+)
+# For every command that reads a Keras model; see `kerasbn.common.saved_models.allow_code`.
+code_options = all_of(
+    click.option(
+        "--custom",
+        metavar="FILE.py",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Python file to run, with the custom layers and functions of the model; repeatable.",
+    ),
+    click.option(
+        "--trust",
+        is_flag=True,
+        help="Run Python code stored in the model file (Lambda layers). Only for files you trust.",
+    ),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from .options import dataset_options, force_option, json_option, offset_option, scale_option
+from .options import (
+    code_options,
+    dataset_options,
+    force_option,
+    json_option,
+    offset_option,
+    scale_option,
+)
 from .output import echo
 
 
@@ -35,6 +42,7 @@ from .output import echo
     type=click.Path(path_type=Path),
     help="Output file.  [default: a new run, or FILE-recalibrated.keras]",
 )
+@code_options
 @force_option
 @dataset_options
 @json_option
@@ -46,6 +54,8 @@ def command(
     model: str,
     variance: str,
     as_json: bool,
+    custom: tuple[Path, ...],
+    trust: bool,
     **options: Any,  # noqa: ANN401 - as click parsed them
 ) -> None:
     """Recompute a model's BN statistics over the full training set.
@@ -62,8 +72,13 @@ def command(
       kerasbn recalibrate bn
       kerasbn recalibrate classifier.keras --data photos/ --scale 0.00392157 -o better.keras
     """
+    from kerasbn.common.keras_internals import quiet_tensorflow
+    from kerasbn.common.saved_models import allow_code
     from kerasbn.experiments.recalibrate import recalibrate_saved
 
+    if custom or trust:  # otherwise, wrong input is reported before TensorFlow loads
+        quiet_tensorflow(verbose)
+        allow_code(custom, trust=trust)
     unbiased = variance == "unbiased"
     result, written = recalibrate_saved(model, unbiased=unbiased, verbose=verbose, **options)
     if as_json:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from .options import json_option
+from .options import code_options, json_option
 from .output import echo
 
 
@@ -14,12 +14,13 @@ from .output import echo
 @click.option(
     "--against",
     metavar="RUN|FILE",
-    help="Keras model to compare with: a run, or a .keras or .h5 file.  "
+    help="Keras model to compare with: a run, a .keras or .h5 file, or a SavedModel folder.  "
     "[default: the run that the file names]",
 )
 @click.option(
     "--inputs", metavar="FILE.npz", help="Samples, one array per input, by name.  [default: random]"
 )
+@code_options
 @click.option("--strict", is_flag=True, help="Fail if outputs are not bit-equal.")
 @json_option
 @click.pass_obj
@@ -32,6 +33,8 @@ def command(
     inputs: str | None,
     strict: bool,
     as_json: bool,
+    custom: tuple[Path, ...],
+    trust: bool,
 ) -> None:
     """Check that an ONNX file is intact, fully folded, matches the Keras model, is deterministic.
 
@@ -53,11 +56,13 @@ def command(
       kerasbn verify model.onnx --against model.keras --inputs photos.npz
     """
     from kerasbn.common.keras_internals import quiet_tensorflow
+    from kerasbn.common.saved_models import allow_code
     from kerasbn.inference.session import Session
     from kerasbn.inference.verify import verify
 
     Session(model)  # report an unusable file before TensorFlow takes seconds to load
     quiet_tensorflow(verbose)
+    allow_code(custom, trust=trust)
     found = verify(model, against, inputs=inputs, strict=strict)
     found.write_beside_run()
     echo(*([json.dumps(found.as_dict())] if as_json else found.lines()))

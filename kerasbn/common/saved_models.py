@@ -1,11 +1,16 @@
 """Loading and saving Keras models, with one line that says why a file cannot be used."""
 
+import inspect
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from traceback import extract_tb
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kerasbn.common import keras_internals
@@ -58,6 +63,46 @@ def load_model(path: Path | str) -> "keras.Model":
     if not isinstance(model, keras.Model):
         raise expected(path, f"a {type(model).__name__}", "a model", _ADVICE)
     return model
+
+
+def allow_code(custom: Iterable[Path] = (), *, trust: bool = False) -> None:
+    """Register the code that models need: `custom` files are run, and code in model files allowed.
+
+    All classes and functions of a Python file that are not Keras's own become custom objects of
+    Keras for the rest of the process. With `trust`, loading a model runs the code of its Lambda
+    layers, whatever it does.
+
+    Raises:
+        InputError: if a file is missing or fails; the line names where.
+    """
+    import keras
+
+    for path in custom:
+        check_file(path, "a Python file")
+        for name, each in vars(_run(path)).items():
+            is_own = not (getattr(each, "__module__", None) or "keras").startswith("keras.")
+            if is_own and (inspect.isfunction(each) or hasattr(each, "from_config")):
+                keras.saving.get_custom_objects()[name] = each
+    if trust:
+        keras.config.enable_unsafe_deserialization()
+
+
+def _run(path: Path) -> ModuleType:
+    """Run a Python file as a module of its own."""
+    spec = spec_from_file_location(path.stem, path, loader=SourceFileLoader(path.stem, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever that code raises
+        lines = [
+            each.lineno for each in extract_tb(error.__traceback__) if each.filename == str(path)
+        ]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1]
+        said = f"{type(error).__name__}: {quoted(error)}"
+        raise InputError(f"{path}, line {line}: failed with {said}; correct this file") from error
+    return module
 
 
 def save_model(model: "keras.Model", path: Path) -> None:
