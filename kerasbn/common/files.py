@@ -32,8 +32,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     with describe_errors(path):
         target = path.resolve()
         if target.exists() and not target.is_file():
-            found = "a folder" if target.is_dir() else "a device, pipe or socket"
-            raise expected(path, found, "the path of a file to write")
+            raise expected(path, _kind(target.stat()), "the path of a file to write")
         temporary, lock = _temporary_file(target)
         if target.exists():
             shutil.copymode(target, temporary)
@@ -55,17 +54,29 @@ def check_file(path: Path, what: str, advice: str = "") -> None:
     A pipe or a device is not even opened, since that could wait forever.
     """
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            with path.open("rb"):
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            with path.open("rb") as file:
+                file.read(1)
                 return
-        found = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+        found = _kind(status)
     except FileNotFoundError:
         found = "no such file"
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or str(error)
         found = f"a file that cannot be read ({reason})"
     raise expected(path, found, what, advice)
+
+
+def read_file(path: Path, max_bytes: int, what: str, advice: str = "") -> bytes:
+    """Read a regular file of at most `max_bytes`; raise `InputError` for any other."""
+    check_file(path, what, advice)
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        most = f"{what} of at most {max_bytes / 2**20:,.0f} MiB"
+        raise expected(path, "a file that is too large", most, advice)
+    return content
 
 
 def check_archive(path: Path, what: str) -> None:
@@ -87,8 +98,8 @@ def check_archive(path: Path, what: str) -> None:
 def check_new_file(path: Path, *suffixes: str) -> None:
     """Raise `InputError` unless `path` can become a file ending in one of `suffixes`."""
     suffix = " or ".join(suffixes)
-    if path.is_dir():
-        raise expected(path, "a folder", f"a file ending in {suffix}")
+    if path.exists() and not path.is_file():
+        raise expected(path, _kind(path.stat()), f"a file ending in {suffix}")
     if path.suffix not in suffixes:
         found = f"a file ending in '{path.suffix}'" if path.suffix else "a file without an ending"
         raise expected(path, found, f"one ending in {suffix}")
@@ -124,6 +135,11 @@ def open_locked(path: Path, opener: Callable[[Path], int]) -> int | None:
             if path.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
         os.close(descriptor)
+
+
+def _kind(status: os.stat_result) -> str:
+    """Return what a path is that is no regular file."""
+    return "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
 
 
 def _temporary_file(target: Path) -> tuple[Path, int]:

@@ -124,7 +124,7 @@ def is_resumable(folder: Path) -> bool:
 def is_being_written(target: Path) -> bool:
     """Return whether a living process is writing the folder `target`."""
     try:
-        looking = os.open(_part(target), os.O_RDONLY)
+        looking = os.open(_part(target), os.O_RDONLY | os.O_NONBLOCK)  # even a pipe opens at once
     except FileNotFoundError:
         return False
     try:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from kerasbn.common.errors import InputError, expected, quoted
-from kerasbn.common.files import atomic_write, check_file
+from kerasbn.common.files import atomic_write, read_file
 
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 50
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 def read_json(path: Path, schema: type[T], what: str, advice: str = "") -> T:
     """Read a JSON file as an instance of `schema`, ignoring unknown keys."""
-    content = _read(path, what, advice)
+    content = read_file(path, MAX_BYTES, what, advice)
     try:
         return msgspec.json.decode(content, type=schema)
     except (msgspec.ValidationError, InputError, RecursionError) as error:
@@ -38,7 +38,7 @@ def read_json(path: Path, schema: type[T], what: str, advice: str = "") -> T:
 
 def read_toml(path: Path, what: str, advice: str = "") -> dict[str, Any]:
     """Read a TOML file."""
-    return decode_toml(_read(path, what, advice), path, what, advice)
+    return decode_toml(read_file(path, MAX_BYTES, what, advice), path, what, advice)
 
 
 def decode_toml(content: bytes, subject: object, what: str, advice: str = "") -> dict[str, Any]:
@@ -70,7 +70,8 @@ def read_csv(
     Their types are str, int or float, or ``int | None`` and ``float | None`` where a cell can be
     empty. `finite` refuses NaN and infinity.
     """
-    text = _read(path, what, advice, max_bytes).decode("utf-8", errors="replace")
+    content = read_file(path, max_bytes or MAX_BYTES, what, advice)
+    text = content.decode("utf-8", errors="replace")
     table: dict[str, list[Any]] = {name: [] for name in columns}
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -112,18 +113,6 @@ def as_table(columns: Mapping[str, Sequence[Any]]) -> Any:  # noqa: ANN401 - a D
     except ImportError:
         return dict(columns)
     return pandas.DataFrame(dict(columns))
-
-
-def _read(path: Path, what: str, advice: str, max_bytes: int | None = None) -> bytes:
-    """Read a regular file of at most `max_bytes`, or `MAX_BYTES`."""
-    max_bytes = max_bytes or MAX_BYTES
-    check_file(path, what, advice)
-    with path.open("rb") as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        most = f"{what} of at most {max_bytes // 2**20:,} MiB"
-        raise expected(path, "a file that is too large", most, advice)
-    return content
 
 
 def _cell(text: str | None, kind: Any, name: str, *, finite: bool) -> object:  # noqa: ANN401

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.common.errors import InputError, expected
-from kerasbn.common.files import check_archive
+from kerasbn.common.files import check_archive, check_file
 
 Array = NDArray[Any]
 Arrays = list[Array]
@@ -45,6 +45,7 @@ def load_arrays(
     Raises:
         InputError: If the file is missing or damaged, or holds anything but numbers.
     """
+    check_file(path, what, advice)
     try:
         check_archive(path, what)
         with np.load(path, allow_pickle=False) as file:
@@ -54,8 +55,6 @@ def load_arrays(
                 raise TypeError
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise expected(path, "no such file", what, advice) from error
     except OSError as error:
         received = f"a file that cannot be read ({error.strerror or 'damaged'})"
         raise expected(path, received, what, advice) from error

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.common.errors import InputError, expected
+from kerasbn.common.files import check_file
 
 Bytes = NDArray[np.uint8]
 
@@ -109,15 +110,13 @@ def read_file(path: Path, file: IdxFile) -> Bytes:
 
     The checksum is compared last, since every other check gives a more specific message.
     """
+    check_file(path, "a file of MNIST", "correct it or give another folder")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             # One byte more reveals a file that is too long without reading all of it.
             content = stream.read(file.size + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, f"a damaged file ({error})", "an intact gzip file") from error
-    except OSError as error:
-        found, advice = f"a file that cannot be read ({error.strerror})", "give another folder"
-        raise expected(path, found, "a readable one", f"correct it or {advice}") from error
     if content[: len(file.header)] != file.header:
         raise _damaged(path, _header_text(content), _header_text(file.header))
     if len(content) != file.size:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from kerasbn.common.errors import InputError, expected, quoted
+from kerasbn.common.files import read_file
 from kerasbn.data.arrays import Layout
 
 Bytes = NDArray[np.uint8]
@@ -38,7 +39,9 @@ SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 STDIN = Path("-")
+_EXPECTED = f"an image ({', '.join(IMAGE_FORMATS)})", "give another file"
 
+_MOST_BYTES = 2**29  # of a file; Pillow needs no more for the most pixels
 _MOST_PIXELS = 89_478_485  # Pillow's limit: a quarter of a gigabyte in color
 
 TILE = 84  # the longer side of an image on a contact sheet: three times a digit's
@@ -64,13 +67,10 @@ def read_picture(source: str | Path | bytes) -> Picture:
     if isinstance(source, bytes):
         name, content = "the image", source
     elif Path(source) == STDIN:
-        name, content = "standard input", sys.stdin.buffer.read()
+        name, content = "standard input", sys.stdin.buffer.read(_MOST_BYTES + 1)
     else:
-        name = str(source)
-        try:
-            content = Path(source).read_bytes()
-        except OSError as error:
-            raise _no_image(name, f"a file that cannot be read ({error.strerror})") from error
+        name, path = str(source), Path(source)
+        content = read_file(path, _MOST_BYTES, *_EXPECTED)
     if not content:
         raise _no_image(name, "nothing: it is empty")
     try:
@@ -199,7 +199,7 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _no_image(name: str, received: str) -> InputError:
-    return expected(name, received, f"an image ({', '.join(IMAGE_FORMATS)})", "give another file")
+    return expected(name, received, *_EXPECTED)
 
 
 def _as_seen(image: Image.Image) -> Bytes:

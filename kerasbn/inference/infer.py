@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.common.errors import ArgumentError, InputError, expected
+from kerasbn.common.files import read_file
 from kerasbn.common.wording import percent
 from kerasbn.inference.classifier import Classifier, Prediction
 from kerasbn.inference.confusion import Confusion, confusion
@@ -148,18 +149,16 @@ def read_labels(path: Path) -> list[str]:
     """Return the class names in a text file, one per line.
 
     Raises:
-        ArgumentError: If the file cannot be read, is empty, or is larger than 1 MiB.
+        InputError: If the file cannot be read, is no text or empty, or is larger than 1 MiB.
     """
+    what = "a text file with one class name per line"
+    content = read_file(path, _LABELS_BYTES, what)
     try:
-        with path.open("rb") as file:
-            content = file.read(_LABELS_BYTES + 1)
         lines = [line.strip() for line in content.decode("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        received = "a file that cannot be read"
-        raise ArgumentError("labels", path, "a text file", received=received) from error
-    if not any(lines) or len(content) > _LABELS_BYTES:
-        received = "a file of more than 1 MiB" if any(lines) else "an empty file"
-        raise ArgumentError("labels", path, "one class name per line", received=received)
+    except UnicodeDecodeError as error:
+        raise expected(path, "a file that is not text", what) from error
+    if not any(lines):
+        raise expected(path, "an empty file", what)
     return lines
 
 

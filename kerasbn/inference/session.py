@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 
 from kerasbn.common.errors import ArgumentError, InputError, expected, quoted
+from kerasbn.common.files import check_file
 from kerasbn.data.arrays import Array, Shape
 from kerasbn.inference.metadata import Metadata, check_intact, read_metadata
 
@@ -104,16 +105,10 @@ def runtime_message(error: BaseException) -> str:
 
 
 def _check_file(path: Path) -> None:
-    problem = ""
-    if path.is_dir():
-        problem = "a folder"
-    elif not path.exists():
-        problem = "no such file"
-    elif path.stat().st_size == 0:
-        problem = "an empty file"
-    if problem:
-        advice = "make one with: kerasbn train --bn && kerasbn export model.onnx"
-        raise expected(path, problem, "an ONNX file", advice)
+    advice = "make one with: kerasbn train --bn && kerasbn export model.onnx"
+    check_file(path, "an ONNX file", advice)
+    if path.stat().st_size == 0:
+        raise expected(path, "an empty file", "an ONNX file", advice)
 
 
 def _providers(device: str) -> list[str]:

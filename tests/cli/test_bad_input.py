@@ -78,22 +78,3 @@ def test_report_names_a_damaged_run(kerasbn: Kerasbn, tmp_path: Path) -> None:
     assert "odd/run.json: received text that is not JSON" in err
     code, _, err = kerasbn("report", "odd")
     assert (code, err.count("\n")) == (2, 1)
-
-
-@pytest.mark.slow  # some load TensorFlow
-@pytest.mark.parametrize("name", ["x" * 5000, "/".join(["y" * 200] * 30), "z" * 300 + ".keras"])
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["train", "--resume"], ["train", "--repeat"], ["train", "--run"], ["train", "--data-dir"],
-        ["compare", "--resume"], ["sweep"], ["report"], ["report", "odd", "-o"], ["recalibrate"],
-        ["fold"], ["export"], ["export", "model.onnx", "--model"], ["infer"], ["infer", "--model"],
-        ["verify"], ["data", "--data-dir"],
-    ],
-    ids=" ".join,
-)  # fmt: skip
-def test_a_name_longer_than_the_system_allows_is_one_line(
-    kerasbn: Kerasbn, arguments: list[str], name: str
-) -> None:
-    code, out, err = kerasbn(*arguments, name)
-    assert (code, out, err.count("\n")) == (2, "", 1), err[-400:]

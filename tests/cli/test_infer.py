@@ -351,7 +351,7 @@ def test_outputs_that_are_not_finite(here: Path, kerasbn: Run) -> None:
         (["--count", "0"], "--count 0: received '0'"),
         (["--batch-size", "0"], "--batch-size 0: received '0'"),
         (["a.png", "--labels", "text.onnx"], "received 1 labels, expected 10"),
-        (["a.png", "--labels", "absent"], "--labels absent: received a file that cannot be read"),
+        (["a.png", "--labels", "absent"], "absent: received no such file, expected a text file"),
         (["a.png", "--scale", "2"], "--scale 2.0: received a model that takes uint8"),
         (["a.png", "--offset", "nan"], "--offset nan: received 'nan', expected a finite number"),
         (["a.png", "--device", "gpu"], "without GPU support"),

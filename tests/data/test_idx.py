@@ -165,7 +165,7 @@ def test_a_file_of_another_format(received: bytes, tmp_path: Path) -> None:
 
 def test_a_folder_with_the_name_of_a_file(tmp_path: Path) -> None:
     (tmp_path / MNIST[0].name).mkdir()
-    assert "cannot be read" in error_of(tmp_path / MNIST[0].name, MNIST[0])
+    assert "received a folder" in error_of(tmp_path / MNIST[0].name, MNIST[0])
 
 
 SHARED_FILES = settings(

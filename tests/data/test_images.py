@@ -101,8 +101,8 @@ def test_what_is_no_picture(content: bytes, line: str, tmp_path: Path) -> None:
 
 
 def test_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing.png", tmp_path):
-        with pytest.raises(InputError, match="cannot be read"):
+    for path, found in {tmp_path / "missing.png": "no such file", tmp_path: "a folder"}.items():
+        with pytest.raises(InputError, match=f"received {found}, expected an image"):
             read_picture(path)
 
 
