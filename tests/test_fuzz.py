@@ -14,7 +14,7 @@ from fuzz.trials import READ, REFUSED, UNCHANGED, Reader, Tally, bench
 
 from kerasbn.common.errors import InputError
 
-FAST = ("idx", "idx.gz", "images", "inputs", "checkpoint", "labels")
+FAST = ("idx", "idx.gz", "images", "inputs", "checkpoint", "labels", "infer", "fold-onnx")
 
 
 def one_byte(read: Callable[[Path], Any]) -> Reader:

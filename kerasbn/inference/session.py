@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ _DTYPES = {
     "tensor(int16)": np.int16, "tensor(uint32)": np.uint32, "tensor(int32)": np.int32,
     "tensor(uint64)": np.uint64, "tensor(int64)": np.int64, "tensor(bool)": np.bool_,
 }  # fmt: skip
+
+MOST_ELEMENTS = 1 << 27  # of an input with all its fixed axes: half a gigabyte of float32
 
 _GPU_PROVIDERS = (
     "CUDAExecutionProvider", "ROCMExecutionProvider", "CoreMLExecutionProvider",
@@ -68,6 +71,12 @@ class Session:
                 self.path, f"a file that onnxruntime cannot read ({runtime_message(error)})",
                 "an intact ONNX model", "kerasbn export writes one",
             ) from error  # fmt: skip
+        for port in self.inputs:
+            if (size := prod(axis or 1 for axis in port.shape)) > MOST_ELEMENTS:
+                raise expected(
+                    self.path, f"an input '{port.name}' of {size:,} numbers",
+                    f"at most {MOST_ELEMENTS:,}",
+                )  # fmt: skip
         self.metadata: Metadata | None = read_metadata(properties)
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from fuzz.damage import damage_lines
 from fuzz.formats import damage_idx, damage_image, damage_npz
+from fuzz.models import MODELS
 from fuzz.trials import Reader
 from PIL import Image
 
@@ -38,7 +39,7 @@ def _images() -> list[bytes]:
     """Return small images of every format and of many modes."""
     found = []
     pixels = np.full((40, 30, 4), 250, np.uint8)
-    pixels[8:32, 13:17, :3] = 20  # a stroke
+    pixels[8:32, 8:12, :3] = pixels[28:32, 8:26, :3] = 20  # an L, no digit too wide if it is turned
     image = Image.fromarray(pixels)
     kinds = {
         "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "JPEG": ("L", "RGB", "CMYK"),
@@ -120,10 +121,10 @@ def _read_checkpoint(path: Path) -> None:
 
 _LABELS = "zero\none\ntwo\nthrée\n"
 
-READERS: dict[str, Reader] = {
+READERS: dict[str, Reader] = MODELS | {
     "idx": Reader("digits", lambda: [_digits()[1]], damage_idx, _read_idx),
     "idx.gz": Reader("digits.gz", lambda: [gzip.compress(_digits()[1])], damage_idx, _read_idx),
-    "images": Reader("image", _images, damage_image, _read_image),
+    "images": Reader("image", _images, damage_image, _read_image, seconds=20),
     "inputs": Reader("inputs.npz", _two_inputs, damage_npz, _read_npz),
     "checkpoint": Reader("model.npz", _checkpoints, damage_npz, _read_checkpoint),
     "labels": Reader("labels.txt", lambda: [_LABELS.encode()], damage_lines, read_labels),

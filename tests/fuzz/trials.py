@@ -14,7 +14,7 @@ import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -236,8 +236,8 @@ def bench(reader: Reader) -> Iterator[Bench]:
             place = Bench(reader, folder)
             addresses = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
             resource.setrlimit(resource.RLIMIT_AS, (addresses + MOST_ADDRESSES, limits[1]))
-            yield place
-            place.close()
+            with closing(place):
+                yield place
         finally:
             resource.setrlimit(resource.RLIMIT_AS, limits)
             os.chdir(old[0])

@@ -1,5 +1,6 @@
 """Read and write ONNX files, those whose weights are in a file of their own included."""
 
+from math import prod
 from pathlib import Path
 
 import onnx
@@ -10,6 +11,7 @@ from kerasbn.common.files import atomic_write, check_new_file
 
 # The limit of protocol buffers is 2 GiB; the graph itself needs some of it.
 LARGEST_FILE = 2**31 - 2**24
+MOST_ELEMENTS = 2**25  # of an input with all its fixed axes: it is computed in float64
 
 
 def load_model(model: onnx.ModelProto | Path | str) -> ir.Model:
@@ -27,16 +29,23 @@ def load_model(model: onnx.ModelProto | Path | str) -> ir.Model:
     if not path.is_file():
         raise expected(path, "no such file", "an ONNX model")
     try:
+        onnx.checker.check_model(str(path))
         loaded = ir.load(path)
-        if not loaded.opset_imports:
-            raise ValueError("it names no opset")
         for value in loaded.graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value.numpy()
+            if value.const_value is not None:
+                value.const_value.numpy()  # raises if there are too few or too many bytes
+        ir.to_proto(loaded)  # raises if a text is none
     except Exception as error:  # a damaged file makes onnx raise many types
         raise expected(
             path, f"a file that onnx cannot read ({quoted(error)})", "an intact ONNX model"
         ) from error
+    for value in loaded.graph.inputs:
+        axes = [axis for axis in value.shape or () if isinstance(axis, int)]
+        if min(axes, default=0) < 0 or prod(axes) > MOST_ELEMENTS:
+            raise expected(
+                path, f"an input '{value.name}' of shape {value.shape}",
+                f"at most {MOST_ELEMENTS:,} numbers",
+            )  # fmt: skip
     return loaded
 
 

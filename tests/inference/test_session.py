@@ -1,0 +1,38 @@
+"""A model is loaded only if its inputs fit into the memory."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from kerasbn.common.errors import InputError
+from kerasbn.inference.session import MOST_ELEMENTS, Session
+
+
+def write_model(path: Path, *shape: int | str) -> Path:
+    """A model that returns its input."""
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", "same")
+    ]
+    node = helper.make_node("Identity", ["image"], ["same"])
+    graph = helper.make_graph([node], "large", ports[:1], ports[1:])
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(2**40, 28, 28), ("batch", 2**20, 2**20, 3)])
+def test_an_input_that_would_fill_the_memory_is_refused(
+    shape: tuple[int | str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"received an input 'image' of [\d,]+ numbers, expected"):
+        Session(write_model(tmp_path / "model.onnx", *shape))
+
+
+def test_an_input_of_any_batch_size_is_accepted(tmp_path: Path) -> None:
+    session = Session(write_model(tmp_path / "model.onnx", "batch", MOST_ELEMENTS))
+    assert session.inputs[0].shape == (None, MOST_ELEMENTS)
+    session = Session(write_model(tmp_path / "model.onnx", "batch", 3))
+    np.testing.assert_array_equal(session.run([np.ones((2, 3), np.float32)])[0], np.ones((2, 3)))
