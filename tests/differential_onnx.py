@@ -39,10 +39,15 @@ LINEAR = (
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Gather", "LSTM", "GRU", "RNN",
     "LayerNormalization", "GroupNormalization", "RMSNormalization", "InstanceNormalization",
 )  # fmt: skip
-ONLY = {  # what nothing can be folded into in the other direction
-    "backward": {"Gather", "LayerNormalization", "GroupNormalization", "RMSNormalization",
-                 "InstanceNormalization"},
-    "forward": {"LSTM", "GRU", "RNN"},
+PASS_THROUGH = (
+    "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat",
+    "Expand", "Tile", "Pad", "Resize", "Upsample", "AveragePool", "MaxPool", "GlobalAveragePool",
+    "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "Identity", "Dropout",
+    "Add", "DepthToSpace", "SpaceToDepth", "Relu", "LeakyRelu", "PRelu",
+)  # fmt: skip
+IMPOSSIBLE = {
+    *(f"forward {op}" for op in LINEAR[LINEAR.index("LayerNormalization") :]), "forward Gather",
+    *(f"backward {op}" for op in ("LSTM", "GRU", "RNN")),
 }  # fmt: skip
 
 
@@ -95,10 +100,10 @@ def wrong_in_single(seed: int) -> str | None:
 
 
 def wrong_reasons(
-    random: RandomGraph, folded: ir.Model, plan: Plan, counts: Counter[str]
+    random: RandomGraph, model: ir.Model, folded: ir.Model, plan: Plan, counts: Counter[str]
 ) -> str | None:
     """A reason that is not true, if there is one."""
-    reasons = Reasons(folded, random.values)
+    reasons = Reasons(model, folded, random.values)
     for kept in plan.kept():
         for clause, is_true in reasons.judge(kept).items():
             counts["reasons shown" if is_true else "reasons not examined"] += 1
@@ -118,6 +123,7 @@ def operations(model: ir.Model) -> dict[str, str]:
 def count(model: ir.Model, plan: Plan, counts: Counter[str]) -> None:
     """Count what was folded into what, in which direction and through what."""
     named = operations(model)
+    counts["kept"] += len(plan.kept())
 
     def operation(name: str) -> str:
         return named.get(name.split(" + ")[0], "constant")
@@ -134,6 +140,35 @@ def count(model: ir.Model, plan: Plan, counts: Counter[str]) -> None:
             counts[f"{fold.direction} through {clip}{operation(name)}"] += 1
 
 
+def verdict(seed: int, counts: Counter[str]) -> tuple[Plan, str | None]:
+    """The plan for a random graph, and what is wrong with it or with what it leads to."""
+    random = random_graph(seed)
+    model, plan = ir.from_proto(random.model), Plan()
+    try:
+        folded, plan = fold_model(model, check=False)
+        wrong = wrong_in(random, model, folded)
+        wrong = wrong or wrong_reasons(random, model, folded, plan, counts)
+        if wrong is None and seed % 3 == 0:
+            wrong = wrong_in_single(seed)
+    except Exception as error:  # noqa: BLE001 - a crash is counted, and the rest goes on
+        wrong = f"raised {type(error).__name__}: {error}"
+    count(model, plan, counts)
+    return plan, wrong
+
+
+def never(counts: Counter[str]) -> list[str]:
+    """What was never exercised, of all that can be."""
+    wanted = [
+        f"{to} {step} {op}"
+        for to in ("backward", "forward")
+        for step, operations in (("into", LINEAR), ("through", PASS_THROUGH))
+        for op in operations
+        if f"{to} {op}" not in IMPOSSIBLE
+    ]
+    wanted += [f"forward through clip {op}" for op in ("Relu", "Clip")]
+    return [name for name in wanted if not counts[name]]
+
+
 def main() -> int:
     """Run the graphs and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -144,28 +179,22 @@ def main() -> int:
     counts: Counter[str] = Counter()
     begin = time.perf_counter()
     for seed in range(given.seed, given.seed + given.models):
-        random = random_graph(seed)
-        model = ir.from_proto(random.model)
-        plan = Plan()
-        try:
-            folded, plan = fold_model(model, check=False)
-            wrong = wrong_in(random, model, folded) or wrong_reasons(random, folded, plan, counts)
-            if wrong is None and seed % 3 == 0:
-                wrong = wrong_in_single(seed)
-        except Exception as error:  # noqa: BLE001 - a crash is counted, and the rest goes on
-            wrong = f"raised {type(error).__name__}: {error}"
-        count(model, plan, counts)
-        counts["kept"] += len(plan.kept())
+        plan, wrong = verdict(seed, counts)
         if given.show:
             print(seed, *plan, sep="\n  ")  # noqa: T201 - a command prints
         if wrong:
             counts["wrong"] += 1
             print(f"seed {seed}: {wrong}", flush=True)  # noqa: T201 - a command prints
-    for name in sorted(counts):
-        if (" " in name and "into" not in name.partition("through")[0]) or "through" not in name:
-            print(f"{counts[name]:6} {name}")  # noqa: T201 - as above
+    triples = [name for name in counts if " into " in name and " through " in name]
+    for name in sorted(set(counts) - set(triples)):
+        print(f"{counts[name]:6} {name}")  # noqa: T201 - as above
+    folds = counts["backward"] + counts["forward"] + counts["merge"]
     print(  # noqa: T201 - as above
-        f"{given.models} graphs, {counts['wrong']} wrong; {time.perf_counter() - begin:.0f} s"
+        f"never exercised: {', '.join(never(counts)) or 'nothing'}\n"
+        f"{len(triples)} ways of a map through one operation into another\n"
+        f"{given.models} graphs, {folds} folds ({counts['backward']} backward, "
+        f"{counts['forward']} forward, {counts['merge']} merged, {counts['clips']} with clips), "
+        f"{counts['kept']} kept, {counts['wrong']} wrong; {time.perf_counter() - begin:.0f} s"
     )
     return 1 if counts["wrong"] else 0
 

@@ -19,15 +19,22 @@ from kerasbn.folding.plan import Kept
 
 Array = NDArray[Any]
 KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
+EXAMPLES = 24  # to fit a kernel to
+MANY = 100  # weights of a kernel, too many to fit
 FITTED = 1e-7  # the relative misfit below which a kernel does what was said to be impossible
 
 
 class Reasons:
     """Judges the reasons in the plan of one folded model, given the values of some tensors."""
 
-    def __init__(self, folded: ir.Model, values: dict[str, Array]) -> None:
+    def __init__(self, model: ir.Model, folded: ir.Model, values: dict[str, Array]) -> None:
         self.model = folded
         self.values = values
+        # By then, a Div may have become a Mul.
+        self.operations = {str(v.name): n.op_type for n in model.graph for v in n.outputs}
+        self.operations |= {str(n.name): n.op_type for n in model.graph if n.name}
+        self.tensors = {str(v.name): v for n in folded.graph for v in n.outputs}
+        self.made = {str(n.name): [str(v.name) for v in n.outputs] for n in model.graph if n.name}
         self.nodes = {str(v.name): node for node in folded.graph for v in node.outputs}
         self.nodes |= {str(node.name): node for node in folded.graph if node.name}
 
@@ -51,8 +58,13 @@ class Reasons:
         return self.nodes.get(name.split(" + ")[0])
 
     def reads(self, name: str, value: ir.Value) -> bool:
+        """Whether a node reads a tensor, perhaps by the Max ahead of the Min of a clip."""
         node = self.node(name)
-        return node is not None and value in (*node.inputs, *captured(node))
+        if node is None:
+            return False
+        ahead = [v.producer() for v in node.inputs if v] if node.op_type == "Min" else []
+        read = [v for each in (node, *ahead) if each for v in (*each.inputs, *captured(each))]
+        return value in read
 
 
 def data_of(node: ir.Node) -> ir.Value:
@@ -72,6 +84,12 @@ def _output(_self: Reasons, _: ir.Node, last: ir.Node) -> bool | None:
     return last.outputs[0].is_graph_output()
 
 
+def _named_output(self: Reasons, _first: ir.Node, _last: ir.Node, name: str) -> bool | None:
+    # Of a Mul and an Add in one, the output is that of the Add.
+    node = self.nodes.get(name.split(" + ")[-1])
+    return node is not None and any(value.is_graph_output() for value in node.outputs)
+
+
 def _input_is_output(_self: Reasons, first: ir.Node, _: ir.Node) -> bool | None:
     return data_of(first).is_graph_output() or None
 
@@ -79,22 +97,29 @@ def _input_is_output(_self: Reasons, first: ir.Node, _: ir.Node) -> bool | None:
 def _read_elsewhere(
     self: Reasons, _first: ir.Node, _last: ir.Node, maker: str, other: str
 ) -> bool | None:
-    node = self.node(maker)
-    return node is not None and any(self.reads(other, value) for value in node.outputs)
+    names = [name for each in maker.split(" + ") for name in self.made.get(each, [each])]
+    made = [self.tensors[name] for name in names if name in self.tensors]
+    # The Add behind a product may belong to it.
+    made += [
+        v for each in made for node, _ in each.uses() if node.op_type == "Add" for v in node.outputs
+    ]
+    return any(self.reads(other, value) for value in made)
 
 
 def _operation(self: Reasons, _first: ir.Node, _last: ir.Node, name: str, op: str) -> bool | None:
-    node = self.node(name)
-    return node is not None and node.op_type == op
+    return self.operations.get(name.split(" + ")[0]) == op
 
 
 def _expands(self: Reasons, first: ir.Node, _last: ir.Node) -> bool | None:
     before, after = (self.values.get(str(v.name)) for v in (data_of(first), first.outputs[0]))
-    return None if before is None or after is None else before.shape != after.shape
+    if before is None or after is None:
+        return None
+    # If they are alike, a constant differs between examples, and would broadcast a single one.
+    return before.shape != after.shape or None
 
 
 def _no_kernel(
-    self: Reasons, first: ir.Node, last: ir.Node, name: str, side: str, _: str
+    self: Reasons, first: ir.Node, last: ir.Node, name: str, side: str, clause: str
 ) -> bool | None:
     """Whether no kernel and bias of the node do what it does with the affine node."""
     node = self.node(name)
@@ -112,7 +137,13 @@ def _no_kernel(
     given = self.values.get(str(source.name))
     if not adjacent or given is None:
         return None
-    misfit = _misfit(self.model, order, node, source, result, given.shape)
+    made = self.values.get(str(result.name))
+    if node.op_type == "Conv" and made is not None and made[0, 0].size == 1:
+        return None  # a kernel that sees all positions at once can scale each of them
+    if "pads" in clause and not any(node.attributes.get_ints("pads", ())[: given.ndim - 2]):
+        return None  # padding behind a tensor is not always read
+    shape = (EXAMPLES, *given.shape[1:])
+    misfit = _misfit(self.model, order, node, source, result, shape)
     return None if misfit is None else misfit > FITTED
 
 
@@ -135,7 +166,7 @@ def _misfit(
         columns = []
         for kernel in kernels:
             array = constants[str(kernel.name)]
-            if array.size > 150:
+            if array.size > MANY:
                 return None
             for place in range(array.size):
                 unit = np.zeros(array.size)
@@ -151,8 +182,12 @@ def _misfit(
         return np.inf
     columns += _biases(want.shape, node.op_type)
     matrix = np.stack([column.ravel() for column in columns], 1)
-    solution = np.linalg.lstsq(matrix, want.ravel(), rcond=None)[0]
-    return float(np.abs(matrix @ solution - want.ravel()).max() / (np.abs(want).max() or 1.0))
+    if len(matrix) < 2 * matrix.shape[1]:  # almost any kernel would do
+        return None
+    rows = random.permutation(len(matrix))[: 4 * matrix.shape[1]]
+    matrix, values = matrix[rows], want.ravel()[rows]
+    solution = np.linalg.lstsq(matrix, values, rcond=None)[0]
+    return float(np.abs(matrix @ solution - values).max() / (np.abs(values).max() or 1.0))
 
 
 def _biases(shape: tuple[int, ...], op: str) -> list[Array]:
@@ -170,6 +205,7 @@ _CLAUSES: dict[str, Callable[..., bool | None]] = {
     "its input is also read by `(.*)`": _shared,
     "its output is a model output": _output,
     "its input is also a model output": _input_is_output,
+    "the output of `(.*)` is a model output": _named_output,
     "the output of `(.*)` is also read by `(.*)`": _read_elsewhere,
     "`(.*)` (?:before|after) it is an? (.*), which no map folds into": _operation,
     "its constant broadcasts its input to another shape": _expands,

@@ -104,7 +104,7 @@ class _Backward:
                 choices = call.backward(call.lower(a))
             else:
                 _check_foldable(self.graph, call, self.merge)
-                edit = call.edit("after", a, call.inputs[0])
+                edit = call.edit("after", a, (call.inputs or call.outputs)[0])
                 known = self.found.edits.get(id(call.layer))
                 if known is not None and not known[0].agrees(edit):
                     raise CannotFold("is shared, and its calls need different maps")
@@ -202,7 +202,9 @@ class _Forward:
             self.found.through[call] = None
         if not out.is_identity():
             if call.outputs[0].is_output:
-                raise CannotFold("its output is a model output")
+                is_own = id(call.layer) == next(iter(self.found.dropped))
+                name = "its output" if is_own else f"the output of `{call.name}`"
+                raise CannotFold(f"{name} is a model output")
             self.carried[call.outputs[0]] = out
             self.due.update(call.outputs[0].readers)
 

@@ -49,6 +49,9 @@ def test_an_output_of_the_model_keeps_it(judged: Judged) -> None:
     y = BN()(opaque(x))
     plan = judged(randomized(x, [y, L.Dense(2)(y)]))
     assert "its output is a model output" in plan.kept()[0].reason
+    y = L.Flatten(name="flat")(BN()(opaque(x)))
+    plan = judged(randomized(x, [y, L.Dense(2)(y)]))
+    assert "and the output of `flat` is a model output" in plan.kept()[0].reason
 
 
 def test_readers_that_want_the_same_fold_together(judged: Judged) -> None:

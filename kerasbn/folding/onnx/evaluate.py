@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_resize as reference
 
 from kerasbn.folding.onnx.constants import constant, is_constant
 from kerasbn.folding.onnx.nodes import captured
@@ -290,6 +291,18 @@ def group_normalization(
     return np.asarray(a * y + b)
 
 
+class Resize(reference.Resize):
+    """With cubic weights in float64; the reference computes them in float32, the attribute's."""
+
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, *arrays: Array, cubic_coeff_a: float = -0.75, **how: Attribute
+    ) -> tuple[Array]:
+        compute: Callable[..., tuple[Array]] = super()._run
+        return compute(*arrays, cubic_coeff_a=float(cubic_coeff_a), **how)
+
+
 def cast(x: Array, *, to: int, **_: Attribute) -> Array:
     """Return x in another dtype, but in float64 instead of any other float."""
     dtype = onnx.helper.tensor_dtype_to_np_dtype(to)
@@ -307,7 +320,8 @@ def _operator(name: str, compute: Callable[..., Array]) -> type[OpRun]:
     return type(name, (OpRun,), {"op_domain": "", "_run": run})
 
 
-_OWN = [
+_OWN: list[type[OpRun]] = [
+    Resize,
     _operator("Conv", conv),
     _operator("ConvTranspose", conv_transpose),
     _operator("AveragePool", average_pool),

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx_chains import run
+from onnx_chains import X, batch_norm, chain, node, only_fold, random, run
 
 from kerasbn.folding.onnx.fold import fold_model
 
@@ -45,3 +45,14 @@ def test_shared_kernels_are_copied_where_nodes_need_others() -> None:
     weights = [each for each in folded.graph.initializers if each.startswith("c.weight")]
     assert len(weights) == 3
     assert "o.weight" in folded.graph.initializers  # is still shared
+
+
+def test_a_constant_part_of_a_concatenation_takes_its_share() -> None:
+    part = np.broadcast_to(random(1, 2, 1, 1), (2, 2, 4, 4)).copy()
+    fold = only_fold(
+        chain([2, 3, 4, 4], node("Conv", X, random(4, 3, 1, 1)), node("Concat", X, part, axis=1),
+              batch_norm(6)),
+    )  # fmt: skip
+    assert fold.direction == "backward"
+    assert fold.into[0] == "n0"
+    assert len(fold.into) == 2
