@@ -29,7 +29,8 @@ _ROLES = {
     "ConvTranspose": _LINEAR, "LSTM": _CELL, "GRU": _CELL, "RNN": _CELL,
     "Max": {0: "lower", 1: "lower"}, "Min": {0: "upper", 1: "upper"},
     "Clip": {1: "lower", 2: "upper"},
-    "Gather": {0: "weight"}, "PRelu": {1: "slope"}, "Reshape": {1: "shape"},
+    "LayerNormalization": _LINEAR, "Gather": {0: "weight"}, "PRelu": {1: "slope"},
+    "Reshape": {1: "shape"},
 }  # fmt: skip
 
 
@@ -41,11 +42,10 @@ def canonicalize(model: ir.Model) -> None:
     """
     graph = model.graph
     sort(graph)
-    name_nodes(graph)
-    name_values(graph)
+    taken = name_nodes(graph), name_values(graph)
     for node in graph:
         for key, subgraph in subgraphs(node).items():
-            name_subgraph(subgraph, f"{node.name}/{key}")
+            name_subgraph(subgraph, f"{node.name}/{key}", *taken)
     for node in graph.all_nodes():
         attributes = sorted(node.attributes.items())
         node.attributes.clear()
@@ -97,8 +97,10 @@ def sort(graph: ir.Graph) -> None:
     graph.extend(done)
 
 
-def name_nodes(graph: ir.Graph) -> None:
+def name_nodes(graph: ir.Graph) -> set[str]:
     """Name each node after its layer, with the operation where a layer has several nodes.
+
+    Returns the names, which no node of a subgraph may have, either.
 
     A Cast that belongs to no layer is named after what it casts and to which type, such as
     `image_to_float`; an Identity, after the output it makes.
@@ -110,6 +112,7 @@ def name_nodes(graph: ir.Graph) -> None:
     for node, path in paths.items():
         name = path if count[path] == 1 else f"{path}/{node.op_type}"
         node.name = free_name(given[node] or (name if path else node.op_type), taken)
+    return taken
 
 
 def _paths(graph: ir.Graph) -> dict[ir.Node, str]:
@@ -147,8 +150,11 @@ def _purpose(node: ir.Node, paths: dict[ir.Node, str]) -> str:
     return f"{source}_to_{kind}" if source else ""
 
 
-def name_values(graph: ir.Graph) -> None:
-    """Name values and constants after their nodes; order constants by their first use."""
+def name_values(graph: ir.Graph) -> set[str]:
+    """Name values and constants after their nodes; order constants by their first use.
+
+    Returns the names, which no value of a subgraph may have, either.
+    """
     constants = set(graph.initializers.values())
     graph.initializers.clear()
     ports = [*graph.inputs, *graph.outputs]
@@ -167,6 +173,7 @@ def name_values(graph: ir.Graph) -> None:
                 value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
                 graph.register_initializer(value)
                 value.shape = value.type = None  # the tensor has both
+    return taken
 
 
 def _is_bias(node: ir.Node) -> bool:
@@ -175,12 +182,12 @@ def _is_bias(node: ir.Node) -> bool:
     return made is not None and made.op_type in ("MatMul", "Einsum")
 
 
-def name_subgraph(graph: ir.Graph, prefix: str) -> None:
-    """Name what a subgraph makes after `prefix` and its position."""
+def name_subgraph(graph: ir.Graph, prefix: str, nodes: set[str], taken: set[str]) -> None:
+    """Name what a subgraph makes after `prefix` and its position, by names that are not taken."""
     graph.name = prefix
     values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     for at, value in enumerate(values):
-        value.name = f"{prefix}/{at}"
+        value.name = free_name(f"{prefix}/{at}", taken)
     for value in values:
         if value in graph.inputs or value in graph.outputs:
             if value.shape is not None:  # free axes are named after a converter's counter
@@ -188,9 +195,9 @@ def name_subgraph(graph: ir.Graph, prefix: str) -> None:
         else:
             value.shape = value.type = None
     for at, node in enumerate(graph):
-        node.name = f"{prefix}/{node.op_type}_{at}"
+        node.name = free_name(f"{prefix}/{node.op_type}_{at}", nodes)
         for key, inner in subgraphs(node).items():
-            name_subgraph(inner, f"{node.name}/{key}")
+            name_subgraph(inner, f"{node.name}/{key}", nodes, taken)
 
 
 def free_name(name: str, taken: set[str]) -> str:

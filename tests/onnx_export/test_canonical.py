@@ -69,6 +69,21 @@ def test_a_subgraph_has_one_form(swap: bool) -> None:
     onnx.checker.check_model(first)
 
 
+def test_no_two_nodes_share_a_name() -> None:
+    names = {"p": "", "outer": "first", "axis": "unk", "body": "body"}
+    text = LOOP.format(nodes="on = Identity(go) m = Mul(first, c) out = Add(s, m)", **names)
+    parsed = onnx.parser.parse_model(f"{HEADER} g (float[N] x) => (float[N] y) {text}")
+    model = ir.from_proto(parsed)
+    for node, layer in zip(model.graph, ("loop/body/Mul_1", "loop"), strict=True):
+        node.metadata_props[LAYER] = layer
+    canonicalize(model)
+    found = [node.name for node in model.graph.all_nodes()]
+    assert "loop/body/Mul_1" in found
+    assert len(set(found)) == len(found)
+    values = [value.name for node in model.graph.all_nodes() for value in node.outputs]
+    assert len(set(values)) == len(values)
+
+
 def test_a_node_reads_what_its_subgraph_takes_from_outside() -> None:
     names = {"p": "", "outer": "first", "axis": "unk", "body": "body"}
     text = LOOP.format(nodes="on = Identity(go) m = Mul(first, c) out = Add(s, m)", **names)
