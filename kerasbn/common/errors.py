@@ -92,7 +92,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else ""
 
 
-def quoted(error: BaseException, longest: int | None = 200) -> str:
+def quoted(error: BaseException | str, longest: int | None = 200) -> str:
     """Return what another library says in one line of at most `longest` characters, uncolored."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:longest]
 

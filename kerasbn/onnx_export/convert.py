@@ -1,8 +1,9 @@
 """A Keras model at inference as an ONNX graph: traced and converted, not yet simplified."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import keras
@@ -11,11 +12,17 @@ import onnx_ir as ir
 import tensorflow as tf
 
 from kerasbn.common import keras_internals
-from kerasbn.common.errors import InputError, expected
+from kerasbn.common.errors import InputError, expected, quoted
 from kerasbn.common.keras_internals import all_layers, takes_argument
 from kerasbn.folding.keras.clone import is_builtin, recurrent_states
 from kerasbn.folding.keras.graph import input_structure, training_at_inference
 from kerasbn.onnx_export.canonical import LAYER, free_name, subgraphs
+
+# Layers that look values up, or hash them.
+_TABLES = (
+    keras.layers.HashedCrossing, keras.layers.Hashing, keras.layers.IntegerLookup,
+    keras.layers.StringLookup, keras.layers.TextVectorization,
+)  # fmt: skip
 
 # What tf2onnx 1.17 writes, from the first opset with a Softmax along one axis.
 OPSETS = range(13, 19)
@@ -34,12 +41,6 @@ def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
     Raises:
         InputError: if the model, or one of its layers, cannot be written as ONNX.
     """
-    for layer in all_layers(clone):
-        if recurrent_states(layer):  # an ONNX file keeps no state
-            raise expected(
-                f"layer '{layer.name}'", "stateful=True, so that it keeps state from call to call",
-                "a layer that starts anew each time", "build it with stateful=False",
-            )  # fmt: skip
     taken: set[str] = set()
     inputs, outputs = (_named_ports(clone, side, taken) for side in ("input", "output"))
     layers = {operation.name for operation in _operations(clone)}
@@ -72,6 +73,21 @@ def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
     return model
 
 
+def check_layers(model: keras.Model) -> None:
+    """Raise `InputError` for a layer that no ONNX file can have."""
+    for layer in all_layers(model):
+        if recurrent_states(layer):  # an ONNX file keeps no state
+            raise expected(
+                f"layer '{layer.name}'", "stateful=True, so that it keeps state from call to call",
+                "a layer that starts anew each time", "build it with stateful=False",
+            )  # fmt: skip
+        if isinstance(layer, _TABLES):
+            raise expected(
+                f"layer '{layer.name}'", f"a {type(layer).__name__}", "a layer that ONNX has",
+                "apply it to the data, and export the model behind it",
+            )  # fmt: skip
+
+
 def _named_ports(model: keras.Model, side: str, taken: set[str]) -> dict[str, Any]:
     """Return the inputs or outputs of a model by name: the key of each, or its layer's name.
 
@@ -97,10 +113,20 @@ def _refusal(model: keras.Model, layers: set[str], error: Exception) -> InputErr
     said = str(error)
     names = sorted(layers, key=len, reverse=True)
     marks = ("'{}'", "/{}_", "name={},")
-    layer = next((n for n in names if any(mark.format(n) in said for mark in marks)), None)
-    subject = f"model '{model.name}'" + (f", layer '{layer}'" if layer else "")
-    first = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
-    return InputError(f"{subject}: cannot be written as ONNX ({first[:200]})")
+    named = [n for n in names if any(mark.format(n) in said for mark in marks)][:1]
+    if not named and (called := re.search(r"when calling (\w+)\.call", said)):
+        kind = called.group(1)
+        named = [each.name for each in all_layers(model) if type(each).__name__ == kind]
+    subject = f"model '{model.name}'" + (f", layer '{named[0]}'" if len(named) == 1 else "")
+    if "symbolic `tf.Tensor` as a Python `bool`" in said:
+        return expected(
+            subject, "a size that is free, by which the layer decides what it computes",
+            "a fixed one", "give all axes but the batch a size in keras.Input",
+        )  # fmt: skip
+    lines = (line.strip() for line in said.splitlines())
+    told = (line for line in lines if line and not line.startswith("Exception encountered when"))
+    first = quoted(next(told, type(error).__name__))
+    return InputError(f"{subject}: cannot be written as ONNX ({first})")
 
 
 def _lift_captured(graph: ir.Graph, traced: Any) -> None:  # noqa: ANN401 - a ConcreteFunction
@@ -127,7 +153,7 @@ def _name_ports(
 ) -> None:
     """Give inputs and outputs the names, order and shapes of the Keras model's.
 
-    Axis 0 is the batch and free. All other values get names that no layer has.
+    Axis 0 is the batch, free unless the model fixes it. All other values get names no layer has.
     """
     found = {value.name.partition(":")[0]: value for value in graph.inputs if value.name}
     wanted = [tensor.name.partition(":")[0] for tensor in traced.inputs[: len(inputs)]]
@@ -144,7 +170,7 @@ def _name_ports(
     for values, ports in ((graph.inputs, inputs), (graph.outputs, outputs)):
         for value, (name, tensor) in zip(values, ports.items(), strict=True):
             free = (size or f"{name}_{at}" for at, size in enumerate(tensor.shape[1:], 1))
-            value.name, value.shape = name, ir.Shape(["batch", *free])
+            value.name, value.shape = name, ir.Shape([tensor.shape[0] or "batch", *free])
 
 
 def trace(clone: keras.Model) -> Any:  # noqa: ANN401 - a ConcreteFunction
@@ -209,6 +235,8 @@ def _shorter_call(operation: Layer) -> Callable[..., Tensor] | None:
     """Return a `call` that computes the same with a better graph, None where there is none."""
     kind, call = type(operation), operation.call
     if not isinstance(operation, keras.Layer):
+        if kind in _extremes() and operation.axis is not None:
+            call = partial(_position, _extremes()[kind], operation)
         return partial(_in_scope, operation.name, call)
     if kind is keras.layers.TimeDistributed and _is_per_example(operation.layer):
         return partial(_all_steps_at_once, operation.layer, call)
@@ -230,6 +258,19 @@ def _in_scope(name: str, call: Tensor, *args: Tensor, **kwargs: Tensor) -> Tenso
     """Enter a scope with the name of the operation, as Keras does for a layer."""
     with tf.name_scope(f"{name}_1"):
         return call(*args, **kwargs)
+
+
+@cache
+def _extremes() -> dict[type, Callable[..., Tensor]]:
+    """Return the functions of TensorFlow that compute an argmax or argmin of Keras."""
+    known = {keras.ops.argmax: tf.argmax, keras.ops.argmin: tf.argmin}
+    return {keras_internals.operation_class(each): made for each, made in known.items()}
+
+
+def _position(function: Callable[..., Tensor], operation: Layer, x: Tensor) -> Tensor:
+    """Compute an argmax or argmin; Keras tells 0 from -0 by their bits, which ONNX cannot read."""
+    made = function(x, operation.axis, output_type=tf.int32)
+    return tf.expand_dims(made, operation.axis) if operation.keepdims else made
 
 
 def _all_steps_at_once(

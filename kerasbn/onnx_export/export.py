@@ -26,7 +26,7 @@ from kerasbn.inference.parity import Parity, measure_parity, with_softmax
 from kerasbn.inference.remaining import count_remaining, remaining_nodes
 from kerasbn.inference.session import Session, runtime_message
 from kerasbn.onnx_export.canonical import canonicalize
-from kerasbn.onnx_export.convert import OPSET, OPSETS, convert
+from kerasbn.onnx_export.convert import OPSET, OPSETS, check_layers, convert
 from kerasbn.onnx_export.passes import simplify
 from kerasbn.runs import find_model, run_of
 
@@ -142,6 +142,7 @@ def export(
         labels = "0123456789" if data.get("name") in ("mnist", "mnist-sample") else ()
         run = origin.name if origin else ""
         original = load_model(source)
+    check_layers(original)
     weights = (prod(each.shape) * np.dtype(each.dtype).itemsize for each in original.variables)
     _check_size(original, sum(weights))
     plan: list[dict[str, Any]] = []

@@ -400,3 +400,29 @@ def test_paths_that_cannot_be_written_are_told_before_the_work(
 ) -> None:
     with pytest.raises(InputError, match=line):
         export(None, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (
+            lambda x: keras.layers.Hashing(4, name="hash")(x),
+            r"layer 'hash': received a Hashing, expected a layer that ONNX has; apply it to the d",
+        ),
+        (
+            lambda x: keras.layers.UpSampling2D(2, interpolation="bilinear", name="up")(x),
+            r"layer 'up': received a size that is free.* give all axes but the batch a size in",
+        ),
+    ],
+)
+def test_the_real_cause_is_named(tmp_path: Path, build: Callable[[Any], Any], reason: str) -> None:
+    x = keras.Input((None, None, 3), name="x")
+    with pytest.raises(InputError, match=reason):
+        export(keras.Model(x, build(x)), tmp_path / "a.onnx")
+
+
+def test_strings_are_refused_by_the_layer_that_reads_them(tmp_path: Path) -> None:
+    x = keras.Input((1,), dtype="string", name="x")
+    y = keras.layers.StringLookup(vocabulary=["a", "b"], name="words")(x)
+    with pytest.raises(InputError, match="layer 'words': received a StringLookup"):
+        export(keras.Model(x, keras.layers.Embedding(3, 2)(y)), tmp_path / "a.onnx")
