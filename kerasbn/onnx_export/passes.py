@@ -14,7 +14,7 @@ from onnxscript.optimizer import fold_constants_ir
 from onnxscript.rewriter import RewritePass, RewriteRule, RewriteRuleSet
 from onnxscript.rewriter.rules import common as library
 
-from kerasbn.onnx_export import layout, linear
+from kerasbn.onnx_export import functions, layout, linear
 from kerasbn.onnx_export.linear import Array, constant
 
 # A folded constant may not swell the file.
@@ -159,6 +159,14 @@ def rules(*each: RewriteRule) -> RewritePass:
     return RewritePass(RewriteRuleSet(each, commute=True))
 
 
+def fuse_functions(model: ir.Model) -> ir.passes.PassResult:
+    """Apply the rules of `functions`, in the order that the converter writes operands."""
+    known = (model.opset_imports.get("", 0) or 0) >= functions.LAYER_NORMALIZATION_OPSET
+    found = (functions.exact_gelu, *(functions.layer_normalization if known else ()))
+    result: ir.passes.PassResult = RewritePass(RewriteRuleSet(found))(model)
+    return result
+
+
 infer_shapes = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
 CLEAN_UP: tuple[Callable[[ir.Model], ir.passes.PassResult], ...] = (
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -180,7 +188,8 @@ def simplify(model: ir.Model) -> None:
     """
     outputs = [(value.name, value.type, value.shape) for value in model.graph.outputs]
     for late in ((), (linear.matmul_to_gemm,)):
-        _settle(model, *CLEAN_UP, rules(*LIBRARY_RULES, *OWN_RULES, *late))
+        whole = (fuse_functions,) if late else ()
+        _settle(model, *CLEAN_UP, rules(*LIBRARY_RULES, *OWN_RULES, *late), *whole)
     common.OutputFixPass()(model)
     # What is behind an output may have changed, and an Identity may be new.
     for value, (name, type_, shape) in zip(model.graph.outputs, outputs, strict=True):
