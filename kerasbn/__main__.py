@@ -3,6 +3,7 @@
 import atexit
 import io
 import os
+import signal
 import sys
 from contextlib import suppress
 
@@ -29,6 +30,9 @@ def start() -> None:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         raise
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # as late as this, without a traceback
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _open_streams() -> None:

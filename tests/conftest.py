@@ -1,29 +1,22 @@
 """Fixtures shared by tests of several packages."""
 
-import gzip
-import hashlib
 import os
-import shutil
 import signal
-import struct
-import subprocess
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
+from sample_folders import Disk
+from sample_mirror import Answer, send, served, write_files
 
 from kerasbn.data import datasets as files
 from kerasbn.data import download
-from kerasbn.data.idx import MNIST, IdxFile
+from kerasbn.data.idx import IdxFile
 
 if TYPE_CHECKING:
     from kerasbn.experiments.comparison import Comparison
-
-Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 
 FULL_MNIST = Path(
     os.environ.get("KERASBN_TEST_MNIST") or Path(__file__).parents[2].joinpath("shared/data/mnist")
@@ -75,22 +68,10 @@ def idx_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[IdxFile,
     """Four small gzipped IDX files in `tmp_path`/mnist that stand in for MNIST."""
     folder = tmp_path / "mnist"
     folder.mkdir()
-    digits = np.random.default_rng(7)
-    small, digest = [], hashlib.sha256()
-    for file, count in zip(MNIST, (20, 20, 10, 10), strict=True):
-        shape = (count, *file.shape[1:])
-        header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
-        highest = 10 if len(shape) == 1 else 256
-        pixels = digits.integers(0, highest, shape, np.uint8).tobytes()
-        digest.update(pixels)
-        content = header + pixels
-        gzipped = gzip.compress(content, mtime=0)
-        (folder / f"{file.name}.gz").write_bytes(gzipped)
-        sha256, gzip_sha256 = (hashlib.sha256(each).hexdigest() for each in (content, gzipped))
-        small.append(IdxFile(file.name, shape, sha256, len(gzipped), gzip_sha256))
-    monkeypatch.setattr(files, "MNIST", tuple(small))
-    monkeypatch.setitem(files.DIGESTS, "mnist", digest.hexdigest())
-    return tuple(small)
+    small, digest = write_files(folder, (20, 20, 10, 10))
+    monkeypatch.setattr(files, "MNIST", small)
+    monkeypatch.setitem(files.DIGESTS, "mnist", digest)
+    return small
 
 
 @pytest.fixture
@@ -106,26 +87,8 @@ def mirror(mnist_folder: Path) -> Iterator[Callable[[Answer], str]]:
 
     Its argument answers a request, given the request handler and the content of the file.
     """
-    servers = []
-
-    def start(answer: Answer) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                answer(self, (mnist_folder / self.path.lstrip("/")).read_bytes())
-
-            def log_message(self, *_: object) -> None:
-                """Print nothing."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}/"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with ExitStack() as stack:
+        yield lambda answer: stack.enter_context(served(mnist_folder, answer))
 
 
 @pytest.fixture
@@ -148,40 +111,24 @@ def kerasbn(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 
 
 @pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a full disk.
-
-    If mounting is allowed (as root on Linux), it is a small disk of its own. Otherwise this process
-    is limited to files of a few bytes, which gives the same error.
-    """
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(disk)]
-    if shutil.which("mount") and subprocess.run(mount, capture_output=True).returncode == 0:
-        (disk / "fills it").write_bytes(bytes(4096))
-        yield disk
-        subprocess.run(["umount", str(disk)], check=True)
-        return
-    import resource  # not on Windows
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A small disk, with room at first."""
+    disk = Disk(tmp_path / "disk")
     yield disk
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    disk.close()
+
+
+@pytest.fixture
+def full_disk(disk: Disk) -> Path:
+    """A folder on a full disk."""
+    disk.fill()
+    return disk.path
 
 
 @pytest.fixture
 def whole() -> Answer:
     """The answer of a working mirror."""
     return send
-
-
-def send(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    """Answer with `content`."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content)
 
 
 @pytest.fixture(scope="session")

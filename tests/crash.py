@@ -1,12 +1,14 @@
 """Kill commands at any moment, start them again, and compare with runs that were never stopped.
 
-    python -m tests.crash [--trials 50] [--only NAME...] [--seed 0]
+    python -m tests.crash [--trials 50] [--only NAME...] [--seed 0] [--fresh]
 
-Each trial runs a command in a new folder and kills it by SIGKILL, SIGTERM or SIGINT, at a moment
-between its start and the end of an undisturbed run; every third moment lies in the last fifth, when
-results are written. Then the command is given again, with ``--resume`` where it was a training with
-a checkpoint. Afterwards the results have to be those of the undisturbed run, to the bit, and
-nothing else may be left.
+Each trial runs a command in a new folder and kills it by SIGKILL, SIGTERM or SIGINT, which is sent
+once or twice. A third of the trials chooses the moment by the time, from the start to the end of an
+undisturbed run, a third by the files that have appeared until then, and a third by those of the
+last half, when results are written. Then the command is given again, with ``--resume`` where it was
+a training with a checkpoint. Afterwards the results have to be those of the undisturbed run, to the
+bit, and nothing else may be left. With ``--fresh``, each process starts with an interpreter of its
+own, as on the command line; otherwise it is forked from one that has imported TensorFlow.
 """
 
 import argparse
@@ -16,69 +18,108 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parent))  # for `python -m tests.crash`
+
+from crash_processes import Command, ForkedCommand, FreshCommand
+from sample_mirror import record_mirror, send, served, write_files
+
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-TRAINING = "--dataset mnist-sample --quiet --epochs"
+CODES = {signal.SIGKILL: (), signal.SIGTERM: (143,), signal.SIGINT: (130,)}
+POLL = 0.002  # seconds between two looks at the files
+TRAINING = "--dataset mnist-sample --quiet --hidden 8 --epochs"
+# So that each epoch can be resumed from; these trainings take less than three seconds.
+OFTEN = "from kerasbn.training import callbacks; callbacks.EVERY, callbacks.SHARE = 0.0, 1e9"
+MIRROR = "from sample_mirror import use_recorded_mirror; use_recorded_mirror()"
+
+Start = Callable[[str, Path, str], Command]
+Say = Callable[[str], None]
 
 
 class Case(NamedTuple):
     """A command, what goes on with it after a kill, and the files that hold its result."""
 
     command: str
-    again: str
     results: str  # a glob
+    again: str = ""
+    setup: str = ""
 
 
 CASES = {
-    "train": Case(f"train --run x {TRAINING} 20", "train --resume x", "saved_models/x"),
+    "train": Case(f"train --run x {TRAINING} 6", "saved_models/x", "train --resume x", OFTEN),
     "compare": Case(
-        f"compare --run x {TRAINING} 10 --probe", "compare --resume x-compare", "saved_models/x-*"
+        f"compare --run x {TRAINING} 3 --probe", "saved_models/x-*", "compare --resume x-compare",
+        OFTEN,
     ),
     "ensemble": Case(
-        f"compare --run x {TRAINING} 3 --seeds 3", "compare --resume x", "saved_models/x"
+        f"compare --run x {TRAINING} 3 --seeds 2", "saved_models/x", "compare --resume x", OFTEN
     ),
-    "export": Case("export model.onnx --model base", "", "model.*"),
-    "recalibrate": Case("recalibrate base --dataset mnist-sample --out out.keras", "", "out.keras"),
-    "report": Case("report base -o page.html", "", "page.html"),
+    "export": Case("export model.onnx --model base", "model.*"),
+    "recalibrate": Case("recalibrate base --dataset mnist-sample --out out.keras", "out.keras"),
+    "report": Case("report base -o page.html", "page.html"),
     "sweep": Case(
-        "sweep learning-rate --run x --dataset mnist-sample --steps 100 --seeds 1 --workers 1 "
-        "--set lr=0.01 --quiet",
-        "",
+        "sweep learning-rate --run x --dataset mnist-sample --steps 40 --seeds 1 --workers 1 "
+        "--set lr=0.01 --set hidden=8 --quiet",
         "saved_models/studies/x",
     ),
-}
+    "fetch": Case("data fetch --data-dir mnist", "mnist/*", setup=MIRROR),
+}  # fmt: skip
 
 
 class TrialError(Exception):
     """A result differs, something is left, or a command failed."""
 
 
-def kerasbn(command: str, folder: Path) -> subprocess.Popen[str]:
-    """Start a command in a folder, with signals as in a terminal."""
+class Moment(NamedTuple):
+    """When to kill: after some seconds, and once so many files and folders have appeared."""
 
-    def handle_signals() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    return subprocess.Popen(
-        [sys.executable, "-m", "kerasbn", *command.split()], cwd=folder, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=handle_signals,
-    )  # fmt: skip
+    seconds: float = 0.0
+    paths: int = 0
 
 
-def run(command: str, folder: Path) -> str:
-    """Run a command to its end; return what it printed as errors."""
-    process = kerasbn(command, folder)
-    _, errors = process.communicate()
-    if process.returncode:
-        raise TrialError(f"kerasbn {command}: exit code {process.returncode}: {errors[-500:]}")
-    return errors
+def run(start: Start, command: str, folder: Path, setup: str = "") -> int:
+    """Run a command to its end; return how many paths appeared in its folder meanwhile."""
+    process = start(command, folder, setup)
+    seen = watch(process, folder)
+    code, output = process.wait()
+    if code:
+        raise TrialError(f"kerasbn {command}: exit code {code}: {output[-500:]}")
+    return seen
+
+
+def watch(process: Command, folder: Path, moment: Moment | None = None) -> int:
+    """Wait for a moment or the end of a process; return how many new paths appeared until then."""
+    known = set(paths_in(folder))
+    began, before = time.monotonic(), len(known)
+    while process.is_running():
+        known.update(paths_in(folder))
+        if (
+            moment
+            and time.monotonic() - began >= moment.seconds
+            and len(known) - before >= moment.paths
+        ):
+            break
+        time.sleep(POLL)
+    return len(known) - before
+
+
+def paths_in(folder: Path) -> list[str]:
+    """Return everything that is in a folder."""
+    return [
+        os.path.join(place, name)  # noqa: PTH118 - it is called all the time
+        for place, folders, files in os.walk(folder)
+        for name in folders + files
+    ]
 
 
 def digest(file: Path) -> str:
@@ -89,8 +130,8 @@ def digest(file: Path) -> str:
         content = json.dumps([record["digest"], record["final"], record["status"]]).encode()
     elif file.name in ("model.keras", "out.keras"):  # archives with times
         content = keras_weights(file)
-    elif file.name in ("study.json", "results.csv", "findings.md"):
-        content = b"" if file.suffix == ".json" else content
+    elif file.name == "study.json":
+        content = b""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -125,25 +166,39 @@ def results(folder: Path, pattern: str) -> dict[str, str]:
     return {str(file.relative_to(folder)): digest(file) for file in files}
 
 
-def leftovers(folder: Path) -> list[str]:
-    """Return the hidden files and folders that a command left."""
-    return [str(path.relative_to(folder)) for path in folder.rglob(".*")]
+def leftovers(folder: Path, number: signal.Signals) -> list[str]:
+    """Return the hidden files and folders that a command left, and temporary ones."""
+    hidden = [str(path.relative_to(folder)) for path in folder.rglob(".*")]
+    temporary = folder.with_name(f"{folder.name}-tmp")
+    # What SIGKILL leaves in the system's folder for temporary files is the system's to remove.
+    return hidden + [path.name for path in temporary.iterdir() if number is not signal.SIGKILL]
 
 
 def one_trial(
-    case: Case, base: Path, expected: dict[str, str], number: signal.Signals, after: float
+    case: Case,
+    base: Path,
+    expected: dict[str, str],
+    number: signal.Signals,
+    moment: Moment,
+    start: Start,
+    times: int = 1,
 ) -> str:
-    """Kill a command after some seconds, go on, and check the result; return how it went."""
-    with tempfile.TemporaryDirectory(prefix="kerasbn-crash-") as name:
-        folder = Path(name)
-        shutil.copytree(base, folder, dirs_exist_ok=True)
-        process = kerasbn(case.command, folder)
-        time.sleep(after)
-        process.send_signal(number)
-        _, errors = process.communicate()
-        if "Traceback" in errors:
-            raise TrialError(f"a traceback: {errors[-1500:]}")
-        if process.returncode == 0:
+    """Kill a command at a moment, go on, and check the result; return how it went."""
+    prefix = "kerasbn-crash-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+        folder = Path(name) / "work"
+        shutil.copytree(base, folder)
+        process = start(case.command, folder, case.setup)
+        watch(process, folder, moment)
+        for _ in range(times):
+            process.kill(number)
+            time.sleep(0.02)
+        code, output = process.wait()
+        if "Traceback" in output and code != -number:  # its interpreter was still starting
+            raise TrialError(f"a traceback: {output[-1500:]}")
+        if code not in (0, -number, *CODES[number]):
+            raise TrialError(f"exit code {code}: {output[-500:]}")
+        if code == 0:
             outcome = "had ended"
         else:
             unfinished = list(folder.glob("saved_models/.*.part/checkpoint/session.json"))
@@ -151,62 +206,94 @@ def one_trial(
             resumes = case.again and unfinished
             complete = results(folder, case.results) == expected
             if not complete:
-                run(case.again if resumes else case.command, folder)
+                run(start, case.again if resumes else case.command, folder, case.setup)
             outcome = "was complete" if complete else "resumed" if resumes else "started again"
         if (found := results(folder, case.results)) != expected:
             names = [
                 each for each in {**found, **expected} if found.get(each) != expected.get(each)
             ]
             raise TrialError(f"{outcome}, but {', '.join(names)} differ")
-        if left := leftovers(folder):
+        if left := leftovers(folder, number):
             raise TrialError(f"{outcome}, but left {', '.join(left)}")
         return outcome
 
 
-def moments(duration: float, trials: int, chance: random.Random) -> list[float]:
-    """Return when to kill: spread over the whole command, every third time near its end."""
-    spread = [duration * (i + chance.random()) / trials for i in range(trials)]
-    return [
-        duration * (0.8 + 0.2 * chance.random()) if i % 3 == 2 else t for i, t in enumerate(spread)
-    ]
+def moments(duration: float, paths: int, trials: int, chance: random.Random) -> list[Moment]:
+    """Return when to kill, in turn by the time, by any file and by one of the last half."""
+    kinds = (
+        lambda share: Moment(seconds=duration * share),
+        lambda share: Moment(chance.random() * 0.01, round(1 + (paths - 1) * share)),
+        lambda share: Moment(chance.random() * 0.01, round(1 + (paths - 1) * (1 + share) / 2)),
+    )
+    return [kinds[i % 3]((i + chance.random()) / trials) for i in range(trials)]
 
 
-def main(arguments: list[str] | None = None, say: Callable[[str], None] = print) -> int:
+def trials_of(
+    name: str,
+    base: Path,
+    trials: int,
+    chance: random.Random,
+    start: Start,
+    say: Say,
+) -> int:
+    """Run the trials of a case and print how they went; return how many failed."""
+    case, whole = CASES[name], base.with_name(name)
+    shutil.copytree(base, whole)
+    began = time.monotonic()
+    paths = run(start, case.command, whole, case.setup)
+    duration = time.monotonic() - began
+    expected = results(whole, case.results)
+    assert expected
+    outcomes: Counter[str] = Counter()
+    for i, moment in enumerate(moments(duration, paths, trials, chance)):
+        number = SIGNALS[(i + i // 3) % len(SIGNALS)]  # each with each kind of moment
+        try:
+            outcome = one_trial(case, base, expected, number, moment, start, 1 + i // 9 % 2)
+        except TrialError as error:
+            outcome = "FAILED"
+            say(f"{name}: {number.name} at {moment} of {duration:.1f} s, {paths} paths: {error}")
+        outcomes[outcome] += 1
+    say(f"{name}: {trials} trials over {duration:.1f} s, {paths} paths: {dict(outcomes)}")
+    return outcomes["FAILED"]
+
+
+@contextmanager
+def prepared(start: Start) -> Iterator[Path]:
+    """Yield the folder that each trial starts with: it holds a run, and where to download from."""
+    with ExitStack() as stack:
+        top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kerasbn-crash-")))
+        base, mirror = top / "base", top / "mirror"
+        base.mkdir()
+        mirror.mkdir()
+        files, _ = write_files(mirror, (2000, 2000, 500, 500))
+        record_mirror(base, stack.enter_context(served(mirror, slowly)), files)
+        run(start, f"train --run base {TRAINING} 1", base)
+        yield base
+
+
+def slowly(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Answer a request within about a quarter of a second."""
+    size = len(content) // 25 + 1
+    send(handler, content[:size], len(content))
+    for i in range(size, len(content), size):
+        time.sleep(0.01)
+        handler.wfile.write(content[i : i + size])
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Run the trials; return how many failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=50, help="for each command")
     parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fresh", action="store_true")
     options = parser.parse_args(arguments)
-    chance, failures = random.Random(options.seed), 0  # noqa: S311 - no secret
-    with tempfile.TemporaryDirectory(prefix="kerasbn-crash-") as name:
-        base = Path(name) / "base"
-        base.mkdir()
-        run(f"train --run base {TRAINING} 1", base)
-        for case_name in options.only:
-            case = CASES[case_name]
-            whole = Path(name) / case_name
-            shutil.copytree(base, whole)
-            start = time.monotonic()
-            run(case.command, whole)
-            duration = time.monotonic() - start
-            expected = results(whole, case.results)
-            assert expected
-            outcomes: dict[str, int] = {}
-            for i, after in enumerate(moments(duration, options.trials, chance)):
-                number = SIGNALS[i % len(SIGNALS)]
-                try:
-                    outcome = one_trial(case, base, expected, number, after)
-                except TrialError as error:
-                    failures += 1
-                    outcome = "FAILED"
-                    when = f"{number.name} after {after:.1f} of {duration:.1f} s"
-                    say(f"{case_name}: {when}: {error}")
-                outcomes[outcome] = outcomes.get(outcome, 0) + 1
-            say(f"{case_name}: {options.trials} trials over {duration:.1f} s: {outcomes}")
-    return failures
+    chance = random.Random(options.seed)  # noqa: S311 - no secret
+    start: Start = FreshCommand if options.fresh else ForkedCommand
+    with prepared(start) as base:
+        one = partial(trials_of, base=base, trials=options.trials, chance=chance, start=start)
+        return sum(one(name, say=partial(print, flush=True)) for name in options.only)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.exit(min(main(), 1))

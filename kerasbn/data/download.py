@@ -4,7 +4,9 @@ Time-outs start only after the host name is resolved and count for each address.
 network, pooch could hang for minutes: `unreachable` finds the dead mirrors within a few seconds.
 """
 
+import gzip
 import logging
+import shutil
 import socket
 import tempfile
 import threading
@@ -95,9 +97,11 @@ def _download(
         try:
             with (
                 atomic_write(path) as part,
-                tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch,
+                tempfile.TemporaryDirectory(prefix="kerasbn-") as scratch,
+                gzip.open(_retrieve(f"{mirror}{name}", file, scratch, advance)) as source,
+                part.open("wb") as to,
             ):
-                _retrieve(f"{mirror}{name}", file, scratch, advance).replace(part)
+                shutil.copyfileobj(source, to)
         except _MirrorError as error:
             failures[mirror] = str(error)
         else:
@@ -106,7 +110,7 @@ def _download(
 
 
 def _retrieve(url: str, file: IdxFile, scratch: str, advance: Callable[[int], None]) -> Path:
-    """Download a gzipped file into the folder `scratch`, verify its hash, and decompress it.
+    """Download a gzipped file into the folder `scratch`, and verify its hash.
 
     Raises:
         _MirrorError: If the server does not answer, stops halfway, or sends a different file.
@@ -128,10 +132,7 @@ def _retrieve(url: str, file: IdxFile, scratch: str, advance: Callable[[int], No
     level, name = logger.level, f"{file.name}.gz"
     logger.setLevel(logging.WARNING)  # it would print every step to standard error
     try:
-        path = pooch.retrieve(
-            url, file.gzip_sha256, name, scratch, downloader=download,
-            processor=pooch.Decompress(name=file.name),
-        )  # fmt: skip
+        path = pooch.retrieve(url, file.gzip_sha256, name, scratch, downloader=download)
     except requests.Timeout as error:
         raise _MirrorError(f"no data for {STALL_SECONDS:g} s") from error
     except requests.HTTPError as error:

@@ -9,13 +9,13 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from sample_mirror import Answer, send
 
 from kerasbn.common.errors import InputError
 from kerasbn.data import download
 from kerasbn.data.download import UnavailableError, download_files, unreachable
 from kerasbn.data.idx import IdxFile, read_folder
 
-Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 Mirror = Callable[[Answer], str]
 
 
@@ -46,41 +46,34 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def reply(handler: BaseHTTPRequestHandler, body: bytes, length: int | None = None) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(body) if length is None else length))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
 def truncated(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    reply(handler, content[: len(content) // 2], len(content))
+    send(handler, content[: len(content) // 2], len(content))
 
 
 def truncated_without_notice(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    reply(handler, content[: len(content) // 2])
+    send(handler, content[: len(content) // 2])
 
 
 def altered_inside(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     pixels = bytearray(gzip.decompress(content))
     pixels[-1] ^= 1
-    reply(handler, gzip.compress(bytes(pixels)))
+    send(handler, gzip.compress(bytes(pixels)))
 
 
 def altered_outside(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    reply(handler, content[:-9] + bytes([content[-9] ^ 4]) + content[-8:])
+    send(handler, content[:-9] + bytes([content[-9] ^ 4]) + content[-8:])
 
 
 def decompressed(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    reply(handler, gzip.decompress(content))
+    send(handler, gzip.decompress(content))
 
 
 def login_page(handler: BaseHTTPRequestHandler, _: bytes) -> None:
-    reply(handler, b"<html>Welcome to the hotel</html>")
+    send(handler, b"<html>Welcome to the hotel</html>")
 
 
 def empty(handler: BaseHTTPRequestHandler, _: bytes) -> None:
-    reply(handler, b"")
+    send(handler, b"")
 
 
 def not_found(handler: BaseHTTPRequestHandler, _: bytes) -> None:
@@ -99,7 +92,7 @@ def endless(handler: BaseHTTPRequestHandler, _: bytes) -> None:
 
 
 def decompression_bomb(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    reply(handler, gzip.compress(gzip.decompress(content) + bytes(1_000_000)))
+    send(handler, gzip.compress(gzip.decompress(content) + bytes(1_000_000)))
 
 
 def stalls_at_once(_: BaseHTTPRequestHandler, __: bytes) -> None:

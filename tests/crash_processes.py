@@ -1,0 +1,135 @@
+"""Processes that run commands, to be killed: fresh ones, or quick ones that only look so.
+
+A process of kerasbn spends most of its time importing TensorFlow. A forked one is the child of a
+server that has imported it, but has run no operation. It has its own memory, signals and exit code.
+"""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+PRELOADED = [
+    "kerasbn.cli.main", "kerasbn.experiments.compare", "kerasbn.experiments.recalibrate",
+    "kerasbn.onnx_export.export", "kerasbn.reports.report", "kerasbn.sweeps.sweep", "tf2onnx",
+    "pooch", "requests", "rich.progress",
+]  # fmt: skip
+_SERVER = multiprocessing.get_context("forkserver")
+
+
+class Command(ABC):
+    """A command that runs in a folder, after some Python code in its process, the setup."""
+
+    pid: int
+
+    @abstractmethod
+    def is_running(self) -> bool:
+        """Return whether it still runs."""
+
+    @abstractmethod
+    def wait(self) -> tuple[int, str]:
+        """Wait for it and whatever it started; return its exit code and what it printed."""
+
+    def kill(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if self.is_running():
+            os.kill(self.pid, number)
+
+
+class FreshCommand(Command):
+    """A command in a new process."""
+
+    def __init__(self, command: str, folder: Path, setup: str = "") -> None:
+        start = f"{setup}\nfrom kerasbn.__main__ import start; start()"
+        self._process = subprocess.Popen(
+            [sys.executable, *(["-c", start] if setup else ["-m", "kerasbn"]), *command.split()],
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | _temporary(folder) | {"PYTHONPATH": str(Path(__file__).parent)},
+            preexec_fn=_handle_ctrl_c,
+        )  # fmt: skip
+        self.pid = self._process.pid
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self) -> tuple[int, str]:
+        output, _ = self._process.communicate()
+        return self._process.returncode, output
+
+
+class ForkedCommand(Command):
+    """A command in a child of the server."""
+
+    def __init__(self, command: str, folder: Path, setup: str = "") -> None:
+        _start_server()
+        self._output, far_end = _SERVER.Pipe(duplex=False)
+        self._process = _SERVER.Process(target=_run, args=(far_end, command, folder, setup))
+        self._process.start()
+        far_end.close()
+        assert self._process.pid
+        self.pid = self._process.pid
+
+    def is_running(self) -> bool:
+        return self._process.is_alive()
+
+    def wait(self) -> tuple[int, str]:
+        # Its workers write there too: the end of the file comes with the end of the last.
+        with open(self._output.fileno(), errors="replace", closefd=False) as file:
+            output = file.read()
+        self._output.close()
+        self._process.join()
+        code = self._process.exitcode
+        assert code is not None
+        return code, output
+
+
+def _start_server() -> None:
+    """Start the server, if that is still to be done; its children ignore SIGINT at first."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _SERVER.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, before)
+
+
+def _run(output: Connection, command: str, folder: Path, setup: str) -> None:
+    """Run a command as a fresh process does, and leave as it does."""
+    for descriptor in (1, 2):
+        os.dup2(output.fileno(), descriptor)
+    output.close()
+    sys.stdout, sys.stderr = (open(each, "w", closefd=False) for each in (1, 2))  # noqa: SIM115
+    os.chdir(folder)
+    os.environ |= _temporary(folder)
+    tempfile.tempdir = None
+    sys.argv = ["kerasbn", *command.split()]
+    exec(setup)  # noqa: S102 - a line of the case
+    _handle_ctrl_c()
+    from kerasbn.__main__ import start
+
+    try:
+        start()
+    except Exception:  # noqa: BLE001 - as an interpreter that ends with it
+        traceback.print_exc()
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined] # what an interpreter does at its end
+        atexit._run_exitfuncs()
+
+
+def _temporary(folder: Path) -> dict[str, str]:
+    """Return the environment in which temporary files go into a folder of their own."""
+    temporary = folder.with_name(f"{folder.name}-tmp")
+    temporary.mkdir(exist_ok=True)
+    return {"TMPDIR": str(temporary)}
+
+
+def _handle_ctrl_c() -> None:
+    """Let SIGINT interrupt, as in a terminal; a background job ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
