@@ -176,8 +176,10 @@ def describe_errors(path: Path, temporary: Path | None = None) -> Iterator[None]
     except (ConnectionError, TimeoutError):
         raise
     except OSError as error:
-        named = error.filename if isinstance(error.filename, str | os.PathLike) else None
-        if temporary and named and not Path(named).resolve().is_relative_to(temporary.resolve()):
+        two = (error.filename, error.filename2)  # as of a copy, whose source is elsewhere
+        named = [Path(each).resolve() for each in two if isinstance(each, str | os.PathLike)]
+        own = temporary.resolve() if temporary else None
+        if own and named and not any(each.is_relative_to(own) for each in named):
             raise
         reason = " ".join((error.strerror or str(error)).split())  # HDF5's have several lines
         raise InputError(

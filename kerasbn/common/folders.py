@@ -17,10 +17,11 @@ from errno import EEXIST, ENOTEMPTY
 from itertools import count
 from pathlib import Path
 
-from kerasbn.common.errors import InputError, StoppedError, expected
-from kerasbn.common.files import describe_errors, open_locked, try_lock
+from kerasbn.common.errors import InputError, KerasbnError, StoppedError, expected
+from kerasbn.common.files import atomic_write, describe_errors, open_locked, try_lock
 
 CHECKPOINT = "checkpoint"  # the folder inside an unfinished folder that it is resumed from
+SESSION = "session.json"  # the file in there that comes first and goes last
 
 _IS_MAC = sys.platform == "darwin"
 _EXCHANGING_CALL, _AT_FDCWD = ("renameatx_np", -2) if _IS_MAC else ("renameat2", -100)
@@ -36,12 +37,14 @@ class NewFolder:
         placed: Where it is once it is complete; None before.
         complete: Whether it is worth keeping even if what comes next fails; set by its writer.
         cleared: Whether something unfinished was removed that had its name.
+        replaced: Whether `path` now holds what had the name before.
     """
 
     path: Path
     placed: Path | None = None
     complete: bool = False
     cleared: bool = False
+    replaced: bool = False
 
     @property
     def name(self) -> str:
@@ -85,7 +88,7 @@ def new_folder(
         with describe_errors(target, folder.path):
             yield folder
         with describe_errors(target):
-            folder.placed = _place(folder.path, target, replace=replace or start is not None)
+            _place(folder, target, replace=replace or start is not None)
         if folder.placed != target and not numbered:
             kept = f"it is kept as {folder.placed}"
             raise expected(target, "a name that was taken in the meantime", "a free one", kept)
@@ -93,13 +96,13 @@ def new_folder(
         if isinstance(error, InputError):  # users should not see the temporary name of the folder
             error.args = (str(error).replace(str(folder.path), str(target)),)
         if folder.complete and not folder.placed:
-            folder.placed = _place(folder.path, target, replace=replace or start is not None)
-            _say_where(error, folder.placed)
-        if isinstance(error, KeyboardInterrupt) and is_resumable(folder.path):
-            raise StoppedError(f"stopped; resume with --resume {folder.name}") from error
+            _place(folder, target, replace=replace or start is not None)
+            _add(error, f"what was finished is kept as {folder.placed}")
+        elif not folder.placed and is_resumable(folder.path):
+            _add(error, f"resume with --resume {folder.name}")
         raise
     finally:
-        if not folder.placed and not is_resumable(folder.path):
+        if folder.replaced or (not folder.placed and not is_resumable(folder.path)):
             shutil.rmtree(folder.path, ignore_errors=True)
         os.close(lock)
 
@@ -118,7 +121,7 @@ def resumable_folder(target: Path) -> Path | None:
 
 def is_resumable(folder: Path) -> bool:
     """Return whether a folder holds a checkpoint."""
-    return (folder / CHECKPOINT).is_dir()
+    return (folder / CHECKPOINT / SESSION).is_file()
 
 
 def is_being_written(target: Path) -> bool:
@@ -170,26 +173,33 @@ def _prepare(part: Path, start: Path | None) -> bool:
     for path in old:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     if start is not None:
-        shutil.copytree(start, part, dirs_exist_ok=True)
+        # Only the last file makes the copy one to resume from, whenever this process is killed.
+        shutil.copytree(start, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SESSION))
+        with atomic_write(part / CHECKPOINT / SESSION) as session:
+            shutil.copyfile(start / CHECKPOINT / SESSION, session)
     return bool(old)
 
 
-def _place(part: Path, target: Path, *, replace: bool) -> Path:
-    """Give a complete folder its name, or the next free one; return its path."""
+def _place(folder: NewFolder, target: Path, *, replace: bool) -> None:
+    """Give a complete folder its name, or the next free one.
+
+    What it was given is noted at once: Ctrl-C may come at any time.
+    """
     if replace and target.is_dir():
-        _exchange(part, target)
-        shutil.rmtree(part, ignore_errors=True)
-        return target
+        _exchange(folder.path, target)
+        folder.placed, folder.replaced = target, True
+        return
     for path in _names(target, numbered=True):
         if path.exists():  # rename would silently replace an empty folder
             continue
         try:
-            part.rename(path)
+            folder.path.rename(path)
+            folder.placed = path
         except OSError as error:
             if error.errno not in (EEXIST, ENOTEMPTY):  # another process just took the name
                 raise
             continue
-        return path
+        return
     raise AssertionError("there is always another number")
 
 
@@ -209,13 +219,14 @@ def _exchange(first: Path, second: Path) -> None:
     old.rename(first)
 
 
-def _say_where(error: BaseException, placed: Path) -> None:
+def _add(error: BaseException, words: str) -> None:
+    """Add to an error what was kept."""
     if isinstance(error, KeyboardInterrupt):
-        raise StoppedError(f"stopped; what was finished is kept as {placed}") from error
-    if isinstance(error, InputError):
-        error.args = (f"{error}; what was finished is kept as {placed}",)
+        raise StoppedError(f"stopped; {words}") from error
+    if isinstance(error, KerasbnError):
+        error.args = (f"{error}; {words}",)
     else:
-        error.add_note(f"what was finished is kept as {placed}")
+        error.add_note(words)
 
 
 def _names(target: Path, numbered: bool) -> Iterable[Path]:

@@ -7,7 +7,6 @@
 KEY is that of the first model that trains. An interrupted run keeps its checkpoint in its folder.
 """
 
-import math
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,8 +23,6 @@ from kerasbn.experiments.trained_model import data_record
 from kerasbn.runs import DataRecord
 from kerasbn.training.checkpoint import Checkpoint, read_checkpoint, read_progress
 from kerasbn.training.settings import ModelSettings, TrainingSettings, settings_from
-
-FILE = "session.json"
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,8 @@ class OpenSession:
     def begin(self, key: str, data: Dataset) -> Checkpoint | None:
         """Write the session, if that is still to be done, and return the state to go on from."""
         self._path.mkdir(exist_ok=True)
-        records.write_json(self._path / FILE, replace(self.session, data=data_record(data)))
+        session = replace(self.session, data=data_record(data))
+        records.write_json(self._path / folders.SESSION, session)
         return read_checkpoint(self.state(key)) if self.state(key).exists() else None
 
     def has_begun(self, key: str) -> bool:
@@ -128,15 +126,15 @@ class OpenSession:
         return self._path / f"{key}-probes"
 
     def end(self, *, finished: bool = True) -> None:
-        """Remove the checkpoints, and the session if all of it has finished."""
-        if finished:
-            shutil.rmtree(self._path, ignore_errors=True)
-            return
+        """Remove the checkpoints, and then the session if all of it has finished."""
         for path in self._path.glob("*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name != FILE:
+            elif path.name != folders.SESSION:
                 path.unlink()
+        if finished:
+            (self._path / folders.SESSION).unlink(missing_ok=True)
+            shutil.rmtree(self._path, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -164,9 +162,7 @@ class Unfinished:
     def all_epochs(self) -> int:
         """How many epochs were asked for."""
         training, data = self.session.training, self.session.data
-        if training.steps is None or data is None:
-            return training.epochs
-        return math.ceil(training.steps / (data.train // training.batch_size))
+        return training.epochs_on(data.train) if data else training.epochs
 
     @property
     def command(self) -> str:
@@ -221,7 +217,7 @@ def find_session(
 
 def read_session(folder: Path) -> TrainingSession:
     """Read the session that a folder can be resumed from."""
-    file = folder / folders.CHECKPOINT / FILE
+    file = folder / folders.CHECKPOINT / folders.SESSION
     return records.read_json(
         file, TrainingSession, "the record of a training", "train again with --force"
     )
@@ -230,7 +226,7 @@ def read_session(folder: Path) -> TrainingSession:
 def unfinished(root: Path = runs.ROOT) -> tuple[list[Unfinished], list[InputError]]:
     """Return the trainings in `root` that have not finished, and an error for each damaged one."""
     found, problems = [], []
-    for file in sorted(root.glob(f"*/{folders.CHECKPOINT}/{FILE}")):
+    for file in sorted(root.glob(f"*/{folders.CHECKPOINT}/{folders.SESSION}")):
         folder = file.parent.parent
         target = root / folders.final_name(folder)
         try:

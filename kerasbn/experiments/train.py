@@ -33,7 +33,7 @@ from kerasbn.training.callbacks import (
     SingleModelCallbacks,
     StopOnInterrupt,
 )
-from kerasbn.training.checkpoint import Checkpoint
+from kerasbn.training.checkpoint import Checkpoint, write_arrays
 from kerasbn.training.devices import Device, choose_device, environment
 from kerasbn.training.ensembles import Ensemble, SingleModel, compile_model
 from kerasbn.training.loop import fit, fit_data_parallel
@@ -196,14 +196,17 @@ def train_in_folders(
         models = _compiled_models(jobs, place)
         evaluation = EvaluateEachEpoch(schedule)
         watching: list[keras.callbacks.Callback] = [evaluation]
+        keep = write_arrays
         if session:
             state = session.state(jobs[0].key)
-            watching.append(SaveCheckpoints(state, evaluation, progress.say, start))
+            checkpoints = SaveCheckpoints(state, evaluation, progress.say, start)
+            watching.append(checkpoints)
+            keep = checkpoints.keep
         probes: dict[str, Probe] = {}
         for job, folder in zip(jobs, folders, strict=True):
-            rows = start.progress.history.get(job.key, []) if start else []
-            loggers = _loggers(folder.path, rows, tensorboard=tensorboard)
-            watching.append(SingleModelCallbacks(job.key, models[job.key], loggers))
+            if tensorboard:
+                logger = keras.callbacks.TensorBoard(folder.path / "tensorboard", write_graph=False)
+                watching.append(SingleModelCallbacks(job.key, models[job.key], [logger]))
             if job.probe:
                 with tf.device(place.name):
                     probes[job.key] = Probe(
@@ -211,6 +214,7 @@ def train_in_folders(
                         log=folder.path / "tensorboard/probes" if tensorboard else None,
                         weights=session.probed(job.key) if session else None,
                         first=schedule.steps_after(start.progress.epochs - 1) if start else 0,
+                        keep=keep,
                     )  # fmt: skip
         watching += [*callbacks, *probes.values(), progress, stop]
         _fit(jobs, models, data, schedule, watching, place, start)
@@ -240,8 +244,7 @@ def train_in_folders(
                 ensemble=1 if place.replicas else sum(each.model == job.model for each in jobs),
                 **alike,
             )
-            weights = evaluation.weights.get(job.key)
-            run = _write_run(folder.path, models[job.key], weights, record)
+            run = _write_run(folder.path, job.key, models[job.key], evaluation, record)
             folder.complete = True
             if job.key in probes:
                 probe = probes[job.key]
@@ -326,21 +329,6 @@ def _fit(
     fit(learners, data, schedule, callbacks, place.name, epoch)
 
 
-def _loggers(
-    folder: Path, rows: Sequence[Mapping[str, float]], *, tensorboard: bool
-) -> list[keras.callbacks.Callback]:
-    """Return the callbacks that write the run of one model, after the `rows` of a checkpoint."""
-    table = folder / runs.HISTORY
-    if rows:
-        numbered = [{"epoch": i, **row} for i, row in enumerate(rows, 1)]
-        cells = [[row[name] for name in runs.HISTORY_COLUMNS] for row in numbered]
-        write_csv(table, runs.HISTORY_COLUMNS, cells)
-    loggers: list[keras.callbacks.Callback] = [keras.callbacks.CSVLogger(table, append=bool(rows))]
-    if tensorboard:
-        loggers.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
-    return loggers
-
-
 def _learners(
     jobs: Sequence[TrainingJob], models: Mapping[str, keras.Model]
 ) -> list[SingleModel | Ensemble]:
@@ -357,13 +345,15 @@ def _learners(
 
 
 def _write_run(
-    folder: Path, model: keras.Model, weights: list[Any] | None, record: runs.RunRecord
-) -> runs.Run:
-    """Write model and record into the folder of a run, which already holds the history."""
-    if weights is None:  # no epoch has metrics, so the logger has not even written a header
-        (folder / runs.HISTORY).write_text(",".join(runs.HISTORY_COLUMNS) + "\n")
-    else:
-        model.set_weights(weights)
+    folder: Path, key: str, model: keras.Model, evaluation: EvaluateEachEpoch,
+    record: runs.RunRecord,
+) -> runs.Run:  # fmt: skip
+    """Write history, model and record of the model called `key` into the folder of its run."""
+    rows = [{"epoch": i, **row} for i, row in enumerate(evaluation.history.get(key, ()), 1)]
+    cells = [[row[name] for name in runs.HISTORY_COLUMNS] for row in rows]
+    write_csv(folder / runs.HISTORY, runs.HISTORY_COLUMNS, cells)
+    if rows:
+        model.set_weights(evaluation.weights[key])
         model.save(folder / runs.MODEL)
     run = runs.Run(folder, record)
     final = {name: column[-1] for name, column in run.history.items() if column}

@@ -4,7 +4,7 @@ Training is unaffected: chunks of batches end at the chosen steps, where a callb
 weights and evaluates them on examples of its own. `kerasbn.probes.topics` defines what is measured.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -59,8 +59,9 @@ class Probe(keras.callbacks.Callback):
     The weights come from the training by `key`, of `model` only the architecture is used. The
     schedule's chunks must end at `probe_stops`; `log` is the folder for TensorBoard, if any.
 
-    The weights of each probe are kept in the folder `weights`, if any. If training continues after
-    `first` steps, the readings until then are taken again from there: they depend on nothing else.
+    The weights of each probe are kept in the folder `weights`, if any, by calling `keep`. If
+    training continues after `first` steps, the readings until then are taken again from there: they
+    depend on nothing else.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Probe(keras.callbacks.Callback):
         train: Split,
         log: Path | None = None,
         weights: Path | None = None,
+        keep: Callable[[Path, Weights], None] = write_arrays,
         first: int = 0,
     ) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class Probe(keras.callbacks.Callback):
         self._readings: list[Reading] = []
         self._before: tuple[Weights, Weights] | None = None  # weights and gradient at a probe
         self._finite = True
-        self._weights, self._first = weights, first
+        self._weights, self._keep_weights, self._first = weights, keep, first
 
     def on_train_begin(self, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
         """Probe before the first step, or take the readings until a checkpoint again."""
@@ -139,7 +141,7 @@ class Probe(keras.callbacks.Callback):
         if step in self._steps or step - 1 in self._steps:
             weights = self.model.weights_of(self.key)
             if self._weights:
-                write_arrays(self._weights / f"{step}.npz", weights)
+                self._keep_weights(self._weights / f"{step}.npz", weights)
             self._submit(step, weights)
 
     def _submit(self, step: int, weights: Weights) -> None:

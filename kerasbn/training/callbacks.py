@@ -14,7 +14,7 @@ import numpy as np
 
 from kerasbn.common.errors import InputError, expected
 from kerasbn.data.batching import Schedule
-from kerasbn.training.checkpoint import Checkpoint, Metrics, Progress
+from kerasbn.training.checkpoint import Checkpoint, Metrics, Progress, write_arrays
 
 EVERY = 3.0  # seconds between two checkpoints, at least
 SHARE = 0.01  # of the time that writing them may take
@@ -35,15 +35,16 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
         self.diverged: dict[str, int] = {}  # the step at which each diverged model did, from 1
         self.weights: dict[str, list[np.ndarray]] = {}  # after the last epoch with metrics
         self.epochs = 0  # with metrics
+        self.history: dict[str, list[Metrics]] = {}  # of each model, by its epochs
         self._schedule = schedule
         self._steps_done: Sequence[int] = ()  # at the start of the epoch and after each chunk
         self._chunks_done = 0
 
-    def restore(
-        self, epochs: int, diverged: dict[str, int], weights: dict[str, list[np.ndarray]]
-    ) -> None:
-        """Go on after `epochs` epochs; see the attributes."""
-        self.epochs, self.diverged, self.weights = epochs, dict(diverged), dict(weights)
+    def restore(self, progress: Progress, weights: dict[str, list[np.ndarray]]) -> None:
+        """Go on after the epochs of a checkpoint; see the attributes."""
+        self.epochs, self.diverged = progress.epochs, dict(progress.diverged)
+        self.history = {key: list(rows) for key, rows in progress.history.items()}
+        self.weights = {key: weights[key] for key, rows in self.history.items() if rows}
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002 - Keras's signature
         """Start to count the chunks of the epoch."""
@@ -71,8 +72,9 @@ class EvaluateEachEpoch(keras.callbacks.Callback):
                 self.diverged.setdefault(key, step)
             if key not in self.diverged:
                 self.weights[key] = weights[key]
-                logs |= {f"{key}:{name}": value for name, value in metrics.items()}
-                logs[f"{key}:step"] = step
+                row = metrics | {"step": step}
+                self.history.setdefault(key, []).append(row)
+                logs |= {f"{key}:{name}": value for name, value in row.items()}
         self.epochs = epoch + 1
         self._stop_if_all_diverged()
         # The epoch is complete: here a checkpoint would save what `fit` needs to continue.
@@ -86,12 +88,12 @@ class SaveCheckpoints(keras.callbacks.Callback):
     """Writes a checkpoint after an epoch, as often as `EVERY` and `SHARE` allow.
 
     The state after the last complete epoch is written when the training ends, so that a stop within
-    an epoch loses no other.
+    an epoch loses no other. On a full disk the training goes on without.
 
     Args:
         path: The file of the checkpoint; each one replaces the one before.
         evaluation: The callback that evaluates the models; it must come earlier in the list.
-        warn: Called with a line for the user if a checkpoint cannot be written; training goes on.
+        warn: Called with a line for the user, once, if a checkpoint cannot be written.
         start: The checkpoint to go on from, if any.
     """
 
@@ -104,8 +106,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._path, self._evaluation, self._warn, self._start = path, evaluation, warn, start
-        self._history: dict[str, list[Metrics]] = {}
         self._pending: Checkpoint | None = None
+        self._has_warned = self._is_incomplete = False
         self._started = time.monotonic() - (start.progress.seconds if start else 0)
         self._due = time.monotonic() + EVERY
 
@@ -121,23 +123,22 @@ class SaveCheckpoints(keras.callbacks.Callback):
                 "train again with --force",
             )  # fmt: skip
         self.model.restore(state)
-        self._history = {key: list(rows) for key, rows in progress.history.items()}
         weights = self.model.all_weights() | self._start.weights
-        self._evaluation.restore(progress.epochs, progress.diverged, {
-            key: weights[key] for key in progress.history if progress.history[key]
-        })  # fmt: skip
+        self._evaluation.restore(progress, weights)
 
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+    def keep(self, path: Path, arrays: Sequence[np.ndarray]) -> None:
+        """Write arrays without which later checkpoints could not be resumed from."""
+        if not self._is_incomplete:
+            self._is_incomplete = not self._try(write_arrays, path, arrays)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
         """Take the state, and write it if that is due."""
         evaluation = self._evaluation
         if evaluation.epochs != epoch + 1:
             return  # the epoch was interrupted
-        for key in self.model.models:
-            if metrics := metrics_of(logs, key):
-                self._history.setdefault(key, []).append(metrics)
         diverged = dict(evaluation.diverged)
         kept = {key: evaluation.weights[key] for key in diverged if key in evaluation.weights}
-        history = {key: list(rows) for key, rows in self._history.items()}
+        history = {key: list(rows) for key, rows in evaluation.history.items()}
         progress = Progress(epoch + 1, time.monotonic() - self._started, diverged, history)
         self._pending = Checkpoint(progress, self.model.state(), kept)
         if time.monotonic() >= self._due:
@@ -148,16 +149,24 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self._write()
 
     def _write(self) -> None:
-        if self._pending is None:
+        if self._pending is None or self._is_incomplete:
             return
         start = time.monotonic()
-        try:
-            self._pending.write(self._path)
-        except InputError as error:  # a full disk: what is being trained is worth more
-            self._warn(f"no checkpoint: {error}")
+        self._try(self._pending.write, self._path)
         self._pending = None
         now = time.monotonic()
         self._due = now + max(EVERY, (now - start) / SHARE)
+
+    def _try(self, write: Callable[..., None], *arguments: Any) -> bool:  # noqa: ANN401
+        """Write something if possible: what is being trained is worth more; return whether."""
+        try:
+            write(*arguments)
+        except InputError as error:
+            if not self._has_warned:
+                self._warn(f"no checkpoint: {error}")
+            self._has_warned = True
+            return False
+        return True
 
 
 class SingleModelCallbacks(keras.callbacks.Callback):

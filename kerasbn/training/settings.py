@@ -169,6 +169,12 @@ class TrainingSettings(_Checked):
         expects="a whole number from 0 to 2^31-1", is_valid=lambda seed: 0 <= seed < 2**31,
     )  # fmt: skip
 
+    def epochs_on(self, examples: int) -> int:
+        """Return the number of epochs on so many examples; the last one may be shorter."""
+        if self.steps is None:
+            return self.epochs
+        return math.ceil(self.steps / max(1, examples // self.batch_size))
+
     def check(self, models: Iterable[ModelSettings], examples: int) -> None:
         """Raise `ArgumentError` if these models cannot be trained so on so many examples."""
         if self.batch_size > examples:

@@ -1,26 +1,37 @@
 """Folders appear when they are complete; unfinished ones are locked, kept or cleared."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sample_folders import make_folder, names
 
 from kerasbn.common import folders
 from kerasbn.common.errors import InputError, StoppedError
-from kerasbn.common.folders import CHECKPOINT, is_being_written, new_folder, resumable_folder
+from kerasbn.common.folders import (
+    CHECKPOINT,
+    SESSION,
+    is_being_written,
+    new_folder,
+    resumable_folder,
+)
 
 LEAVE_UNFINISHED = """
 import os, sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 from kerasbn.common.folders import CHECKPOINT, new_folder
 with new_folder(Path(sys.argv[1]), "run") as folder:
     (folder.path / sys.argv[2]).mkdir()
-    (folder.path / sys.argv[2] / "state").write_text("half")
+    (folder.path / sys.argv[2] / "session.json").write_text("half")
     os._exit(0)
 """
 
@@ -144,7 +155,7 @@ def test_what_a_dead_process_left_is_cleared_if_it_cannot_be_resumed(tmp_path: P
     assert names(tmp_path) == ["run"]
 
 
-def test_what_can_be_resumed_is_kept(tmp_path: Path) -> None:
+def test_what_can_be_resumed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_unfinished(tmp_path, CHECKPOINT)
     with pytest.raises(InputError, match=r"unfinished training .*; resume with --resume run, or"):
         make_folder(tmp_path, "run", "new")
@@ -152,16 +163,22 @@ def test_what_can_be_resumed_is_kept(tmp_path: Path) -> None:
     start = resumable_folder(tmp_path / "run")
     assert start
     with new_folder(tmp_path, "run", start=start) as folder:
-        assert (folder.path / CHECKPOINT / "state").read_text() == "half"
+        assert (folder.path / CHECKPOINT / SESSION).read_text() == "half"
         (folder.path / "record").write_text("resumed")
     assert names(tmp_path) == ["run", "run-2"]
     # An interrupted folder has its name already and is replaced by what goes on from it.
     start = resumable_folder(tmp_path / "run")
     assert start == tmp_path / "run"
     with new_folder(tmp_path, "run", start=start) as folder:
-        assert (folder.path / CHECKPOINT / "state").read_text() == "half"
+        assert (folder.path / CHECKPOINT / SESSION).read_text() == "half"
         assert (tmp_path / "run" / CHECKPOINT).exists()
     assert names(tmp_path) == ["run", "run-2"]
+    # A copy of it that was not completed is none to go on from.
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patch.setattr(folders, "atomic_write", Mock(side_effect=KeyboardInterrupt))
+        with new_folder(tmp_path, "run", start=start):
+            pass
+    assert resumable_folder(tmp_path / "run") == start
     make_folder(tmp_path, "run", "from scratch", replace=True)
     assert resumable_folder(tmp_path / "run") is None
 
@@ -169,8 +186,34 @@ def test_what_can_be_resumed_is_kept(tmp_path: Path) -> None:
 def test_an_error_keeps_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(StoppedError, match=r"--resume run$"), new_folder(tmp_path, "run") as folder:  # noqa: PT012 - both lines belong to the block
         (folder.path / CHECKPOINT).mkdir()
+        (folder.path / CHECKPOINT / SESSION).touch()
         raise KeyboardInterrupt
     assert names(tmp_path) == [".run.part"]
+    with pytest.raises(InputError, match=r"^full; resume with --resume other$"):  # noqa: PT012, SIM117
+        with new_folder(tmp_path, "other") as folder:
+            (folder.path / CHECKPOINT).mkdir()
+            (folder.path / CHECKPOINT / SESSION).touch()
+            raise InputError("full")
+    assert names(tmp_path) == [".other.part", ".run.part"]
+
+
+def test_ctrl_c_while_the_old_folder_is_removed_keeps_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path, "run", "old")
+    remove = shutil.rmtree
+
+    def stop(*arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        remove(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", stop)
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path, "run", replace=True) as folder:  # noqa: PT012
+        (folder.path / "record").write_text("new")
+        folder.complete = True
+    assert (tmp_path / "run" / "record").read_text() == "new"
+    assert names(tmp_path) == ["run"]
 
 
 @pytest.mark.parametrize(
