@@ -161,10 +161,13 @@ def _work(
                     reported = share
                     connection.send(Event(number, share))
 
+            def warn(line: str, number: int = batch.number) -> None:
+                connection.send(Event(number, warnings=(line,)))
+
             try:
                 checkpoint = checkpoints and checkpoints / str(batch.number)
                 files = train_batch(
-                    batch, data, device=device, scratch=scratch, report=report,
+                    batch, data, device=device, scratch=scratch, report=report, warn=warn,
                     checkpoint=checkpoint,
                 )  # fmt: skip
                 connection.send(Event(batch.number, 1.0, files))

@@ -19,7 +19,8 @@ from kerasbn.common.records import read_json, write_json
 from kerasbn.common.terminal import progress_terminal
 from kerasbn.sweeps import summaries
 from kerasbn.sweeps.study_data import STATUSES, Outcome, StudyData, outcome_of
-from kerasbn.sweeps.trials import Event, Files, list_batches
+from kerasbn.sweeps.trials import Event, Files, TrialBatch, list_batches
+from kerasbn.training.checkpoint import read_progress
 
 PROGRESS, LOCK = "progress.json", ".lock"
 CHECKPOINTS = ".checkpoints"  # of batches in training, by their numbers
@@ -131,6 +132,7 @@ class RunningSweep:
             each for each in self._batches if not done >= {trial.name for trial in each.trials}
         ]
         self._shares: dict[int, float] = {}  # of each batch that was started; 1 once it has ended
+        self._before = {each.number: self._share_before(each) for each in self.missing}
         self._started = time.monotonic()
         self._next_view = self._next_table = 0.0  # when they can be written again
         self._console = progress_terminal(quiet=quiet)
@@ -146,12 +148,13 @@ class RunningSweep:
             self._keep(event.files)
             checkpoint = self.study.path / CHECKPOINTS / str(event.batch)
             shutil.rmtree(checkpoint, ignore_errors=True)
-            with suppress(OSError):  # others are still needed, or there are none
-                checkpoint.parent.rmdir()
         elif event.error:
             failed = Outcome("failed", error=event.error)
             self._outcomes.update({each.name: failed for each in self._batches[event.batch].trials})
-        self._shares[event.batch] = 1.0 if event.is_last else event.share
+        for line in event.warnings:
+            self._console.print(line, markup=False)
+        share = max(event.share, self._before[event.batch])
+        self._shares[event.batch] = 1.0 if event.is_last else share
         if event.is_last and time.monotonic() > self._next_table:
             self.write()
         if event.is_last or not event.share or time.monotonic() > self._next_view:
@@ -163,6 +166,11 @@ class RunningSweep:
         self.study.write_results()
         self._next_table = began + (time.monotonic() - began) / TABLE_SHARE
 
+    def write_tables(self) -> None:
+        """Write results.csv and history.csv."""
+        self.write()
+        self.study.write_histories()
+
     def kept(self) -> str:
         """Say what is on disk."""
         done = sum(each.status != "failed" for each in self._outcomes.values())
@@ -171,11 +179,12 @@ class RunningSweep:
     def _show(self, is_last: bool) -> None:
         now, total = time.monotonic(), sum(batch.cost for batch in self.missing)
         done = sum(self._batches[i].cost * share for i, share in self._shares.items())
+        here = done - sum(self._batches[i].cost * self._before[i] for i in self._shares)
         status = replace(
             status_of(self.study),
             state="running",
             running={str(self._batches[i]): part for i, part in self._shares.items() if part < 1},
-            seconds_left=(now - self._started) * (total - done) / done if done else None,
+            seconds_left=(now - self._started) * (total - done) / here if here else None,
         )
         write_json(self.study.path / PROGRESS, status)
         if isinstance(self.view, Live):
@@ -183,6 +192,14 @@ class RunningSweep:
         elif is_last:
             self._console.print(status.line())
         self._next_view = now + UPDATE_SECONDS
+
+    def _share_before(self, batch: TrialBatch) -> float:
+        """Return the share of a batch that its checkpoint holds, if it can be read."""
+        epochs = batch.trials[0].training.epochs_on(self.study.record.data.train)
+        for path in (self.study.path / CHECKPOINTS / str(batch.number)).glob("*/*.npz"):
+            with suppress(InputError):
+                return read_progress(path).epochs / epochs
+        return 0.0
 
     def _keep(self, files: Files) -> None:
         """Write the runs of a batch, each complete or not at all."""

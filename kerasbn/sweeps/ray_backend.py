@@ -10,14 +10,17 @@ import socket
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from kerasbn.common.errors import CheckFailedError, InputError, KerasbnError, expected
 from kerasbn.data.datasets import Dataset
 from kerasbn.sweeps.process_pool import CONTEXT, follow_parent
+from kerasbn.sweeps.study_data import RECORD
 from kerasbn.sweeps.trials import Event, Files, TrialBatch, error_line
 
 REACH_SECONDS = 3.0  # for a TCP connection to the head
@@ -29,18 +32,27 @@ PACKAGES = ("kerasbn", "tensorflow", "keras", "numpy")
 
 
 def train_on_cluster(
-    batches: Sequence[TrialBatch], data: Dataset, *, address: str, device: str = "auto"
+    batches: Sequence[TrialBatch],
+    data: Dataset,
+    *,
+    address: str,
+    device: str = "auto",
+    checkpoints: Path | None = None,
 ) -> Generator[Event, None, None]:
     """Train the batches on a cluster; yield events until all are trained or failed.
 
     The dataset is sent to each node once. Files come back as bytes, so nodes need no shared disk.
-    Each batch requests one CPU, and with the device ``gpu`` also a GPU. Raises `InputError` if no
-    cluster is there or a node has other versions, and `CheckFailedError` if the cluster is lost.
+    But only a node with the folder `checkpoints` on one of its disks, like every node of this
+    machine or of a shared file system, writes checkpoints there and goes on after them; on other
+    nodes a batch starts anew. Each batch requests one CPU, and with the device ``gpu`` also a GPU.
+    Raises `InputError` if no cluster is there or a node has other versions, and `CheckFailedError`
+    if the cluster is lost.
     """
     if not batches:
         return
     near, far = CONTEXT.Pipe()
-    arguments = (far, address, list(batches), data, device)
+    folder = SharedFolder.at(checkpoints) if checkpoints else None
+    arguments = (far, address, list(batches), data, device, folder)
     process = CONTEXT.Process(target=_run_connected, args=arguments, daemon=True)
     process.start()
     far.close()
@@ -57,6 +69,37 @@ def train_on_cluster(
     finally:
         process.kill()
         process.join()
+
+
+@dataclass(frozen=True)
+class SharedFolder:
+    """A folder in that of a study, which a node may also reach under its path.
+
+    Attributes:
+        path: Where it is, on both.
+        identity: Inode and time of modification of the record of the study. They are the same on
+            every machine that shares the file system, and no copy has both.
+    """
+
+    path: Path
+    identity: tuple[int, int]
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """Return the folder at a path of this machine."""
+        return cls(path.absolute(), cls._identity_of(path))
+
+    def is_here(self) -> bool:
+        """Return whether this process can write there."""
+        with suppress(OSError):
+            is_same = self._identity_of(self.path) == self.identity
+            return is_same and os.access(self.path.parent, os.W_OK)
+        return False
+
+    @staticmethod
+    def _identity_of(path: Path) -> tuple[int, int]:
+        record = (path.parent / RECORD).stat()
+        return record.st_ino, record.st_mtime_ns
 
 
 def check_address(address: str) -> None:
@@ -138,7 +181,11 @@ def _run_connected(connection: Connection, address: str, *work: Any) -> None:  #
 
 
 def _events(
-    address: str, batches: list[TrialBatch], data: Dataset, device: str
+    address: str,
+    batches: list[TrialBatch],
+    data: Dataset,
+    device: str,
+    checkpoints: SharedFolder | None,
 ) -> Generator[Event, None, None]:
     """Submit the batches to the cluster, as many at a time as it has CPUs."""
     import ray
@@ -160,7 +207,7 @@ def _events(
             )
         while waiting and len(running) < room:
             batch = waiting.pop()
-            running[train.remote(batch, shared, device, own)] = batch
+            running[train.remote(batch, shared, device, own, checkpoints)] = batch
             yield Event(batch.number)
         ready, _ = ray.wait(list(running), timeout=1.0) if running else ([], [])
         if not running:
@@ -168,21 +215,34 @@ def _events(
         for reference in ready:
             batch = running.pop(reference)
             try:
-                yield Event(batch.number, 1.0, ray.get(reference))
+                files, warnings = ray.get(reference)
+                yield Event(batch.number, 1.0, files, warnings=tuple(warnings))
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
                 yield Event(batch.number, error=error_line(cause))
 
 
-def _train(batch: TrialBatch, data: Dataset, device: str, versions: Mapping[str, str]) -> Files:
-    """Train a batch on a node, which may have joined after the versions were checked."""
+def _train(
+    batch: TrialBatch,
+    data: Dataset,
+    device: str,
+    versions: Mapping[str, str],
+    checkpoints: SharedFolder | None,
+) -> tuple[Files, list[str]]:
+    """Train a batch on a node, which may have joined after the versions were checked.
+
+    Returns its files, and lines for the user.
+    """
     check_versions(versions, {socket.gethostname(): {name: version(name) for name in PACKAGES}})
     from kerasbn.common.keras_internals import quiet_tensorflow
 
     quiet_tensorflow()
     from kerasbn.sweeps.worker import train_batch
 
-    return train_batch(batch, data, device=device)
+    here = checkpoints.path / str(batch.number) if checkpoints and checkpoints.is_here() else None
+    warnings: list[str] = []
+    files = train_batch(batch, data, device=device, warn=warnings.append, checkpoint=here)
+    return files, warnings
 
 
 def _check_nodes(ray: Any) -> dict[str, str]:  # noqa: ANN401 - an optional module

@@ -34,7 +34,7 @@ from kerasbn.sweeps.study_data import STATUSES, STUDY_ADVICE, StudyData, StudyRe
 from kerasbn.sweeps.trials import list_trials
 
 STUDIES = runs.ROOT / "studies"
-RECORD = "study.json"
+RECORD = study_data.RECORD
 
 
 class Study(StudyData):

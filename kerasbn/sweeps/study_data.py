@@ -13,7 +13,7 @@ from kerasbn.sweeps.grid import Grid
 from kerasbn.sweeps.trials import Trial
 from kerasbn.training.settings import option_text
 
-RESULTS, HISTORY = "results.csv", "history.csv"
+RECORD, RESULTS, HISTORY = "study.json", "results.csv", "history.csv"
 STATUSES = ("finished", "diverged", "failed", "missing")
 MAX_TABLE_BYTES = 2**30
 STUDY_ADVICE = "sweep again"

@@ -2,14 +2,22 @@
 
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kerasbn import runs
-from kerasbn.common.errors import ArgumentError, CheckFailedError, StoppedError, expected
+from kerasbn.common.errors import (
+    ArgumentError,
+    CheckFailedError,
+    InputError,
+    KerasbnError,
+    StoppedError,
+    expected,
+)
 from kerasbn.data.datasets import Dataset, load_dataset
 from kerasbn.experiments.trained_model import data_record
 from kerasbn.sweeps.charts import save_charts
@@ -39,7 +47,9 @@ def sweep(
 ) -> Study:
     """Train a grid of configurations, each with and without BN, over several seeds.
 
-    Finished trials are on disk at once. Sweeping again trains only what is missing.
+    Finished trials are on disk at once. Sweeping again trains only what is missing. Trials that
+    were stopped go on after their last checkpoint; on a cluster, only on nodes that share the
+    folder of the study with this machine.
 
     Args:
         grid: The name of a recipe (``learning-rate``, ``depth``, ``batch-size``, ``figure1``,
@@ -157,6 +167,8 @@ def run_sweep(
 def _finish(path: Path) -> Study:
     """Draw the charts of a study and write its findings from its tables."""
     study = read_study(path)
+    if study.is_complete:
+        shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
     save_charts(study)
     write_findings(study)
     return study
@@ -189,7 +201,9 @@ def _backend(
         from kerasbn.sweeps.ray_backend import check_address, train_on_cluster
 
         check_address(address)
-        return partial(train_on_cluster, data=data, address=address, device=device)
+        return partial(
+            train_on_cluster, data=data, address=address, device=device, checkpoints=checkpoints
+        )
     from kerasbn.sweeps.process_pool import train_in_processes
 
     allowed = getattr(os, "sched_getaffinity", None)  # Linux only
@@ -207,10 +221,12 @@ def _train_missing(study: Study, backend: Backend, resume: str, quiet: bool) -> 
         with sweep.view, closing(backend(sweep.missing)) as events:
             for event in events:
                 sweep.take(event)
-    except KeyboardInterrupt as error:
-        raise StoppedError(f"stopped; {sweep.kept()}; {resume} continues") from error
-    except CheckFailedError as error:  # the cluster is lost
-        raise CheckFailedError(f"{error}; {sweep.kept()}; {resume} continues") from error
-    finally:
-        sweep.write()
-        sweep.study.write_histories()
+        sweep.write_tables()
+    except (KeyboardInterrupt, KerasbnError) as error:  # the cluster is lost, or the disk is full
+        with suppress(InputError):
+            sweep.write_tables()
+        words = f"{sweep.kept()}; {resume} continues"
+        if isinstance(error, KeyboardInterrupt):
+            raise StoppedError(f"stopped; {words}") from error
+        error.args = (f"{error}; {words}",)
+        raise

@@ -76,12 +76,16 @@ class TrialBatch:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a batch: it started or went on (`share` is done), was trained, or failed."""
+    """What happened to a batch: it started or went on (`share` is done), was trained, or failed.
+
+    `warnings` are lines for the user about what does not stop it.
+    """
 
     batch: int
     share: float = 0.0
     files: Files | None = None
     error: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_last(self) -> bool:

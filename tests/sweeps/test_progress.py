@@ -12,6 +12,7 @@ import pytest
 
 from kerasbn.common.errors import InputError
 from kerasbn.sweeps.progress import (
+    CHECKPOINTS,
     RunningSweep,
     duration,
     is_running,
@@ -21,6 +22,7 @@ from kerasbn.sweeps.progress import (
 )
 from kerasbn.sweeps.study import Study
 from kerasbn.sweeps.trials import Event, Trial
+from kerasbn.training.checkpoint import Checkpoint, Progress
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Trial, int], float | str | None]], Study]
 RAW = {"seeds": 2, "axes": {"hidden": ["4", "8", "16"]}}
@@ -60,6 +62,33 @@ def test_another_process_sees_the_progress_only_while_the_sweep_runs(made_up: Ma
     assert seen().startswith("made-up: stopped")
     assert not is_running(study.path)
     assert not list(study.path.glob(".lock")) + list(study.path.glob("progress.json"))
+
+
+def test_a_resumed_batch_starts_with_the_share_of_its_checkpoint(
+    made_up: MadeUp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    study = replace(made_up(RAW | {"options": {"epochs": 4}}, figures), outcomes={})
+    for number, content in ((0, None), (1, b"damaged")):
+        state = study.path / CHECKPOINTS / str(number) / "checkpoint/bn.npz"
+        state.parent.mkdir(parents=True)
+        Checkpoint(Progress(3), [], {}).write(state)
+        if content:
+            state.write_bytes(content)
+    sweep = RunningSweep(study, quiet=False)
+    cost = [batch.cost for batch in sweep.missing]
+    with running(study.path):
+        sweep.take(Event(0))
+        sweep.take(Event(1, warnings=("batch 1: [damaged]",)))
+        status = read_status(study)
+        assert list(status.running.values()) == [0.75, 0.0]
+        assert status.seconds_left is None
+        now[0] += 10
+        sweep.take(Event(1, 0.5))
+        left = 10 * (0.25 * cost[0] + 0.5 * cost[1] + cost[2]) / (0.5 * cost[1])
+        assert read_status(study).seconds_left == pytest.approx(left)
+    assert "batch 1: [damaged]\n" in capsys.readouterr().err
 
 
 def test_a_missing_folder_is_not_running(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from kerasbn.common.errors import InputError
 from kerasbn.sweeps import ray_backend
+from kerasbn.sweeps.ray_backend import SharedFolder
 
 # How soon the head notices that a node is gone.
 HEALTH = {"RAY_health_check_period_ms": "1000"}
@@ -198,6 +199,20 @@ def test_a_cluster_that_goes_away_stops_the_sweep(ray_cluster: Cluster, tmp_path
     assert "continues" in last
     assert "Traceback" not in err
     assert 0 < kept < TRIALS
+
+
+def test_a_node_knows_whether_it_reaches_the_folder_of_checkpoints(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "study.json").write_text("{}")
+    shared = SharedFolder.at(study / ".checkpoints")
+    assert shared.is_here()
+    # On another machine there may be a copy of the study at the same path, or nothing.
+    shutil.copytree(study, tmp_path / "copy")
+    study.rename(tmp_path / "elsewhere")
+    assert not shared.is_here()
+    (tmp_path / "copy").rename(study)
+    assert not shared.is_here()
 
 
 @pytest.mark.parametrize(

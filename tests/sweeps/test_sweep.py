@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_folders import Disk
+from sample_sweeps import made_up_backend
 
 import kerasbn
 from kerasbn.common.errors import InputError, StoppedError
@@ -109,3 +111,24 @@ def test_the_progress_of_all_batches_is_visible_from_the_start(
     assert not is_running(tmp_path / "mine")
     with pytest.raises(StoppedError, match="the same command without --force continues"):
         sweep(grid, few_digits, run="mine", root=tmp_path, force=True)
+
+
+def test_a_full_disk_stops_a_sweep_and_keeps_what_was_trained(
+    disk: Disk, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backend(missing: Sequence[TrialBatch], *_: Any, **__: Any) -> Generator[Event, None, None]:
+        for event in made_up_backend(missing):
+            yield event
+            if event.files:
+                disk.fill()
+
+    grid = {"axes": {"batch_size": [8, 16, 32]}}
+    monkeypatch.setattr(process_pool, "train_in_processes", backend)
+    with pytest.raises(InputError, match=r"cannot be written.*; 2 of 6 trials are kept in .*cont"):
+        sweep(grid, few_digits, run="mine", root=disk.path)
+    disk.free()
+    monkeypatch.setattr(process_pool, "train_in_processes", made_up_backend)
+    (disk.path / "mine/.checkpoints/0").mkdir(parents=True)  # of a sweep killed just before
+    study = sweep(grid, few_digits, run="mine", root=disk.path)
+    assert study.is_complete
+    assert not list(study.path.glob(".*"))

@@ -1,5 +1,6 @@
-"""A batch of trials that was stopped continues from its checkpoint, with the same result."""
+"""A batch of trials continues from its checkpoint, or starts again if that is damaged."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kerasbn.data.datasets import Split, load_dataset
+from kerasbn.sweeps.ray_backend import SharedFolder, _train
 from kerasbn.sweeps.trials import Trial, TrialBatch
 from kerasbn.sweeps.worker import train_batch
 from kerasbn.training import callbacks
@@ -40,15 +42,27 @@ except KeyboardInterrupt:
     pass
 reported = []
 resumed = digests(train_batch(batch, data, report=reported.append, checkpoint=folder))
-print(json.dumps({"same": whole == resumed, "trials": len(whole), "chunks": len(reported)}))
+(state,) = folder.glob("checkpoint/*.npz")
+content = bytearray(state.read_bytes())
+content[len(content) // 2] ^= 255
+state.write_bytes(content)
+# As on a node of a cluster that reaches the folder of the study.
+files, lines = _train(batch, data, "auto", {}, SharedFolder.at(folder.parent))
+again = digests(files)
+print(json.dumps({"same": whole == resumed == again, "trials": len(whole), "shares": reported}))
+print("; ".join(lines))
 """
 
 
 @pytest.mark.slow
 def test_a_stopped_batch_is_resumed(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text("{}")
+    folder = tmp_path / ".checkpoints/0"
     done = subprocess.run(
-        [sys.executable, "-c", STOP_AND_RESUME, str(tmp_path / "0")], capture_output=True, text=True
+        [sys.executable, "-c", STOP_AND_RESUME, str(folder)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    result, line = done.stdout.splitlines()
     # Of four epochs of one chunk, two were complete.
-    assert done.stdout.strip() == '{"same": true, "trials": 2, "chunks": 2}'
+    assert json.loads(result) == {"same": True, "trials": 2, "shares": [0.75, 1.0]}
+    assert line == "bn_True, bn_False: the checkpoint is damaged; training starts again"
