@@ -152,7 +152,7 @@ class RunningSweep:
             failed = Outcome("failed", error=event.error)
             self._outcomes.update({each.name: failed for each in self._batches[event.batch].trials})
         for line in event.warnings:
-            self._console.print(line, markup=False)
+            self._console.print(line)
         share = max(event.share, self._before[event.batch])
         self._shares[event.batch] = 1.0 if event.is_last else share
         if event.is_last and time.monotonic() > self._next_table:
