@@ -9,7 +9,9 @@ A front end derives `Call`, which says what its layers can do.
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Literal
 
 from kerasbn.folding.affine import Affine, CannotFold, Shape
@@ -113,7 +115,7 @@ class Graph:
     """The calls of a model, and what folding has changed so far."""
 
     inputs: list[Value] = field(default_factory=list)
-    calls: dict[Call, None] = field(default_factory=dict)  # an ordered set, in topological order
+    calls: dict[Call, int] = field(default_factory=dict)  # numbered in topological order
     # Name, reason and kind of the affine layers inside other layers, which are always kept.
     hidden: dict[int, tuple[str, str, Kind]] = field(default_factory=dict)
     # The name of a BN layer that trains in one call, so that the order of the calls matters.
@@ -123,6 +125,7 @@ class Graph:
     edits: dict[int, list[Edit]] = field(default_factory=lambda: defaultdict(list))  # by layer
     clips: dict[int, Clip] = field(default_factory=dict)  # what activations became, by node
     dropped: dict[int, list[Call]] = field(default_factory=dict)  # removed calls, by layer
+    _numbers: Iterator[int] = field(default_factory=count)
     _by_layer: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
     _by_node: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
 
@@ -149,7 +152,7 @@ class Graph:
         """Append a call, and register it with its inputs."""
         for value in call.inputs:
             value.readers[call] = None
-        self.calls[call] = None
+        self.calls[call] = next(self._numbers)
         self._by_layer[id(call.layer)].append(call)
         self._by_node[id(call.node)].append(call)
 

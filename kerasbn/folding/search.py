@@ -9,9 +9,11 @@ change, or raises `CannotFold` with the first obstacle. It changes nothing itsel
   for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Any
 
 from kerasbn.folding.affine import Affine, CannotFold, compose, identity, same
 from kerasbn.folding.clips import Clip, pass_clip
@@ -36,8 +38,28 @@ def fold_backward(graph: Graph, layer: Layer, *, merge: bool = False) -> Found:
     With `merge`, it may be merged into another affine layer.
     """
     search = _Backward(graph, merge)
-    search.drop(layer)
+    _run(search.drop(layer))
     return search.found
+
+
+Steps = Generator["Steps", None, None]  # a search that yields the searches it depends on
+
+
+def _run(steps: Steps) -> None:
+    """Run a search, however deep it is: Python allows only 1,000 calls within each other."""
+    stack, refusal = [steps], None
+    while stack:
+        try:
+            stack.append(stack[-1].throw(refusal) if refusal else next(stack[-1]))
+            refusal = None
+        except StopIteration:
+            stack.pop()
+            refusal = None
+        except CannotFold as error:
+            stack.pop()
+            refusal = error
+    if refusal:
+        raise refusal
 
 
 class _Backward:
@@ -50,14 +72,14 @@ class _Backward:
         # whether there is a t depends on the choice. So each tensor is tried at most twice.
         self.failed: dict[tuple[Value, bool], str] = {}
 
-    def drop(self, layer: Layer) -> None:
+    def drop(self, layer: Layer) -> Steps:
         """Remove an affine layer: request its output in the place of its input."""
         if id(layer) not in self.found.dropped:
             self.found.dropped[id(layer)] = layer
             for call in self.graph.calls_of(layer):
-                self.request(call.inputs[0], self.graph.affine_of(call))
+                yield self.request(call.inputs[0], self.graph.affine_of(call))
 
-    def request(self, value: Value, a: Affine) -> None:
+    def request(self, value: Value, a: Affine) -> Steps:
         """Request ``a(value)`` in the place of `value`."""
         if value in self.requested:
             if not same(self.requested[value], a):
@@ -70,13 +92,13 @@ class _Backward:
         if key in self.failed:
             raise CannotFold(self.failed[key])
         try:
-            self._check_readers(value, a)
-            self._ask_producer(value, a)
+            yield self._check_readers(value, a)
+            yield self._ask_producer(value, a)
         except CannotFold as refusal:
             self.failed[key] = str(refusal)
             raise
 
-    def _check_readers(self, value: Value, a: Affine) -> None:
+    def _check_readers(self, value: Value, a: Affine) -> Steps:
         """Drop the other readers of a tensor, which have to be affine layers with the same map."""
         if any(n not in (1, m) for n, m in zip(a.shape, value.example, strict=True)):
             raise CannotFold(f"{self._name(value)} is broadcast before it is scaled")
@@ -88,9 +110,9 @@ class _Backward:
                 continue
             if not _computes(self.graph, reader, a):
                 raise CannotFold(f"{self._name(value)} is also read by `{reader.name}`")
-            self.drop(reader.layer)
+            yield self.drop(reader.layer)
 
-    def _ask_producer(self, value: Value, a: Affine) -> None:
+    def _ask_producer(self, value: Value, a: Affine) -> Steps:
         """Fold the map into the producer of a tensor, or pass it on to the producer's inputs."""
         call = value.producer
         if call is None:
@@ -110,18 +132,18 @@ class _Backward:
                     raise CannotFold("is shared, and its calls need different maps")
         if call.is_pass_through:
             self.found.through[call] = None
-            self._request_one(call, choices)
+            yield self._request_one(call, choices)
         elif known is None:
             self.found.edits[id(call.layer)] = [edit]
             self.found.into[id(call.layer)] = call
             for other in self.graph.calls_of(call.layer):
-                self.request(other.outputs[0], other.lift(edit.affine))
+                yield self.request(other.outputs[0], other.lift(edit.affine))
 
-    def _request_one(self, call: Call, choices: list[list[Affine]]) -> None:
+    def _request_one(self, call: Call, choices: list[list[Affine]]) -> Steps:
         """Request the first of several choices of input maps that is possible."""
+        changed: list[dict[Any, Any]] = [self.requested, *vars(self.found).values()]
+        sizes = [len(each) for each in changed]
         for choice in choices:
-            found = Found(**{name: part.copy() for name, part in vars(self.found).items()})
-            requested = self.requested.copy()
             # The input that takes t comes first: it is refused more often, and then the others,
             # which may be most of the model, need not be tried.
             pairs = sorted(
@@ -129,9 +151,11 @@ class _Backward:
             )
             try:
                 for value, a in pairs:
-                    self.request(value, call.lift(a))
+                    yield self.request(value, call.lift(a))
             except CannotFold:
-                self.found, self.requested = found, requested
+                for each, size in zip(changed, sizes, strict=True):
+                    while len(each) > size:  # entries are only added, so the last ones are new
+                        each.popitem()
                 if choice is choices[-1]:
                     raise
             else:
@@ -166,13 +190,21 @@ class _Forward:
         self.clip = clip
         self.found = Found(dropped)
         self.carried: dict[Value, Affine] = {}
-        self.due = {call for layer in dropped.values() for call in graph.calls_of(layer)}
+        self.due: set[Call] = set()
+        self.queue: list[tuple[int, Call]] = []  # a heap
+        for layer in dropped.values():
+            self._follow(graph.calls_of(layer))
+
+    def _follow(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            if call not in self.due:
+                self.due.add(call)
+                heappush(self.queue, (self.graph.calls[call], call))
 
     def run(self) -> Layer | None:
         """Follow the maps to their ends. Return an affine layer that has to go too, if any."""
-        for call in self.graph.calls:  # in topological order, so that all its inputs are known
-            if call in self.due:
-                self._visit(call)
+        while self.queue:  # in topological order, so that all inputs of a call are known
+            self._visit(heappop(self.queue)[1])
         for call, clip in self.found.clips.items():
             twins = [self.found.clips.get(other) for other in self.graph.calls_at(call.node)]
             if not all(twin and twin.same(clip) for twin in twins):
@@ -206,7 +238,7 @@ class _Forward:
                 name = "its output" if is_own else f"the output of `{call.name}`"
                 raise CannotFold(f"{name} is a model output")
             self.carried[call.outputs[0]] = out
-            self.due.update(call.outputs[0].readers)
+            self._follow(call.outputs[0].readers)
 
     def _pass(self, call: Call) -> Affine:
         if any(value in self.carried and value not in call.data for value in call.inputs):
