@@ -7,6 +7,10 @@ import signal
 import sys
 from contextlib import suppress
 
+# Keras calls itself once for each of the layers in a row when it builds a model. Calls of Python
+# functions take no room on the stack of the process.
+DEEPEST = 100_000
+
 
 def start() -> None:
     """Run the command line, and leave with its exit code.
@@ -15,6 +19,7 @@ def start() -> None:
     once: an interpreter that first clears away what TensorFlow loaded takes another second.
     """
     os.environ["MPLBACKEND"] = "agg"  # figures are only saved
+    sys.setrecursionlimit(DEEPEST)
     code = 1  # that of an error which is kerasbn's own fault, whose traceback Python prints
     # What is registered first runs last: whatever else wants to end in order has done so by then.
     atexit.register(lambda: _leave(code))

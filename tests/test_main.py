@@ -68,6 +68,29 @@ def test_ctrl_c_while_the_command_line_loads_is_one_line() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "kerasbn: stopped\n")
 
 
+DEEP_MODEL = """
+import keras
+from kerasbn import __main__
+from kerasbn.cli import main
+from kerasbn.folding.keras.graph import read_model
+
+def build():
+    x = given = keras.Input((2,))
+    for _ in range(1100):
+        x = keras.layers.Identity()(x)
+    print(len(read_model(keras.Model(given, x)).calls))
+
+main.main = build
+__main__.start()
+"""
+
+
+@pytest.mark.slow
+def test_a_model_may_have_more_layers_in_a_row_than_python_allows_calls() -> None:
+    ended = subprocess.run([sys.executable, "-c", DEEP_MODEL], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "1100\n"), ended.stderr[-1000:]
+
+
 def test_python_m_kerasbn_is_the_command() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "kerasbn", "--version"], capture_output=True, text=True
