@@ -16,14 +16,17 @@ from kerasbn.folding.onnx.affine_nodes import kind_of
 from kerasbn.folding.onnx.clips import CLIPS
 from kerasbn.folding.onnx.constants import is_constant
 from kerasbn.folding.onnx.linear_nodes import LINEAR_NODES
-from kerasbn.folding.onnx.nodes import NodeCall, captured, plain, subgraphs
+from kerasbn.folding.onnx.nodes import NodeCall, captured, named_axes, plain, subgraphs
 from kerasbn.folding.onnx.pass_through_nodes import PASS_THROUGH_NODES
 from kerasbn.folding.pass_through import NamedShape, PassThrough
 
 
 class _Call(NodeCall):
     def affine(self) -> Affine:
-        self._check_shapes()
+        try:
+            self._check_shapes()
+        except CannotFold as reason:
+            raise CannotFold(f"it {reason}") from None
         return affine_nodes.affine_of(self)
 
     def clip(self) -> Clip | None:
@@ -190,6 +193,9 @@ _Shapes = dict[ir.Value, NamedShape]
 def infer_shapes(model: ir.Model) -> tuple[_Shapes, dict[ir.Value, str]]:
     """Return the shapes of tensors, where the rank is known, and their dtypes."""
     copy = model.clone()
+    for value in _all_values(copy.graph):
+        if value.shape is not None:
+            value.shape = ir.Shape(named_axes(value.shape))
     for node in copy.graph:
         if node.op_type == "GroupNormalization":  # onnx infers no shape of it
             node.op_type = "Identity"
@@ -208,7 +214,7 @@ def infer_shapes(model: ir.Model) -> tuple[_Shapes, dict[ir.Value, str]]:
         shape = new.shape if tensor is None else tensor.shape
         dtype = new.dtype if tensor is None else tensor.dtype
         if shape is not None:
-            shapes[old] = tuple(n if isinstance(n, int) else n.value for n in shape)
+            shapes[old] = named_axes(shape)
         if dtype is not None and isinstance(new.type, ir.TensorType | None):
             dtypes[old] = _DTYPES.get(dtype, dtype.name.lower())
     return shapes, dtypes

@@ -86,6 +86,12 @@ class NodeCall(Call):
         return None if array is None else array.ravel().tolist()
 
 
+def named_axes(shape: ir.Shape | ir.ShapeProtocol | None) -> NamedShape:
+    """Return the lengths of axes, or their names; PaddlePaddle writes -1 for unknown ones."""
+    lengths = [n if isinstance(n, int) else n.value for n in shape or ()]
+    return tuple(None if isinstance(n, int) and n < 0 else n for n in lengths)
+
+
 def plain(shape: NamedShape) -> Shape:
     """Return a shape without the names of axes of unknown length."""
     return tuple(n if isinstance(n, int) else None for n in shape)

@@ -1,6 +1,6 @@
 """Run an ONNX model in memory with onnxruntime, node by node as written, on inputs that fit."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import onnxruntime
 
 from kerasbn.common.errors import expected, quoted
 from kerasbn.folding.onnx.evaluate import Array, is_float
+from kerasbn.folding.onnx.nodes import named_axes
 from kerasbn.folding.rounding import unit_of
 
 Arrays = dict[str, Array]
@@ -90,7 +91,12 @@ def _shaken(array: Array) -> Array:
 
 def example_inputs(model: ir.Model) -> Iterator[Arrays]:
     """Yield random inputs of several sizes; axes with the same name have the same length."""
-    free = {n for value in model.graph.inputs for n in _axes(value)[1:] if not isinstance(n, int)}
+    free = {
+        n
+        for value in model.graph.inputs
+        for n in named_axes(value.shape)[1:]
+        if not isinstance(n, int)
+    }
     for length in LENGTHS if free else LENGTHS[:1]:
         yield {
             str(value.name): _example(value, length)
@@ -99,12 +105,8 @@ def example_inputs(model: ir.Model) -> Iterator[Arrays]:
         }
 
 
-def _axes(value: ir.Value) -> Sequence[int | str | None]:
-    return [n if isinstance(n, int) else n.value for n in value.shape or ()]
-
-
 def _example(value: ir.Value, length: int) -> Array:
-    axes = _axes(value)
+    axes = named_axes(value.shape)
     shape = [n if isinstance(n, int) else (BATCH if k == 0 else length) for k, n in enumerate(axes)]
     random = np.random.default_rng(len(str(value.name)))
     dtype = (value.dtype or ir.DataType.FLOAT).numpy()
@@ -137,7 +139,7 @@ def given_inputs(model: ir.Model, inputs: Any) -> Arrays:  # noqa: ANN401 - as `
         raise expected("inputs", f"{', '.join(inputs) or 'others'}", f"{', '.join(values)}")
     arrays = {}
     for name, value in values.items():
-        array, axes = np.asarray(inputs[name]), _axes(value)
+        array, axes = np.asarray(inputs[name]), named_axes(value.shape)
         fits = array.ndim == len(axes) and all(
             m == n for m, n in zip(array.shape, axes, strict=True) if isinstance(n, int)
         )

@@ -68,6 +68,17 @@ def test_every_float_dtype_is_checked(dtype: str) -> None:
     assert len(plan.folds()) == 2
 
 
+def test_an_axis_of_length_minus_one_is_free() -> None:
+    """PaddlePaddle writes them."""
+    proto = ir.to_proto(conv_model())
+    for value in (*proto.graph.input, *proto.graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_value = -1
+    _, plan = fold_model(ir.from_proto(proto))
+    assert len(plan.folds()) == 2
+
+
 def scaled(factor: float) -> Callable[..., Any]:
     """`LinearMap.after` with a kernel that is a little off."""
     original = LinearMap.after
