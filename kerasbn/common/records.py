@@ -8,6 +8,7 @@ and `advice` are for the error: what the file should hold, and what to do if it 
 import csv
 import io
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from kerasbn.common.errors import InputError, expected, quoted
 from kerasbn.common.files import atomic_write, read_file
 
 MAX_BYTES = 64 * 2**20
+MAX_TOML_BYTES = 2**20  # written by hand
 MAX_DEPTH = 50
 
 T = TypeVar("T")
@@ -38,13 +40,18 @@ def read_json(path: Path, schema: type[T], what: str, advice: str = "") -> T:
 
 def read_toml(path: Path, what: str, advice: str = "") -> dict[str, Any]:
     """Read a TOML file."""
-    return decode_toml(read_file(path, MAX_BYTES, what, advice), path, what, advice)
+    return decode_toml(read_file(path, MAX_TOML_BYTES, what, advice), path, what, advice)
 
 
 def decode_toml(content: bytes, subject: object, what: str, advice: str = "") -> dict[str, Any]:
     """Decode TOML; `subject` is what the error is about."""
     try:
-        table = tomllib.loads(content.decode("utf-8"))
+        text = content.decode("utf-8")
+        # Reading a dotted key takes tomllib the square of its length.
+        parts = re.split(r"[\n,={}\[\]]", text.replace(" ", "").replace("\t", ""))
+        if any(part.count(".") > MAX_DEPTH for part in parts):
+            raise RecursionError
+        table = tomllib.loads(text)
         if _is_deep(table):
             raise RecursionError
         return table
