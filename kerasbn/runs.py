@@ -10,6 +10,7 @@ run can be renamed or copied.
 """
 
 import hashlib
+import os
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -44,6 +45,10 @@ class DataRecord:
     train: int  # number of examples
     test: int
     note: str = ""  # what a reader should know about it
+
+    def __post_init__(self) -> None:
+        if min(self.train, self.test) < 1:
+            raise ValueError("a dataset without examples")
 
     @property
     def options(self) -> list[str]:
@@ -109,8 +114,9 @@ class Run:
 
 def read_run(path: Path) -> Run:
     """Read the run in the folder `path`."""
-    if not (path / RECORD).exists():
-        found = "no run" if not path.exists() else f"a folder without {RECORD}"
+    # These are false, not an error, if a name is too long.
+    if not os.path.exists(path / RECORD):  # noqa: PTH110
+        found = f"a folder without {RECORD}" if os.path.exists(path) else "no run"  # noqa: PTH110
         raise expected(path, found, "the folder of a run", "kerasbn report lists the runs")
     record = records.read_json(path / RECORD, RunRecord, "the record of a run", "train again")
     return Run(path, record)

@@ -1,6 +1,7 @@
 """Listing runs, comparisons and studies, and finding them by name."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,14 @@ import pytest
 from rich.console import Console
 
 from kerasbn.common.errors import InputError
+from kerasbn.common.records import write_json
 from kerasbn.experiments.comparison import Comparison
+from kerasbn.experiments.sessions import TrainingSession
 from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports.sources import find_subject, inventory_tables, take_inventory
+from kerasbn.runs import DataRecord
 from kerasbn.sweeps.study import Study
+from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 
 @pytest.fixture
@@ -80,3 +85,42 @@ def test_an_unknown_name_lists_the_known_ones(root: Path) -> None:
         find_subject("nobody", root)
     for name in ("bn", "plain", "compare", "rates"):
         assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "is_damage"),
+    [
+        (("data", "train"), 0, True),
+        (("data", "test"), -1, True),
+        (("seeds",), [], True),
+        (("with_bn", 0, "history", "val_accuracy"), ["x"], True),
+        (("with_bn", 0, "run"), "x" * 5000, False),  # as if the run were gone
+        (("with_bn", 0, "run"), "\0", False),
+        (("with_bn", 0, "history", "val_loss", 0), 1e308, False),
+    ],
+)
+def test_odd_values_of_a_comparison_hide_nothing(
+    root: Path, place: tuple[str | int, ...], value: object, is_damage: bool
+) -> None:
+    file = root / "compare" / "compare.json"
+    record = json.loads(file.read_text())
+    inner = record
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    file.write_text(json.dumps(record))
+    found, problems = take_inventory(root)
+    assert [str(each).split(":")[0] for each in problems] == [str(file)] * is_damage
+    assert {"bn", "plain", "rates"} <= {each.name for each in found}
+    assert ("compare" in printed(root, 200)) == (not is_damage)
+
+
+def test_an_unfinished_training_of_large_batches_is_listed(root: Path) -> None:
+    folder = root / ".half.part" / "checkpoint"
+    folder.mkdir(parents=True)
+    training = TrainingSettings(steps=10, batch_size=512)
+    data = DataRecord("mnist", "0" * 64, 100, 100)
+    write_json(
+        folder / "session.json", TrainingSession("train", ModelSettings(), training, data=data)
+    )
+    assert "half" in printed(root, 200)
