@@ -215,6 +215,7 @@ class StopOnInterrupt(keras.callbacks.Callback):
         self.interrupted = False
         self._on_interrupt = on_interrupt
         self._previous: Any = None
+        self._saying: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -225,6 +226,8 @@ class StopOnInterrupt(keras.callbacks.Callback):
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None
+        if self._saying:
+            self._saying.join()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:  # noqa: ARG002
         """Stop if interrupted."""
@@ -234,7 +237,9 @@ class StopOnInterrupt(keras.callbacks.Callback):
     def _interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.__exit__()
         self.interrupted = True
-        self._on_interrupt()
+        # Not here: the signal may have come amid an import of what prints.
+        self._saying = threading.Thread(target=self._on_interrupt, daemon=True)
+        self._saying.start()
 
 
 def metrics_of(logs: Logs, key: str) -> dict[str, Any]:

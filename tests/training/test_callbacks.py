@@ -4,7 +4,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 import keras
@@ -127,6 +127,15 @@ def test_training_stops_when_all_models_have_diverged(few_digits: Dataset) -> No
     evaluation = train(few_digits, TrainingSettings(lr=1e38, epochs=50), recorder)
     assert set(evaluation.diverged) == {"bn", "plain"}
     assert len(recorder.epochs) < 50
+
+
+def test_ctrl_c_amid_an_import_is_answered_by_another_thread() -> None:
+    """In a signal handler, what prints could find the import that it interrupted half done."""
+    threads = []
+    with StopOnInterrupt(lambda: threads.append(current_thread())) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stop.interrupted
+    assert [thread is main_thread() for thread in threads] == [False]
 
 
 @pytest.mark.slow
