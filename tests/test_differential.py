@@ -1,26 +1,91 @@
-import re
+import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
+import keras
 import pytest
+from differential.broken_laws import BROKEN
+from differential.coverage import expected, missing
+from differential.judge import judge
+from differential.layers import ENTRIES, MERGES, L
+from differential.models import seeds_about
+from differential.reasons import REASONS, find
 
-RUNNER = Path(__file__).parent / "differential.py"
+from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS
+from kerasbn.folding.keras.linear_layers import LINEAR_LAYERS
+from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
+
+ROOT = Path(__file__).parent.parent
+MODELS = 500
+SCALINGS = {L.Normalization, L.Rescaling}  # made by the entry of BN layers
+
+
+def test_models_have_every_layer_that_folding_knows() -> None:
+    known = {*LINEAR_LAYERS, *PASS_THROUGH_LAYERS, *AFFINE_LAYERS}
+    assert known <= {*ENTRIES, *MERGES, *SCALINGS}
+
+
+def test_what_never_occurred_is_missing() -> None:
+    everything = list(expected())
+    assert missing(Counter(everything)) == []
+    for key in everything:
+        assert missing(Counter(other for other in everything if other != key)) == [key]
+
+
+def test_a_new_reason_is_not_known() -> None:
+    assert find("`dense` before it has the activation 'tanh'") is not None
+    assert find("`dense` before it is in a bad mood") is None
+    assert len({reason.pattern for reason in REASONS}) == len(REASONS)
 
 
 @pytest.mark.slow
-def test_random_models_fold_exactly() -> None:
-    done = subprocess.run(
-        [sys.executable, RUNNER, "--models", "40", "--seed", "100000"],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    counts = re.search(r"(\d+) models, (\d+) folds .* (\d+) with clips.* 0 wrong", done.stdout)
-    assert counts, done.stdout
-    models, folds, clips = map(int, counts.groups())
-    assert models >= 35
-    assert folds >= 30
-    assert clips >= 5
+def test_random_models_fold_exactly(tmp_path: Path) -> None:
+    halves = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.differential", "--models", str(MODELS // 2)),
+                *("--seed", str(first), "--counts", tmp_path / f"{first}.json"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+        )
+        for first in (100_000, 100_000 + MODELS // 2)
+    ]
+    totals: Counter[tuple[str, ...]] = Counter()
+    for half in halves:
+        told, _ = half.communicate(timeout=900)
+        assert half.returncode == 0, told
+        assert " 0 wrong; " in told.splitlines()[-1]
+    for path in tmp_path.iterdir():
+        totals.update({tuple(key): n for key, n in json.loads(path.read_text())})
+    assert totals["models", "compared"] >= 0.9 * MODELS
+    assert totals["decision", "backward"] + totals["decision", "forward"] >= 0.8 * MODELS
+    assert totals["decision", "clips"] >= 0.1 * MODELS
+    everything = set(expected())
+    assert len(set(totals) & everything) >= 0.7 * len(everything)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("law", BROKEN)
+def test_a_broken_law_makes_models_wrong(law: str) -> None:
+    seeds = list(islice(seeds_about(BROKEN[law].about), 8))
+    with BROKEN[law].breaking():
+        wrong = next((seed for seed in seeds if judge(seed).wrong), None)
+    assert wrong is not None, "the law could be wrong and nothing would tell"
+    assert judge(wrong).wrong == []

@@ -82,7 +82,7 @@ def same(a: Affine, b: Affine) -> bool:
 def expand(a: Affine, shape: Sequence[int | None]) -> Affine:
     """Return `a` with its values repeated to the full shape of its tensor. Raises `CannotFold`."""
     if None in shape:
-        raise CannotFold("its input has an axis of unknown length")
+        raise CannotFold("has an input with an axis of unknown length")
     return a.map(lambda values: np.broadcast_to(values, [n or 1 for n in shape]))
 
 

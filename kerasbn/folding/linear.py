@@ -34,6 +34,8 @@ class LinearMap:
     outputs: tuple[str, ...]
     # Whether x selects one row of the kernel, so that (K + t) x = K x + t.
     one_hot: bool = field(default=False, kw_only=True)
+    # How many positions K x is summed over, along axes that neither K nor the output has.
+    repeats: int = field(default=1, kw_only=True)
 
     def after(self, k: Array, b: Array, a: Affine) -> tuple[Array, Array]:
         """Return K and b of s*(K x + b) + t = (s*K) x + (s*b + t)."""
@@ -44,7 +46,7 @@ class LinearMap:
 
     def before(self, k: Array, b: Array, a: Affine) -> tuple[Array, Array]:
         """Return K and b of K (s*x + t) + b = (K*s) x + (b + K t)."""
-        return k * self._along(k, a.s, self.inputs), b + self._product(k, a.t)
+        return k * self._along(k, a.s, self.inputs), b + self.repeats * self._product(k, a.t)
 
     def check(self, a: Affine, tensor: tuple[str, ...]) -> None:
         """Raise `CannotFold` if `a` varies along an axis that the kernel is the same along."""

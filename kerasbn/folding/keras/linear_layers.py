@@ -5,6 +5,7 @@ A linear layer has one or two parts, each a kernel with named axes and a bias (s
 conditions under which the equations hold.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,7 +134,15 @@ def _einsum(layer: Layer, example: Shape, _: str) -> list[Part]:
         raise CannotFold(f"computes '{layer.equation}', which does not keep the batch axis apart")
     free = ("",) * (len(example) - len(inputs))
     named = [(*free, *(c if c in axes else "" for c in names)) for names in (inputs, outputs)]
-    return [Part(axes, named[0], named[1], layer, loose=True)]
+    repeats = math.prod(n or 1 for n in _summed_axes(layer, example))
+    return [Part(axes, named[0], named[1], layer, loose=True, repeats=repeats)]
+
+
+def _summed_axes(layer: Layer, example: Shape) -> list[int | None]:
+    """Return the lengths of the axes that an EinsumDense sums over without a kernel axis."""
+    incoming, axes, outgoing = _equation(layer)
+    named = zip(incoming[::-1], example[::-1], strict=False)
+    return [n for c, n in named if c not in axes + outgoing]
 
 
 def _equation(layer: Layer) -> tuple[str, str, str]:
@@ -197,10 +206,9 @@ def _overlaps(layer: Layer, _: Edit) -> None:
         )
 
 
-def _sums_free_axis(layer: Layer, _: Edit) -> None:
-    incoming, axes, outgoing = _equation(layer)
-    if any(c not in axes + outgoing for c in incoming):
-        raise CannotFold("sums over an axis that its kernel does not have")
+def _sums_unknown(layer: Layer, edit: Edit) -> None:
+    if None in _summed_axes(layer, edit.example):
+        raise CannotFold("sums over an axis of unknown length, which t would be multiplied by")
 
 
 def _drops_input(layer: Layer, edit: Edit) -> None:
@@ -234,7 +242,7 @@ class LinearLayer:
 _RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 _LAWS: list[tuple[LinearLayer, tuple[type, ...]]] = [
     (LinearLayer(_dense), (layers.Dense,)),
-    (LinearLayer(_einsum, uneven=_sums_free_axis), (layers.EinsumDense,)),
+    (LinearLayer(_einsum, uneven=_sums_unknown), (layers.EinsumDense,)),
     (LinearLayer(_conv, uneven=_pads), (layers.Conv1D, layers.Conv2D, layers.Conv3D)),
     (LinearLayer(_depthwise, uneven=_pads), (layers.DepthwiseConv1D, layers.DepthwiseConv2D)),
     (LinearLayer(_separable, uneven=_pads, chained=True), (

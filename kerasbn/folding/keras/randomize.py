@@ -1,6 +1,7 @@
 """Random inputs and random parameters for a Keras model."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from kerasbn.common.errors import InputError, expected
 from kerasbn.common.keras_internals import all_layers, own_variables
+from kerasbn.folding.affine import CannotFold
 from kerasbn.folding.graph import Call, Graph, Layer, Value
 from kerasbn.folding.keras.graph import read_model
 
@@ -79,8 +81,9 @@ def _random_input(tensor: keras.KerasTensor, value: Value, rng: np.random.Genera
     values = rng.normal(size=shape)
     for call in readers:
         if call.kind == "scaling" and call.inputs[0] is value:
-            a = call.lift(call.affine())
-            values = (values - a.t) / np.where(a.s == 0, 1.0, a.s)
+            with suppress(CannotFold):  # then the scaling is no affine map
+                a = call.lift(call.affine())
+                values = (values - a.t) / np.where(a.s == 0, 1.0, a.s)
             break
     return values.astype(np.float64)
 

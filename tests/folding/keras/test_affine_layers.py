@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kerasbn.folding.affine import CannotFold
+from kerasbn.folding.fold import fold_with_plan
 from kerasbn.folding.keras.affine_layers import affine_of, kind_of
 from kerasbn.folding.keras.randomize import SHARE_NEGATIVE, randomize_parameters
 
@@ -90,3 +91,11 @@ def test_random_parameters_leave_nothing_fresh_and_repeat() -> None:
     assert not np.array_equal(bias, other[1])
     assert abs((gamma < 0).mean() - SHARE_NEGATIVE) < 0.1
     assert 0 < (gamma == 0).mean() < 0.15
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_a_scaling_with_more_axes_than_its_input_is_kept() -> None:
+    x = keras.Input((3,))
+    scaling = L.Rescaling(np.array([[[0.5], [2.0], [3.0]]]))
+    (kept,) = fold_with_plan(keras.Model(x, L.Flatten()(scaling(x)))).plan
+    assert str(kept).endswith("its scale or offset has more axes than its input")

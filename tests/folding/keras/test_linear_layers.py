@@ -27,6 +27,7 @@ AFTER_AND_BEFORE: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
         lambda **k: L.EinsumDense("abc,cde->abde", (5, 3, 2), bias_axes="e", **k),
         (5, 4),
     ),
+    "einsum, summed axis": (lambda **k: L.EinsumDense("abc,cd->ad", 3, bias_axes="d", **k), (5, 4)),
     "einsum, ellipsis": (lambda **k: L.EinsumDense("...c,dc->...d", 3, **k), (5, 4)),
     "conv1d": (lambda **k: L.Conv1D(3, 2, **k), (6, 4)),
     "conv2d": (lambda **k: L.Conv2D(3, 3, 2, **k), (7, 6, 4)),

@@ -1,0 +1,449 @@
+"""Every reason to keep a layer, and how it is shown to be true.
+
+A reason is shown on the Keras model or on the layers themselves, never by the package's formulas.
+Some reasons are limits of what folding tries: a cleverer fold is conceivable. They are marked as
+such, with what is shown nevertheless. A reason that is not in this table fails the run.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasbn.folding.affine import Affine
+from kerasbn.folding.graph import Call
+from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS
+from kerasbn.folding.keras.linear_layers import LINEAR_LAYERS
+from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
+
+from . import evidence
+from .flat_graph import FlatCall, FlatGraph, flatten
+from .layers import L
+from .refusals import Record, Refusal, name_of
+
+LINEAR = tuple(LINEAR_LAYERS)
+AFFINE = tuple(AFFINE_LAYERS)
+
+
+@dataclass
+class Kept:
+    """A kept layer and one of its reasons, in the folded model."""
+
+    layer: Any
+    name: str
+    words: str
+    names: tuple[str, ...]  # what the pattern's groups matched
+    refusal: Refusal
+    graph: FlatGraph
+
+    @property
+    def call(self) -> Call:
+        assert self.refusal.call is not None
+        return self.refusal.call
+
+    def makes(self) -> list[int]:
+        return [tensor for call in self.graph.named(self.name) for tensor in call.makes]
+
+    def reads(self) -> list[int]:
+        return [call.reads[0] for call in self.graph.named(self.name)]
+
+
+Shown = Callable[[Kept], bool]
+
+
+# -- what other layers do -------------------------------------------------------------------------
+
+
+def _tensors(kept: Kept) -> list[int]:
+    """The tensors that "its input" or "the output of ..." may be, from which the layer is made."""
+    if kept.words.startswith("its input"):
+        found = [call.reads[0] for call in kept.graph.calls if isinstance(call.layer, AFFINE)]
+    else:
+        name = next(iter(re.findall("^the output of `([^`]+)`", kept.words)), None)
+        makers = kept.graph.named(name) if name else []
+        found = [t for call in makers for t in call.makes] if name else kept.graph.inputs
+    reads = set(kept.reads())
+    return [t for t in found if kept.graph.behind([t]) & reads or kept.graph.is_shared(t)]
+
+
+def _also_read(kept: Kept) -> bool:
+    others = [call for t in _tensors(kept) for call in kept.graph.readers(t)]
+    others = [call for call in others if call.name != kept.name]
+    named = [call for call in others if call in kept.graph.named(kept.names[-1])]
+    return any(not _computes(call, kept.refusal.maps[0]) for call in named)
+
+
+def _computes(call: FlatCall, a: Affine) -> bool:
+    """Whether a layer computes a map, as running it shows."""
+    layer = call.layer
+    if type(layer) not in AFFINE or call.training:
+        return False
+    shape = tuple(n or 1 for n in layer.input.shape[1:])
+    if len(shape) != len(a.shape):
+        return False
+    zero, one = (
+        np.array(layer(np.full((1, *shape), value)), np.float64)[0] for value in (0.0, 1.0)
+    )
+    return bool(
+        np.allclose(zero, a.t, rtol=1e-12) and np.allclose(one - zero, a.s, rtol=1e-9, atol=1e-12)
+    )
+
+
+def _is_output(kept: Kept) -> bool:
+    return bool(set(_tensors(kept)) & set(kept.graph.outputs))
+
+
+def _reaches_output(kept: Kept) -> bool:
+    behind = kept.graph.behind(kept.makes(), LINEAR)
+    return bool(behind & set(kept.graph.outputs))
+
+
+def _follows_input(kept: Kept) -> bool:
+    return bool(kept.graph.behind(kept.graph.inputs, LINEAR) & set(kept.reads()))
+
+
+def _requested_twice(kept: Kept) -> bool:
+    """Two paths lead from the tensor to affine layers."""
+    return any(
+        len(kept.graph.readers(t)) > 1 or _is_read_twice(kept.graph, t) for t in _tensors(kept)
+    )
+
+
+def _is_read_twice(graph: FlatGraph, tensor: int) -> bool:
+    behind = graph.behind([tensor])
+    return any(
+        len(set(call.reads) & behind) > 1 or call.reads.count(tensor) > 1 for call in graph.calls
+    )
+
+
+def _is_broadcast(kept: Kept) -> bool:
+    shape, a = kept.refusal.value.example, kept.refusal.maps[0]  # type: ignore[union-attr]
+    return any(n == 1 < m for n, m in zip(shape, a.shape, strict=True))
+
+
+def _has_outputs(kept: Kept) -> bool:
+    return any(len(call.makes) > 1 for call in kept.graph.named(kept.names[0]))
+
+
+def _is_shared(kept: Kept) -> bool:
+    return len(kept.graph.named(kept.names[0])) > 1
+
+
+def _changes(kept: Kept) -> bool:
+    """The layer is called twice, and a flag is set that Keras hands on from call to call."""
+    flags = [call.training for call in kept.graph.calls]
+    return len(kept.graph.named(kept.names[0])) > 1 and True in flags
+
+
+def _reads_second(kept: Kept) -> bool:
+    carried = kept.graph.behind(kept.makes(), LINEAR)
+    return any(carried & set(call.reads[1:]) for call in kept.graph.named(kept.names[0]))
+
+
+# -- what the layer itself does --------------------------------------------------------------------
+
+
+def _not_finite(kept: Kept) -> bool:
+    return not all(np.isfinite(np.array(v)).all() for v in kept.layer.variables)
+
+
+def _trains(kept: Kept) -> bool:
+    """The same example, in another batch, comes out otherwise."""
+    shape = tuple(n or 4 for n in kept.layer.input.shape[1:])
+    one, two = (np.random.default_rng(n).normal(size=(3, *shape)) for n in (1, 2))
+    two[0] = one[0]
+    state = [np.array(v) for v in kept.layer.variables]
+    first, second = (np.array(kept.layer(x, training=True))[0] for x in (one, two))
+    for variable, values in zip(kept.layer.variables, state, strict=True):
+        variable.assign(values)
+    return kept.layer.trainable and not np.allclose(first, second, rtol=1e-6)
+
+
+def _along_batch(kept: Kept) -> bool:
+    """Two equal examples come out otherwise."""
+    shape = tuple(kept.layer.input.shape)
+    same = np.array(kept.layer(np.ones(shape)))
+    return not np.allclose(same, same[:1], rtol=1e-9)
+
+
+def _gains_axes(kept: Kept) -> bool:
+    example = np.ones([n or 3 for n in kept.layer.input.shape])  # as random inputs have
+    return len(kept.layer(example).shape) > example.ndim
+
+
+# -- what a neighboring layer does -----------------------------------------------------------------
+
+
+def _goes_nowhere(kept: Kept) -> bool:
+    """No map follows the layer for those that reach it, or precedes it for the one behind it."""
+    if kept.refusal.step == "forward":
+        return not evidence.map_goes_on(kept.call, kept.refusal.maps)
+    return not evidence.map_comes_from(kept.call, kept.refusal.maps[0])
+
+
+def _mixes(kept: Kept) -> bool:
+    """A limit: a layer that copies, or pools windows that do not overlap, could pass it on."""
+    layer = kept.call.layer
+    if kept.call.type_name.startswith(("UpSampling", "Cropping")):
+        return True
+    apart = getattr(layer, "strides", None) == getattr(layer, "pool_size", ())
+    return apart or _goes_nowhere(kept)
+
+
+def _takes_extreme(kept: Kept) -> bool:
+    if kept.refusal.step == "forward":
+        return not evidence.map_goes_on(kept.call, kept.refusal.maps)
+    sign = -1 if "Minimum" in kept.call.type_name else 1
+    if len(set(kept.call.data)) < len(kept.call.data):
+        return True  # a limit: compared to itself, a tensor stays as it is
+    return not evidence.is_convex(kept.call, kept.refusal.maps[0], sign)
+
+
+def _activates(kept: Kept) -> bool:
+    if kept.refusal.step == "forward":
+        return not evidence.map_goes_on(kept.call, kept.refusal.maps)
+    run, shapes = evidence.runner(kept.call)
+    return not evidence.activation_takes(run, kept.refusal.maps[0], shapes[0])
+
+
+def _has_activation(kept: Kept) -> bool:
+    function = kept.call.layer.activation
+    shape = tuple(n or 4 for n in kept.call.seen(kept.call.outputs[0]))
+
+    def run(x: np.ndarray) -> np.ndarray:
+        return np.array(keras.ops.convert_to_numpy(function(x)))
+
+    return not evidence.activation_takes(run, kept.refusal.maps[0], shape)
+
+
+def _weights_refuse(kept: Kept) -> bool:
+    edit = kept.refusal.edit
+    assert edit is not None
+    return not evidence.weights_take(kept.call, edit.side, edit.affine, edit.argument)
+
+
+def _pads_kernel(kept: Kept) -> bool:
+    """A limit: where each axis has one output, the taps on the padding could be left out."""
+    made, layer = kept.call.seen(kept.call.outputs[0]), kept.call.layer
+    positions = made[1:] if layer.data_format == "channels_first" else made[:-1]
+    return all(n == 1 for n in positions) or _weights_refuse(kept)
+
+
+def _pads_zeros(kept: Kept) -> bool:
+    """A limit: a t that is 0 at the border could go on to a Dense layer behind a Flatten."""
+    if kept.refusal.step != "forward":
+        return _goes_nowhere(kept)
+    run, shapes = evidence.runner(kept.call)
+    made = run(evidence.mapped(kept.refusal.maps[0], np.zeros((1, *shapes[0]))))
+    return not np.allclose(made, made[(slice(None), *[slice(0, 1)] * (made.ndim - 2))])
+
+
+def _saturates(kept: Kept) -> bool:
+    """Saturated states are among a few numbers for any weights, and the map's values are not."""
+    run, shapes = evidence.runner(kept.call)
+    made = run(1e9 * evidence.examples([shapes[0]], 3)[0])
+    changed = evidence.mapped(kept.refusal.maps[0], made)
+    states = np.array([0, 1, np.tanh(1), 2, 1 + np.tanh(1)])
+    return bool((np.abs(np.abs(changed)[..., None] - states).min(-1) > 1e-6).any())
+
+
+def _is_noisy(kept: Kept) -> bool:
+    """The same input comes out otherwise each time."""
+    run, shapes = evidence.runner(kept.call)
+    arrays = evidence.examples(shapes, 8)
+    return not np.array_equal(run(*arrays), run(*arrays))
+
+
+def _differs_by_step(kept: Kept) -> bool:
+    """The maps of two steps differ, while the layer has one kernel for all, or no weights."""
+    steps = [kept.refusal.maps[0].varies_along(axis) for axis in range(kept.call.wraps)]
+    return any(steps) and (_linear(kept) or type(kept.call.layer) in PASS_THROUGH_LAYERS)
+
+
+def _too_small(kept: Kept) -> bool:
+    return bool((np.abs(np.array(kept.layer.gamma)) < 1e-199).any())
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+
+def _linear(kept: Kept) -> bool:
+    return isinstance(kept.call.layer, LINEAR)
+
+
+def _unknown_length(kept: Kept) -> bool:
+    return any(None in value.example for value in [*kept.call.inputs, *kept.call.outputs])
+
+
+def _reads_constant(kept: Kept) -> bool:
+    given = keras.tree.flatten(kept.call.node.arguments.args)
+    return any(not isinstance(leaf, keras.KerasTensor) for leaf in given)
+
+
+# The classes that neither take a map nor pass one, so far as folding knows.
+UNKNOWN = {
+    "Softmax", "UnitNormalization", "ops.Exp", "ops.Negative", "ops.Multiply", "Multiply", "Block",
+    "Doubled",
+}  # fmt: skip
+CLIPS = {"ops.Relu6", "ops.HardSigmoid"}
+
+
+def _takes_no_map(kept: Kept) -> bool:
+    """The layer is none that folding knows, or it can represent only some maps of its own kind."""
+    layer, step, name = kept.call.layer, kept.refusal.step, name_of(type(kept.call.layer))
+    if isinstance(layer, LINEAR + tuple(PASS_THROUGH_LAYERS)):
+        return False
+    if isinstance(layer, AFFINE):
+        return True
+    if name in CLIPS and step == "asked":
+        return _activates(kept)
+    return name in UNKNOWN | CLIPS
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Words in a plan, and what shows them to be true.
+
+    `limit` says what else could be tried, where folding gives up early.
+    """
+
+    pattern: str
+    shown: Shown
+    limit: str = ""
+
+
+TENSOR = "(?:its input|the output of `[^`]+`|a model input)"
+NAME = "`([^`]+)`"
+REASONS = [
+    Reason(f"{TENSOR} is also read by {NAME}", _also_read),
+    Reason(f"{TENSOR} is also a model output", _is_output),
+    Reason(f"{TENSOR} would need two different scales", _requested_twice),
+    Reason(f"{TENSOR} is broadcast before it is scaled", _is_broadcast),
+    Reason("it follows a model input", _follows_input),
+    Reason("its output is a model output", _reaches_output),
+    Reason("its statistics are not finite", _not_finite),
+    Reason("it uses batch statistics at inference: .*", _trains),
+    Reason("it normalizes along the batch axis", _along_batch),
+    Reason("its scale or offset has more axes than its input", _gains_axes),
+    Reason(f"{NAME} is called both with and without training=True, .*", _changes),
+    Reason(f"{NAME} has several outputs", _has_outputs),
+    Reason(f"{NAME} is shared, and its calls need different maps", _is_shared),
+    Reason(f"{NAME} is shared, and its calls need other clips", _is_shared),
+    Reason(f"{NAME} is shared, and also reads other tensors", _is_shared),
+    Reason(f"{NAME} reads it as a second argument", _reads_second),
+    Reason(f"{NAME} reads it as an argument that no kernel multiplies", _reads_second),
+    Reason(f"{NAME} mixes positions between which s and t vary", _mixes),
+    Reason(f"{NAME} takes the maximum, .*", _takes_extreme),
+    Reason(f"{NAME} compares its inputs, whose order a negative s would reverse", _takes_extreme),
+    Reason(f"{NAME} compares it to a tensor with another scale", _takes_extreme),
+    Reason(f"{NAME} adds it to a tensor with another scale", _goes_nowhere),
+    Reason(f"{NAME} pads with zeros, which would miss the offset t", _pads_zeros),
+    Reason(f"{NAME} repeats its input, .*", _goes_nowhere),
+    Reason(f"{NAME} cancels the offset t", _goes_nowhere),
+    Reason(f"{NAME} has a kink .*", _activates),
+    Reason(f"{NAME} is the activation '.*', which this map does not pass through", _activates),
+    Reason(f"{NAME} lets no map pass unchanged", _activates),
+    Reason(f"{NAME} is active: it is called with training=True", _is_noisy),
+    Reason(f"{NAME} drops part of its input, because it is called with training=True", _is_noisy),
+    Reason(f"{NAME} has the activation '.*'", _has_activation),
+    Reason(f"{NAME} has no bias for the offset t", _weights_refuse),
+    Reason(f"{NAME} shares its kernel along an axis where s and t vary", _weights_refuse),
+    Reason(f"{NAME} pads its input with zeros, which would miss the offset t", _pads_kernel),
+    Reason(f"{NAME} applies other kernel taps at each position, .*", _weights_refuse),
+    Reason(f"{NAME} cannot fold a map that precedes it", _weights_refuse),
+    Reason(f"{NAME} cannot fold a map that follows it", _saturates),
+    Reason(
+        f"{NAME} is the same for all time steps, while s and t vary .*",
+        _differs_by_step,
+        "a layer without weights could pass each step's map on",
+    ),
+    Reason(f"{NAME} would need a kernel too small for float64, because some s is tiny", _too_small),
+    Reason(f"{NAME} would need a bound too large for float64, because some s is tiny", _too_small),
+    Reason(
+        f"{NAME} is an? \\w+, which no map folds into",
+        _takes_no_map,
+        "its class could be learned, and one that only multiplies could pass s on",
+    ),
+    Reason(
+        f"{NAME} (?:reshapes axes|has an input with an axis) of unknown length",
+        _unknown_length,
+        "the values of s and t for each position of an unknown number cannot be written out",
+    ),
+    Reason(f"{NAME} concatenates axes of unknown length", _unknown_length, "as above"),
+    Reason(f"{NAME} combines it with a constant", _reads_constant, "the constant could be changed"),
+    Reason(
+        f"{NAME} combines tensors of different rank",
+        lambda kept: len({len(value.example) for value in kept.call.inputs}) > 1,
+        "the map of the one with fewer axes could be broadcast",
+    ),
+    Reason(
+        f"{NAME} concatenates along the batch axis",
+        lambda kept: kept.call.layer.axis == 0,
+        "the same map on all parts could pass",
+    ),
+    Reason(
+        f"{NAME} sums over an axis of unknown length, which t would be multiplied by",
+        _unknown_length,
+        "as it says",
+    ),
+    Reason(
+        f"{NAME} computes '.*', which does not keep the batch axis apart",
+        lambda kept: kept.call.layer.equation.split(",")[1].startswith("a"),
+        "the kernel has a row for each example of a batch of fixed size",
+    ),
+    Reason(
+        f"{NAME} wraps a custom recurrent layer",
+        lambda kept: type(kept.call.layer.forward_layer) is L.RNN,
+        "cells of Keras could be read",
+    ),
+    Reason(
+        f"{NAME} is quantized or has LoRA enabled",
+        lambda kept: bool(kept.call.layer.lora_enabled),
+        "LoRA could be merged first",
+    ),
+]
+HIDDEN = [
+    Reason(
+        "it is inside the .* layer `.*`",
+        lambda kept: True,
+        "what the layer around it computes is not known",
+    ),
+    Reason("the arithmetic of its class .* is not known", lambda kept: True, "as it says"),
+]
+
+
+def find(words: str) -> tuple[Reason, tuple[str, ...]] | None:
+    """The row of a reason, and the names in its words."""
+    bare = re.sub("^(`[^`]+`) (?:before|after) it ", r"\1 ", words)
+    for reason in [*REASONS, *HIDDEN]:
+        if found := re.fullmatch(reason.pattern, bare):
+            return reason, found.groups()
+    return None
+
+
+def unproved(record: Record, folded: keras.Model) -> Iterator[tuple[str, str]]:
+    """Yield the pattern of each reason in a plan, and what is wrong with it, if anything."""
+    graph = flatten(folded)
+    for layer, name, words in [
+        *[(layer, name, words) for layer, name, _, words in record.reasons],
+        *[(None, name, words) for name, words in record.hidden],
+    ]:
+        found = find(words)
+        if found is None:
+            yield "", f"{name}: no such reason is known: {words}"
+            continue
+        reason, names = found
+        refusal = record.refusals.get(words, Refusal("", []))
+        kept = Kept(layer, name, words, names, refusal, graph)
+        try:
+            shown = reason.shown(kept)
+        except Exception as error:  # noqa: BLE001 - counted, and the rest goes on
+            yield reason.pattern, f"{name}: {words}: {type(error).__name__}: {error}"
+            continue
+        yield reason.pattern, "" if shown else f"{name}: not shown: {words}"
