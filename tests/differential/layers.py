@@ -164,6 +164,67 @@ def _layer_normalization(d: Dice, shape: Shape) -> Any:
     return L.LayerNormalization(axis=axis, center=d.chance(0.6), scale=d.chance(0.6))
 
 
+def _resizing(d: Dice, _: Shape) -> Any:
+    how = d.one(["bilinear", "nearest", "bicubic"])
+    fit = d.one([{}, {}, {"pad_to_aspect_ratio": True}, {"crop_to_aspect_ratio": True}])
+    return L.Resizing(d.int(2, 6), d.int(2, 6), how, **fit)
+
+
+def _reshape_operation(d: Dice, shape: Shape) -> Callable[[Tensor], Tensor]:
+    layer = _reshape(d, shape)
+    return lambda x: keras.ops.reshape(x, (-1, *layer.target_shape))
+
+
+def _transpose(d: Dice, shape: Shape) -> Callable[[Tensor], Tensor]:
+    order = [0, *(int(axis) + 1 for axis in d.random.permutation(len(shape)))]
+    return lambda x: keras.ops.transpose(x, order)
+
+
+def _item(d: Dice, shape: Shape) -> Callable[[Tensor], Tensor]:
+    part = d.one([slice(1, None), slice(None, None, -1), slice(0, 2), slice(None, 1)])
+    key: list[Any] = [slice(None)] * (len(shape) + 1)
+    key[d.int(1, len(shape))] = part
+    return lambda x: x[tuple(key)]
+
+
+def _along(function: Callable[..., Tensor], extra: int = 0) -> Callable[[Dice, Shape], Any]:
+    """An operation along an axis of the example, or along that many more."""
+
+    def create(d: Dice, shape: Shape) -> Any:
+        axis = d.int(1, len(shape) + extra)
+        return lambda x: function(x, axis)
+
+    return create
+
+
+def _between(function: Callable[..., Tensor]) -> Callable[[Dice, Shape], Any]:
+    def create(d: Dice, shape: Shape) -> Any:
+        axes = d.int(1, len(shape)), d.int(1, len(shape))
+        return lambda x: function(x, *axes)
+
+    return create
+
+
+def _squeeze(d: Dice, shape: Shape) -> Callable[[Tensor], Tensor]:
+    axis = d.int(1, len(shape) + 1)
+    return lambda x: keras.ops.squeeze(keras.ops.expand_dims(x, axis), axis)
+
+
+# Operations with one tensor that rearrange or reduce it: how to call each, and its entry.
+OPERATIONS: list[tuple[Callable[[Tensor], Tensor], Callable[[Dice, Shape], Any]]] = [
+    (lambda x: keras.ops.reshape(x, (-1, 1)), _reshape_operation),
+    (keras.ops.transpose, _transpose),
+    (keras.ops.squeeze, _squeeze),
+    (lambda x: x[:, :1], _item),
+    (lambda x: keras.ops.expand_dims(x, 1), _along(keras.ops.expand_dims, 1)),
+    (lambda x: keras.ops.flip(x, 1), _along(keras.ops.flip)),
+    (keras.ops.mean, _along(keras.ops.mean)),
+    (keras.ops.max, _along(keras.ops.max)),
+    (lambda x: keras.ops.swapaxes(x, 0, 1), _between(keras.ops.swapaxes)),
+    (lambda x: keras.ops.moveaxis(x, 0, 1), _between(keras.ops.moveaxis)),
+]
+
+
 def _by_rank(name: str, create: Callable[..., Any], **options: Any) -> dict[type, Entry]:
     """Entries for the 1D, 2D and 3D layers with that name, as far as there are any."""
     kinds = {rank + 1: getattr(L, f"{name}{rank}D", None) for rank in (1, 2, 3)}
@@ -241,11 +302,36 @@ ENTRIES: dict[type, Entry] = {
     operation_class(keras.ops.hard_sigmoid): Entry(lambda _, __: keras.ops.hard_sigmoid),
     operation_class(keras.ops.leaky_relu): Entry(lambda _, __: keras.ops.leaky_relu),
     operation_class(keras.activations.relu): Entry(lambda _, __: keras.activations.relu),
+    L.CenterCrop: Entry(lambda d, _: L.CenterCrop(d.int(2, 3), d.int(2, 5)), (3,)),
+    L.Resizing: Entry(_resizing, (3,)),
+    **{operation_class(function): Entry(create) for function, create in OPERATIONS},
     # These let no map pass.
     L.Softmax: Entry(_plain(L.Softmax)),
     L.UnitNormalization: Entry(_plain(L.UnitNormalization)),
     operation_class(keras.ops.exp): Entry(lambda _, __: lambda x: keras.ops.exp(-(x * x))),
 }
+
+# Image augmentation, which does nothing at inference: the arguments of each class.
+AUGMENTATION: dict[type, tuple[Any, ...]] = {
+    **dict.fromkeys(
+        [
+            *(L.RandomBrightness, L.RandomColorDegeneration, L.RandomContrast, L.RandomGrayscale),
+            *(L.RandomHue, L.RandomRotation, L.RandomSaturation, L.RandomSharpness, L.RandomZoom),
+        ],
+        (0.3,),
+    ),
+    L.RandomPosterization: (4,),
+    L.RandomTranslation: (0.2, 0.2),
+    **dict.fromkeys(
+        [
+            *(L.AugMix, L.RandAugment, L.RandomColorJitter, L.RandomElasticTransform),
+            *(L.RandomErasing, L.RandomFlip, L.RandomGaussianBlur, L.RandomInvert),
+            *(L.RandomPerspective, L.RandomShear),
+        ],
+        (),
+    ),
+}
+ENTRIES |= {kind: Entry(_plain(kind, *given), (3,), 0) for kind, given in AUGMENTATION.items()}
 
 Pair = list[Tensor]
 MERGES: dict[type, tuple[Callable[[], Callable[[Pair], Tensor]], int]] = {

@@ -278,6 +278,29 @@ def permuted(d: Dice) -> Rare:
     return _model(x, L.Dense(2)(L.Flatten()(L.Permute(d.one([(2, 3, 1), (3, 1, 2)]))(BN()(x)))))
 
 
+def batch_operations(d: Dice) -> Rare:
+    """Operations that do not keep the examples of a batch apart."""
+    x, y = keras.Input((2, 3), batch_size=3), keras.Input((2, 3), batch_size=3)
+    change = [
+        lambda t: keras.ops.reshape(t, (6, 3)),
+        lambda t: keras.ops.swapaxes(t, 0, 1),
+        lambda t: keras.ops.flip(t, 0),
+        lambda t: t[:2, :],
+    ]
+    return _model([x, y], [L.Dense(2)(d.one(change)(BN()(x))), L.Dense(2)(y)])
+
+
+def indexed(_: Dice) -> Rare:
+    x = keras.Input((4, 3))
+    return _model(x, L.Dense(2)(BN()(x)[:, None]))
+
+
+def unknown_part(_: Dice) -> Rare:
+    x = keras.Input((None, 3))
+    joined = L.Concatenate(axis=2)([BN()(x), x])
+    return _model(x, L.Dense(2)(L.Permute((2, 1))(keras.ops.swapaxes(joined, 1, 2)[:, ::2])))
+
+
 RARE: list[Callable[[Dice], Rare]] = [
     statistics_not_finite, two_scales, broadcast, several_outputs, behind_a_clip,
     behind_a_clip_only, clips_shared, mask_is_scaled, initial_state,
@@ -285,5 +308,6 @@ RARE: list[Callable[[Dice], Rare]] = [
     large_bound, time_steps, batch_in_kernel, custom_recurrent, input_dropout, lora, batch_axis,
     scale_with_more_axes, plus_constant, along_the_batch, ranks_differ, cancels, custom_class,
     repeated, compared, scaled_and_not, summed_axis, no_bias, shared_needs_two,
-    shared_reads_others, clipped, two_readers, padded, joined, permuted,
+    batch_operations, indexed, unknown_part, shared_reads_others, clipped, two_readers, padded,
+    joined, permuted,
 ]  # fmt: skip

@@ -6,53 +6,19 @@ such, with what is shown nevertheless. A reason that is not in this table fails 
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 
 from kerasbn.folding.affine import Affine
-from kerasbn.folding.graph import Call
-from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS
-from kerasbn.folding.keras.linear_layers import LINEAR_LAYERS
 from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
 
 from . import evidence
 from .flat_graph import FlatCall, FlatGraph, flatten
+from .kept import AFFINE, LINEAR, NAME, Kept, Reason
 from .layers import L
 from .refusals import Record, Refusal, name_of
-
-LINEAR = tuple(LINEAR_LAYERS)
-AFFINE = tuple(AFFINE_LAYERS)
-
-
-@dataclass
-class Kept:
-    """A kept layer and one of its reasons, in the folded model."""
-
-    layer: Any
-    name: str
-    words: str
-    names: tuple[str, ...]  # what the pattern's groups matched
-    refusal: Refusal
-    graph: FlatGraph
-
-    @property
-    def call(self) -> Call:
-        assert self.refusal.call is not None
-        return self.refusal.call
-
-    def makes(self) -> list[int]:
-        return [tensor for call in self.graph.named(self.name) for tensor in call.makes]
-
-    def reads(self) -> list[int]:
-        return [call.reads[0] for call in self.graph.named(self.name)]
-
-
-Shown = Callable[[Kept], bool]
-
 
 # -- what other layers do -------------------------------------------------------------------------
 
@@ -185,9 +151,9 @@ def _goes_nowhere(kept: Kept) -> bool:
 
 
 def _mixes(kept: Kept) -> bool:
-    """A limit: a layer that copies, or pools windows that do not overlap, could pass it on."""
+    """A limit: a layer that copies, or averages windows that do not overlap, could pass it on."""
     layer = kept.call.layer
-    if kept.call.type_name.startswith(("UpSampling", "Cropping")):
+    if kept.call.type_name.startswith("UpSampling"):
         return True
     apart = getattr(layer, "strides", None) == getattr(layer, "pool_size", ())
     return apart or _goes_nowhere(kept)
@@ -306,27 +272,14 @@ def _takes_no_map(kept: Kept) -> bool:
 # -- the table -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Reason:
-    """Words in a plan, and what shows them to be true.
-
-    `limit` says what else could be tried, where folding gives up early.
-    """
-
-    pattern: str
-    shown: Shown
-    limit: str = ""
-
-
 TENSOR = "(?:its input|the output of `[^`]+`|a model input)"
-NAME = "`([^`]+)`"
 REASONS = [
     Reason(f"{TENSOR} is also read by {NAME}", _also_read),
     Reason(f"{TENSOR} is also a model output", _is_output),
     Reason(f"{TENSOR} would need two different scales", _requested_twice),
     Reason(f"{TENSOR} is broadcast before it is scaled", _is_broadcast),
     Reason("it follows a model input", _follows_input),
-    Reason("its output is a model output", _reaches_output),
+    Reason(f"(?:its output|the output of {NAME}) is a model output", _reaches_output),
     Reason("its statistics are not finite", _not_finite),
     Reason("it uses batch statistics at inference: .*", _trains),
     Reason("it normalizes along the batch axis", _along_batch),
@@ -371,7 +324,7 @@ REASONS = [
         "its class could be learned, and one that only multiplies could pass s on",
     ),
     Reason(
-        f"{NAME} (?:reshapes axes|has an input with an axis) of unknown length",
+        f"{NAME} (?:reshapes axes|rearranges axes|has an input with an axis) of unknown length",
         _unknown_length,
         "the values of s and t for each position of an unknown number cannot be written out",
     ),
@@ -406,6 +359,22 @@ REASONS = [
         f"{NAME} is quantized or has LoRA enabled",
         lambda kept: bool(kept.call.layer.lora_enabled),
         "LoRA could be merged first",
+    ),
+    Reason(
+        f"{NAME} (?:moves values from one example to another|moves the batch axis|"
+        "works along the batch axis|takes a part of the batch)",
+        lambda kept: isinstance(kept.call.layer, keras.Operation),
+        "a map that is the same all over an example would pass",
+    ),
+    Reason(
+        f"{NAME} is indexed by something other than numbers and slices",
+        _reads_constant,
+        "a new axis could be inserted into the map",
+    ),
+    Reason(
+        f"{NAME} takes (?:an unknown part of an axis|several copies) .*",
+        _unknown_length,
+        "the numbers of what is taken are not known",
     ),
 ]
 HIDDEN = [

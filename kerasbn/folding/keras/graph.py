@@ -16,7 +16,7 @@ from kerasbn.folding.keras import linear_layers
 from kerasbn.folding.keras.activations import clip_of
 from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, affine_of, check_merge, kind_of
 from kerasbn.folding.keras.linear_layers import LINEAR_LAYERS
-from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
+from kerasbn.folding.keras.pass_through_layers import GET_ITEM, PASS_THROUGH_LAYERS
 from kerasbn.folding.linear import Edit
 from kerasbn.folding.pass_through import PassThrough
 
@@ -127,7 +127,9 @@ class _Reader:
                 inner = given[0].example[:wraps]
                 made = self._write_out(layer, given, f"{name}/", inner, flag)
             else:
-                arguments = keras.tree.flatten(node.arguments.args)
+                # What an indexing operation gets beside the tensor is no constant to compute with.
+                given_to = node.arguments.args[: 1 if type(layer) is GET_ITEM else None]
+                arguments = keras.tree.flatten(given_to)
                 call = _KerasCall(
                     layer=layer,
                     name=name,

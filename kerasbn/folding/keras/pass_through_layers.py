@@ -1,9 +1,11 @@
 """Keras layers that an affine map passes through: which law of `kerasbn.folding.pass_through`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import keras
+import numpy as np
 from keras import layers
+from numpy.typing import NDArray
 
 from kerasbn.common.keras_internals import operation_class
 from kerasbn.folding import pass_through as laws
@@ -56,6 +58,31 @@ def _padding(call: Call) -> PassThrough:
     return laws.padding(_positions(call))
 
 
+def _resizing(call: Call) -> PassThrough:
+    """The weights of every interpolation sum to 1. Padding does not interpolate."""
+    if not call.layer.pad_to_aspect_ratio:
+        return _average(call)
+    return laws.padding(_positions(call), call.layer.fill_value)
+
+
+def _cropping(call: Call) -> PassThrough:
+    cropping = call.layer.cropping
+    pairs = [cropping] if isinstance(cropping[0], int) else cropping
+    ends = zip(_positions(call), pairs, strict=True)
+    parts = {axis: slice(left, -right or None) for axis, (left, right) in ends}
+    return _selection(call, parts)
+
+
+def _selection(call: Call, parts: dict[int, slice]) -> PassThrough:
+    """Slicing some axes of an example."""
+    shape = call.seen(call.inputs[0])
+
+    def taken(axis: int) -> NDArray[np.int64] | None:
+        return None if (n := shape[axis]) is None else np.arange(n)[parts[axis]]
+
+    return laws.selection({axis: taken(axis) for axis in parts}, shape)
+
+
 def _globally(pool: Law) -> Law:
     """Global pooling removes the spatial axes, or keeps them with length 1."""
 
@@ -79,6 +106,77 @@ def _permutation(call: Call) -> PassThrough:
     return laws.permutation([axis - 1 for axis in call.layer.dims])
 
 
+# -- operations, such as those behind `x[:, 0]` ----------------------------------------------------
+
+
+def _reshaped(call: Call) -> PassThrough:
+    """Reshaping, which may move values from one example to another, unlike a Reshape layer."""
+    old, new = call.seen(call.inputs[0]), call.seen(call.outputs[0])
+    if None in (*old, *new):
+        inside = range(len(old) - 1) if type(call.layer) is RESHAPE else ()
+        return laws.average(inside).then(laws.reshape(old, new))
+    if np.prod([n or 1 for n in old]) != np.prod([n or 1 for n in new]):
+        raise CannotFold("moves values from one example to another")
+    return laws.reshape(old, new)
+
+
+def _transposed(call: Call) -> PassThrough:
+    lengths = list(range(2, len(call.seen(call.inputs[0])) + 3))  # tell the axes apart
+    made = call.layer.compute_output_spec(keras.KerasTensor(lengths))
+    first, *order = (lengths.index(n) for n in made.shape)
+    if first != 0:
+        raise CannotFold("moves the batch axis")
+    return laws.permutation([axis - 1 for axis in order])
+
+
+def _reduced(pool: Callable[[Collection[int]], PassThrough]) -> Law:
+    def law(call: Call) -> PassThrough:
+        axes = _axes(call)
+        return pool(axes).then(laws.without_axes(() if call.layer.keepdims else axes))
+
+    return law
+
+
+def _flipped(call: Call) -> PassThrough:
+    return _selection(call, {axis: slice(None, None, -1) for axis in _axes(call)})
+
+
+def _axes(call: Call) -> list[int]:
+    """Return the axes of an example that an operation names. None means all axes."""
+    rank, given = 1 + len(call.seen(call.inputs[0])), call.layer.axis
+    listed = range(rank) if given is None else [given] if isinstance(given, int) else given
+    axes = [axis % rank - 1 for axis in listed]
+    if -1 in axes:
+        raise CannotFold("works along the batch axis")
+    return axes
+
+
+def _item(call: Call) -> PassThrough:
+    """Indexing with numbers, slices and an ellipsis."""
+    key = call.node.arguments.args[1]
+    parts = list(key) if isinstance(key, tuple) else [key]
+    if not all(part is ... or isinstance(part, int | slice) for part in parts):
+        raise CannotFold("is indexed by something other than numbers and slices")
+    full = [slice(None)] * (1 + len(call.seen(call.inputs[0])) - len(parts))
+    if ... in parts:
+        at = parts.index(...)
+        parts[at : at + 1] = [slice(None), *full]
+    else:
+        parts += full
+    if parts[0] != slice(None):
+        raise CannotFold("takes a part of the batch")
+    gone = [axis for axis, part in enumerate(parts[1:]) if isinstance(part, int)]
+    slices = {
+        axis: slice(part, part + 1 or None) if isinstance(part, int) else part
+        for axis, part in enumerate(parts[1:])
+        if part != slice(None)
+    }
+    return _selection(call, slices).then(laws.without_axes(gone))
+
+
+# -- several inputs --------------------------------------------------------------------------------
+
+
 def _concatenation(call: Call) -> PassThrough:
     axis = int(call.layer.axis) % (len(call.seen(call.outputs[0])) + 1) - 1
     if axis < 0:
@@ -99,13 +197,26 @@ def _for_all_ranks(*names: str) -> tuple[type, ...]:
     return tuple(getattr(layers, f"{name}{rank}D") for name in names for rank in (1, 2, 3))
 
 
+# Image augmentation that returns its input at inference. RandomCrop resizes.
+_AUGMENTATION = (
+    layers.AugMix, layers.RandAugment, layers.RandomBrightness, layers.RandomColorDegeneration,
+    layers.RandomColorJitter, layers.RandomContrast, layers.RandomElasticTransform,
+    layers.RandomErasing, layers.RandomFlip, layers.RandomGaussianBlur, layers.RandomGrayscale,
+    layers.RandomHue, layers.RandomInvert, layers.RandomPerspective, layers.RandomPosterization,
+    layers.RandomRotation, layers.RandomSaturation, layers.RandomSharpness, layers.RandomShear,
+    layers.RandomTranslation, layers.RandomZoom,
+)  # fmt: skip
+RESHAPE = operation_class(lambda x: keras.ops.reshape(x, (-1, 1)))
+GET_ITEM = operation_class(lambda x: x[:, 0])
 _LAWS: list[tuple[Law, tuple[type, ...]]] = [
     (lambda _: laws.UNCHANGED, (layers.Identity, layers.ActivityRegularization)),
     (_dropout, (
         layers.Dropout, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise,
-        *_for_all_ranks("SpatialDropout"),
+        *_for_all_ranks("SpatialDropout"), *_AUGMENTATION,
     )),
-    (_average, _for_all_ranks("AveragePooling", "UpSampling", "Cropping")),
+    (_average, (*_for_all_ranks("AveragePooling", "UpSampling"), layers.CenterCrop)),
+    (_resizing, (layers.Resizing,)),
+    (_cropping, _for_all_ranks("Cropping")),
     (_maximum, _for_all_ranks("MaxPooling")),
     (_globally(_average), _for_all_ranks("GlobalAveragePooling")),
     (_globally(_maximum), _for_all_ranks("GlobalMaxPooling")),
@@ -113,12 +224,26 @@ _LAWS: list[tuple[Law, tuple[type, ...]]] = [
     (_reshape, (layers.Flatten, layers.Reshape)),
     (_permutation, (layers.Permute,)),
     (lambda _: laws.with_axes([0]), (layers.RepeatVector,)),
+    # An operation is the class behind a function; the axes that stand here don't matter.
+    (_reshaped, (
+        RESHAPE,
+        operation_class(lambda x: keras.ops.expand_dims(x, 1)),
+        operation_class(keras.ops.squeeze),
+    )),
+    (_transposed, (
+        operation_class(keras.ops.transpose),
+        operation_class(lambda x: keras.ops.swapaxes(x, 0, 1)),
+        operation_class(lambda x: keras.ops.moveaxis(x, 0, 1)),
+    )),
+    (_item, (GET_ITEM,)),
+    (_flipped, (operation_class(keras.ops.flip),)),
+    (_reduced(laws.average), (operation_class(keras.ops.mean),)),
+    (_reduced(laws.maximum), (operation_class(keras.ops.max),)),
     (_rectifier, (
         layers.ReLU, layers.LeakyReLU, layers.PReLU, operation_class(keras.ops.relu),
         operation_class(keras.ops.leaky_relu), operation_class(keras.activations.relu),
     )),
     (_activation, (layers.Activation,)),
-    # The operations are those behind `x + y` and the like.
     (_weighted_sum(lambda n: [1.0] * n), (
         layers.Add, operation_class(lambda x: keras.ops.add(x, x)),
     )),

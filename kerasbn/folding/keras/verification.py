@@ -138,7 +138,7 @@ def _may_be_single(call: Call) -> bool:
     layer, layers = call.layer, keras.layers
     return (
         not is_builtin(layer)
-        or isinstance(layer, (layers.Lambda, layers.Resizing, *SINGLE_ONLY))
+        or isinstance(layer, (layers.Lambda, layers.Resizing, layers.CenterCrop, *SINGLE_ONLY))
         or (isinstance(layer, NORMALIZING) and "float" not in call.inputs[0].dtype)
         or (isinstance(layer, layers.UpSampling2D) and layer.interpolation != "nearest")
     )

@@ -29,6 +29,8 @@ ANY_AFFINE: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "global average": (L.GlobalAveragePooling2D, (5, 5, 4)),
     "global average, kept": (lambda: L.GlobalAveragePooling2D(keepdims=True), (5, 5, 4)),
     "crop": (lambda: L.Cropping2D(((1, 2), (0, 1))), (5, 5, 4)),
+    "center crop": (lambda: L.CenterCrop(3, 4), (5, 5, 4)),
+    "augmentation": (lambda: L.RandomRotation(0.2), (5, 5, 4)),
     "upsample": (lambda: L.UpSampling2D(2), (3, 2, 4)),
     "repeat": (lambda: L.RepeatVector(3), (4,)),
     "permute": (lambda: L.Permute((2, 3, 1)), (3, 5, 4)),
@@ -66,6 +68,49 @@ def test_any_map_passes_backward(chain: Chain, judged: Judged, name: str) -> Non
         assert (fold.direction, fold.through) == ("backward", (made.name,))
 
 
+OPERATIONS: dict[str, Callable[[Any], Any]] = {
+    "reshape": lambda x: keras.ops.reshape(x, (-1, 4, 3, 2)),
+    "transpose": lambda x: keras.ops.transpose(x, (0, 3, 1, 2)),
+    "swapaxes": lambda x: keras.ops.swapaxes(x, 1, -1),
+    "moveaxis": lambda x: keras.ops.moveaxis(x, -1, 1),
+    "expand_dims": lambda x: keras.ops.expand_dims(x, 2),
+    "flip": lambda x: keras.ops.flip(x, -1),
+    "slices": lambda x: x[:, 1:, ..., ::-2],
+    "number": lambda x: x[..., -1],
+    "mean": lambda x: keras.ops.mean(x, (1, 2)),
+    "mean, kept": lambda x: keras.ops.mean(x, 2, keepdims=True),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_any_map_passes_operations(chain: Chain, judged: Judged, name: str) -> None:
+    operation, shape = OPERATIONS[name], (2, 3, 4)
+    rank = len(operation(keras.Input(shape)).shape) - 1
+    plan = judged(chain(shape, L.Activation("tanh"), BN(name="a"), operation, linear(rank)))
+    (fold,) = plan.folds()
+    assert (fold.direction, len(fold.through)) == ("forward", 1)
+
+
+def test_operations_pass_a_map_backward(chain: Chain, judged: Judged) -> None:
+    for name in ("swapaxes", "slices", "mean", "expand_dims", "flip"):
+        axis = 1 if name == "swapaxes" else -1
+        plan = judged(chain((2, 3, 4), L.Dense(4), OPERATIONS[name], BN(axis=axis)))
+        assert [fold.direction for fold in plan.folds()] == ["backward"], name
+
+
+def test_operations_keep_examples_apart(judged: Judged) -> None:
+    x = keras.Input((2, 3), batch_size=3)
+    changes: list[tuple[Callable[[Any], Any], str]] = [
+        (lambda y: keras.ops.reshape(y, (6, 3)), "moves values from one example to another"),
+        (lambda y: keras.ops.swapaxes(y, 0, 1), "moves the batch axis"),
+        (lambda y: keras.ops.mean(y, 0), "works along the batch axis"),
+        (lambda y: y[:2, :], "takes a part of the batch"),
+    ]
+    for change, reason in changes:
+        model = keras.Model(x, L.Dense(2)(change(BN()(x))))
+        assert reason in str(judged(model)[0])
+
+
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
@@ -91,6 +136,14 @@ def test_zero_padding_needs_an_offset_of_zero(chain: Chain, judged: Judged) -> N
     assert judged(chain((5, 5, 4), L.Rescaling(-0.5), *pad)).folds()
     plan = judged(chain((5, 5, 4), L.Rescaling(-0.5, 0.1), *pad))
     assert "pads with zeros" in plan.kept()[0].reason
+
+
+def test_resizing_mixes_or_pads(chain: Chain, judged: Judged) -> None:
+    stop, scaling = L.Activation("tanh"), L.Rescaling(0.5, 0.3)
+    for pads, folded in ((False, 1), (True, 0)):
+        resize = L.Resizing(3, 4, "nearest", pad_to_aspect_ratio=pads)
+        plan = judged(chain((5, 6, 4), stop, scaling, resize, L.Dense(3)))
+        assert len(plan.folds()) == folded
 
 
 @pytest.mark.parametrize(
