@@ -14,7 +14,21 @@ from fuzz.trials import READ, REFUSED, UNCHANGED, Reader, Tally, bench
 
 from kerasbn.common.errors import InputError
 
-FAST = ("idx", "idx.gz", "images", "inputs", "checkpoint", "labels", "infer", "fold-onnx")
+FAST = (
+    "idx",
+    "idx.gz",
+    "images",
+    "inputs",
+    "checkpoint",
+    "labels",
+    "infer",
+    "fold-onnx",
+    "run",
+    "plan",
+    "study",
+    "session",
+    "grid",
+)
 
 
 def one_byte(read: Callable[[Path], Any]) -> Reader:

@@ -34,7 +34,7 @@ def read_json(path: Path, schema: type[T], what: str, advice: str = "") -> T:
         return msgspec.json.decode(content, type=schema)
     except (msgspec.ValidationError, InputError, RecursionError) as error:
         raise _damaged(path, error, what, advice) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise expected(path, "text that is not JSON", what, advice) from error
 
 

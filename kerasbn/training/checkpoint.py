@@ -119,7 +119,7 @@ def read_arrays(path: Path, count: int | None = None) -> Arrays:
 def _header(path: Path, content: np.ndarray) -> _Header:
     try:
         return msgspec.json.decode(content.tobytes(), type=_Header)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(path) from error
 
 

@@ -147,3 +147,10 @@ def test_a_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "record.json").write_text(json.dumps({"status": "x" * 20, "inner": {}}))
     with pytest.raises(InputError, match="too large"):
         read_json(tmp_path / "record.json", Record, "a record")
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(b'{"\xff": 1}')
+    with pytest.raises(InputError, match="received text that is not JSON, expected a record"):
+        read_json(path, dict[str, int], "a record")

@@ -11,6 +11,7 @@ import numpy as np
 from fuzz.damage import damage_lines
 from fuzz.formats import damage_idx, damage_image, damage_npz
 from fuzz.models import MODELS
+from fuzz.records import RECORDS
 from fuzz.trials import Reader
 from PIL import Image
 
@@ -121,11 +122,15 @@ def _read_checkpoint(path: Path) -> None:
 
 _LABELS = "zero\none\ntwo\nthrée\n"
 
-READERS: dict[str, Reader] = MODELS | {
-    "idx": Reader("digits", lambda: [_digits()[1]], damage_idx, _read_idx),
-    "idx.gz": Reader("digits.gz", lambda: [gzip.compress(_digits()[1])], damage_idx, _read_idx),
-    "images": Reader("image", _images, damage_image, _read_image, seconds=20),
-    "inputs": Reader("inputs.npz", _two_inputs, damage_npz, _read_npz),
-    "checkpoint": Reader("model.npz", _checkpoints, damage_npz, _read_checkpoint),
-    "labels": Reader("labels.txt", lambda: [_LABELS.encode()], damage_lines, read_labels),
-}
+READERS: dict[str, Reader] = (
+    MODELS
+    | RECORDS
+    | {
+        "idx": Reader("digits", lambda: [_digits()[1]], damage_idx, _read_idx),
+        "idx.gz": Reader("digits.gz", lambda: [gzip.compress(_digits()[1])], damage_idx, _read_idx),
+        "images": Reader("image", _images, damage_image, _read_image, seconds=20),
+        "inputs": Reader("inputs.npz", _two_inputs, damage_npz, _read_npz),
+        "checkpoint": Reader("model.npz", _checkpoints, damage_npz, _read_checkpoint),
+        "labels": Reader("labels.txt", lambda: [_LABELS.encode()], damage_lines, read_labels),
+    }
+)

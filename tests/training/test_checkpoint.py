@@ -122,6 +122,7 @@ def test_a_damaged_checkpoint_is_one_line(content: bytes, tmp_path: Path) -> Non
         b'{"progress": {"epochs": 1}, "kept": {"bn": -1}}',
         b'{"progress": {"epochs": -1}, "kept": {}}',
         b"[" * 5000,
+        b'{"\xff": 1}',
     ],
 )
 def test_a_checkpoint_that_contradicts_itself_is_refused(header: bytes, tmp_path: Path) -> None:

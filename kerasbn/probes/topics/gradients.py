@@ -261,6 +261,7 @@ class Smoothness(Topic):
 def _turn(run: ProbedRun) -> float:
     """The median change of the gradient after the longest step, relative to its norm."""
     changed = run.series(MODEL, "change", run.record.step_sizes[-1])
+    norms = dict(zip(*run.series(MODEL, "gradient"), strict=True))
     with np.errstate(all="ignore"):
-        relative = changed.values / run.series(MODEL, "gradient").values
+        relative = changed.values / [norms.get(step, np.nan) for step in changed.steps]
     return Series(changed.steps, relative).median()
