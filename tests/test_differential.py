@@ -68,7 +68,7 @@ def test_random_models_fold_exactly(tmp_path: Path) -> None:
     assert totals["decision", "backward"] + totals["decision", "forward"] >= 0.8 * MODELS
     assert totals["decision", "clips"] >= 0.1 * MODELS
     everything = set(expected())
-    assert len(set(totals) & everything) >= 0.7 * len(everything)
+    assert len(set(totals) & everything) >= 0.5 * len(everything)
 
 
 @pytest.fixture
