@@ -29,7 +29,6 @@ from .broken_laws import BROKEN  # noqa: E402 - as above
 from .coverage import missing  # noqa: E402 - as above
 from .judge import judge  # noqa: E402 - as above
 
-
 LONG = 20_000  # models, in which everything has to occur
 
 
