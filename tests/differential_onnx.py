@@ -47,7 +47,7 @@ PASS_THROUGH = (
 )  # fmt: skip
 IMPOSSIBLE = {
     *(f"forward {op}" for op in LINEAR[LINEAR.index("LayerNormalization") :]), "forward Gather",
-    *(f"backward {op}" for op in ("LSTM", "GRU", "RNN")),
+    *(f"backward {op}" for op in ("LSTM", "GRU", "RNN")), "backward Split",
 }  # fmt: skip
 
 
@@ -85,6 +85,8 @@ def wrong_in_single(seed: int) -> str | None:
     random = random_graph(seed, "float32")
     folded, _ = fold_model(ir.from_proto(random.model), check=False)
     options = onnxruntime.SessionOptions()
+    # Its own fusion of MatMul and BatchNormalization is wrong in some graphs, folded or not.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(

@@ -20,7 +20,7 @@ from kerasbn.folding.plan import Kept
 Array = NDArray[Any]
 KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
 EXAMPLES = 24  # to fit a kernel to
-MANY = 100  # weights of a kernel, too many to fit
+MANY = 60  # weights of a kernel, too many to fit
 FITTED = 1e-7  # the relative misfit below which a kernel does what was said to be impossible
 
 
@@ -140,6 +140,8 @@ def _no_kernel(
     made = self.values.get(str(result.name))
     if node.op_type == "Conv" and made is not None and made[0, 0].size == 1:
         return None  # a kernel that sees all positions at once can scale each of them
+    if node.op_type == "ConvTranspose" and any(node.attributes.get_ints("pads", ())):
+        return None  # which may cut off all positions but those with the same taps
     if "pads" in clause and not any(node.attributes.get_ints("pads", ())[: given.ndim - 2]):
         return None  # padding behind a tensor is not always read
     shape = (EXAMPLES, *given.shape[1:])
@@ -166,7 +168,7 @@ def _misfit(
         columns = []
         for kernel in kernels:
             array = constants[str(kernel.name)]
-            if array.size > MANY:
+            if array.size > MANY or not array.any():  # after s = 0, any kernel does
                 return None
             for place in range(array.size):
                 unit = np.zeros(array.size)

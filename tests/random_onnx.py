@@ -20,7 +20,7 @@ from random_onnx_nodes import OTHERS, PASS_THROUGH, add_foldable, choices
 from kerasbn.folding.onnx.evaluate import CannotEvaluate, as_double, is_float, run_nodes
 
 Array = NDArray[Any]
-OPSETS = [9, 10, 11, 12, 13, 13, 14, 15, 16, 17, 17, 18, 18, 19, 20, 21, 21, 22, 23, 24, 25, 26]
+OPSETS = [9, 9, 10, 11, 12, 13, 13, 14, 15, 16, 17, 17, 18, 18, 19, 20, 21, 21, 22, 23, 24, 25, 26]
 SOURCES: dict[int, list[tuple[int, ...]]] = {
     2: [(2, 5)],
     3: [(2, 6, 4), (2, 4, 5)],
@@ -163,7 +163,8 @@ class Growing:
                     make = add_affine if kind == 6 else self.d.one(choices(self, x, rows))
                     made = make(self, x)
                 made = [made] if isinstance(made, str) else made
-                self.tensors += [name for name in made if len(self.shape(name)) > 1]
+                self.tensors += made
+                self.tensors = [name for name in self.tensors if len(self.shape(name)) > 1]
             except (
                 DoesNotFitError,
                 IndexError,

@@ -22,6 +22,8 @@ def add_affine(g: Growing, x: str) -> str:
     if g.d.chance(0.5):
         return batch_normalization(g, x)
     shape = layout(g, x)
+    if g.d.chance(0.15):  # rectifiers let it pass
+        return one(g, "Mul", [x, g.positive(*shape)])
     if g.d.chance(0.3):  # BN written out
         x = one(g, "Sub", [x, g.weights(*shape, fan=1)])
         x = one(g, "Div", [x, g.positive(*shape)])

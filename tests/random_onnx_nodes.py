@@ -209,11 +209,11 @@ def broadcasts(theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
 
 
 def depth(g: Growing, x: str) -> str:
-    d = g.d
-    if d.chance(0.5):
-        return one(g, "SpaceToDepth", [x], blocksize=2)
-    mode = d.one([None, "DCR", "CRD"]) if g.opset >= 11 else None
-    return one(g, "DepthToSpace", [x], blocksize=2, mode=mode)
+    d, (_, c, *size) = g.d, g.shape(x)
+    fitting = ["DepthToSpace"] * (c % 4 == 0) + ["SpaceToDepth"] * all(n % 2 == 0 for n in size)
+    op = d.one(fitting)
+    modes = [None, "DCR", "CRD"] if g.opset >= 11 and op == "DepthToSpace" else [None]
+    return one(g, op, [x], blocksize=2, mode=d.one(modes))
 
 
 def relu(g: Growing, x: str) -> str:
@@ -323,11 +323,12 @@ def add_foldable(g: Growing, x: str) -> Any:
 
     def add(rows: list[Row], x: str) -> str:
         made = d.one(choices(g, x, rows))(g, x)
-        made = [made] if isinstance(made, str) else made
-        g.tensors += [name for name in made[1:] if len(g.shape(name)) > 1]
+        first, *others = [made] if isinstance(made, str) else made
+        for other in others:  # a map passes a Split only if all its readers take it
+            g.tensors.append(add(LINEAR, other) if d.chance(0.7) else other)
         if d.chance(0.06):
-            g.tensors.append(made[0])  # may be read again
-        return str(made[0])
+            g.tensors.append(first)  # may be read again
+        return str(first)
 
     is_behind = d.chance(0.5)
     x = add(LINEAR, x) if is_behind else add_affine(g, x)
