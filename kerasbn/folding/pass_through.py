@@ -282,6 +282,34 @@ def weighted_sum(call: Call, weights: Sequence[float]) -> PassThrough:
     return PassThrough(forward, backward)
 
 
+def product(call: Call, powers: Sequence[int]) -> PassThrough:
+    """A product of x**p over inputs, with p = 1 or -1, lets maps without t pass: s**p of each."""
+    _check_ranks(call)
+
+    def check(a: Affine) -> Affine:
+        if not a.only_scales():
+            raise CannotFold("multiplies its inputs, which would scale the offset t")
+        return a
+
+    def forward(incoming: list[Affine]) -> Affine:
+        scales = [check(a).s for a in incoming]
+        if any(p < 0 and not s.all() for s, p in zip(scales, powers, strict=True)):
+            raise CannotFold("divides by it, and some s is 0")
+        parts = [s ** float(p) for s, p in zip(scales, powers, strict=True)]
+        return affine(np.prod(np.broadcast_arrays(*parts), axis=0), 0.0)
+
+    def backward(b: Affine) -> list[list[Affine]]:
+        """One input that is multiplied, and read once, takes `s`."""
+        one = affine(np.ones_like(check(b).s), 0.0)
+        takers = [value for value, p in zip(call.data, powers, strict=True) if p > 0]
+        once = [value for value in takers if call.data.count(value) == 1]
+        if not once:
+            raise CannotFold("multiplies its input by itself")
+        return [[b if value is taker else one for value in call.data] for taker in once]
+
+    return PassThrough(forward, backward)
+
+
 def extreme(call: Call) -> PassThrough:
     """The maximum or minimum of several inputs lets the same map with s >= 0 pass on all."""
     _check_ranks(call)

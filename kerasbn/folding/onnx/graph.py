@@ -115,6 +115,8 @@ class _Reader:
         several = kind is None and law is not None and law.several
         if several and (op not in ("Max", "Min") or len(node.inputs) > 2):
             free = [(slot, v) for slot, v in enumerate(node.inputs) if v]
+        if op in ("Shape", "Size"):  # which depend on no values
+            free = []
         free += [(-1, value) for value in captured(node)]
         slots, values = [slot for slot, _ in free], [self._value(value) for _, value in free]
         call = _Call(
@@ -206,7 +208,10 @@ def infer_shapes(model: ir.Model) -> tuple[_Shapes, dict[ir.Value, str]]:
             "..." in term for term in equation.split("->")[0].split(",")
         ):
             node.op_type = "Unknown"  # onnx infers a wrong rank
-    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(copy)
+    infer = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
+    infer(copy)
+    while _settle_ranks(copy):
+        infer(copy)
     shapes: _Shapes = {}
     dtypes = {}
     for old, new in zip(_all_values(model.graph), _all_values(copy.graph), strict=True):
@@ -218,6 +223,20 @@ def infer_shapes(model: ir.Model) -> tuple[_Shapes, dict[ir.Value, str]]:
         if dtype is not None and isinstance(new.type, ir.TensorType | None):
             dtypes[old] = _DTYPES.get(dtype, dtype.name.lower())
     return shapes, dtypes
+
+
+def _settle_ranks(model: ir.Model) -> bool:
+    """Give the results of reshaping to an unknown shape its rank; return whether any is new."""
+    settled = False
+    for node in model.graph:
+        given, target = node.inputs[:2] if node.op_type == "Reshape" else (None, None)
+        if given is None or target is None or target.shape is None or node.outputs[0].shape:
+            continue
+        (rank,) = target.shape
+        if isinstance(rank, int) and given.type is not None:
+            node.outputs[0].shape, node.outputs[0].type = ir.Shape([None] * rank), given.type
+            settled = True
+    return settled
 
 
 _DTYPES = {ir.DataType.FLOAT: "float32", ir.DataType.DOUBLE: "float64"}

@@ -227,6 +227,8 @@ _OF_SEVERAL: list[tuple[Law, tuple[str, ...]]] = [
     (_sum(lambda n: [1.0] * n), ("Add", "Sum")),
     (_sum(lambda n: [1.0] + [-1.0] * (n - 1)), ("Sub",)),
     (_sum(lambda n: [1.0 / n] * n), ("Mean",)),
+    (lambda call: laws.product(call, [1, 1]), ("Mul",)),
+    (lambda call: laws.product(call, [1, -1]), ("Div",)),
     (_extreme, ("Max", "Min")),
     (_concat, ("Concat",)),
 ]
