@@ -32,7 +32,7 @@ def node(op: str, *inputs: Any, **attributes: Any) -> Node:
     return Node(op, inputs or (X,), attributes)
 
 
-def random(*shape: int, seed: int = 0) -> Array:
+def random(*shape: Any, seed: int = 0) -> Array:
     """Random values of both signs, none of them tiny."""
     rng = np.random.default_rng([seed, *shape])
     values: Array = rng.uniform(0.4, 1.5, shape) * rng.choice([-1, 1], shape)

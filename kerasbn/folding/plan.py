@@ -38,6 +38,8 @@ class Fold:
 
     def __str__(self) -> str:
         """Return the decision as one line."""
+        if not self.into:
+            return f"{self.layer}: removed, because it changes nothing"
         stops = [f"{name} (as a clip)" if name in self.clips else name for name in self.through]
         way = f" through {', '.join(stops)}" if stops else ""
         verb = "merged" if self.direction == "merge" else f"folded {self.direction}"
