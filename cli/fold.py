@@ -78,9 +78,10 @@ def _fold_onnx(model: str, out: Path | None, *, check: bool, clip: bool) -> "Pla
     from kerasbn.folding.onnx.files import load_model, save_model
     from kerasbn.folding.onnx.fold import fold_model
 
-    folded = fold_model(load_model(model), check=check, clip=clip)
+    original = load_model(model)
+    folded = fold_model(original, check=check, clip=clip)
     if out is not None:
-        save_model(folded.model, out)
+        save_model(folded.model, out, original)
     return folded.plan
 
 

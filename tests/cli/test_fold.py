@@ -1,9 +1,12 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import pytest
 
 from kerasbn.folding.keras.randomize import randomize_parameters
@@ -48,9 +51,27 @@ def test_the_folded_network_answers_as_the_saved_one(kerasbn: Kerasbn, saved: Pa
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+def test_an_onnx_file_is_folded_without_keras(tmp_path: Path) -> None:
+    model = Path(__file__).parent.parent / "folding/onnx/cases/heads-torchscript.onnx"
+    out = tmp_path / "folded.onnx"
+    code = """
+import sys
+from kerasbn.cli.main import cli
+cli.main(sys.argv[1:], standalone_mode=False)
+assert not {"tensorflow", "keras", "matplotlib"} & set(sys.modules)
+"""
+    command = [sys.executable, "-c", code, "fold", str(model), "-o", str(out), "--json"]
+    printed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert [each["decision"] for each in printed["plan"]] == ["fold"] * 3
+    assert (printed["out"], printed["added_bytes"]) == (str(out), 4608)
+    assert "BatchNormalization" not in {each.op_type for each in onnx.load(out).graph.node}
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["none.onnx"], "received no such file, expected an ONNX model"),
+        (["none.onnx", "-o", "{folder}/out.keras"], "expected one ending in .onnx"),
         (["none.keras"], "received no such file"),
         (["{model}", "-o", "{folder}/missing/out.keras"], "received a folder that does not exist"),
         (["{model}", "-o", "{folder}/out.onnx"], "expected one ending in .keras"),

@@ -21,7 +21,7 @@ def load_model(model: onnx.ModelProto | Path | str) -> ir.Model:
         InputError: if there is no such file, or it is no ONNX model.
     """
     if isinstance(model, onnx.ModelProto):
-        return ir.from_proto(model)
+        return _with_free_axes(ir.from_proto(model))
     if not isinstance(model, Path | str):
         wanted = "an ONNX model or a .onnx file"
         raise expected("model", f"a {type(model).__name__}", wanted)
@@ -31,15 +31,14 @@ def load_model(model: onnx.ModelProto | Path | str) -> ir.Model:
     try:
         onnx.checker.check_model(str(path))
         loaded = ir.load(path)
-        for value in loaded.graph.initializers.values():
-            if value.const_value is not None:
-                value.const_value.numpy()  # raises if there are too few or too many bytes
+        for tensor in _tensors(loaded):
+            tensor.numpy()  # raises if there are too few or too many bytes
         ir.to_proto(loaded)  # raises if a text is none
     except Exception as error:  # a damaged file makes onnx raise many types
         raise expected(
             path, f"a file that onnx cannot read ({quoted(error)})", "an intact ONNX model"
         ) from error
-    for value in loaded.graph.inputs:
+    for value in _with_free_axes(loaded).graph.inputs:
         axes = [axis for axis in value.shape or () if isinstance(axis, int)]
         if min(axes, default=0) < 0 or prod(axes) > MOST_ELEMENTS:
             raise expected(
@@ -49,16 +48,24 @@ def load_model(model: onnx.ModelProto | Path | str) -> ir.Model:
     return loaded
 
 
-def save_model(model: ir.Model, path: Path) -> None:
-    """Write a model, complete or not at all.
+def _with_free_axes(model: ir.Model) -> ir.Model:
+    """Make axes free whose length some exporters write as -1."""
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        lengths = list(value.shape or ())
+        if -1 in lengths:
+            value.shape = ir.Shape([None if n == -1 else n for n in lengths])
+    return model
+
+
+def save_model(model: ir.Model, path: Path, original: ir.Model) -> None:
+    """Write a model that was made from another, complete or not at all.
 
     The weights go to a file beside it, ``PATH.data``, if the model is too large for one file, or
-    if they were in another file before.
+    if the original has some in another file.
     """
     check_new_file(path, ".onnx")
-    tensors = [v.const_value for v in model.graph.initializers.values() if v.const_value]
-    is_split = any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
-    if not is_split and sum(tensor.nbytes for tensor in tensors) <= LARGEST_FILE:
+    is_split = any(isinstance(tensor, ir.ExternalTensor) for tensor in _tensors(original))
+    if not is_split and sum(tensor.nbytes for tensor in _tensors(model)) <= LARGEST_FILE:
         with atomic_write(path) as temporary:
             temporary.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
         return
@@ -71,3 +78,7 @@ def save_model(model: ir.Model, path: Path) -> None:
                 if entry.key == "location":
                     entry.value = data.name
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _tensors(model: ir.Model) -> list[ir.TensorProtocol]:
+    return [v.const_value for v in model.graph.initializers.values() if v.const_value is not None]
