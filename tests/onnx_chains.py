@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from kerasbn.folding.onnx.fold import fold_model
 from kerasbn.folding.plan import Fold, Kept, Plan
@@ -87,6 +87,16 @@ def chain(
 def as_model(graph: onnx.GraphProto, opset: int = 21) -> onnx.ModelProto:
     opsets = [helper.make_opsetid("", opset)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8 if opset < 21 else 10)
+
+
+def written(text: str, **constants: np.ndarray) -> onnx.ModelProto:
+    """A model in the text form of ONNX, with these constants as initializers."""
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]> {text}')
+    for name, array in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    for at, each in enumerate(model.graph.node):
+        each.name = f"n{at}"
+    return model
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:

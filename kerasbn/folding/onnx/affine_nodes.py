@@ -30,6 +30,8 @@ def affine_of(call: NodeCall) -> Affine:
     """Return the map of an affine node, with that of its offset. Raises `CannotFold`."""
     if call.layer.op_type == "BatchNormalization":
         return _batch_normalization(call)
+    if _is_fused(call.layer):
+        raise CannotFold("runtimes compute it as part of a LayerNormalization or GELU")
     if call.shape(call.result) != call.inputs[0].example:
         raise CannotFold("its constant broadcasts its input to another shape")
     rank = len(call.inputs[0].example)
@@ -44,6 +46,37 @@ def check_merge(call: NodeCall, a: Affine) -> None:
             raise CannotFold("has one s and t per channel")
     elif call.offset is None and not _only(call.layer, a):
         raise CannotFold(f"is a {call.layer.op_type}, which has a single constant")
+
+
+def _is_fused(node: ir.Node) -> bool:
+    """Return whether a Mul is the scale of a LayerNormalization, or the 1/2 of a GELU.
+
+    Runtimes compute the whole as one node where they find each of its parts.
+    """
+    if node.op_type != "Mul":
+        return False
+    before = next((v.producer() for v in node.inputs if v and not is_constant(v)), None)
+    if before is not None and before.op_type == "Div":
+        return _makers(before.inputs[1]) == ["Sqrt"]
+    others = [before, *(use.node for use in node.outputs[0].uses())]
+    return any(
+        other is not None
+        and other.op_type == "Mul"
+        and any(_makers(v, "Add") in (["Add", "Erf"], ["Add", "Tanh"]) for v in other.inputs)
+        for other in others
+    )
+
+
+def _makers(value: ir.Value | None, through: str = "") -> list[str]:
+    """Return the operation that makes a value, and the one before it if that is `through`."""
+    node = value.producer() if value else None
+    if node is None:
+        return []
+    found = [node.op_type]
+    if node.op_type == through:
+        for each in node.inputs:
+            found += _makers(each)[:1]
+    return found
 
 
 def merged(call: NodeCall, a: Affine) -> tuple[Array, Array]:

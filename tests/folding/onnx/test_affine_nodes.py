@@ -17,6 +17,7 @@ from onnx_chains import (
     only_fold,
     only_reason,
     random,
+    written,
 )
 
 R = random
@@ -138,3 +139,42 @@ def test_other_floats_keep_their_type(dtype: int) -> None:
     made, plan = judge(model, tolerance=5e-3 if dtype == TensorProto.FLOAT16 else 1e-12)
     assert len(plan.folds()) == 1
     assert {each.data_type for each in made.graph.initializer} == {dtype}
+
+
+@pytest.mark.parametrize("activation", ["Erf", "Tanh"])
+@pytest.mark.parametrize("is_last", [True, False])
+def test_a_gelu_stays_whole(activation: str, *, is_last: bool) -> None:
+    first, second = ("a", "half") if is_last else ("half", "a")
+    text = f"""g (float[2, 4] x) => (float[2, 3] z) {{
+        s = {activation} (x)
+        a = Add (s, one)
+        t = Mul (x, {first})
+        y = Mul (t, {second})
+        z = Gemm (y, w)
+    }}"""
+    half, one = np.array(0.5, "f4"), np.array(1, "f4")
+    _, plan = judge(written(text, half=half, one=one, w=R(4, 3)))
+    assert [each.layer for each in plan.kept()] == ["n1", "n3" if is_last else "n2"]
+    assert "as part of a LayerNormalization or GELU" in plan.kept()[1].reason
+
+
+def test_a_layer_normalization_of_many_nodes_stays_whole() -> None:
+    model = written(
+        """g (float[2, 4] x) => (float[2, 3] z) {
+            m = ReduceMean <keepdims = 1> (x, axes)
+            d = Sub (x, m)
+            p = Pow (d, two)
+            v = ReduceMean <keepdims = 1> (p, axes)
+            e = Add (v, eps)
+            r = Sqrt (e)
+            n = Div (d, r)
+            s = Mul (n, gamma)
+            y = Add (s, beta)
+            z = Gemm (y, w)
+        }""",
+        axes=np.array([-1]), two=np.array(2, "f4"), eps=np.array(1e-5, "f4"), gamma=R(4),
+        beta=R(4, seed=1), w=R(4, 3),
+    )  # fmt: skip
+    _, plan = judge(model)
+    assert [each.layer for each in plan.kept()] == ["n4", "n7 + n8"]
+    assert "as part of a LayerNormalization or GELU" in plan.kept()[1].reason

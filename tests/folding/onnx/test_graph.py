@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper
 from onnx_chains import (
     as_model,
     batch_norm,
@@ -14,21 +14,12 @@ from onnx_chains import (
     only_fold,
     only_reason,
     random,
+    written,
 )
 
 X = "x"
 R = random
 TANH = node("Tanh")
-
-
-def written(text: str, **constants: np.ndarray) -> onnx.ModelProto:
-    """A model in the text form of ONNX, with these constants as initializers."""
-    model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]> {text}')
-    for name, array in constants.items():
-        model.graph.initializer.append(numpy_helper.from_array(array, name))
-    for at, each in enumerate(model.graph.node):
-        each.name = f"n{at}"
-    return model
 
 
 def decisions(model: onnx.ModelProto) -> list[str]:
