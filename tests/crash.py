@@ -58,7 +58,7 @@ class Case(NamedTuple):
 CASES = {
     "train": Case(f"train --run x {TRAINING} 6", "saved_models/x", "train --resume x", OFTEN),
     "compare": Case(
-        f"compare --run x {TRAINING} 3 --probe", "saved_models/x-*", "compare --resume x-compare",
+        f"compare --run x {TRAINING} 2 --probe", "saved_models/x-*", "compare --resume x-compare",
         OFTEN,
     ),
     "ensemble": Case(

@@ -13,6 +13,7 @@ import os
 import pickle
 import shutil
 import signal
+import tempfile
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import suppress
@@ -144,6 +145,7 @@ def _work(
 ) -> None:
     """Train the batches that the connection delivers, one after another."""
     follow_parent(scratch)
+    tempfile.tempdir = str(scratch)  # TensorFlow's files too go when this process is killed
     from kerasbn.common.keras_internals import quiet_tensorflow
 
     quiet_tensorflow(verbose)

@@ -1,6 +1,7 @@
 """What is requested, the public function, and a running sweep with a fake backend."""
 
 import json
+import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,15 @@ def test_invalid_arguments_are_named(grid: Any, arguments: dict[str, Any], line:
 
 @pytest.mark.slow
 def test_the_public_function_returns_a_study(
-    few_digits: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    few_digits: Dataset,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     grid = {"axes": {"lr": [0.01, 1.0]}, "options": {"hidden": [8]}}
     study = kerasbn.sweep(grid, few_digits, run="rates", epochs=1, workers=1, root=tmp_path)
     assert repr(study).startswith("<Study rates: 4 trials (4 finished). With BN, ")
@@ -86,6 +94,7 @@ def test_the_public_function_returns_a_study(
     assert list(study.figures()) == ["accuracy"]
     assert any(line.startswith("Best test accuracy: ") for line in study.findings())
     assert capfd.readouterr() == ("", "")
+    assert not list(temporary.iterdir())  # the workers were killed
     before = {path: path.stat().st_mtime_ns for path in study.path.glob("*/run.json")}
     assert kerasbn.sweep(grid, few_digits, run="rates", epochs=1, root=tmp_path) == study
     assert {path: path.stat().st_mtime_ns for path in study.path.glob("*/run.json")} == before
