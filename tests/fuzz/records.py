@@ -117,6 +117,7 @@ def _report(path: Path) -> None:
     assert repr(subject)
     if isinstance(subject, Study):
         subject.findings()
+        assert subject.histories is not None  # reads history.csv
     elif isinstance(subject, Comparison):
         subject.summary()
     else:
