@@ -246,6 +246,12 @@ def shared_needs_two(_: Dice) -> Rare:
     return _model([x, y], [BN()(dense(x)), BN()(dense(y))])
 
 
+def shared_over_ranks(_: Dice) -> Rare:
+    x, y, dense = keras.Input((3,)), keras.Input((2, 3)), L.Dense(4)
+    scaling = L.Rescaling(0.5, 1.0)
+    return _model([x, y], [scaling(dense(x)), scaling(dense(y))])
+
+
 def shared_reads_others(_: Dice) -> Rare:
     x, y, dense = keras.Input((3,)), keras.Input((3,)), L.Dense(2)
     return _model([x, y], [dense(BN()(x)), dense(y)])
@@ -308,6 +314,7 @@ RARE: list[Callable[[Dice], Rare]] = [
     large_bound, time_steps, batch_in_kernel, custom_recurrent, input_dropout, lora, batch_axis,
     scale_with_more_axes, plus_constant, along_the_batch, ranks_differ, cancels, custom_class,
     repeated, compared, scaled_and_not, summed_axis, no_bias, shared_needs_two,
-    batch_operations, indexed, unknown_part, shared_reads_others, clipped, two_readers, padded,
+    batch_operations, indexed, shared_over_ranks,
+    unknown_part, shared_reads_others, clipped, two_readers, padded,
     joined, permuted,
 ]  # fmt: skip

@@ -338,3 +338,10 @@ def test_a_long_chain_of_sums_takes_work_that_grows_with_it(
 
     short, long = work(12), work(36)
     assert 12 < short < long <= 3 * short + 20
+
+
+def test_a_layer_shared_over_tensors_of_different_rank_is_left() -> None:
+    x, y, dense = keras.Input((3,)), keras.Input((2, 3)), keras.layers.Dense(4)
+    scaling = keras.layers.Rescaling(0.5, 1.0)
+    plan = fold_plan(keras.Model([x, y], [scaling(dense(x)), scaling(dense(y))]))
+    assert "is shared, and its calls need different maps" in str(plan[0])
