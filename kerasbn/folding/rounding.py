@@ -18,10 +18,13 @@ def unit_of(dtype: str | np.dtype) -> float:
         return 0.0
 
 
-def relative_difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
+def relative_difference(
+    got: Sequence[np.ndarray], want: Sequence[np.ndarray], least: float = 0.0
+) -> float:
     """Return the largest difference, relative to the largest value of each output of `want`.
 
-    The difference is infinite if the values that are not finite are not the same in both.
+    Outputs smaller than `least` are compared as if they were as large. The difference is infinite
+    if the values that are not finite are not the same in both.
     """
     worst = 0.0
     for one, other in zip(got, want, strict=True):
@@ -31,6 +34,6 @@ def relative_difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -
         if not (finite_alike and np.array_equal(a[~finite], b[~finite], equal_nan=True)):
             return float("inf")
         if finite.any():
-            scale = float(np.abs(b[finite]).max()) or 1.0
+            scale = max(float(np.abs(b[finite]).max()), least) or 1.0
             worst = max(worst, float(np.abs(a[finite] - b[finite]).max()) / scale)
     return worst

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import helper
+from onnx_chains import X, batch_norm, chain, node, random
 from random_onnx import random_graph
 
 from kerasbn.common.errors import InputError
@@ -172,3 +173,13 @@ def test_inputs_that_do_not_fit_are_named() -> None:
 def test_the_check_loads_no_tensorflow() -> None:
     code = "import sys, kerasbn.folding.onnx.verification; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tiny_probabilities_are_judged_by_the_units_of_1() -> None:
+    """A detector of nothing returns about 1e-7, which onnxruntime computes to units of 6e-8."""
+    offset = np.array([-17.3, -16.1, -16.7], "f4")
+    bias = node("Add", X, offset)
+    model = chain((2, 20), node("Gemm", X, random(20, 3) / 9), batch_norm(3), bias, node("Sigmoid"))
+    folded, plan = fold_model(ir.from_proto(model))
+    assert len(plan.folds()) == 2
+    assert [each.op_type for each in folded.graph] == ["Gemm", "Sigmoid"]
