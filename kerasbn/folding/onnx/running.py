@@ -1,6 +1,7 @@
 """Run an ONNX model in memory with onnxruntime, node by node as written, on inputs that fit."""
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from kerasbn.folding.onnx.nodes import named_axes
 from kerasbn.folding.rounding import unit_of
 
 Arrays = dict[str, Array]
-BATCH = 2
+LARGE = 50_000  # values in an example, of which one is enough; otherwise there are two
 # What axes of unknown length are tried with. Models with many strides want a multiple of 32.
 LENGTHS = (8, 32, 64, 224, 3, 1, 2, 4, 5, 7, 16, 128, 256, 512)
 KERNELS = (
@@ -97,17 +98,20 @@ def example_inputs(model: ir.Model) -> Iterator[Arrays]:
         for n in named_axes(value.shape)[1:]
         if not isinstance(n, int)
     }
+    values = [value for value in model.graph.inputs if not value.is_initializer()]
     for length in LENGTHS if free else LENGTHS[:1]:
-        yield {
-            str(value.name): _example(value, length)
-            for value in model.graph.inputs
-            if not value.is_initializer()
-        }
+        sizes = [prod(_shape(value, 1, length)) for value in values]
+        batch = 2 if max(sizes, default=0) < LARGE else 1
+        yield {str(value.name): _example(value, _shape(value, batch, length)) for value in values}
 
 
-def _example(value: ir.Value, length: int) -> Array:
-    axes = named_axes(value.shape)
-    shape = [n if isinstance(n, int) else (BATCH if k == 0 else length) for k, n in enumerate(axes)]
+def _shape(value: ir.Value, batch: int, length: int) -> list[int]:
+    """Return a shape whose free axes have a length, and the first the length of a batch."""
+    axes = enumerate(named_axes(value.shape))
+    return [n if isinstance(n, int) else (length if k else batch) for k, n in axes]
+
+
+def _example(value: ir.Value, shape: list[int]) -> Array:
     random = np.random.default_rng(len(str(value.name)))
     dtype = (value.dtype or ir.DataType.FLOAT).numpy()
     if is_float(np.dtype(dtype)):

@@ -247,7 +247,8 @@ def _surroundings(actual: Arrays) -> Iterator[Arrays]:
     random = np.random.default_rng(0)
     images = [array for array in actual.values() if is_float(array.dtype) and array.ndim > 2]
     for axes in (slice(2, None), slice(1, -1)):
-        step = max([n for image in images for n in image.shape[axes]], default=0) // SMALL
+        longest = max([n for image in images for n in image.shape[axes]], default=1)
+        step = -(-longest // SMALL)
         if step > 1:
             yield {name: _like(array, step, axes, random) for name, array in actual.items()}
     yield {name: _like(array, 1, slice(0), random) for name, array in actual.items()}
