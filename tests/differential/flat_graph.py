@@ -1,5 +1,6 @@
 """A Keras model as a list of calls, read apart from the package's own graph."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -31,12 +32,8 @@ class FlatGraph:
 
     def named(self, name: str) -> list[FlatCall]:
         """The calls of a layer, or of the clip that it became."""
-        clips = {f"{name.split('/')[-1]}_{end}" for end in ("clip", "max", "min")}
-        return [
-            call
-            for call in self.calls
-            if call.name == name or (call.name.split("/")[-1] in clips and "/" not in name)
-        ]
+        pattern = re.escape(name) + r"(_(clip|max|min)(_\d+)?)?"
+        return [call for call in self.calls if re.fullmatch(pattern, call.name)]
 
     def readers(self, tensor: int) -> list[FlatCall]:
         return [call for call in self.calls if tensor in call.reads]

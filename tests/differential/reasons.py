@@ -38,7 +38,8 @@ def _tensors(kept: Kept) -> list[int]:
 def _also_read(kept: Kept) -> bool:
     others = [call for t in _tensors(kept) for call in kept.graph.readers(t)]
     others = [call for call in others if call.name != kept.name]
-    named = [call for call in others if call in kept.graph.named(kept.names[-1])]
+    known = kept.graph.named(kept.names[-1])  # none if a clip without finite bounds is left out
+    named = [call for call in others if call in known] if known else others
     return any(not _computes(call, kept.refusal.maps[0]) for call in named)
 
 
