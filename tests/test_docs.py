@@ -65,13 +65,7 @@ def examples_of(name: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def commands_table() -> str:
-    """The commands with their help and first example, as a table in Markdown."""
-    rows = [f"| {sentence} | `{examples_of(name)[0]}` |" for name, sentence in COMMANDS.items()]
-    return "\n".join(["| what it does | example |", "| --- | --- |", *rows])
-
-
-GENERATED = {"commands": commands_table, "options": options_table}
+GENERATED = {"options": options_table}
 
 
 def generated(name: str) -> str:
@@ -88,7 +82,7 @@ def commands_shown() -> list[list[str]]:
     lines = [line for block in blocks() for line in block.splitlines()]
     lines += re.findall(r"\| `(kerasbn [^`]*)` \|", README.read_text())
     lines += [line for name in COMMANDS for line in examples_of(name)]
-    parts = [part.strip() for line in lines for part in re.split(r"&&|\|", line.split("#")[0])]
+    parts = [part.strip(" &") for line in lines for part in re.split(r"&&|\|", line.split("#")[0])]
     return [shlex.split(part)[1:] for part in parts if part.startswith("kerasbn")]
 
 

@@ -131,11 +131,15 @@ def tables(records: Iterable[Record]) -> str:
 
 
 def families(counts: dict[str, list[int | str]]) -> list[list[object]]:
-    """The models that are not shown, one row per family, such as EfficientNetB1 to B7."""
+    """The models that are not shown, one row per family, such as EfficientNetB1 to B7.
+
+    Those of which every tool leaves nothing are one row.
+    """
     grouped: dict[str, list[str]] = {}
     for name in counts:
         if name not in SHOWN:
-            grouped.setdefault(FAMILY.sub("", name), []).append(name)
+            family = FAMILY.sub("", name) if any(counts[name][1:]) else ""
+            grouped.setdefault(family, []).append(name)
     rows: list[list[object]] = []
     for names in grouped.values():
         cells: list[object] = []
