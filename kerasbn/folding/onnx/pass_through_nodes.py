@@ -151,7 +151,8 @@ def _depth_to_space(call: NodeCall) -> PassThrough:
     if call.layer.attributes.get_string("mode", "DCR") == "CRD":
         blocks, order = [n, c // b**2, b, b, h, w], [0, 1, 4, 2, 5, 3]
     split = laws.reshape([n, c, h, w], blocks).then(laws.permutation(order))
-    return split.then(laws.reshape([blocks[i] for i in order], [n, *call.shape(call.result)[1:]]))
+    larger = [m * b if isinstance(m, int) else None for m in (h, w)]
+    return split.then(laws.reshape([blocks[i] for i in order], [n, c // b**2, *larger]))
 
 
 def _space_to_depth(call: NodeCall) -> PassThrough:
@@ -160,7 +161,7 @@ def _space_to_depth(call: NodeCall) -> PassThrough:
     _, channels, *below = call.shape(call.result)
     if not isinstance(c, int):
         raise CannotFold("has an unknown number of channels")
-    high, wide = (m or name for m, name in zip(below, "hw", strict=True))
+    high, wide = (m or name for m, name in zip(below, ("high", "wide"), strict=True))
     order = [0, 3, 5, 1, 2, 4]
     blocks: list[int | str | None] = [n, c, high, b, wide, b]
     split = laws.reshape([n, c, h, w], blocks).then(laws.permutation(order))

@@ -140,6 +140,14 @@ def test_blocks_of_space_pass_a_map_of_channels(shape: Shape) -> None:
         assert only_fold(chain(shape, TANH, first, moved, scale, TANH)).through == ("n2",)
 
 
+def test_blocks_of_a_free_height_carry_a_map_along_the_width() -> None:
+    """The height before and after is not the same, so one name cannot stand for both."""
+    first, last = node("Mul", X, R(6, 1, 4)), node("Mul", X, R(24, 1, 2))
+    moved = node("SpaceToDepth", blocksize=2)
+    _, plan = judge(chain(("N", 6, "H", 4), TANH, first, moved, last, TANH))
+    assert [type(each).__name__ for each in plan] == ["Fold", "Kept"]
+
+
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
