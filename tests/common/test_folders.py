@@ -26,8 +26,6 @@ from kerasbn.common.folders import (
 LEAVE_UNFINISHED = """
 import os, sys
 from pathlib import Path
-from typing import Any
-from unittest.mock import Mock
 from kerasbn.common.folders import CHECKPOINT, new_folder
 with new_folder(Path(sys.argv[1]), "run") as folder:
     (folder.path / sys.argv[2]).mkdir()

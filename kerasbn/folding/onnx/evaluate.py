@@ -6,6 +6,7 @@ in a fixed dtype.
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any
@@ -57,7 +58,10 @@ def evaluate(
             if value is not None and value.name not in known and is_constant(value):
                 known[str(value.name)] = as_double(constant(value))
         if node.op_type != "Constant":
-            left.append(ir.to_proto(node))
+            try:
+                left.append(ir.to_proto(node))
+            except ir.serde.SerdeError as error:  # its type says what no message can hold
+                raise CannotEvaluate(str(error)) from error
     return run_nodes(left, known, list(outputs), opsets)
 
 
@@ -79,7 +83,7 @@ def run_nodes(
     for node in nodes:
         _check_node(node)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
             graph = helper.make_graph(nodes, "part", given, made)
             evaluator = ReferenceEvaluator(graph, dict(opsets), new_ops=_OWN)
             arrays = evaluator.run(outputs, dict(known))
