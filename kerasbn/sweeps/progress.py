@@ -1,5 +1,6 @@
 """Progress and status of a sweep: written by the process that runs it, shown by any."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -217,11 +218,12 @@ def running(path: Path) -> Iterator[None]:
     The lock ends with the process.
     """
     try:
-        file = (path / LOCK).open("ab")
+        # Without O_NONBLOCK, a pipe of that name would wait forever.
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    with file:
-        if not try_lock(file.fileno()):
+    with os.fdopen(lock, "r+b", buffering=0):
+        if not try_lock(lock):
             found = "a study that another process is training"
             advice = "watch it with --status, or choose another --run"
             raise expected(path, found, "an idle study", advice)
@@ -235,6 +237,8 @@ def running(path: Path) -> Iterator[None]:
 
 def is_running(path: Path) -> bool:
     """Return whether a process is training the study in the folder `path`."""
+    if not (path / LOCK).is_file():
+        return False
     with suppress(FileNotFoundError), (path / LOCK).open("rb") as file:
         return not try_lock(file.fileno(), shared=True)
     return False

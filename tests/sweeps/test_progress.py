@@ -1,5 +1,6 @@
 """Progress of a sweep as another process reads it, and its status in words."""
 
+import os
 import subprocess
 import sys
 import time
@@ -89,6 +90,14 @@ def test_a_resumed_batch_starts_with_the_share_of_its_checkpoint(
         left = 10 * (0.25 * cost[0] + 0.5 * cost[1] + cost[2]) / (0.5 * cost[1])
         assert read_status(study).seconds_left == pytest.approx(left)
     assert "batch 1: [damaged]\n" in capsys.readouterr().err
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    assert not is_running(tmp_path)
+    with running(tmp_path):
+        pass
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_a_missing_folder_is_not_running(tmp_path: Path) -> None:
