@@ -4,6 +4,7 @@ Time-outs start only after the host name is resolved and count for each address.
 network, pooch could hang for minutes: `unreachable` finds the dead mirrors within a few seconds.
 """
 
+import atexit
 import gzip
 import logging
 import shutil
@@ -11,8 +12,8 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +98,7 @@ def _download(
         try:
             with (
                 atomic_write(path) as part,
-                tempfile.TemporaryDirectory(prefix="kerasbn-") as scratch,
+                _scratch_folder() as scratch,
                 gzip.open(_retrieve(f"{mirror}{name}", file, scratch, advance)) as source,
                 part.open("wb") as to,
             ):
@@ -107,6 +108,18 @@ def _download(
         else:
             return path
     raise _unavailable(failures)
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[str]:
+    """Make a temporary folder, which is removed even if Ctrl-C comes while it is being removed."""
+    scratch = tempfile.mkdtemp(prefix="kerasbn-")
+    remove = atexit.register(partial(shutil.rmtree, scratch, ignore_errors=True))
+    try:
+        yield scratch
+    finally:
+        remove()
+        atexit.unregister(remove)
 
 
 def _retrieve(url: str, file: IdxFile, scratch: str, advance: Callable[[int], None]) -> Path:

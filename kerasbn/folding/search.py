@@ -128,7 +128,8 @@ class _Backward:
                 _check_foldable(self.graph, call, self.merge)
                 edit = call.edit("after", a, (call.inputs or call.outputs)[0])
                 known = self.found.edits.get(id(call.layer))
-                ranks = {len(each.seen(each.inputs[0])) for each in self.graph.calls_of(call.layer)}
+                calls = [each for each in self.graph.calls_of(call.layer) if each.inputs]
+                ranks = {len(each.seen(each.inputs[0])) for each in calls}
                 if len(ranks) > 1 or (known is not None and not known[0].agrees(edit)):
                     raise CannotFold("is shared, and its calls need different maps")
         if call.is_pass_through:

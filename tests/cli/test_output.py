@@ -55,6 +55,7 @@ def test_names_of_runs_are_escaped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")  # else the column of the data would not fit
     data = DataRecord(f"data{HOSTILE}", "0" * 64, 10, 10)
     write_run(Path("saved_models"), HOSTILE, run_record(data=data))
     assert f"\n{SHOWN} " in (text := printed(["report"], capsys))

@@ -98,7 +98,7 @@ def test_a_file_becomes_a_file(recalibrate: Kerasbn, small: Path) -> None:
         (["plain.keras", *SAMPLE], "received a model without BN layers, expected"),
         (["small.keras", *SAMPLE], "takes (3,), expected one that takes an image"),
         (["small.keras", "--data", "absent"], "--data absent: received no such file or folder"),
-        (["small.keras", "--data", "small.keras"], "received no array 'x'"),
+        (["small.keras", "--data", "small.keras"], "no .npz of numeric arrays"),
         (["small.keras", "--data", "data.npz", "-o", "a.h5"], "received a file ending in '.h5'"),
     ],
 )

@@ -180,7 +180,7 @@ def test_what_is_no_file_is_one_line(
         (["report", "bn", "-o", "bn.svg"], "saved_models/bn/history.csv"),
         (["report", "compare"], "saved_models/compare: received"),
         (["export", "new.onnx", "--model", "bn"], "saved_models/bn: received a run without model"),
-        (["train", "--resume", "half"], "saved_models/.half.part/checkpoint"),
+        (["train", "--resume", "half"], "--resume half: received no training of this name"),
         (["train", "--run", "new", "--dataset", "mnist-sample"], "saved_models/new: cannot"),
     ],
     ids=lambda each: each[0] if isinstance(each, list) else "",

@@ -212,7 +212,7 @@ def alone(path: str) -> None:
 
 
 SAMPLES: dict[str, tuple[Callable[[str], object], str]] = {
-    "absent": (lambda path: None, "s.npz: received a file that cannot be read (No such file"),
+    "absent": (lambda path: None, "s.npz: received no such file"),
     "text": (lambda path: Path(path).write_text("hello"), "a file that is no .npz of numeric"),
     "empty": (lambda path: Path(path).touch(), "a file that is no .npz of numeric arrays"),
     "an array alone": (alone, "a file that is no .npz of numeric arrays"),
@@ -240,7 +240,8 @@ SAMPLES: dict[str, tuple[Callable[[str], object], str]] = {
         "array 'image': received numbers of type float64, expected uint8",
     ),
     "words": (
-        lambda path: np.savez(path, image=PIXELS.astype(str)), "received numbers of type <U"
+        lambda path: np.savez(path, image=PIXELS.astype(str)),
+        "received a file that is no .npz of numeric arrays",
     ),
 }  # fmt: skip
 

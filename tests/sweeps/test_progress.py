@@ -27,9 +27,8 @@ from kerasbn.training.checkpoint import Checkpoint, Progress
 
 MadeUp = Callable[[Mapping[str, Any], Callable[[Trial, int], float | str | None]], Study]
 RAW = {"seeds": 2, "axes": {"hidden": ["4", "8", "16"]}}
-ANOTHER = """
+ANOTHER = r"""
 import sys
-import time
 from pathlib import Path
 from kerasbn.sweeps.progress import read_status
 from kerasbn.sweeps.study import read_study
