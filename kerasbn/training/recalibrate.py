@@ -75,7 +75,7 @@ def accuracy(model: keras.Model, data: tf.data.Dataset) -> float | None:
     Labels are class numbers or one-hot; the prediction is the largest of several outputs.
     """
     correct = count = 0
-    predict = tf.function(lambda inputs: model(inputs, training=False))
+    predict = tf.function(lambda inputs: model(inputs, training=False), autograph=False)
     for batch in data:
         if not isinstance(batch, tuple) or len(batch) < 2:
             return None
