@@ -73,26 +73,28 @@ def command(
     from kerasbn.inference.classifier import Classifier
     from kerasbn.inference.infer import predict_files, predict_samples, read_labels
 
+    unlabeled = ArgumentError(
+        "output", output, "a folder with one subfolder per class", "leave it out",
+        received="no images with a true class",
+    )  # fmt: skip
     if output is not None:
         check_new_file(output, ".png", ".svg", ".pdf")
+        if not images:
+            raise unlabeled
     names = None if labels is None else read_labels(Path(labels))
     classifier = Classifier(
         model, device=device, batch_size=batch_size, scale=scale, offset=offset, labels=names
     )
-    if not images and output is None:
+    if not images:
         samples = predict_samples(classifier, count, data_dir)
         echo(*([json.dumps(samples.as_dict())] if as_json else samples.lines()))
         return
     folder = None if save_inputs is None else Path(save_inputs)
     found = predict_files(classifier, images, raw=raw, save_inputs=folder)
-    if images:
-        echo(*([json.dumps(found.as_dict())] if as_json else found.lines()))
+    echo(*([json.dumps(found.as_dict())] if as_json else found.lines()))
     if output is not None:
         if found.confusion is None:
-            raise ArgumentError(
-                "output", output, "a folder with one subfolder per class", "leave it out",
-                received="no images with a true class",
-            )  # fmt: skip
+            raise unlabeled
         from kerasbn.common.plotting import save_figure
 
         save_figure(found.confusion.figure(), output)

@@ -55,6 +55,18 @@ def few_digits(sample_digits: files.Dataset) -> files.Dataset:
 
 
 @pytest.fixture
+def float64() -> Iterator[None]:
+    """Let models compute in float64."""
+    import keras  # not before a test that needs it
+
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Pretend that this machine has an empty cache, no KERASBN_DATA, and no mirror."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

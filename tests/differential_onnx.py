@@ -34,7 +34,7 @@ from kerasbn.folding.rounding import relative_difference
 
 Array = NDArray[Any]
 EXACT = 1e-9
-SINGLE = 1e-2  # in float32, where a wrong fold and the rounding of a deep graph are told apart
+SINGLE = 1e-2  # in float32: above the rounding error of a deep graph, below that of a wrong fold
 LINEAR = (
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Gather", "LSTM", "GRU", "RNN",
     "LayerNormalization", "GroupNormalization", "RMSNormalization", "InstanceNormalization",

@@ -2,11 +2,9 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import keras
 import pytest
 from differential.broken_laws import BROKEN
 from differential.coverage import expected, missing
@@ -59,9 +57,9 @@ def test_random_models_fold_exactly(tmp_path: Path) -> None:
     ]
     totals: Counter[tuple[str, ...]] = Counter()
     for half in halves:
-        told, _ = half.communicate(timeout=900)
-        assert half.returncode == 0, told
-        assert " 0 wrong; " in told.splitlines()[-1]
+        output, _ = half.communicate(timeout=900)
+        assert half.returncode == 0, output
+        assert " 0 wrong; " in output.splitlines()[-1]
     for path in tmp_path.iterdir():
         totals.update({tuple(key): n for key, n in json.loads(path.read_text())})
     assert totals["models", "compared"] >= 0.9 * MODELS
@@ -69,15 +67,6 @@ def test_random_models_fold_exactly(tmp_path: Path) -> None:
     assert totals["decision", "clips"] >= 0.1 * MODELS
     everything = set(expected())
     assert len(set(totals) & everything) >= 0.5 * len(everything)
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
 
 
 @pytest.mark.slow

@@ -241,7 +241,7 @@ def cause(error: Exception) -> str:
 
 
 def in_safe_mode() -> bool:
-    """Return whether Keras refuses code in files, as it does unless it was told otherwise."""
+    """Return whether Keras refuses code in files, which is its default."""
     from keras.src.saving.serialization_lib import in_safe_mode
 
     return in_safe_mode() is not False

@@ -1,4 +1,4 @@
-"""How an affine map changes on its way through an operation, told in terms of axes.
+"""How an affine map changes on its way through an operation, in terms of axes.
 
 A map passes through an operation P where there are maps a (incoming) and b (outgoing) with
 

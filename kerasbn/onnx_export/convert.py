@@ -124,8 +124,8 @@ def _refusal(model: keras.Model, layers: set[str], error: Exception) -> InputErr
             "a fixed one", "give all axes but the batch a size in keras.Input",
         )  # fmt: skip
     lines = (line.strip() for line in said.splitlines())
-    told = (line for line in lines if line and not line.startswith("Exception encountered when"))
-    first = quoted(next(told, type(error).__name__))
+    causes = (line for line in lines if line and not line.startswith("Exception encountered when"))
+    first = quoted(next(causes, type(error).__name__))
     return InputError(f"{subject}: cannot be written as ONNX ({first})")
 
 

@@ -27,7 +27,7 @@ from kerasbn.common.errors import KerasbnError
 
 CONTEXT = multiprocessing.get_context("spawn")
 MOST_MEMORY = 1.5 * 2**30  # by which a trial may grow
-MOST_ADDRESSES = 8 * 2**30  # so that what asks for more is told so, and the machine survives
+MOST_ADDRESSES = 8 * 2**30  # a request for more fails, and the machine survives
 MOST_SECONDS = 5.0  # of the processor
 STALLED_SECONDS = 90.0  # on the clock: no handler of signals runs within a library
 LONGEST_MESSAGE = 1200  # without the path
@@ -49,7 +49,7 @@ class Reader:
         damage: Damages a content in the way of its format.
         read: Reads the file and uses the result as the product does.
         beside: Makes the other files in the folder, by their paths.
-        trials: How many are tried unless told otherwise.
+        trials: The default number of trials.
         seconds: The most processor time for one.
         leaves: Files that reading writes, as a command does.
     """

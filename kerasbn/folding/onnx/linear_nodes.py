@@ -99,22 +99,13 @@ def _last(name: str, rank: int) -> tuple[str, ...]:
 
 def _conv(call: NodeCall) -> Part:
     # The outputs gp read the inputs gj of their own group g.
-    outputs, inputs, *taps = _kernel(call, 1)
+    axes = "gjp" if call.type_name == "ConvTranspose" else "gpj"
+    first, second, *taps = _kernel(call, 1)
     groups = call.layer.attributes.get_int("group", 1)
     rank = 2 + len(taps)
     return Part(
-        "gpj" + _TAPS[: len(taps)], _channels("gj", rank), _channels("gp", rank), call=call,
-        kernel=1, bias=2, view=(groups, outputs // groups, inputs, *taps),
-    )  # fmt: skip
-
-
-def _transposed(call: NodeCall) -> Part:
-    inputs, outputs, *taps = _kernel(call, 1)
-    groups = call.layer.attributes.get_int("group", 1)
-    rank = 2 + len(taps)
-    return Part(
-        "gjp" + _TAPS[: len(taps)], _channels("gj", rank), _channels("gp", rank), call=call,
-        kernel=1, bias=2, view=(groups, inputs // groups, outputs, *taps),
+        axes + _TAPS[: len(taps)], _channels("gj", rank), _channels("gp", rank), call=call,
+        kernel=1, bias=2, view=(groups, first // groups, second, *taps),
     )  # fmt: skip
 
 
@@ -280,7 +271,7 @@ _TAPS, _LETTERS, _EXTRA = "uvwxyz", "abcdefghijklmnopqrstuvwxyz", "0123456789"
 _RECURRENT = LinearNode(_recurrent, ("before",))
 LINEAR_NODES = {
     "Conv": LinearNode(_conv, uneven=_pads),
-    "ConvTranspose": LinearNode(_transposed, uneven=_overlaps),
+    "ConvTranspose": LinearNode(_conv, uneven=_overlaps),
     "Gemm": LinearNode(_gemm),
     "MatMul": LinearNode(_matmul),
     "Einsum": LinearNode(_einsum, uneven=_sums_free_axis),
