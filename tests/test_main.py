@@ -122,6 +122,7 @@ def test_without_a_command_there_is_the_help(capsys: pytest.CaptureFixture[str])
     assert (end.value.code, out, err) == (2, "", asked_for)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_output_onto_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:

@@ -31,6 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return set(zipfile.ZipFile(built).namelist())
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_tree(wheel: set[str]) -> None:
     expected = set()
     for folder, package in (("kerasbn", "kerasbn"), ("cli", "kerasbn/cli")):

@@ -7,6 +7,7 @@ import pytest
 import scale
 
 
+@pytest.mark.slow
 def test_the_memory_that_images_take_is_bounded(tmp_path: Path) -> None:
     """Only names and class probabilities are kept of an image."""
     peaks = []

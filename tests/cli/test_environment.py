@@ -72,6 +72,7 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_encoding_that_lacks_characters(tmp_path: Path) -> None:
     done = run("kerasbn report 'Größe→'", tmp_path, PYTHONIOENCODING="latin-1")
     assert done.returncode == 2

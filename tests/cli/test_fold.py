@@ -51,6 +51,7 @@ def test_the_folded_network_answers_as_the_saved_one(kerasbn: Kerasbn, saved: Pa
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_is_folded_without_keras(tmp_path: Path) -> None:
     model = Path(__file__).parent.parent / "folding/onnx/cases/heads-torchscript.onnx"
     out = tmp_path / "folded.onnx"

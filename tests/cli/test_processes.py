@@ -114,6 +114,7 @@ def test_a_stop_keeps_the_epochs_so_far(sent: signal.Signals, code: int, tmp_pat
     assert (tmp_path / "saved_models" / "bn" / "model.keras").is_file()
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_the_first_epoch_leaves_nothing(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "kerasbn", "train", *QUICK],

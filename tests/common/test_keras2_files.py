@@ -47,6 +47,7 @@ def test_a_file_of_keras_2_predicts_what_it_did(path: Path) -> None:
     assert difference(load_model(path), path.stem) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["multiaxis.keras", "tfop.h5", "convs.h5"])
 def test_a_file_of_keras_2_folds(name: str) -> None:
     folded = fold_with_plan(load_model(FOLDER / name))

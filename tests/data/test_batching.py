@@ -87,6 +87,7 @@ def test_a_later_epoch_can_be_generated_on_its_own() -> None:
     assert batches_of(schedule, seed=5, first_epoch=2) == everything[2 * 802 :]
 
 
+@pytest.mark.slow
 def test_each_seed_gets_the_batches_that_it_gets_alone() -> None:
     schedule, seeds = Schedule.of(3210, 4, epochs=2), (5, 0, 5)
     found: list[list[list[int]]] = [[] for _ in seeds]

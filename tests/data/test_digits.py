@@ -32,6 +32,7 @@ def test_a_digit_of_mnist_comes_back_as_it_was(digits: Split) -> None:
     assert inverted == changes[:200]
 
 
+@pytest.mark.slow
 def test_a_thousand_digits_of_the_full_test_set_too(full_mnist: Path) -> None:
     test = load_dataset("mnist", full_mnist).test
     kept = [largest_change(as_digit(picture(d)), d) <= 3 for d in test.images[:1000]]
@@ -140,6 +141,7 @@ def test_raw_only_resizes(digits: Split) -> None:
     assert (as_digit(picture(np.full((1, 1), 7)), raw=True) == 7).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "gap"), [(120, 0.35), (60, 0.2), (200, 0.5)])
 def test_several_digits_are_read_in_order(digits: Split, height: int, gap: float) -> None:
     alike = []
@@ -166,6 +168,7 @@ def test_lines_are_read_from_top_to_bottom(digits: Split) -> None:
         assert likeness(one, as_digit(picture(enlarged(digit) * 255))) > 0.85
 
 
+@pytest.mark.slow
 def test_one_digit_is_one(digits: Split) -> None:
     for seed, digit in enumerate(digits.images[:60]):
         (found,) = as_digits(picture(enlarged(digit) * 255))
@@ -199,6 +202,7 @@ def test_digits_that_touch_or_lie_on_their_side_are_refused() -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [0.15, 0.45])
 def test_paper_on_a_dark_table(digits: Split, table: float) -> None:
     likenesses = []
@@ -217,6 +221,7 @@ def test_a_blank_sheet_on_a_table_is_blank() -> None:
         as_digits(on_table(sheet, 3))
 
 
+@pytest.mark.slow
 def test_no_digit_is_taken_for_a_sheet(digits: Split) -> None:
     for seed, digit in enumerate(digits.images[:100]):
         ink = enlarged(digit, 150).clip(0, 1).astype(np.float32)

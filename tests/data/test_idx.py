@@ -35,6 +35,7 @@ def error_of(path: Path, file: IdxFile) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_the_checksums_are_those_of_the_full_mnist(full_mnist: Path) -> None:
     arrays = read_folder(full_mnist, MNIST)
     assert [array.shape for array in arrays] == [file.shape for file in MNIST]

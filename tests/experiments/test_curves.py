@@ -114,6 +114,7 @@ def test_the_figure_contains_note_and_ending() -> None:
     assert legend.get_texts()[1].get_text() == "Without BN (diverged at step 12)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [0, 1, 2])
 def test_short_histories_are_drawn(epochs: int, tmp_path: Path) -> None:
     save_figure(draw_curves([curve("With BN", epochs, 4)], "t"), tmp_path / "a.png")

@@ -64,12 +64,14 @@ def coverage(scenario: Scenario, seeds: int) -> float:
     return float(np.mean([each.low <= scenario.difference <= each.high for each in found]))  # type: ignore[operator] # so many pairs have ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_intervals_cover_the_true_difference_in_95_of_100_studies(seeds: int) -> None:
     found = {name: coverage(scenario, seeds) for name, scenario in DIFFERENT.items()}
     assert all(0.93 <= share <= 0.97 for share in found.values()), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_without_a_difference_at_most_6_of_100_intervals_exclude_zero(seeds: int) -> None:
     found = {name: coverage(scenario, seeds) for name, scenario in EQUAL.items()}

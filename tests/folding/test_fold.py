@@ -180,6 +180,7 @@ def channels_first(*layers: Any) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_channels_first_is_judged_too() -> None:
     model = channels_first()
     result = fold_with_plan(model)
@@ -215,6 +216,7 @@ def test_a_wrong_fold_is_found_in_volumes(chain: Chain) -> None:
     assert "in float64 they differ by" in kept.reason
 
 
+@pytest.mark.slow
 def test_a_transposed_convolution_of_channels_first_is_judged(chain: Chain) -> None:
     layer = L.Conv2DTranspose(4, 3, data_format="channels_first")
     assert not fold_with_plan(chain((3, 5, 6), layer, BN(axis=1))).plan.kept()

@@ -35,6 +35,7 @@ def test_lines(matrix: Confusion) -> None:
     assert right.lines(20) == ["accuracy 100.00% (2 images of 2 classes)"]
 
 
+@pytest.mark.slow
 def test_figure_shows_shares_of_the_true_class(matrix: Confusion, tmp_path: Path) -> None:
     axes = matrix.figure().axes[0]
     shares = np.asarray(axes.images[0].get_array())

@@ -107,6 +107,7 @@ def test_the_mnist_network_is_three_gemms_and_two_relus(exported_file: Files) ->
     assert [axis.dim_param or axis.dim_value for axis in dims] == ["batch", 28, 28]
 
 
+@pytest.mark.slow
 def test_inputs_and_outputs_have_the_names_of_the_keras_model(exported_file: Files) -> None:
     for name, inputs, outputs in (
         ("two_inputs", ["a", "b"], ["p", "q"]),
@@ -288,6 +289,7 @@ def test_a_bn_layer_with_batch_statistics_remains(tmp_path: Path) -> None:
     assert repr(exported).splitlines() == exported.lines()
 
 
+@pytest.mark.slow
 def test_export_leaves_the_model_as_it_is(make_network: Make, tmp_path: Path) -> None:
     model = make_network("mnist")
     layers = [layer.name for layer in model.layers]

@@ -104,6 +104,7 @@ RUNTIMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("exported", NETWORKS, indirect=True)
 def test_answers_are_equal(

@@ -169,6 +169,7 @@ def test_the_charts_have_the_same_values(comparison: Compared, pair_page: Elemen
         assert series["text"] == shown
 
 
+@pytest.mark.slow
 def test_the_two_runs_of_a_pair_are_reported_as_a_comparison(
     comparison: Compared, pair_page: Element, tmp_path: Path
 ) -> None:
@@ -224,6 +225,7 @@ def test_every_color_is_defined_for_light_and_dark(probed_text: str) -> None:
         assert probed_text.count(f"{name}: #") == 2
 
 
+@pytest.mark.slow
 def test_a_name_may_contain_anything(comparison: Compared, tmp_path: Path) -> None:
     root, _ = comparison
     names = ["<script>alert(1)<\u2215script>", "\"><img src=x onerror=alert(1)>", "$\\frac{$ x $",
@@ -263,6 +265,7 @@ def test_without_probes_the_page_has_the_command_to_record_them(pair_page: Eleme
     assert command in pair_page.text
 
 
+@pytest.mark.slow
 def test_a_study_is_shown_with_all_its_numbers(swept: Path, tmp_path: Path) -> None:
     page = page_of(tmp_path, swept)
     study = read_study(swept)
@@ -291,6 +294,7 @@ def test_a_study_is_shown_with_all_its_numbers(swept: Path, tmp_path: Path) -> N
     assert "95% interval" in tables_of(page)["Test accuracy"].text
 
 
+@pytest.mark.slow
 def test_a_comparison_without_its_runs_is_shown_from_its_record(
     comparison: Compared, pair_page: Element, tmp_path: Path
 ) -> None:

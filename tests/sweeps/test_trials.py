@@ -58,6 +58,7 @@ axes = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)  # a busy machine is no finding
 @given(axes, st.integers(1, 20), st.sampled_from([[True], [False], [True, False]]))
 def test_batches_partition_the_trials(

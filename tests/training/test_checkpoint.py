@@ -71,6 +71,7 @@ def train(
     return last.state, evaluation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pair", "ensemble"])
 def test_resumed_training_is_bit_equal(kind: str, few_digits: Dataset, tmp_path: Path) -> None:
     whole, evaluation = train(kind, few_digits, tmp_path / "whole.npz")
@@ -140,6 +141,7 @@ def test_a_checkpoint_of_other_entries_is_refused(tmp_path: Path) -> None:
             read_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_training_is_refused(few_digits: Dataset, tmp_path: Path) -> None:
     train("pair", few_digits, tmp_path / "part.npz", stop=1)
     start = read_checkpoint(tmp_path / "part.npz")

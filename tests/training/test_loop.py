@@ -70,6 +70,7 @@ def test_training_equals_plain_keras(few_digits: Dataset) -> None:
             np.testing.assert_allclose(actual, expected, rtol=1e-7, atol=1e-10, err_msg=actual.path)
 
 
+@pytest.mark.slow
 def test_evaluation_takes_several_batches(sample_digits: Dataset) -> None:
     model = compile_model(mlp(hidden=(8,), seed=1), TrainingSettings())
     model.jit_compile = False

@@ -104,6 +104,7 @@ def test_convolutions_equal_numpy(unbiased: bool) -> None:
             x = normalized(x, layer)
 
 
+@pytest.mark.slow
 def test_a_model_is_traced_once() -> None:
     """However many BN layers there are, and though the last batch is smaller."""
     calls = []

@@ -170,6 +170,7 @@ def test_inputs_that_do_not_fit_are_named() -> None:
         fold_model(conv_model(), inputs={"z": np.ones((1, 3, 8, 8))})
 
 
+@pytest.mark.slow
 def test_the_check_loads_no_tensorflow() -> None:
     code = "import sys, kerasbn.folding.onnx.verification; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
