@@ -58,6 +58,9 @@ class Case(NamedTuple):
 CASES = {
     "train": Case(f"train --run x {TRAINING} 6", "saved_models/x", "train --resume x", OFTEN),
     "compare": Case(
+        f"compare --run x {TRAINING} 3", "saved_models/x-*", "compare --resume x-compare", OFTEN
+    ),
+    "probed": Case(
         f"compare --run x {TRAINING} 2 --probe", "saved_models/x-*", "compare --resume x-compare",
         OFTEN,
     ),

@@ -15,8 +15,9 @@ def base() -> Iterator[Path]:
         yield folder
 
 
+# A probed comparison, whose figures take long, is resumed in experiments/test_sessions.py.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", crash.CASES)
+@pytest.mark.parametrize("name", [name for name in crash.CASES if name != "probed"])
 def test_killed_commands_end_as_if_they_had_not_been(name: str, base: Path) -> None:
     said: list[str] = []
     chance = random.Random(0)  # noqa: S311 - no secret
