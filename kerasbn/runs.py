@@ -114,9 +114,9 @@ class Run:
 
 def read_run(path: Path) -> Run:
     """Read the run in the folder `path`."""
-    # These are false, not an error, if a name is too long.
-    if not os.path.exists(path / RECORD):  # noqa: PTH110
-        found = f"a folder without {RECORD}" if os.path.exists(path) else "no run"  # noqa: PTH110
+    if not os.path.exists(path / RECORD):  # noqa: PTH110 - no error if a name is too long
+        is_there = os.path.exists(path)  # noqa: PTH110 - likewise
+        found = f"a folder without {RECORD}" if is_there else "no run"
         raise expected(path, found, "the folder of a run", "kerasbn report lists the runs")
     record = records.read_json(path / RECORD, RunRecord, "the record of a run", "train again")
     return Run(path, record)

@@ -4,6 +4,7 @@ Each computes the same as the TensorFlow function and has its parameters, the fi
 passed by position. What is not a parameter here has no counterpart and is refused.
 """
 # ruff: noqa: ANN401 - tensors, numbers or nested lists of them
+# ruff: noqa: A002, ARG001, ARG005 - the parameters are those of TensorFlow
 
 from collections.abc import Callable
 from itertools import accumulate
@@ -54,7 +55,7 @@ def _reshape(tensor: Any, shape: Any) -> Any:
     return ops.reshape(tensor, [-1 if size is None else size for size in shape])
 
 
-def _split(value: Any, num_or_size_splits: Any, axis: int = 0, num: Any = None) -> Any:  # noqa: ARG001
+def _split(value: Any, num_or_size_splits: Any, axis: int = 0, num: Any = None) -> Any:
     if isinstance(num_or_size_splits, int):
         return ops.split(value, num_or_size_splits, axis=axis)
     return ops.split(value, list(accumulate(num_or_size_splits))[:-1], axis=axis)
@@ -101,7 +102,7 @@ def _l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12) -> Any:
     return ops.multiply(x, ops.rsqrt(ops.maximum(length, epsilon)))
 
 
-def _norm(tensor: Any, ord: str = "euclidean", axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
+def _norm(tensor: Any, ord: str = "euclidean", axis: Any = None, keepdims: bool = False) -> Any:
     if ord != "euclidean":
         raise ValueError(f"its ord={ord!r} is not supported")
     return ops.sqrt(ops.sum(ops.square(tensor), axis=axis, keepdims=keepdims))
@@ -167,11 +168,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "argmin": _index(ops.argmin),
     "__operators__.getitem": _item,
     "__operators__.add": _elementwise(ops.add),
-    "shape": lambda x, out_type="int32": Sizes(x.shape),  # noqa: ARG005
+    "shape": lambda x, out_type="int32": Sizes(x.shape),
     "reshape": _reshape,
     "concat": ops.concatenate,
     "split": _split,
-    "transpose": lambda x, perm=None, conjugate=False: ops.transpose(x, perm),  # noqa: ARG005
+    "transpose": lambda x, perm=None, conjugate=False: ops.transpose(x, perm),
     "identity": lambda x: x,
     "stop_gradient": lambda x: x,
     "tile": lambda x, multiples: ops.tile(x, multiples),

@@ -13,7 +13,7 @@ UNITS = 8.0  # rounding units that are always allowed: the original's error may 
 def unit_of(dtype: str | np.dtype) -> float:
     """Return the rounding unit of a float dtype, 0 of any other."""
     try:
-        return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
+        return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call] # ml_dtypes ships no types
     except (TypeError, ValueError):
         return 0.0
 

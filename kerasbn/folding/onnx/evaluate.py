@@ -300,7 +300,7 @@ class Resize(reference.Resize):
 
     op_domain = ""
 
-    def _run(  # type: ignore[override]
+    def _run(  # type: ignore[override] # operators take the arguments that they have
         self, *arrays: Array, cubic_coeff_a: float = -0.75, **how: Attribute
     ) -> tuple[Array]:
         compute: Callable[..., tuple[Array]] = super()._run

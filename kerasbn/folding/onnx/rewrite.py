@@ -124,8 +124,8 @@ class _Rewriter:
             node.op_type = "Identity"
         elif len(bounds) == 2:
             node.op_type = "Min"
-            lower = self._new(f"{node.name}.lower", bounds.pop("lower"), kind)
-            largest = ir.node("Max", [x, lower], name=self._free_name(f"{node.name}_max"))
+            lower = self._new(f"{_label(node)}.lower", bounds.pop("lower"), kind)
+            largest = ir.node("Max", [x, lower], name=self._free_name(f"{_label(node)}_max"))
             largest.outputs[0].name = self._free_name(f"{node.outputs[0].name}_max")
             self.main.insert_before(node, largest)
             node.replace_input_with(0, largest.outputs[0])
@@ -133,7 +133,7 @@ class _Rewriter:
             node.op_type = "Max" if "lower" in bounds else "Min"
         node.resize_inputs(1 + len(bounds))
         for slot, (name, values) in enumerate(bounds.items(), 1):
-            node.replace_input_with(slot, self._new(f"{node.name}.{name}", values, kind))
+            node.replace_input_with(slot, self._new(f"{_label(node)}.{name}", values, kind))
 
     def _drop(self, call: Call) -> None:
         """Remove a node. What reads it reads its input instead; a graph output keeps its name."""
@@ -161,16 +161,16 @@ class _Rewriter:
 
     def _append_add(self, node: ir.Node, values: Array, dtype: np.dtype[Any]) -> None:
         """Add a bias behind a node that has none. The sum takes the name of the product."""
-        product, names = node.outputs[0], (node.name, node.outputs[0].name)
-        add = ir.node("Add", [product], name=self._free_name(f"{node.name}_bias"))
+        product, label, name = node.outputs[0], _label(node), node.outputs[0].name
+        add = ir.node("Add", [product], name=self._free_name(f"{label}_bias"))
         total = add.outputs[0]
         total.type, total.shape = product.type, product.shape
         product.replace_all_uses_with(total, replace_graph_outputs=True)
         add.resize_inputs(2)
         add.replace_input_with(0, product)
-        add.replace_input_with(1, self._new(f"{names[0]}.bias", values, dtype))
-        product.name = self._free_name(f"{names[1]}_product")
-        total.name = names[1]
+        add.replace_input_with(1, self._new(f"{label}.bias", values, dtype))
+        product.name = self._free_name(f"{name}_product")
+        total.name = name
         self.main.insert_after(node, add)
 
     def _assign(
@@ -181,7 +181,7 @@ class _Rewriter:
         former = node.inputs[slot]
         if former is None:
             assert dtype is not None
-            made = self._new(f"{node.name}.bias", values, dtype)
+            made = self._new(f"{_label(node)}.bias", values, dtype)
         else:
             array = values if self.exact else values.astype(constant(former).dtype)
             copies = self.copies.setdefault(former, {})
@@ -229,6 +229,11 @@ class _Rewriter:
             added += sum(sizes[1:])
             next(iter(copies.values())).name = former.name
         return added
+
+
+def _label(node: ir.Node) -> str:
+    """Return what the names of added nodes and constants begin with."""
+    return node.name or str(node.outputs[0].name)
 
 
 def _constant_input(node: ir.Node) -> tuple[ir.Node, int]:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx_chains import X, batch_norm, chain, node, only_fold, random, run
+from onnx_chains import X, batch_norm, chain, judge, node, only_fold, random, run
 
 from kerasbn.folding.onnx.fold import fold_model
 
@@ -56,3 +56,23 @@ def test_a_constant_part_of_a_concatenation_takes_its_share() -> None:
     assert fold.direction == "backward"
     assert fold.into[0] == "n0"
     assert len(fold.into) == 2
+
+
+def test_what_is_added_to_nodes_without_names_is_named_after_their_outputs() -> None:
+    bounds = np.array(0, np.float32), np.array(6, np.float32)
+    model = chain(
+        (2, 4),
+        node("Tanh"),
+        batch_norm(4),
+        node("Clip", X, *bounds),
+        node("MatMul", X, random(4, 3)),
+    )
+    for each in model.graph.node:
+        each.name = ""
+    made, plan = judge(model)
+    assert plan.folds()[0].clips
+    former = {value.name for value in (*model.graph.initializer, *model.graph.node)}
+    added = {each.name for each in (*made.graph.initializer, *made.graph.node)} - former
+    outputs = tuple(name for each in model.graph.node for name in each.output)
+    assert added
+    assert all(name.startswith(outputs) for name in added), added
