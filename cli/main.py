@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from kerasbn.common.errors import KerasbnError, StoppedError, did_you_mean
+from kerasbn.common.wording import shorten
 
-from .output import echo, fail, shorten
+from .output import echo, fail
 
 # The commands and their one-line help, in the order of a day's work. Each is imported from the file
 # of its name only when it is run, so that help opens at once.

@@ -17,9 +17,3 @@ def fail(line: str, exit_code: int) -> None:
     """Print one line to standard error, even if it quotes input with line breaks, and exit."""
     echo(" ".join(line.splitlines()), err=True)
     sys.exit(exit_code)
-
-
-def shorten(text: str, longest: int) -> str:
-    """Return a text without its middle part if it is too long."""
-    half = longest // 2
-    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"

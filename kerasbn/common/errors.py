@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from kerasbn.common.wording import escaped, shorten
+
 LONGEST = 1000  # characters of a message
 
 
@@ -13,7 +15,8 @@ class KerasbnError(Exception):
     exit_code = 1  # of the command line
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(_one_line(message))
+        # It may quote names from damaged files, of any length and with any characters.
+        super().__init__(shorten(escaped(message), LONGEST))
 
     def for_command_line(self) -> str:
         """Return the line as the command line prints it."""
@@ -59,7 +62,7 @@ class ArgumentError(InputError):
             wanted = f"{self._typed(self.instead)[1]}{wanted}"
         subject = option if option == text else f"{option} {text}"
         problem = _problem(received or f"'{text}'", wanted, advice)
-        return _one_line(f"{subject}: {problem}")
+        return shorten(escaped(f"{subject}: {problem}"), LONGEST)
 
     def _typed(self, value: object) -> tuple[str, str]:
         """Return the option and the text of a value; those of a flag are the same."""
@@ -95,15 +98,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def quoted(error: BaseException | str, longest: int | None = 200) -> str:
     """Return what another library says in one line of at most `longest` characters, uncolored."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:longest]
-
-
-def _one_line(text: str) -> str:
-    r"""Return text with ``\n`` and the like for what is unprintable, and without a long middle.
-
-    A message may quote names from damaged files, of any length and with any characters.
-    """
-    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
-    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]}...{line[-LONGEST // 2 :]}"
 
 
 def _problem(received: object, expected: str, advice: str) -> str:

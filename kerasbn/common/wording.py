@@ -110,6 +110,12 @@ def escaped(text: str, keep: str = "") -> str:
     )
 
 
+def shorten(text: str, longest: int) -> str:
+    """Return a text without its middle part if it is too long."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
+
+
 def markdown(text: str) -> str:
     r"""Return text for a paragraph or an item in Markdown, where it looks as it is here."""
     active = r"[\\`*\[\]<>|&~]|(?<![^\W_])_|_(?![^\W_])"  # an underscore within a word is not

@@ -59,17 +59,17 @@ def as_digits(picture: Picture) -> list[Bytes]:
     if len(parts := separate(ink)) > 1:
         # Once more at a size at which the smallest of them has enough pixels.
         whole = _find_ink(_brightness(gray), picture.name)
-        smallest = min(extent(part)[0] for part in separate(whole))
+        smallest = min(extent(part)[0] for _, part in separate(whole))
         size = WORKING_SIZE * TALL / smallest
         parts = separate(_find_ink(_brightness(gray, size), picture.name))
-    for height, width in map(extent, parts):
+    for height, width in (extent(part) for _, part in parts):
         if width > WIDEST * height:
             raise expected(
                 picture.name, f"ink that is {width / height:.1f} times as wide as high",
                 f"digits, which are at most {WIDEST} times as wide as high",
                 "separate digits that touch, or turn the picture upright",
             )  # fmt: skip
-    return [_in_mnist_form(part) for part in parts]
+    return [_in_mnist_form(part) for _, part in parts]
 
 
 def _paper_of(gray: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Gray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Window = tuple[slice, slice]  # rows and columns
 
 STROKE = 0.35  # no stroke is wider than this share of the longer side of the picture
 DRAWN = 0.3  # the share of pixels with exactly the background's level in a drawing
@@ -158,8 +159,8 @@ def thickness(mask: Mask) -> int:
     return low
 
 
-def separate(ink: Gray) -> list[Gray]:
-    """Return the ink of each digit alone, in the order of reading.
+def separate(ink: Gray) -> list[tuple[Window, Gray]]:
+    """Return where each digit is, and its ink alone, in the order of reading.
 
     Parts of a digit are its strokes that do not touch: small ones go to the nearest large one, and
     large ones are joined if one lies over the other without a gap as between lines.
@@ -179,17 +180,23 @@ def separate(ink: Gray) -> list[Gray]:
         else:
             min(groups, key=lambda group: min(_gap(boxes[at], boxes[k]) for k in group)).append(at)
     if len(groups) == 1:
-        return [ink]
+        return [((slice(None), slice(None)), ink)]
     owner = np.zeros(ink.size, int)
     for number, group in enumerate(groups, start=1):
         for at in group:
             owner[components[at]] = number
-    reach = 2 * int(np.ceil(EDGE * tallest)) + 1
+    owner = owner.reshape(ink.shape)
+    edge = int(np.ceil(EDGE * tallest))
     parts = []
-    for number in range(1, len(groups) + 1):
-        own = (owner == number).reshape(ink.shape)
-        others = ((owner > 0) & (owner != number)).reshape(ink.shape)
-        parts.append(np.where(ink_spread(own, reach, np.maximum) & ~others, ink, 0))
+    for number, group in enumerate(groups, start=1):
+        first = np.min([boxes[at] for at in group], axis=0)
+        last = np.max([boxes[at] for at in group], axis=0)
+        rows = slice(max(0, int(first[0]) - edge), int(last[1]) + edge)
+        columns = slice(max(0, int(first[2]) - edge), int(last[3]) + edge)
+        owners = owner[rows, columns]
+        near_own = ink_spread(owners == number, 2 * edge + 1, np.maximum)
+        is_own = near_own & ((owners == 0) | (owners == number))
+        parts.append(((rows, columns), np.where(is_own, ink[rows, columns], 0)))
     return _in_reading_order(parts)
 
 
@@ -215,16 +222,15 @@ def _belong(one: Sequence[int], other: Sequence[int]) -> bool:
     return -overlap < NEAR[1] * height and below < 0
 
 
-def _in_reading_order(parts: list[Gray]) -> list[Gray]:
+def _in_reading_order(parts: list[tuple[Window, Gray]]) -> list[tuple[Window, Gray]]:
     """Sort by lines, from top to bottom, and within a line from left to right."""
-    middles = {id(part): bounds(part) for part in parts}
 
-    def middle(part: Gray, axis: int) -> float:
-        side = middles[id(part)][axis]
+    def middle(part: tuple[Window, Gray], axis: int) -> float:
+        side = part[0][axis]
         return float(side.start + side.stop) / 2
 
-    line_height = 0.6 * float(np.median([extent(part)[0] for part in parts]))
-    lines: list[list[Gray]] = []
+    line_height = 0.6 * float(np.median([extent(ink)[0] for _, ink in parts]))
+    lines: list[list[tuple[Window, Gray]]] = []
     for part in sorted(parts, key=lambda part: middle(part, 0)):
         if lines and middle(part, 0) - middle(lines[-1][-1], 0) < line_height:
             lines[-1].append(part)
