@@ -181,11 +181,10 @@ def separate(ink: Gray) -> list[tuple[Window, Gray]]:
             min(groups, key=lambda group: min(_gap(boxes[at], boxes[k]) for k in group)).append(at)
     if len(groups) == 1:
         return [((slice(None), slice(None)), ink)]
-    owner = np.zeros(ink.size, int)
+    owner = np.zeros(ink.shape, int)
     for number, group in enumerate(groups, start=1):
         for at in group:
-            owner[components[at]] = number
-    owner = owner.reshape(ink.shape)
+            owner.flat[components[at]] = number
     edge = int(np.ceil(EDGE * tallest))
     parts = []
     for number, group in enumerate(groups, start=1):
