@@ -34,8 +34,8 @@ def fold(
         model: a functional or sequential Keras model, a .keras or .h5 file, or a run; or an
             `onnx.ModelProto` or a .onnx file, which need no Keras.
         check: whether to compare the result with the model in float64 (relative difference at most
-            1e-9) and in the model's own dtype (at most 4 times its own rounding error). A fold that
-            fails is undone.
+            1e-9) and in the model's own dtype (at most a small multiple of its rounding error). A
+            fold that fails is undone.
         inputs: further inputs to compare on, as the model takes them.
         clip: whether a ReLU may become a clip where a BN layer before it cannot be folded
             otherwise (see `kerasbn.folding.clips`).
