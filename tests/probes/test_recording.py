@@ -20,7 +20,7 @@ from kerasbn.probes.activations import ActivationProbe
 from kerasbn.probes.landscape import STEP_SIZES, LossLandscape
 from kerasbn.probes.readings import MODEL, read_probes
 from kerasbn.probes.recording import probe_examples, probe_steps, probe_stops
-from kerasbn.probes.topics.activations import saturated_share, typical_unit
+from kerasbn.probes.topics.activations import HISTOGRAM, saturated_share, typical_unit
 from kerasbn.probes.topics.gradients import drift, gradient_per_example
 from kerasbn.probes.topics.statistics import moving_against_batch, outside_share
 from kerasbn.probes.topics.topic import BNSnapshot, layer_sd, moments
@@ -297,6 +297,12 @@ def test_readings_belong_to_their_step(bn: bool, pair: Trained, few_digits: Data
         series = long.series(layer, "kernel_gradient")
         at = series.values[series.steps == 20]
         assert at == pytest.approx([its.kernel_gradient], rel=1e-4)
+        for which in HISTOGRAM:
+            series = long.series(layer, "preactivation_percentile", which)
+            percentile = np.percentile(its.preactivation, which)
+            assert series.values[series.steps == 20] == pytest.approx(
+                [percentile], rel=1e-3, abs=1e-4
+            )
         if its.bn:
             series = long.series(its.bn.name, "gamma", 100)
             assert series.values[series.steps == 20] == pytest.approx([its.bn.gamma.max()])
@@ -371,4 +377,6 @@ def test_one_step_is_enough_and_tensorboard_shows_it(few_digits: Dataset, tmp_pa
     first = events.Tensors("bn_2/gamma")[0]
     buckets = tf.make_ndarray(first.tensor_proto)  # left, right and count of each
     assert buckets[:, 2].sum() == 9
-    assert {"dense_1/preactivations", "logits/gradients"} <= set(events.Tags()["tensors"])
+    tags = set(events.Tags()["tensors"])
+    assert {"dense_1/preactivations", "logits/gradients"} <= tags
+    assert not any("percentile" in tag for tag in tags)  # it has histograms

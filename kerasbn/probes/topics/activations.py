@@ -11,22 +11,40 @@ from kerasbn.probes.topics import phrases
 from kerasbn.probes.topics.topic import Finding, ReadingValue, Snapshot, Topic, layer_sd, moments
 
 PERCENTILES = (15, 50, 85)  # as in Figure 1(b, c) of Ioffe and Szegedy (2015)
+HISTOGRAM = (0, 1, 5, *range(10, 91, 10), 95, 99, 100)  # percentiles over examples and units
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}  # of activations that saturate
 NEAR_END = 0.05  # of the range: a sigmoid is saturated this close to 0 or 1
 
 
 class PreActivations(Topic):
-    """Mean and standard deviation of the pre-activations of each layer."""
+    """Mean, standard deviation and distribution of the pre-activations of each layer.
+
+    The distribution is recorded as percentiles, not as counts in bins: bins would need limits that
+    fit every layer of every model, from vanishing to exploding, and a single outlier would put all
+    other values into one bin. Percentiles have no limits, and histograms with any bins follow from
+    them. Those at 1 and 99 show how the tails fall off.
+    """
 
     name = "preactivations"
     title = "Pre-activations"
     caption = "Standard deviation of the pre-activations over the examples, by layer."
+
+    def __init__(self) -> None:
+        self._percentiles: list[Reading] = []
 
     def measure(self, now: Snapshot) -> Iterable[ReadingValue]:
         for layer in now.layers:
             mean, variance = moments(layer.preactivation)
             yield layer.name, "preactivation_mean", "", float(mean.mean())
             yield layer.name, "preactivation_sd", "", layer_sd(variance)
+            values = np.percentile(layer.preactivation, HISTOGRAM)
+            for which, value in zip(map(str, HISTOGRAM), values, strict=True):
+                rounded = float(f"{value:.5g}")  # a drawing needs no more digits
+                reading = Reading(now.step, layer.name, "preactivation_percentile", which, rounded)
+                self._percentiles.append(reading)
+
+    def finish(self) -> Iterable[Reading]:
+        return self._percentiles  # not while training: TensorBoard gets histograms instead
 
     def draw(self, runs: Sequence[ProbedRun]) -> Figure:
         title, ylabel = "How widely do pre-activations vary?", "standard deviation"
