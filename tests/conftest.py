@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sample_folders import Disk
@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 FULL_MNIST = Path(
     os.environ.get("KERASBN_TEST_MNIST") or Path(__file__).parents[2].joinpath("shared/data/mnist")
 )
+
+# Tests of a file share what they made, so a file goes to one process. The tests of these files are
+# long and share little: each goes to whichever process is free, the last ones of the suite.
+APART = ("test_crash.py", "test_differential.py", "test_sessions.py", "test_checkpoint.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesAndTests(LoadFileScheduling):  # type: ignore[misc] # untyped
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return nodeid if file.endswith(APART) else file
+
+    return FilesAndTests(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

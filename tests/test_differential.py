@@ -5,6 +5,7 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+import keras
 import pytest
 from differential.broken_laws import BROKEN
 from differential.coverage import expected, missing
@@ -41,32 +42,39 @@ def test_a_new_reason_is_not_known() -> None:
 
 
 @pytest.mark.slow
-def test_random_models_fold_exactly(tmp_path: Path) -> None:
-    halves = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.differential", "--models", str(MODELS // 2)),
-                *("--seed", str(first), "--counts", tmp_path / f"{first}.json"),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=ROOT,
-        )
-        for first in (100_000, 100_000 + MODELS // 2)
-    ]
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("part", range(5))
+def test_random_models_fold_exactly(part: int) -> None:
     totals: Counter[tuple[str, ...]] = Counter()
-    for half in halves:
-        output, _ = half.communicate(timeout=900)
-        assert half.returncode == 0, output
-        assert " 0 wrong; " in output.splitlines()[-1]
-    for path in tmp_path.iterdir():
-        totals.update({tuple(key): n for key, n in json.loads(path.read_text())})
-    assert totals["models", "compared"] >= 0.9 * MODELS
-    assert totals["decision", "backward"] + totals["decision", "forward"] >= 0.8 * MODELS
-    assert totals["decision", "clips"] >= 0.1 * MODELS
+    for seed in range(MODELS // 5 * part, MODELS // 5 * (part + 1)):
+        if seed % 50 == 0:
+            keras.backend.clear_session()
+        result = judge(100_000 + seed)
+        assert not result.wrong, f"seed {100_000 + seed}"
+        totals += result.counts
+    models = MODELS // 5
+    assert totals["models", "compared"] >= 0.9 * models
+    assert totals["decision", "backward"] + totals["decision", "forward"] >= 0.8 * models
+    assert totals["decision", "clips"] >= 0.1 * models
     everything = set(expected())
-    assert len(set(totals) & everything) >= 0.5 * len(everything)
+    assert len(set(totals) & everything) >= 0.25 * len(everything)
+
+
+@pytest.mark.slow
+def test_the_command_adds_to_the_counts_of_a_file(tmp_path: Path) -> None:
+    counts = tmp_path / "counts.json"
+    counts.write_text(json.dumps([[["models", "compared"], 40]]))
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.differential", "--models", "2", "--counts", counts],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert ended.stdout.splitlines()[-1].startswith("42 models, ")
+    assert " 0 wrong; " in ended.stdout
+    assert [["models", "compared"], 42] in json.loads(counts.read_text())
 
 
 @pytest.mark.slow
