@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from kerasbn.folding.affine import Affine
+from kerasbn.folding.graph import Value
 from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
 
 from . import evidence
@@ -172,18 +173,22 @@ def _takes_extreme(kept: Kept) -> bool:
 def _activates(kept: Kept) -> bool:
     if kept.refusal.step == "forward":
         return not evidence.map_goes_on(kept.call, kept.refusal.maps)
-    run, shapes = evidence.runner(kept.call)
-    return not evidence.activation_takes(run, kept.refusal.maps[0], shapes[0])
+    run, _ = evidence.runner(kept.call)
+    return not evidence.activation_takes(run, kept.refusal.maps[0], _lengths(kept.call.inputs[0]))
 
 
 def _has_activation(kept: Kept) -> bool:
     function = kept.call.layer.activation
-    shape = tuple(n or 4 for n in kept.call.seen(kept.call.outputs[0]))
 
     def run(x: np.ndarray) -> np.ndarray:
         return np.array(keras.ops.convert_to_numpy(function(x)))
 
-    return not evidence.activation_takes(run, kept.refusal.maps[0], shape)
+    return not evidence.activation_takes(run, kept.refusal.maps[0], _lengths(kept.call.outputs[0]))
+
+
+def _lengths(value: Value) -> tuple[int, ...]:
+    """A shape of a tensor that has the axes of a map, those of time steps included."""
+    return tuple(n or 4 for n in value.example)
 
 
 def _weights_refuse(kept: Kept) -> bool:
