@@ -92,9 +92,14 @@ def seeds(values: Sequence[int]) -> str:
     return f"seed{'s' * (len(values) != 1)} {listed([str(value) for value in values])}"
 
 
+def capitalized(text: str) -> str:
+    """Return text with a capital first, the rest unchanged."""
+    return text[:1].upper() + text[1:]
+
+
 def sentence(text: str) -> str:
     """Return a clause as a sentence of its own: a capital first and a full stop last."""
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+    return f"{capitalized(text)}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
 def escaped(text: str, keep: str = "") -> str:

@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from kerasbn.common import wording
 from kerasbn.common.plotting import default_style
 from kerasbn.experiments import curves
 from kerasbn.experiments.curves import Curve
@@ -61,8 +62,13 @@ def learning_curves(
         charts.append(Chart(title, drawing, better, table))
     names = [unescape_label(curve.legend) for curve in drawn]
     legend = list(zip(names, map(to_hex, curves.colors_of(drawn)), strict=True))
-    note = HOW_TO_READ if statistics is None else f"{curves.MEANS} {HOW_TO_READ}"
-    return Section("curves", "Learning curves", Paragraph(note, "note"), Charts(charts, legend))
+    return Section(
+        "curves",
+        "Learning curves",
+        Paragraph(HOW_TO_READ, "hint"),
+        None if statistics is None else Paragraph(curves.MEANS, "note"),
+        Charts(charts, legend),
+    )
 
 
 def member_curves(members: Sequence[TrainedModel], *, colored: bool = True) -> list[Curve]:
@@ -95,7 +101,7 @@ def figure_charts(figure: Figure, caption: str, name: str, heading: str = "") ->
     _complete_panels(figure, panels)
     charts = []
     for i, axes in enumerate(panels):
-        title = unescape_label(" ".join(axes.get_title().split()))
+        title = wording.capitalized(unescape_label(" ".join(axes.get_title().split())))
         axes.set_title("")
         drawing = to_svg(figure, f"{name}-{i}", f"{heading}: {title or caption}", only=axes)
         charts.append(Chart(title, drawing, wide=drawing.width > WIDE))

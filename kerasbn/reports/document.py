@@ -10,11 +10,15 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kerasbn.common.plotting import COLOR
 from kerasbn.reports.svg import Drawing, css_variable, dark_variant
 
 
 class Paragraph(NamedTuple):
-    """A paragraph; `tone` is empty, ``note`` (small) or ``warning``."""
+    """A paragraph.
+
+    `tone` is empty, ``note`` (small), ``hint`` (small and not printed) or ``warning``.
+    """
 
     text: str
     tone: str = ""
@@ -86,6 +90,28 @@ class Charts(NamedTuple):
     caption: str = ""
 
 
+class Box(NamedTuple):
+    """An operation in a diagram; `tone` is empty or ``bn``."""
+
+    name: str
+    detail: str = ""
+    tone: str = ""
+
+
+class DiagramRow(NamedTuple):
+    """Operations one after the other, all of them `repeats` times."""
+
+    boxes: Sequence[Box]
+    repeats: int = 1
+
+
+class Diagram(NamedTuple):
+    """A model as rows of operations, each row continuing the one above, with a caption."""
+
+    rows: Sequence[DiagramRow]
+    caption: str = ""
+
+
 class Code(NamedTuple):
     """Lines of a terminal or a file."""
 
@@ -100,7 +126,7 @@ class CheckResult(NamedTuple):
     reason: str
 
 
-Block = Paragraph | BulletList | Formula | Tiles | Table | Charts | Code | CheckResult
+Block = Paragraph | BulletList | Formula | Tiles | Table | Charts | Diagram | Code | CheckResult
 
 
 class Section:
@@ -142,6 +168,7 @@ def render(articles: Sequence[Article], sources: Sequence[str]) -> str:
     drawings = [chart.drawing for figure in figures for chart in figure.charts]
     colors = {color for drawing in drawings for color in drawing.colors}
     colors |= {color for figure in figures for _, color in figure.legend}
+    colors |= {color.lower() for color in COLOR.values()}  # of tiles and diagrams
     data = {"charts": {each.name: each.panels for each in drawings if each.panels}}
     style, script = (
         loader.get_source(environment, name)[0] for name in ("report.css", "report.js")

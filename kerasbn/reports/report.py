@@ -13,7 +13,7 @@ from kerasbn.common.plotting import FIGURE_FORMATS, save_figure
 from kerasbn.experiments import curves
 from kerasbn.experiments.comparison import Comparison, comparison_of
 from kerasbn.experiments.trained_model import TrainedModel
-from kerasbn.reports import charts, inside, reproduce, results
+from kerasbn.reports import charts, diagram, inside, reproduce, results
 from kerasbn.reports.deployment import deployment
 from kerasbn.reports.document import Article, render
 from kerasbn.reports.sources import Subject, check_same_data, data_of, find_subject
@@ -100,9 +100,10 @@ def _comparison_article(comparison: Comparison, prefix: str) -> Article:
     return Article(
         f"Does batch normalization help a {results.model_title(comparison.first)}?",
         comparison.summary(),
+        diagram.comparison_diagram(comparison),
         results.comparison_results(comparison),
         charts.learning_curves(comparison.curves(), prefix, statistics) if has_metrics else None,
-        inside.batch_normalization(comparison.first, paired=True),
+        inside.batch_normalization(comparison.first),
         inside.inside_comparison(comparison, prefix),
         deployment(comparison.members),
         reproduce.comparison_settings(comparison),
@@ -116,6 +117,7 @@ def _runs_article(members: Sequence[TrainedModel], prefix: str) -> Article:
     return Article(
         results.runs_question(members),
         results.runs_answer(members),
+        diagram.runs_diagram(members),
         results.runs_results(members),
         charts.learning_curves(charts.member_curves(members), prefix) if has_metrics else None,
         inside.batch_normalization(with_bn[0]) if with_bn else None,

@@ -187,9 +187,9 @@ def _rows(member: TrainedModel) -> dict[str, str]:
     """Return every setting of a model and its training as a row of the table."""
     rows = {}
     for name, value in _effective(member).items():
-        label = SETTINGS[name].label
+        label = wording.capitalized(SETTINGS[name].label)
         text = option_text(value).replace(",", ", ")
-        rows[label[:1].upper() + label[1:]] = {"true": "yes", "false": "no"}.get(text, text)
+        rows[label] = {"true": "yes", "false": "no"}.get(text, text)
     data = member.data
     title = data_title(data.name)
     rows["Dataset"] = f"{title}: {data.train:,} training images, {data.test:,} test images"

@@ -57,7 +57,7 @@ def _results(study: Study, findings: Sequence[str]) -> Section:
 def _numbers(study: Study) -> Section:
     """Return test accuracy for every configuration."""
     labels = wording.listed([SETTINGS[axis].label for axis in study.axes]) or "configuration"
-    columns = (labels[:1].upper() + labels[1:], *STATISTICS_COLUMNS, "Diverged")
+    columns = (wording.capitalized(labels), *STATISTICS_COLUMNS, "Diverged")
     rows = [_row(each, study.axes) for each in summarize(study)]
     table = Table(columns, rows, "Test accuracy", collapsed=len(rows) > MAX_ROWS)
     return Section("numbers", "All numbers", table, Paragraph(wording.sentence(METHOD), "note"))

@@ -189,7 +189,8 @@ def _panel(axes: Axes, frame: BboxBase, texts: Mapping[str, Mapping[float, str]]
     lines = {line: _finite_points(line) for line in labeled_curves(axes)}
     stops = sorted({x for points in lines.values() for x in points})
     to_pixels = axes.transData.transform
-    bottom, label, ticks = axes.get_ylim()[0], axes.get_xlabel(), _tick_names(axes)
+    bottom, ticks = axes.get_ylim()[0], _tick_names(axes)
+    label = axes.get_xlabel().partition(" (")[0]  # a remark is for the axis alone
     series = []
     for line, points in lines.items():
         own = texts.get(str(line.get_label()), {})

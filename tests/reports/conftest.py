@@ -1,11 +1,14 @@
-"""Subjects of reports with made-up figures: nothing is trained, so no TensorFlow is loaded."""
+"""Subjects of reports with made-up figures, and a browser. TensorFlow is not loaded."""
 
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import NAMES, Chromium, Tab
 from sample_runs import write_comparison
 
 from kerasbn.data.datasets import Dataset
@@ -37,6 +40,31 @@ QUANTITIES = {
         *(f"{name} {size}" for name in ("loss_after", "change") for size in STEP_SIZES),
     ),
 }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None or subprocess.run([program, "--version"], capture_output=True).returncode:
+        pytest.skip(f"needs a browser: one of {', '.join(NAMES)}")
+    browser = Chromium(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def tab(chromium: Chromium) -> Iterator[Callable[..., Tab]]:
+    """Return a function that opens a page at a width, light or dark."""
+    opened = []
+
+    def open_tab(path: Path, width: int, *, dark: bool = False) -> Tab:
+        opened.append(Tab(chromium, width, dark=dark))
+        opened[-1].open(path)
+        return opened[-1]
+
+    yield open_tab
+    for each in opened:
+        each.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The page in a real browser: Chromium, driven through the pipe of its DevTools protocol.
+"""The page in a real browser.
 
 Without Chromium these tests are skipped; test_document.py parses the HTML everywhere.
 """
@@ -6,188 +6,18 @@ Without Chromium these tests are skipped; test_document.py parses the HTML every
 import base64
 import csv
 import json
-import os
-import select
+import re
 import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from chromium import Tab
 
 from kerasbn.reports.report import report
 
 pytestmark = pytest.mark.slow
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage", "--hide-scrollbars",
-)  # fmt: skip
-# The browser expects the pipes as descriptors 3 and 4, which may be in use here.
-START = """
-import os, sys
-read, write = (os.dup2(int(sys.argv[i]), 100 + i) for i in (1, 2))
-os.dup2(read, 3), os.dup2(write, 4)
-os.execvp(sys.argv[3], sys.argv[3:])
-"""
-TIMEOUT = 60  # seconds for any reply; a machine may be busy
-
-
-class Chromium:
-    """A headless browser, driven by JSON messages through two pipes."""
-
-    def __init__(self, program: str, profile: Path) -> None:
-        read_theirs, self._write = os.pipe()
-        self._read, write_theirs = os.pipe()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", START, str(read_theirs), str(write_theirs), program, *FLAGS,
-             "--remote-debugging-pipe", f"--user-data-dir={profile}"],
-            pass_fds=(read_theirs, write_theirs),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        os.close(read_theirs)
-        os.close(write_theirs)
-        self._count, self._buffer = 0, b""
-        self.events: list[dict[str, Any]] = []
-
-    def call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
-        """Call a method and return its result; events that arrive meanwhile go to `events`."""
-        self._count += 1
-        message = {"id": self._count, "method": method, "params": parameters}
-        if session:
-            message["sessionId"] = session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            message = self._receive()
-            if message.get("id") == self._count:
-                assert "error" not in message, message
-                return message["result"]
-            self.events.append(message)
-
-    def _receive(self) -> Any:
-        end = time.monotonic() + TIMEOUT
-        while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._read], [], [], max(0.0, end - time.monotonic()))
-            assert ready, "the browser does not reply"
-            chunk = os.read(self._read, 1 << 16)
-            assert chunk, "the browser exited"
-            self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\0")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Quit the browser."""
-        self.call("Browser.close")
-        os.close(self._write)
-        os.close(self._read)
-        self._process.wait(TIMEOUT)
-
-
-class Tab:
-    """A browser tab of a given width, with its requests and its errors."""
-
-    def __init__(self, browser: Chromium, width: int, *, dark: bool = False) -> None:
-        self._browser = browser
-        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=800, deviceScaleFactor=2, mobile=width < 600,
-        )  # fmt: skip
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        browser.events.clear()
-
-    def call(self, method: str, **parameters: Any) -> Any:
-        """Call a method for this tab."""
-        return self._browser.call(method, self._session, **parameters)
-
-    def open(self, path: Path) -> None:
-        """Load a file completely."""
-        self.call("Page.navigate", url=path.as_uri())
-        end = time.monotonic() + TIMEOUT
-        while self.run("document.readyState") != "complete" or self.run("location.href") != (
-            path.as_uri()
-        ):
-            assert time.monotonic() < end
-            time.sleep(0.02)
-
-    def run(self, script: str) -> Any:
-        """Evaluate an expression in the page."""
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def requests(self) -> list[str]:
-        """Return the addresses that the page requested."""
-        return [
-            event["params"]["request"]["url"]
-            for event in self._browser.events
-            if event.get("method") == "Network.requestWillBeSent"
-        ]
-
-    def errors(self) -> list[Any]:
-        """Return console output, exceptions, and log entries of the browser."""
-        methods = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
-        return [e["params"] for e in self._browser.events if e.get("method") in methods]
-
-    def screenshot(self, path: Path) -> None:
-        """Save the whole page as a PNG, to look at."""
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        shot = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
-
-    def close(self) -> None:
-        """Close the page."""
-        self.call("Page.close")
-
-    def press(self, key: str) -> None:
-        """Press a key."""
-        for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
-
-    def point(self, x: float, y: float) -> None:
-        """Move the mouse to a position."""
-        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-
-    def touch(self, x: float, y: float) -> None:
-        """Tap at a position."""
-        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
-        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None or subprocess.run([program, "--version"], capture_output=True).returncode:
-        pytest.skip(f"needs a browser: one of {', '.join(NAMES)}")
-    browser = Chromium(program, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def tab(chromium: Chromium) -> Iterator[Callable[..., Tab]]:
-    """Return a function that opens a page at a width, light or dark."""
-    opened = []
-
-    def open_tab(path: Path, width: int, *, dark: bool = False) -> Tab:
-        opened.append(Tab(chromium, width, dark=dark))
-        opened[-1].open(path)
-        return opened[-1]
-
-    yield open_tab
-    for each in opened:
-        each.close()
 
 
 @pytest.fixture(scope="module")
@@ -383,15 +213,56 @@ def test_the_text_of_charts_is_legible_on_a_phone(
     assert min(sizes) >= 8
 
 
+def test_reading_out_values_moves_nothing(tab: Callable[..., Tab], pages: dict[str, Path]) -> None:
+    page = tab(pages["probed"], 360)
+    moved = page.run("""(() => {
+        const press = (plot, key) => plot.dispatchEvent(new KeyboardEvent("keydown", {key}));
+        const places = () => JSON.stringify([...document.querySelectorAll(".plot, .readout span")]
+            .map(each => { const box = each.getBoundingClientRect();
+                return [box.left, box.top, box.width].map(Math.round); }));
+        const found = [];
+        for (const plot of document.querySelectorAll(".plot[data-chart]")) {
+            const readout = plot.nextElementSibling;
+            const [before, text] = [places(), readout.innerText];
+            press(plot, "Home");
+            if (readout.innerText === text) found.push(["no other values", text]);
+            for (let i = 0; i < 5; i++) {
+                if (places() !== before) found.push(readout.innerText);
+                press(plot, "ArrowRight");
+            }
+        }
+        return found; })()""")
+    assert moved == []
+
+
 def test_a_page_prints(tab: Callable[..., Tab], pages: dict[str, Path]) -> None:
     page = tab(pages["probed"], 1280, dark=True)
-    printed = page.call("Page.printToPDF", printBackground=False)["data"]
-    assert base64.b64decode(printed).startswith(b"%PDF")
+    printed = base64.b64decode(page.call("Page.printToPDF", printBackground=False)["data"])
+    assert printed.startswith(b"%PDF")
+    # The screen has 17 pages, if a page is as high as it is wide times the square root of two.
+    assert len(re.findall(rb"/Type */Page\b", printed)) <= 7
     page.call("Emulation.setEmulatedMedia", media="print")
     # Dark on white, whatever the screen.
     colors = page.run("""[getComputedStyle(document.body).color,
         getComputedStyle(document.documentElement).getPropertyValue("--c-0072b2")]""")
     assert colors == ["rgb(28, 32, 38)", "#0072b2"]
+    assert page.run('getComputedStyle(document.querySelector(".hint")).display') == "none"
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="needs pdftotext (poppler-utils)")
+def test_no_printed_page_ends_with_a_heading(
+    tab: Callable[..., Tab], pages: dict[str, Path], tmp_path: Path
+) -> None:
+    for kind, path in pages.items():
+        page = tab(path, 1280)
+        headings = page.run('[...document.querySelectorAll("h2, h3, figcaption, caption")].map('
+                            'each => each.innerText)')  # fmt: skip
+        file = tmp_path / f"{kind}.pdf"
+        file.write_bytes(base64.b64decode(page.call("Page.printToPDF")["data"]))
+        text = subprocess.run(["pdftotext", file, "-"], capture_output=True, text=True, check=True)
+        ends = [each.split("\n")[-1] for each in map(str.strip, text.stdout.split("\f")) if each]
+        assert len(ends) > 1
+        assert not set(headings) & set(ends)
 
 
 def test_without_scripts_the_last_values_are_shown(

@@ -103,7 +103,7 @@ class TypicalUnit(Topic):
             for series, width in ((low, 1.0), (median, 2.4), (high, 1.0)):
                 panel.plot(*series, color=color, lw=width)
         p.share_range(panels)
-        panels[0].set_ylabel("median, and 15th to 85th percentile (band)")
+        panels[0].set_ylabel("median, and 15th to\n85th percentile (band)")
         return figure
 
     def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:
@@ -146,7 +146,7 @@ class Inactive(Topic):
     def draw(self, runs: Sequence[ProbedRun]) -> Figure | None:
         for quantity, title, noun, words in self.kinds:
             if any(len(run.pooled(run.layers, quantity).steps) for run in runs):
-                ylabel = f"share of {noun} that {words}"
+                ylabel = f"share of {noun}\nthat {words}"
                 figure, panels = p.compare_layers(title, runs, quantity, ylabel)
                 p.share_range(panels)
                 top = max(panels[0].get_ylim()[1], 0.02)

@@ -49,6 +49,7 @@ class Gradients(Topic):
             by_number = Series(np.arange(1.0, len(start) + 1), np.array(start))
             p.draw_line(by_layer, by_number, **p.style(run, runs) | {"ms": 6})
         by_layer.set_xscale("linear")
+        by_layer.set_ylabel("norm of the gradient per example")
         by_layer.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
         by_layer.set_xlabel("layer (the last one computes the logits)")
         by_layer.legend(frameon=False)

@@ -94,8 +94,8 @@ class GammaAndBeta(Topic):
     name = "gamma-beta"
     title = "Gamma and beta"
     caption = (
-        "Learned scale and shift of every BN layer. Line: median over the units. Band: 15th to "
-        "85th percentile."
+        "Scale and shift of every BN layer over the training. Line: median over the units. Band: "
+        "15th to 85th percentile."
     )
 
     def measure(self, now: Snapshot) -> Iterable[ReadingValue]:
@@ -108,7 +108,7 @@ class GammaAndBeta(Topic):
         title, titles = "Learned gamma and beta", {"gamma": "gamma", "beta": "beta"}
         figure, panels = p.draw_bn_layers(title, runs, titles, SPREAD[1:4])
         if figure:
-            panels[0].set_ylabel("median, and 15th to 85th percentile (band)")
+            panels[0].set_ylabel("median, and 15th to\n85th percentile (band)")
         return figure
 
     def describe(self, runs: Sequence[ProbedRun]) -> Finding | None:

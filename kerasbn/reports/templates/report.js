@@ -1,6 +1,7 @@
 "use strict";
 // Show the values under the pointer, the finger or the arrow keys. Without scripts, the page shows
 // the last values.
+const MISSING = "-";
 const data = JSON.parse(document.getElementById("page-data").textContent);
 for (const plot of document.querySelectorAll(".plot[data-chart]")) {
   const panels = data.charts[plot.dataset.chart];
@@ -20,9 +21,17 @@ for (const plot of document.querySelectorAll(".plot[data-chart]")) {
     return `var(--c-${hex.slice(1)})`;
   }
 
-  function text(name, content, ...before) {
+  function text(name, ...content) {
     const created = document.createElement(name);
-    created.append(...before, content);
+    created.append(...content);
+    return created;
+  }
+
+  // A value with the room that the longest takes, so that no other value moves anything.
+  function value(shown, all) {
+    const created = text("b", shown ?? MISSING);
+    const longest = Math.max(...all.map((each) => (each ?? MISSING).length));
+    created.style.minWidth = `${longest}ch`;
     return created;
   }
 
@@ -33,9 +42,9 @@ for (const plot of document.querySelectorAll(".plot[data-chart]")) {
     cursor.replaceChildren(
       element("line", { class: "cursor", x1: x, x2: x, y1: panel.box[1], y2: panel.box[3] }));
     const name = panels.length > 1 && panel.title ? `${panel.title}, ` : "";
-    readout.replaceChildren(text("b", name + panel.at[stop]));
+    const places = panel.at.map((each) => name + each);
+    readout.replaceChildren(value(places[stop], places));
     for (const series of panel.series) {
-      if (series.text[stop] === null) continue;
       const y = series.y[stop];
       if (y !== null && y >= panel.box[1] - 1 && y <= panel.box[3] + 1) {
         const marker = element("circle", { class: "marker", cx: x, cy: y, r: 4 });
@@ -45,7 +54,8 @@ for (const plot of document.querySelectorAll(".plot[data-chart]")) {
       const swatch = document.createElement("i");
       swatch.className = "swatch";
       swatch.style.background = color(series.color);
-      readout.append(" ", text("span", text("b", series.text[stop]), swatch, `${series.label} `));
+      const shown = value(series.text[stop], series.text);
+      readout.append(" ", text("span", swatch, `${series.label} `, shown));
     }
   }
 
