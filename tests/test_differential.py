@@ -12,15 +12,18 @@ from differential.coverage import expected, missing
 from differential.judge import judge
 from differential.layers import ENTRIES, MERGES, L
 from differential.models import seeds_about
-from differential.reasons import REASONS, find
+from differential.proofs import find
+from differential.reasons import REASONS
 
+from kerasbn.common.keras_internals import operation_class
 from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS
 from kerasbn.folding.keras.linear_layers import LINEAR_LAYERS
 from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
 
 ROOT = Path(__file__).parent.parent
 MODELS = 500
-SCALINGS = {L.Normalization, L.Rescaling}  # made by the entry of BN layers
+# Made by the entry of BN layers.
+SCALINGS = {L.Normalization, L.Rescaling, operation_class(lambda x: -x)}
 
 
 def test_models_have_every_layer_that_folding_knows() -> None:

@@ -25,10 +25,10 @@ def fold(
 ) -> Any:  # noqa: ANN401 - a model of the same framework
     """Fold the BN layers of a model into their neighboring layers.
 
-    At inference, BatchNormalization, Normalization and Rescaling layers are affine maps, which a
-    neighboring linear layer can take into its weights (Jacob et al. 2018, section 3.2, for a
-    convolution followed by BN; `kerasbn.folding.linear` has the equations). In an ONNX model, so
-    are Mul, Add, Sub and Div nodes with a constant. The given model is not changed.
+    At inference, BatchNormalization, Normalization and Rescaling layers are affine maps, and so is
+    arithmetic with a constant. A neighboring linear layer can take such a map into its weights
+    (Jacob et al. 2018, section 3.2, for a convolution followed by BN; `kerasbn.folding.linear` has
+    the equations). The given model is not changed.
 
     Args:
         model: a functional or sequential Keras model, a .keras or .h5 file, or a run; or an

@@ -26,7 +26,8 @@ class Fold:
             another affine layer.
         through: the layers that its map passes through.
         clips: those of them that become a clip.
-        kind: "BN layer" for a BatchNormalization, "scaling" for a Rescaling or Normalization.
+        kind: "BN layer" for a BatchNormalization, "scaling" for a Rescaling or Normalization, and
+            for arithmetic with a constant, such as `x / 255.0`.
     """
 
     layer: str
@@ -53,7 +54,8 @@ class Kept:
     Attributes:
         layer: the layer's name, prefixed by the names of the models around it.
         reason: a clause that follows "kept because".
-        kind: "BN layer" for a BatchNormalization, "scaling" for a Rescaling or Normalization.
+        kind: "BN layer" for a BatchNormalization, "scaling" for a Rescaling or Normalization, and
+            for arithmetic with a constant, such as `x / 255.0`.
     """
 
     layer: str
@@ -68,8 +70,8 @@ class Kept:
 class Plan(tuple[Fold | Kept, ...]):
     """A `Fold` or a `Kept` for each affine layer, in the order of the model.
 
-    A BN layer inside a custom layer is kept. Arithmetic on tensors, such as `x / 255.0`, is no
-    layer and has no decision. `graph` is the planned model with what carrying the plan out changes.
+    A BN layer inside a custom layer is kept. `graph` is the planned model with what carrying the
+    plan out changes.
     `added_bytes` is the size of the weights that an ONNX model has several times after folding,
     because nodes that shared them need different ones.
     """

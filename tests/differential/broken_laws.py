@@ -56,9 +56,9 @@ def _parts(kind: type, change: Callable[[Part], Part]) -> Breaking:
 def _without_epsilon() -> Breaking:
     known = AFFINE_LAYERS[L.BatchNormalization]
 
-    def law(layer: Any, rank: int, training: bool) -> Affine:
-        with patch.object(layer, "epsilon", 0.0):
-            return known(layer, rank, training)
+    def law(call: Call) -> Affine:
+        with patch.object(call.layer, "epsilon", 0.0):
+            return known(call)
 
     return patch.dict(AFFINE_LAYERS, {L.BatchNormalization: law})
 

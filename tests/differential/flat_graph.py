@@ -20,6 +20,7 @@ class FlatCall:
     reads: list[int]
     makes: list[int]
     training: bool | None
+    node: Any
 
 
 @dataclass
@@ -78,6 +79,6 @@ def _walk(
             makes = _walk(layer, reads, f"{name}/", flag, graph, numbers)
         else:
             makes = [next(numbers) for _ in node.outputs]
-            graph.calls.append(FlatCall(name, layer, reads, makes, flag))
+            graph.calls.append(FlatCall(name, layer, reads, makes, flag, node))
         known.update({id(t): number for t, number in zip(node.outputs, makes, strict=True)})
     return [known[id(tensor)] for tensor in model.outputs]

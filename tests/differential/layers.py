@@ -33,6 +33,8 @@ def affine_layer(d: Dice, shape: Shape) -> Any:
     """A BN layer or a scaling for that example shape."""
     if d.chance(0.15):
         return L.Rescaling(d.one([0.5, -1.5, 2.0]), offset=d.one([0.0, 0.0, 0.3, -1.0]))
+    if d.chance(0.15):
+        return _arithmetic(d, shape)
     if d.chance(0.08):
         return L.Normalization(axis=-1, invert=d.chance(0.3))
     known = [axis for axis, n in enumerate(shape, 1) if n is not None]
@@ -40,6 +42,19 @@ def affine_layer(d: Dice, shape: Shape) -> Any:
     return L.BatchNormalization(
         axis=axis, center=d.chance(0.85), scale=d.chance(0.85), epsilon=d.one([1e-3, 1e-5, 0.1])
     )
+
+
+def _arithmetic(d: Dice, shape: Shape) -> Callable[[Tensor], Tensor]:
+    """An operation with a constant: a number, or an array that varies along some axes."""
+    sizes = [n if n and d.chance(0.5) else 1 for n in shape]
+    array = d.random.normal(1.0, 1.0, sizes)
+    c = d.one([d.one([0.5, -1.5, 2.0]), array, keras.ops.convert_to_tensor(array)])
+    options: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x + c, lambda x: c + x, lambda x: x - c, lambda x: keras.ops.subtract(c, x),
+        lambda x: x * c, lambda x: x / c, lambda x: keras.ops.divide(x, c), lambda x: -x,
+    ]  # fmt: skip
+    chosen: Callable[[Tensor], Tensor] = d.one(options)
+    return chosen
 
 
 def activation(d: Dice) -> str | None:
@@ -205,6 +220,12 @@ def _between(function: Callable[..., Tensor]) -> Callable[[Dice, Shape], Any]:
     return create
 
 
+def _pad(d: Dice, shape: Shape) -> Callable[[Tensor], Tensor]:
+    pairs = [(0, 0), *((d.int(0, 1), d.int(0, 1)) for _ in shape)]
+    mode, value = d.one(["constant", "constant", "symmetric"]), d.one([None, 0.0, 0.5])
+    return lambda x: keras.ops.pad(x, pairs, mode, value if mode == "constant" else None)
+
+
 def _squeeze(d: Dice, shape: Shape) -> Callable[[Tensor], Tensor]:
     axis = d.int(1, len(shape) + 1)
     return lambda x: keras.ops.squeeze(keras.ops.expand_dims(x, axis), axis)
@@ -222,6 +243,8 @@ OPERATIONS: list[tuple[Callable[[Tensor], Tensor], Callable[[Dice, Shape], Any]]
     (keras.ops.max, _along(keras.ops.max)),
     (lambda x: keras.ops.swapaxes(x, 0, 1), _between(keras.ops.swapaxes)),
     (lambda x: keras.ops.moveaxis(x, 0, 1), _between(keras.ops.moveaxis)),
+    (lambda x: keras.ops.pad(x, 1), _pad),
+    (lambda x: keras.ops.cast(x, "int32"), lambda _, __: lambda x: keras.ops.cast(x, "float64")),
 ]
 
 
@@ -355,6 +378,13 @@ MERGES: dict[type, tuple[Callable[[], Callable[[Pair], Tensor]], int]] = {
         lambda: lambda pair: keras.ops.concatenate(pair, axis=-1),
         1,
     ),
-    L.Multiply: (L.Multiply, 1),  # lets no map pass
+    L.Multiply: (L.Multiply, 1),
+    operation_class(lambda x: x * x): (lambda: lambda pair: pair[0] * pair[1], 1),
+    operation_class(lambda x: x / x): (lambda: lambda pair: pair[0] / pair[1], 1),
+    operation_class(lambda x: keras.ops.divide(x, x)): (lambda: lambda p: keras.ops.divide(*p), 1),
+    operation_class(lambda x: keras.ops.stack([x, x])): (
+        lambda: lambda pair: keras.ops.stack(pair, axis=-1),
+        1,
+    ),
 }
 JOINING = (L.Concatenate, operation_class(lambda x: keras.ops.concatenate([x, x])))

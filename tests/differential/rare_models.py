@@ -186,7 +186,50 @@ def scale_with_more_axes(_: Dice) -> Rare:
 
 def plus_constant(_: Dice) -> Rare:
     x = keras.Input((3,))
-    return _model(x, L.Dense(2)(BN()(x) + 1.0))
+    return _model(x, L.Dense(2)(keras.ops.maximum(BN()(x), 1.0)))
+
+
+def constant_broadcasts(_: Dice) -> Rare:
+    x = keras.Input((1, 3))
+    return _model(x, L.Dense(2)(x * np.array([[2.0], [3.0]])))
+
+
+def compares_to_a_number(_: Dice) -> Rare:
+    x = keras.Input((4, 3))
+    return _model(x, L.Dense(2)(keras.ops.max(BN()(x), 1, initial=0.5)))
+
+
+def rounds(_: Dice) -> Rare:
+    x = keras.Input((3,))
+    whole = keras.ops.cast(BN()(x), "int32")
+    return _model(x, L.Dense(2)(keras.ops.cast(whole, "float64")))
+
+
+def pads_with_what_it_reads(_: Dice) -> Rare:
+    x, y = keras.Input((3,)), keras.Input((), batch_size=3)
+    value = keras.ops.mean(y)
+    padded = keras.ops.pad(BN()(x), [[0, 0], [0, 1]], constant_values=value)
+    return _model([x, y], L.Dense(2)(padded))
+
+
+def multiplied(d: Dice) -> Rare:
+    x, y = keras.Input((3,)), keras.Input((3,))
+    stop, bn = L.Activation("tanh"), BN(center=False)
+    model = keras.Model([x, y], L.Dense(2)(d.one([lambda a, b: a * b, lambda a, b: a / b])(
+        stop(x), bn(stop(y))
+    )))  # fmt: skip
+
+    def finish() -> None:
+        bn.moving_mean.assign(np.zeros(3))
+        bn.gamma.assign([1.0, 0.0, -1.0] if d.chance(0.5) else [1.0, 0.5, -1.0])
+
+    return model, finish
+
+
+def squared(d: Dice) -> Rare:
+    x = keras.Input((3,))
+    y = L.Dense(4)(x)
+    return _model(x, L.Rescaling(0.5, d.one([0.0, 0.3]))(y * y))
 
 
 def along_the_batch(_: Dice) -> Rare:
@@ -292,6 +335,7 @@ def batch_operations(d: Dice) -> Rare:
         lambda t: keras.ops.swapaxes(t, 0, 1),
         lambda t: keras.ops.flip(t, 0),
         lambda t: t[:2, :],
+        lambda t: keras.ops.stack([t, t]),
     ]
     return _model([x, y], [L.Dense(2)(d.one(change)(BN()(x))), L.Dense(2)(y)])
 
@@ -312,8 +356,9 @@ RARE: list[Callable[[Dice], Rare]] = [
     behind_a_clip_only, clips_shared, mask_is_scaled, initial_state,
     changing, training, unknown_reshape, unknown_input_length, unknown_concatenation, tiny_scale,
     large_bound, time_steps, batch_in_kernel, custom_recurrent, input_dropout, lora, batch_axis,
-    scale_with_more_axes, plus_constant, along_the_batch, ranks_differ, cancels, custom_class,
-    repeated, compared, scaled_and_not, summed_axis, no_bias, shared_needs_two,
+    scale_with_more_axes, plus_constant, constant_broadcasts, compares_to_a_number, rounds,
+    pads_with_what_it_reads, multiplied, squared, along_the_batch, ranks_differ, cancels,
+    custom_class, repeated, compared, scaled_and_not, summed_axis, no_bias, shared_needs_two,
     batch_operations, indexed, shared_over_ranks,
     unknown_part, shared_reads_others, clipped, two_readers, padded,
     joined, permuted,

@@ -6,7 +6,6 @@ such, with what is shown nevertheless. A reason that is not in this table fails 
 """
 
 import re
-from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -16,10 +15,10 @@ from kerasbn.folding.graph import Value
 from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
 
 from . import evidence
-from .flat_graph import FlatCall, FlatGraph, flatten
+from .flat_graph import FlatCall, FlatGraph
 from .kept import AFFINE, LINEAR, NAME, Kept, Reason
 from .layers import L
-from .refusals import Record, Refusal, name_of
+from .refusals import name_of
 
 # -- what other layers do -------------------------------------------------------------------------
 
@@ -27,7 +26,8 @@ from .refusals import Record, Refusal, name_of
 def _tensors(kept: Kept) -> list[int]:
     """The tensors that "its input" or "the output of ..." may be, from which the layer is made."""
     if kept.words.startswith("its input"):
-        found = [call.reads[0] for call in kept.graph.calls if isinstance(call.layer, AFFINE)]
+        calls = [call for call in kept.graph.calls if isinstance(call.layer, AFFINE)]
+        found = [call.reads[0] for call in calls if len(call.reads) == 1]
     else:
         name = next(iter(re.findall("^the output of `([^`]+)`", kept.words)), None)
         makers = kept.graph.named(name) if name else []
@@ -47,14 +47,21 @@ def _also_read(kept: Kept) -> bool:
 def _computes(call: FlatCall, a: Affine) -> bool:
     """Whether a layer computes a map, as running it shows."""
     layer = call.layer
-    if type(layer) not in AFFINE or call.training:
+    if type(layer) not in AFFINE or call.training or len(call.reads) > 1:
         return False
-    shape = tuple(n or 1 for n in layer.input.shape[1:])
+    shape = tuple(n or 1 for n in call.node.input_tensors[0].shape[1:])
     if len(shape) != len(a.shape):
         return False
-    zero, one = (
-        np.array(layer(np.full((1, *shape), value)), np.float64)[0] for value in (0.0, 1.0)
-    )
+    arguments = call.node.arguments.args, call.node.arguments.kwargs
+
+    def run(value: float) -> np.ndarray:
+        x = np.full((1, *shape), value)
+        args, kwargs = keras.tree.map_structure(
+            lambda leaf: x if isinstance(leaf, keras.KerasTensor) else leaf, arguments
+        )
+        return np.asarray(np.array(layer(*args, **kwargs), np.float64)[0])
+
+    zero, one = run(0.0), run(1.0)
     return bool(
         np.allclose(zero, a.t, rtol=1e-12) and np.allclose(one - zero, a.s, rtol=1e-9, atol=1e-12)
     )
@@ -137,6 +144,11 @@ def _along_batch(kept: Kept) -> bool:
     return not np.allclose(same, same[:1], rtol=1e-9)
 
 
+def _grows(kept: Kept) -> bool:
+    (call,) = kept.graph.named(kept.name)
+    return bool(call.node.outputs[0].shape != call.node.input_tensors[0].shape)
+
+
 def _gains_axes(kept: Kept) -> bool:
     example = np.ones([n or 3 for n in kept.layer.input.shape])  # as random inputs have
     return len(kept.layer(example).shape) > example.ndim
@@ -204,13 +216,23 @@ def _pads_kernel(kept: Kept) -> bool:
     return all(n == 1 for n in positions) or _weights_refuse(kept)
 
 
-def _pads_zeros(kept: Kept) -> bool:
-    """A limit: a t that is 0 at the border could go on to a Dense layer behind a Flatten."""
-    if kept.refusal.step != "forward":
-        return _goes_nowhere(kept)
+def _pads_in(kept: Kept) -> bool:
+    """A limit: a t that is 0 at the border could go on to a Dense layer behind a Flatten.
+
+    What is padded does not depend on the input, and has to stay as it is.
+    """
+    if _unknown_length(kept):
+        return True  # how much is padded is not known
     run, shapes = evidence.runner(kept.call)
-    made = run(evidence.mapped(kept.refusal.maps[0], np.zeros((1, *shapes[0]))))
-    return not np.allclose(made, made[(slice(None), *[slice(0, 1)] * (made.ndim - 2))])
+    zero, one = (np.full((1, *shapes[0]), value) for value in (0.0, 1.0))
+    made = run(zero)
+    padded = made == run(one)
+    a = kept.refusal.maps[0]
+    if kept.refusal.step == "forward":
+        changed = run(evidence.mapped(a, zero))
+        return bool(changed[padded].size and (changed[~padded] != made[padded].flat[0]).any())
+    moved = evidence.mapped(a, made)[padded]
+    return not np.allclose(moved, made[padded])
 
 
 def _saturates(kept: Kept) -> bool:
@@ -220,6 +242,15 @@ def _saturates(kept: Kept) -> bool:
     changed = evidence.mapped(kept.refusal.maps[0], made)
     states = np.array([0, 1, np.tanh(1), 2, 1 + np.tanh(1)])
     return bool((np.abs(np.abs(changed)[..., None] - states).min(-1) > 1e-6).any())
+
+
+def _multiplies(kept: Kept) -> bool:
+    """(a*x + b) * (c*y + d) has the terms x, y and 1 only where it has no x*y."""
+    if len(set(kept.call.data)) == 1:
+        return True  # a limit: divided by itself, a tensor is 1
+    if kept.refusal.step == "forward":
+        return not evidence.map_goes_on(kept.call, kept.refusal.maps)
+    return bool(np.logical_and(kept.refusal.maps[0].s, kept.refusal.maps[0].t).any())
 
 
 def _is_noisy(kept: Kept) -> bool:
@@ -257,8 +288,7 @@ def _reads_constant(kept: Kept) -> bool:
 
 # The classes that neither take a map nor pass one, so far as folding knows.
 UNKNOWN = {
-    "Softmax", "UnitNormalization", "ops.Exp", "ops.Negative", "ops.Multiply", "Multiply", "Block",
-    "Doubled",
+    "Softmax", "UnitNormalization", "ops.Exp", "Block", "Doubled",
 }  # fmt: skip
 CLIPS = {"ops.Relu6", "ops.HardSigmoid"}
 
@@ -266,10 +296,10 @@ CLIPS = {"ops.Relu6", "ops.HardSigmoid"}
 def _takes_no_map(kept: Kept) -> bool:
     """The layer is none that folding knows, or it can represent only some maps of its own kind."""
     layer, step, name = kept.call.layer, kept.refusal.step, name_of(type(kept.call.layer))
+    if kept.call.kind:
+        return True
     if isinstance(layer, LINEAR + tuple(PASS_THROUGH_LAYERS)):
         return False
-    if isinstance(layer, AFFINE):
-        return True
     if name in CLIPS and step == "asked":
         return _activates(kept)
     return name in UNKNOWN | CLIPS
@@ -302,9 +332,13 @@ REASONS = [
     Reason(f"{NAME} compares its inputs, whose order a negative s would reverse", _takes_extreme),
     Reason(f"{NAME} compares it to a tensor with another scale", _takes_extreme),
     Reason(f"{NAME} adds it to a tensor with another scale", _goes_nowhere),
-    Reason(f"{NAME} pads with zeros, which would miss the offset t", _pads_zeros),
+    Reason(f"{NAME} pads with zeros, which would miss the offset t", _pads_in),
+    Reason(f"{NAME} pads with .*, which s and t change", _pads_in),
     Reason(f"{NAME} repeats its input, .*", _goes_nowhere),
     Reason(f"{NAME} cancels the offset t", _goes_nowhere),
+    Reason(f"{NAME} multiplies its inputs, which would scale the offset t", _multiplies),
+    Reason(f"{NAME} divides by it, and some s is 0", _multiplies),
+    Reason("its constant broadcasts its input to another shape", _grows),
     Reason(f"{NAME} has a kink .*", _activates),
     Reason(f"{NAME} is the activation '.*', which this map does not pass through", _activates),
     Reason(f"{NAME} lets no map pass unchanged", _activates),
@@ -367,8 +401,28 @@ REASONS = [
         "LoRA could be merged first",
     ),
     Reason(
+        f"{NAME} multiplies its input by itself",
+        lambda kept: len(set(kept.call.data)) == 1,
+        "each could take the root of s",
+    ),
+    Reason(
+        f"{NAME} compares it to a number",
+        lambda kept: kept.call.layer.initial is not None,
+        "the number could be moved along",
+    ),
+    Reason(
+        f"{NAME} rounds to whole numbers",
+        lambda kept: "int" in kept.call.outputs[0].dtype,
+        "whole numbers could be scaled by whole numbers",
+    ),
+    Reason(
+        f"{NAME} pads with a value that it reads",
+        lambda kept: len(kept.call.inputs) > 1,
+        "the value could carry the same map",
+    ),
+    Reason(
         f"{NAME} (?:moves values from one example to another|moves the batch axis|"
-        "works along the batch axis|takes a part of the batch)",
+        "works along the batch axis|takes a part of the batch|stacks along the batch axis)",
         lambda kept: isinstance(kept.call.layer, keras.Operation),
         "a map that is the same all over an example would pass",
     ),
@@ -391,34 +445,3 @@ HIDDEN = [
     ),
     Reason("the arithmetic of its class .* is not known", lambda kept: True, "as it says"),
 ]
-
-
-def find(words: str) -> tuple[Reason, tuple[str, ...]] | None:
-    """The row of a reason, and the names in its words."""
-    bare = re.sub("^(`[^`]+`) (?:before|after) it ", r"\1 ", words)
-    for reason in [*REASONS, *HIDDEN]:
-        if found := re.fullmatch(reason.pattern, bare):
-            return reason, found.groups()
-    return None
-
-
-def unproved(record: Record, folded: keras.Model) -> Iterator[tuple[str, str]]:
-    """Yield the pattern of each reason in a plan, and what is wrong with it, if anything."""
-    graph = flatten(folded)
-    for layer, name, words in [
-        *[(layer, name, words) for layer, name, _, words in record.reasons],
-        *[(None, name, words) for name, words in record.hidden],
-    ]:
-        found = find(words)
-        if found is None:
-            yield "", f"{name}: no such reason is known: {words}"
-            continue
-        reason, names = found
-        refusal = record.refusals.get(words, Refusal("", []))
-        kept = Kept(layer, name, words, names, refusal, graph)
-        try:
-            shown = reason.shown(kept)
-        except Exception as error:  # noqa: BLE001 - counted, and the rest goes on
-            yield reason.pattern, f"{name}: {words}: {type(error).__name__}: {error}"
-            continue
-        yield reason.pattern, "" if shown else f"{name}: not shown: {words}"

@@ -1,4 +1,4 @@
-"""Keras layers that are affine maps at inference, and their s and t."""
+"""Keras layers and operations that are affine maps at inference, and their s and t."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,14 @@ import keras
 import numpy as np
 from keras import layers
 
-from kerasbn.common.keras_internals import normalization_statistics
-from kerasbn.folding.affine import Affine, Array, CannotFold, affine
-from kerasbn.folding.graph import Kind, Layer
+from kerasbn.common.keras_internals import normalization_statistics, operation_class
+from kerasbn.folding.affine import Affine, Array, CannotFold, affine, compress
+from kerasbn.folding.graph import Call, Kind, Layer
+
+SUBTRACT = operation_class(lambda x: x - x)
+QUOTIENTS = (operation_class(lambda x: x / x), operation_class(lambda x: keras.ops.divide(x, x)))
+SHIFTS = (operation_class(lambda x: x + x), SUBTRACT)
+SCALES = (operation_class(lambda x: x * x), operation_class(lambda x: -x), *QUOTIENTS)
 
 
 def kind_of(layer: Layer) -> Kind | None:
@@ -19,9 +24,20 @@ def kind_of(layer: Layer) -> Kind | None:
     return "BN layer" if isinstance(layer, layers.BatchNormalization) else None
 
 
-def affine_of(layer: Layer, rank: int, training: bool) -> Affine:
-    """Return the map of an affine layer on an example with `rank` axes. Raises `CannotFold`."""
-    return AFFINE_LAYERS[type(layer)](layer, rank, training)
+def kind_of_call(layer: Layer, node: Any) -> Kind | None:  # noqa: ANN401 - a node of Keras's graph
+    """Return the kind of a call that is an affine map of one tensor, None for other calls."""
+    if type(layer) not in AFFINE_LAYERS:
+        return None
+    if type(layer) not in SHIFTS + SCALES:
+        return kind_of(layer)
+    inverts = type(layer) in QUOTIENTS and _constant_first(node)  # c / x
+    is_map = len(node.input_tensors) == 1 and "float" in node.outputs[0].dtype and not inverts
+    return "scaling" if is_map else None
+
+
+def affine_of(call: Call) -> Affine:
+    """Return the map of an affine layer, in the axes that it sees. Raises `CannotFold`."""
+    return AFFINE_LAYERS[type(call.layer)](call)
 
 
 def check_merge(layer: Layer, a: Affine) -> None:
@@ -35,7 +51,7 @@ def check_merge(layer: Layer, a: Affine) -> None:
         if a.s.size > 1 and keras.config.image_data_format() == "channels_first":
             raise CannotFold("has one scale for all channels")
     else:
-        raise CannotFold("has statistics of its data as weights, which no map can be merged into")
+        raise CannotFold("has no weights that a map can be merged into")
 
 
 def merged(layer: Layer, a: Affine) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -54,9 +70,14 @@ def merged(layer: Layer, a: Affine) -> tuple[dict[str, Any], dict[str, Any]]:
     return {"scale": True, "center": True}, {"gamma": gamma, "beta": beta}
 
 
-def _batch_normalization(layer: Layer, rank: int, training: bool) -> Affine:
+def _rank(call: Call) -> int:
+    return len(call.seen(call.inputs[0]))
+
+
+def _batch_normalization(call: Call) -> Affine:
     """S = gamma / sqrt(var + eps), t = beta - s*mean (Ioffe and Szegedy 2015, section 3.1)."""
-    if training and layer.trainable:
+    layer, rank = call.layer, _rank(call)
+    if call.training and layer.trainable:
         raise CannotFold(
             "it uses batch statistics at inference: it is trainable, and it or a layer before it "
             "is called with training=True"
@@ -74,8 +95,9 @@ def _batch_normalization(layer: Layer, rank: int, training: bool) -> Affine:
     return affine(s, t).map(lambda values: values.reshape(along))
 
 
-def _normalization(layer: Layer, rank: int, _: bool) -> Affine:
+def _normalization(call: Call) -> Affine:
     """S = 1 / max(sqrt(var), epsilon), t = -s*mean; with invert=True the inverse map."""
+    layer = call.layer
     given = (layer.input_mean, layer.input_variance)
     mean, variance = map(values_of, normalization_statistics(layer) or given)
     full = [1 if n is None else int(n) for n in keras.ops.shape(layer.mean)]
@@ -87,11 +109,12 @@ def _normalization(layer: Layer, rank: int, _: bool) -> Affine:
         t = mean + 0 * s if layer.invert else -s * mean
     if s.size != 1:
         s, t = s.reshape(full[1:]), t.reshape(full[1:])
-    return _with_rank(affine(s, t), rank)
+    return _with_rank(affine(s, t), _rank(call))
 
 
-def _rescaling(layer: Layer, rank: int, _: bool) -> Affine:
+def _rescaling(call: Call) -> Affine:
     """S = scale, t = offset; each a number, or an array for the last axes."""
+    layer, rank = call.layer, _rank(call)
     s, t = values_of(layer.scale), values_of(layer.offset)
     if s.ndim and keras.config.image_data_format() == "channels_first":
         s = s.reshape(s.shape + (1,) * (3 - s.ndim))  # as the layer itself does
@@ -102,6 +125,31 @@ def _rescaling(layer: Layer, rank: int, _: bool) -> Affine:
 
 def _with_rank(a: Affine, rank: int) -> Affine:
     return a.map(lambda values: values.reshape((1,) * (rank - values.ndim) + values.shape))
+
+
+def _arithmetic(call: Call) -> Affine:
+    """What an operation with a constant makes of ones is its s, and what it makes of zeros its t.
+
+    It is run, because how Keras broadcasts a constant depends on the lengths of all axes.
+    """
+    scales = type(call.layer) in SCALES
+    probe = np.full((1, *(n or 1 for n in call.seen(call.inputs[0]))), float(scales))
+    args, kwargs = keras.tree.map_structure(
+        lambda leaf: probe if isinstance(leaf, keras.KerasTensor) else leaf,
+        (call.node.arguments.args, call.node.arguments.kwargs),
+    )
+    values = values_of(call.layer(*args, **kwargs))
+    if values.shape != probe.shape:
+        raise CannotFold("its constant broadcasts its input to another shape")
+    if scales:
+        return compress(affine(values[0], 0.0))
+    negates = type(call.layer) is SUBTRACT and _constant_first(call.node)  # c - x
+    return compress(affine(-1.0 if negates else 1.0, values[0]))
+
+
+def _constant_first(node: Any) -> bool:  # noqa: ANN401 - a node of Keras's graph
+    first = [*node.arguments.args, *node.arguments.kwargs.values()][0]
+    return not isinstance(first, keras.KerasTensor)
 
 
 def values_of(variable: Any) -> Array:  # noqa: ANN401 - a variable, number, list or array
@@ -115,8 +163,9 @@ def values_of(variable: Any) -> Array:  # noqa: ANN401 - a variable, number, lis
 
 
 # By exact class: a subclass may compute anything.
-AFFINE_LAYERS: dict[type, Callable[[Layer, int, bool], Affine]] = {
+AFFINE_LAYERS: dict[type, Callable[[Call], Affine]] = {
     layers.BatchNormalization: _batch_normalization,
     layers.Normalization: _normalization,
     layers.Rescaling: _rescaling,
+    **dict.fromkeys(SHIFTS + SCALES, _arithmetic),
 }

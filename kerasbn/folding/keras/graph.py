@@ -14,7 +14,7 @@ from kerasbn.folding.clips import Clip
 from kerasbn.folding.graph import Call, Graph, Value
 from kerasbn.folding.keras import linear_layers
 from kerasbn.folding.keras.activations import clip_of
-from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, affine_of, check_merge, kind_of
+from kerasbn.folding.keras.affine_layers import affine_of, check_merge, kind_of, kind_of_call
 from kerasbn.folding.keras.linear_layers import LINEAR_LAYERS
 from kerasbn.folding.keras.pass_through_layers import GET_ITEM, PASS_THROUGH_LAYERS
 from kerasbn.folding.linear import Edit
@@ -48,7 +48,7 @@ class _KerasCall(Call):
         return [(name, given[name]) for name in ("query", "key", "value")]
 
     def affine(self) -> Affine:
-        return affine_of(self.layer, len(self.seen(self.inputs[0])), self.training)
+        return affine_of(self)
 
     def clip(self) -> Clip | None:
         return clip_of(self.layer)
@@ -130,14 +130,15 @@ class _Reader:
                 # What an indexing operation gets beside the tensor is no constant to compute with.
                 given_to = node.arguments.args[: 1 if type(layer) is GET_ITEM else None]
                 arguments = keras.tree.flatten(given_to)
+                kind = kind_of_call(layer, node)
                 call = _KerasCall(
                     layer=layer,
                     name=name,
                     type_name=type(layer).__name__,
                     node=node,
-                    kind=kind_of(layer) if type(layer) in AFFINE_LAYERS else None,
+                    kind=kind,
                     is_linear=type(layer) in LINEAR_LAYERS,
-                    is_pass_through=type(layer) in PASS_THROUGH_LAYERS,
+                    is_pass_through=kind is None and type(layer) in PASS_THROUGH_LAYERS,
                     training=flag is True,
                     inputs=given,
                     wraps=wraps,

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from kerasbn.common.keras_internals import operation_class
 from kerasbn.folding import pass_through as laws
-from kerasbn.folding.affine import Affine, CannotFold
+from kerasbn.folding.affine import Affine, CannotFold, join, split
 from kerasbn.folding.graph import Call
 from kerasbn.folding.keras.activations import name_of, passes_function
+from kerasbn.folding.keras.affine_layers import QUOTIENTS, values_of
 from kerasbn.folding.pass_through import PassThrough
 
 Law = Callable[[Call], PassThrough]
@@ -132,6 +133,8 @@ def _transposed(call: Call) -> PassThrough:
 def _reduced(pool: Callable[[Collection[int]], PassThrough]) -> Law:
     def law(call: Call) -> PassThrough:
         axes = _axes(call)
+        if getattr(call.layer, "initial", None) is not None:
+            raise CannotFold("compares it to a number")
         return pool(axes).then(laws.without_axes(() if call.layer.keepdims else axes))
 
     return law
@@ -139,6 +142,28 @@ def _reduced(pool: Callable[[Collection[int]], PassThrough]) -> Law:
 
 def _flipped(call: Call) -> PassThrough:
     return _selection(call, {axis: slice(None, None, -1) for axis in _axes(call)})
+
+
+def _padded(call: Call) -> PassThrough:
+    """Padding by an operation; with another mode than "constant" it repeats values."""
+    rank, pairs = 1 + len(call.seen(call.inputs[0])), list(call.layer.pad_width)
+    pairs = pairs * rank if len(pairs) == 1 else pairs
+    axes = [axis - 1 for axis, pair in enumerate(pairs) if any(pair)]
+    if -1 in axes:
+        raise CannotFold("works along the batch axis")
+    if call.layer.mode != "constant" or not axes:
+        return laws.average(axes)
+    arguments = call.node.arguments
+    given = [None, *arguments.args[1:], *arguments.kwargs.values()][-1]
+    if isinstance(given, keras.KerasTensor):
+        raise CannotFold("pads with a value that it reads")
+    return laws.padding(axes, 0.0 if given is None else values_of(given).item())
+
+
+def _cast(call: Call) -> PassThrough:
+    if "float" not in call.outputs[0].dtype:
+        raise CannotFold("rounds to whole numbers")
+    return laws.UNCHANGED
 
 
 def _axes(call: Call) -> list[int]:
@@ -182,6 +207,17 @@ def _concatenation(call: Call) -> PassThrough:
     if axis < 0:
         raise CannotFold("concatenates along the batch axis")
     return laws.concatenation(call, axis)
+
+
+def _stack(call: Call) -> PassThrough:
+    axis = int(call.layer.axis) % (len(call.seen(call.outputs[0])) + 1) - 1
+    if axis < 0:
+        raise CannotFold("stacks along the batch axis")
+    new, lengths = laws.with_axes([axis]), [1] * len(call.data)
+    return PassThrough(
+        lambda incoming: join([new.forward([a]) for a in incoming], lengths, axis),
+        lambda b: [[new.backward(part)[0][0] for part in split(b, lengths, axis)]],
+    )
 
 
 def _weighted_sum(weights: Callable[[int], list[float]]) -> Law:
@@ -236,6 +272,8 @@ _LAWS: list[tuple[Law, tuple[type, ...]]] = [
         operation_class(lambda x: keras.ops.moveaxis(x, 0, 1)),
     )),
     (_item, (GET_ITEM,)),
+    (_padded, (operation_class(lambda x: keras.ops.pad(x, 1)),)),
+    (_cast, (operation_class(lambda x: keras.ops.cast(x, "int32")),)),
     (_flipped, (operation_class(keras.ops.flip),)),
     (_reduced(laws.average), (operation_class(keras.ops.mean),)),
     (_reduced(laws.maximum), (operation_class(keras.ops.max),)),
@@ -255,6 +293,11 @@ _LAWS: list[tuple[Law, tuple[type, ...]]] = [
         layers.Maximum, layers.Minimum, operation_class(lambda x: keras.ops.maximum(x, x)),
         operation_class(lambda x: keras.ops.minimum(x, x)),
     )),
+    (lambda call: laws.product(call, [1] * len(call.data)), (
+        layers.Multiply, operation_class(lambda x: keras.ops.multiply(x, x)),
+    )),
+    (lambda call: laws.product(call, [1, -1]), QUOTIENTS),
+    (_stack, (operation_class(lambda x: keras.ops.stack([x, x])),)),
     (_concatenation, (
         layers.Concatenate, operation_class(lambda x: keras.ops.concatenate([x, x])),
     )),

@@ -9,7 +9,7 @@ from kerasbn.common.keras_internals import nodes_in_order, takes_argument
 from kerasbn.folding.affine import Array
 from kerasbn.folding.graph import Graph, Layer
 from kerasbn.folding.keras.activations import build_clip
-from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, affine_of, merged
+from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, merged
 from kerasbn.folding.keras.clone import clone_input, clone_layer, copy_state, float_dtype
 from kerasbn.folding.keras.graph import input_structure, is_graph, require_graph, unwrap
 from kerasbn.folding.keras.linear_layers import LayerWeights, assign, fold_into, settings_for
@@ -89,7 +89,8 @@ class _Rewriter:
         """Return what a node becomes: a call of the new layer, its input, or a clip."""
         old, clip = node.operation, self.graph.clips.get(id(node))
         if clip or self._is_dropped(old):
-            (read, *_) = keras.tree.flatten((args, kwargs))
+            leaves = keras.tree.flatten((args, kwargs))
+            read = next(leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor))
             if clip:
                 return build_clip(read, clip, old.name, self._free_name)
             wanted = float_dtype(node.outputs[0].dtype, self.dtype)
@@ -137,10 +138,8 @@ class _Rewriter:
         if type(old) not in AFFINE_LAYERS:
             self.weights[id(old)] = fold_into(old, edits)
             return settings_for(old, self.weights[id(old)])
-        a = affine_of(old, len(edits[0].example), training=False)
-        for edit in edits:
-            a = edit.merge(a)
-        settings, self.variables[id(old)] = merged(old, a)
+        call = self.graph.calls_of(old)[0]
+        settings, self.variables[id(old)] = merged(old, call.lower(self.graph.affine_of(call)))
         return settings
 
     def _fill(self, old: Layer, new: Layer) -> None:

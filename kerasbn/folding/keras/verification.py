@@ -23,7 +23,7 @@ Arrays = list[np.ndarray]
 SINGLE = 1e-6  # where Keras, or a custom layer, may compute a part in float32
 # How TensorFlow reports that it has no kernel for this dtype and data format on this machine.
 NO_KERNEL = (tf.errors.UnimplementedError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError)
-# These read integers as float32, whatever their dtype.
+# These read integers as float32, whatever their dtype, and so do operations.
 NORMALIZING = (
     keras.layers.BatchNormalization, keras.layers.LayerNormalization,
     keras.layers.GroupNormalization, keras.layers.RMSNormalization,
@@ -136,9 +136,10 @@ def _state_kept(model: keras.Model) -> Iterator[None]:
 def _may_be_single(call: Call) -> bool:
     """Return whether a layer may compute in float32 though its dtype is float64."""
     layer, layers = call.layer, keras.layers
+    reads_single = isinstance(layer, NORMALIZING) or not isinstance(layer, layers.Layer)
     return (
         not is_builtin(layer)
         or isinstance(layer, (layers.Lambda, layers.Resizing, layers.CenterCrop, *SINGLE_ONLY))
-        or (isinstance(layer, NORMALIZING) and "float" not in call.inputs[0].dtype)
+        or (reads_single and "float" not in call.inputs[0].dtype)
         or (isinstance(layer, layers.UpSampling2D) and layer.interpolation != "nearest")
     )

@@ -5,9 +5,10 @@ import keras
 import numpy as np
 import pytest
 
-from kerasbn.folding.affine import CannotFold
-from kerasbn.folding.fold import fold_with_plan
-from kerasbn.folding.keras.affine_layers import affine_of, kind_of
+from kerasbn.folding.affine import Affine, CannotFold
+from kerasbn.folding.fold import fold_plan, fold_with_plan
+from kerasbn.folding.keras.affine_layers import kind_of
+from kerasbn.folding.keras.graph import read_model
 from kerasbn.folding.keras.randomize import SHARE_NEGATIVE, randomize_parameters
 
 L = keras.layers
@@ -31,6 +32,13 @@ NORMS: dict[str, Callable[[], Any]] = {
 }
 
 
+def affine_of(model: keras.Model) -> Affine:
+    """The map of the only call in a model."""
+    (call,) = read_model(model).calls
+    assert call.kind
+    return call.affine()
+
+
 @pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("name", NORMS)
 def test_the_affine_is_what_the_layer_does(name: str) -> None:
@@ -39,39 +47,122 @@ def test_the_affine_is_what_the_layer_does(name: str) -> None:
     model = keras.Sequential([keras.Input(SHAPE), layer])
     randomize_parameters(model, 1)
     assert (kind_of(layer) == "BN layer") == isinstance(layer, L.BatchNormalization)
-    a = affine_of(layer, len(SHAPE), training=False)
+    a = affine_of(model)
     assert len(a.shape) == len(SHAPE)
     np.testing.assert_allclose(a.s * x + a.t, layer(x), rtol=1e-12, atol=1e-12)
+
+
+ROW = np.array([0.5, -2.0, 3.0, 0.1, 4.0])
+ARITHMETIC: dict[str, Callable[[Any], Any]] = {
+    "sum": lambda x: 0.1 + x,
+    "difference": lambda x: x - ROW,
+    "difference from it": lambda x: keras.ops.subtract(ROW, x),
+    "product": lambda x: x * ROW[None, None, None],
+    "quotient": lambda x: x / keras.Variable(ROW[:4, None]),
+    "quotient by a tensor": lambda x: keras.ops.divide(x, keras.ops.convert_to_tensor(0.1)),
+    "opposite": lambda x: -x,
+    "along all axes": lambda x: x * np.arange(1.0, 61.0).reshape(SHAPE),
+    "of another dtype": lambda x: x * ROW.astype("float16"),
+    "column": lambda x: x + ROW[:3, None, None],
+}
+
+
+@pytest.mark.usefixtures("in_float64")
+@pytest.mark.parametrize("name", ARITHMETIC)
+def test_arithmetic_with_a_constant_is_affine(name: str) -> None:
+    x, given = keras.Input(SHAPE), np.random.default_rng(0).normal(size=(6, *SHAPE))
+    model = keras.Model(x, ARITHMETIC[name](x))
+    a = affine_of(model)
+    np.testing.assert_allclose(a.s * given + a.t, model(given), rtol=1e-12, atol=1e-12)
+    for axis in range(3):
+        assert a.varies_along(axis) == (np.ptp(a.s, axis).any() or np.ptp(a.t, axis).any())
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_a_column_is_the_bias_of_the_last_axis_where_keras_takes_it_for_one() -> None:
+    x = keras.Input((5, 4, 5))
+    assert affine_of(keras.Model(x, x + ROW[:, None, None])).shape == (1, 1, 5)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: 2.0 / x,
+        lambda x: keras.ops.cast(x, "int32") * 2,
+        lambda x: keras.ops.floor_divide(x, 2.0),
+        lambda x: x * x,
+    ],
+)
+def test_other_arithmetic_is_no_affine_map(function: Callable[[Any], Any]) -> None:
+    x = keras.Input(SHAPE)
+    assert not any(call.kind for call in read_model(keras.Model(x, function(x))).calls)
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_a_constant_that_comes_first_is_dropped_with_its_operation() -> None:
+    x = keras.Input(SHAPE)
+    folded, plan = fold_with_plan(keras.Model(x, L.Dense(2)(keras.ops.subtract(ROW, x))))
+    assert not plan.kept()
+    assert [type(each).__name__ for each in folded.operations] == ["InputLayer", "Dense"]
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_a_constant_that_broadcasts_is_kept() -> None:
+    for length in (1, None):
+        x = keras.Input((length, 3))
+        (kept,) = fold_plan(keras.Model(x, L.Dense(2)(x * np.ones((4, 1)))))
+        assert str(kept).endswith("its constant broadcasts its input to another shape")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("mode", ["tf", "torch", "caffe"])
+def test_the_preprocessing_of_keras_folds_into_a_convolution(mode: str, dtype: str) -> None:
+    image = keras.Input((9, 8, 3), dtype=dtype)
+    x = image if dtype == "float32" else keras.ops.cast(image, "float32")
+    x = keras.applications.imagenet_utils.preprocess_input(x, mode=mode)
+    folded, plan = fold_with_plan(keras.Model(image, L.Conv2D(4, 3)(x)))
+    assert not plan.kept()
+    assert {type(each).__name__ for each in folded.operations} <= {
+        "InputLayer", "Cast", "GetItem", "Stack", "Conv2D",
+    }  # fmt: skip
+
+
+def test_pixels_are_scaled_by_operations_too() -> None:
+    image = keras.Input((4, 5, 3), dtype="uint8")
+    folded, plan = fold_with_plan(keras.Model(image, L.Conv2D(2, 3)(image / 127.5 - 1.0)))
+    assert not plan.kept()
+    assert [type(each).__name__ for each in folded.operations] == ["InputLayer", "Cast", "Conv2D"]
 
 
 @pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_float16"])
 def test_in_any_float_dtype(policy: str) -> None:
     layer = L.BatchNormalization(dtype=policy)
-    randomize_parameters(keras.Sequential([keras.Input(SHAPE, dtype="float32"), layer]), 1)
+    model = keras.Sequential([keras.Input(SHAPE, dtype="float32"), layer])
+    randomize_parameters(model, 1)
     x = np.random.default_rng(0).normal(size=(6, *SHAPE)).astype(np.float32)
-    a = affine_of(layer, len(SHAPE), training=False)
+    a = affine_of(model)
     got = keras.ops.convert_to_numpy(layer(x)).astype(np.float64)
     np.testing.assert_allclose(a.s * x + a.t, got, atol=0.05)
 
 
 def test_frozen_it_is_affine_even_if_called_with_training() -> None:
-    layer = L.BatchNormalization()
-    layer.build((None, 4))
+    layer, x = L.BatchNormalization(), keras.Input((4,))
+    model = keras.Model(x, layer(x, training=True))
     with pytest.raises(CannotFold, match="uses batch statistics"):
-        affine_of(layer, 1, training=True)
+        affine_of(model)
     layer.trainable = False
-    affine_of(layer, 1, training=True)
+    affine_of(model)
 
 
 def test_statistics_that_are_not_numbers_are_refused() -> None:
     layer = L.BatchNormalization(epsilon=1e-3)
-    layer.build((None, 2))
+    model = keras.Sequential([keras.Input((2,)), layer])
     for bad in ([1.0, np.nan], [1.0, -0.5], [np.inf, np.inf]):
         layer.moving_variance.assign(bad)
         if np.isinf(bad).all():
             layer.gamma.assign([np.inf, 1.0])
         with pytest.raises(CannotFold, match="not finite"):
-            affine_of(layer, 1, training=False)
+            affine_of(model)
 
 
 def test_random_parameters_leave_nothing_fresh_and_repeat() -> None:

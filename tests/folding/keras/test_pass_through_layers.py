@@ -79,6 +79,7 @@ OPERATIONS: dict[str, Callable[[Any], Any]] = {
     "number": lambda x: x[..., -1],
     "mean": lambda x: keras.ops.mean(x, (1, 2)),
     "mean, kept": lambda x: keras.ops.mean(x, 2, keepdims=True),
+    "cast": lambda x: keras.ops.cast(x, "float64"),
 }
 
 
@@ -256,7 +257,71 @@ def test_the_larger_of_two_takes_a_rising_affine_on_both(judged: Judged) -> None
 
 def test_a_constant_beside_it_stops_it(judged: Judged) -> None:
     x, _, a, _ = two()
-    assert judged(randomized(x, BN()(a + 1.0))).kept()
+    plan = judged(randomized(x, BN()(keras.ops.maximum(a, 1.0))))
+    assert "combines it with a constant" in plan.kept()[0].reason
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1])
+def test_a_stack_takes_a_slice_each(judged: Judged, axis: int) -> None:
+    x, y, a, b = two((3, 4))
+    (fold,) = judged(randomized([x, y], BN(axis=axis)(keras.ops.stack([a, b], axis)))).folds()
+    assert sorted(fold.into) == ["left", "right"]
+    stop = L.Activation("tanh")
+    made = keras.ops.stack([BN()(stop(a)), stop(b)], axis)
+    reader = L.EinsumDense("axyz,xyzo->ao", output_shape=(2,), bias_axes="o")
+    assert [f.direction for f in judged(randomized([x, y], reader(made))).folds()] == ["forward"]
+
+
+@pytest.mark.parametrize(
+    ("pad", "scale", "shift"),
+    [
+        (lambda x: keras.ops.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]]), True, False),
+        (lambda x: keras.ops.pad(x, [[0, 0], [1, 1], [0, 0], [0, 0]], "reflect"), True, True),
+        (lambda x: keras.ops.pad(x, [[0, 0], [0, 0], [0, 0], [1, 0]]), False, False),
+        (
+            lambda x: keras.ops.pad(x, [[0, 0], [1, 0], [0, 0], [0, 0]], constant_values=1.0),
+            False,
+            False,
+        ),
+    ],
+)
+def test_padding_by_an_operation(
+    chain: Chain, judged: Judged, pad: Callable[[Any], Any], scale: bool, shift: bool
+) -> None:
+    scales = np.array([0.5, -2.0, 3.0])
+    for offset, folds in ((0.0, scale), (np.array([1.0, 0.3, 0.0]), shift)):
+        stop, scaling = L.Activation("tanh"), L.Rescaling(scales, offset)
+        plan = judged(chain((5, 4, 3), stop, scaling, pad, L.Conv2D(2, 2)))
+        assert bool(plan.folds()) == folds
+
+
+def test_a_product_takes_s_and_a_quotient_too(judged: Judged) -> None:
+    x, y, a, b = two()
+    scaling = L.Rescaling(np.array([0.5, -2.0, 3.0]))
+    for made in (a * b, L.Multiply()([a, b]), a / b, keras.ops.divide(a, b)):
+        (fold,) = judged(randomized([x, y], scaling(made))).folds()
+        assert fold.into == ("left",)
+    stop = L.Activation("tanh")
+    for made in (stop(a) * scaling(stop(b)), stop(a) / scaling(stop(b))):
+        assert judged(randomized([x, y], L.Dense(2)(made))).folds()
+    plan = judged(randomized([x, y], L.Rescaling(0.5, 0.1)(a * b)))
+    assert "would scale the offset t" in plan.kept()[0].reason
+
+
+def test_an_extreme_that_starts_from_a_number_lets_nothing_pass(
+    chain: Chain, judged: Judged
+) -> None:
+    largest = chain(
+        (5, 4), L.Dense(3), lambda x: keras.ops.max(x, 1, initial=0.0), L.Rescaling(0.5, 0.1)
+    )
+    assert "compares it to a number" in judged(largest).kept()[0].reason
+
+
+def test_a_cast_to_whole_numbers_lets_nothing_pass(judged: Judged) -> None:
+    x = keras.Input((4,))
+    whole = keras.ops.cast(BN()(x), "int32")
+    model = randomized(x, L.Dense(2)(keras.ops.cast(whole, "float64")))
+    assert "rounds to whole numbers" in judged(model).kept()[0].reason
 
 
 @pytest.mark.parametrize(
