@@ -67,7 +67,7 @@ __version__: str
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type is that of the requested name
     if name == "__version__":
-        return import_module("importlib.metadata").version("kerasbn")
+        return import_module("kerasbn.common.records").own_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'kerasbn' has no attribute '{name}'")
     if name in _NEED_TENSORFLOW:

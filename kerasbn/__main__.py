@@ -19,6 +19,8 @@ def start() -> None:
     once: an interpreter that first clears away what TensorFlow loaded takes another second.
     """
     os.environ["MPLBACKEND"] = "agg"  # figures are only saved
+    # TensorFlow would fill the memory of every GPU, in commands too that compute little.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     sys.setrecursionlimit(DEEPEST)
     code = 1  # that of an error which is kerasbn's own fault, whose traceback Python prints
     # What is registered first runs last: whatever else wants to end in order has done so by then.

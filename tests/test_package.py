@@ -4,9 +4,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+import kerasbn
+from kerasbn.experiments.trained_model import versions
+from kerasbn.inference.metadata import Metadata
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,3 +73,17 @@ def test_python_is_as_quiet_as_the_command_line() -> None:
     code = "import kerasbn; model = kerasbn.mlp(hidden=(4,)); kerasbn.fold(model); print('done')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+def test_the_package_works_from_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the record of an installation, which holds the version."""
+    installed = metadata.version
+
+    def version(name: str) -> str:
+        if name == "kerasbn":
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    assert kerasbn.__version__ == installed("kerasbn")
+    monkeypatch.setattr(metadata, "version", version)
+    assert kerasbn.__version__ == versions()["kerasbn"] == Metadata().version == "unknown"

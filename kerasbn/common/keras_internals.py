@@ -62,6 +62,25 @@ def quiet_tensorflow(verbose: bool = False) -> None:
 
 
 @contextmanager
+def deterministic_operations(wanted: bool) -> Iterator[None]:
+    """Let TensorFlow use only deterministic operations within the block, if `wanted`.
+
+    In XLA as well: TensorFlow compiles with `xla_gpu_deterministic_ops` then. The public
+    `enable_op_determinism` cannot be undone.
+    """
+    from tensorflow.python.framework import config
+
+    if not wanted or config.is_op_determinism_enabled():
+        yield
+        return
+    config.enable_op_determinism()
+    try:
+        yield
+    finally:
+        config.disable_op_determinism()
+
+
+@contextmanager
 def hide_package(package: str) -> Iterator[None]:
     """Make `import package` fail within the block, unless it is already imported.
 

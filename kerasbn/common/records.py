@@ -153,3 +153,13 @@ def _damaged(subject: object, error: Exception, what: str, advice: str) -> Input
     # msgspec writes the place as `$.model.lr`: the dollar is the file.
     reason = reason.replace(" - at `$.", " at `").replace("`$`", "the top level")
     return expected(subject, f"a damaged record ({reason})", what, advice)
+
+
+def own_version() -> str:
+    """Return the version of kerasbn, ``unknown`` if it is on the path without being installed."""
+    from importlib import metadata  # takes 40 ms, which not every command has to pay
+
+    try:
+        return metadata.version("kerasbn")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kerasbn import runs
 from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.common.folders import NewFolder
+from kerasbn.common.keras_internals import deterministic_operations
 from kerasbn.common.plotting import save_figure
 from kerasbn.common.records import write_csv, write_json
 from kerasbn.data.batching import Schedule
-from kerasbn.data.datasets import Dataset
+from kerasbn.data.datasets import Dataset, Split
 from kerasbn.experiments.curves import label
 from kerasbn.experiments.sessions import OpenSession, TrainingSession, find_session
 from kerasbn.experiments.trained_model import TrainedModel, data_record, trained_model, versions
 from kerasbn.probes.batch_composition import predict_in_batches
-from kerasbn.probes.readings import write_probes
+from kerasbn.probes.readings import BatchResult, write_probes
 from kerasbn.probes.recording import Probe, probe_stops
 from kerasbn.probes.results import save_pictures
 from kerasbn.training.callbacks import (
@@ -181,6 +183,8 @@ def train_in_folders(
     labels = {job.key: label(job.model.bn) for job in jobs}
     with (
         default_keras_config(),
+        # On a CPU, operations are deterministic anyway.
+        deterministic_operations(place.is_gpu and jobs[0].training.deterministic),
         _begun(session, jobs[0].key, data) as start,
         _out_of_memory_is_an_input_error(jobs),
         ProgressDisplay(schedule, labels, quiet=quiet) as progress,
@@ -221,14 +225,14 @@ def train_in_folders(
         stopped = stop.interrupted and evaluation.epochs < schedule.epochs
         with ThreadPoolExecutor() as pool:
             batches = {
-                key: pool.submit(predict_in_batches, models[key], weights, data.test)
+                key: pool.submit(_predict_on, place.name, models[key], weights, data.test)
                 for key, weights in evaluation.weights.items()
                 if key in probes
             }
         alike: dict[str, Any] = {
             "started": started, "seconds": round(time.monotonic() - began, 3),
             "data": data_record(data), "device": place.description, "versions": versions(),
-            "environment": environment(),
+            "environment": environment(place),
         }  # fmt: skip
         # The run of the first job is written last, so that it is the newest.
         for job, folder in reversed(list(zip(jobs, folders, strict=True))):
@@ -342,6 +346,14 @@ def _learners(
         else SingleModel(group[0].key, models[group[0].key], group[0].training.seed)
         for group in equal.values()
     ]
+
+
+def _predict_on(
+    device: str, model: keras.Model, weights: Sequence[np.ndarray], test: Split
+) -> tuple[BatchResult, ...]:
+    """Call `predict_in_batches` on a device, in any thread: TensorFlow's scopes are per thread."""
+    with tf.device(device):
+        return predict_in_batches(model, weights, test)
 
 
 def _write_run(

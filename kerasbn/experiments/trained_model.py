@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kerasbn.common.errors import CheckFailedError, StoppedError
 from kerasbn.common.plotting import COLOR
+from kerasbn.common.records import own_version
 from kerasbn.common.wording import loss, percent, plural, seed_range
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.curves import Curve, data_title, draw_curves, label
@@ -131,5 +132,5 @@ def data_record(data: Dataset) -> DataRecord:
 
 def versions() -> dict[str, str]:
     """Return the versions of everything that the results of a training depend on."""
-    libraries = {name: version(name) for name in ("kerasbn", "tensorflow", "keras", "numpy")}
-    return {"python": python_version(), **libraries}
+    libraries = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    return {"python": python_version(), "kerasbn": own_version(), **libraries}

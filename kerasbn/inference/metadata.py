@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasbn.common.errors import expected
+from kerasbn.common.records import own_version
 
 if TYPE_CHECKING:
     import keras
@@ -42,7 +43,7 @@ class Metadata:
         probabilities: Whether export added a softmax to the output.
     """
 
-    version: str = field(default_factory=lambda: _version())
+    version: str = field(default_factory=own_version)
     digest: str = ""
     plan: Sequence[Mapping[str, Any]] = ()
     labels: tuple[str, ...] = ()
@@ -57,13 +58,6 @@ class Metadata:
             _PREFIX + key: value if isinstance(value, str) else _json(value)
             for key, value in sorted(asdict(self).items())
         }
-
-
-def _version() -> str:
-    """Return the version of kerasbn; the look-up takes 40 ms, which only an export has to pay."""
-    from importlib.metadata import version
-
-    return version("kerasbn")
 
 
 def read_metadata(properties: Mapping[str, str]) -> Metadata | None:

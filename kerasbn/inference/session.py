@@ -62,6 +62,7 @@ class Session:
             self._session = onnxruntime.InferenceSession(
                 str(self.path), options, providers=providers, enable_fallback=0
             )
+            used = self._session.get_providers()
             self.inputs = [_port(port) for port in self._session.get_inputs()]
             self.outputs = [_port(port) for port in self._session.get_outputs()]
             properties = self._session.get_modelmeta().custom_metadata_map
@@ -71,6 +72,12 @@ class Session:
                 self.path, f"a file that onnxruntime cannot read ({runtime_message(error)})",
                 "an intact ONNX model", "kerasbn export writes one",
             ) from error  # fmt: skip
+        if providers[0] not in used:  # onnxruntime only warns, and computes on the CPU
+            raise ArgumentError(
+                "device", device, "a GPU with the driver and libraries that it needs",
+                "install what it needs, or use cpu",
+                received=f"an onnxruntime whose {providers[0]} does not start",
+            )  # fmt: skip
         for port in self.inputs:
             if (size := prod(axis or 1 for axis in port.shape)) > MOST_ELEMENTS:
                 raise expected(

@@ -81,7 +81,7 @@ class Probe(keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(str(log)) if log else None
         self._worker = ThreadPoolExecutor(1, f"probe-{key}")
         self._pending: Future[None] = self._worker.submit(lambda: None)
-        self._device = tf.constant(0).device
+        self._device = tf.constant(0.0).device  # integers stay on the CPU
         self._examples = probe_examples(train)
         clone = keras.models.clone_model(model)  # Keras layers are not thread-safe
         self._activations = ActivationProbe(clone, self._examples)

@@ -93,8 +93,10 @@ class TrainingLoop(keras.Model):
         # int64, since TensorFlow keeps no int32 variables on a GPU.
         self._labels = tf.Variable(tf.cast(labels, tf.int64), trainable=False, name="labels")
         self._splits = {"": (0, len(train)), "val_": (len(train), len(train) + len(test))}
+        # Keras would leave a step without XLA in a deterministic training.
+        self._training = tf.function(self._train, jit_compile=compiled, autograph=False)
         self._evaluation = tf.function(self._evaluate, jit_compile=compiled, autograph=False)
-        self.compile(jit_compile=compiled)
+        self.compile(jit_compile=False)
 
     def fit_schedule(
         self,
@@ -123,7 +125,10 @@ class TrainingLoop(keras.Model):
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Train on a chunk: image indices, int32 `[steps, seeds, batch]`, and the steps to take."""
-        indices, count = data
+        logs: dict[str, tf.Tensor] = self._training(*data)
+        return logs
+
+    def _train(self, indices: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
         one_step = tf.function(self._one_step, autograph=False)
         size = len(self.models)
 

@@ -168,6 +168,10 @@ class TrainingSettings(_Checked):
         0, "Random seed for initialization and batch order.", "seed",
         expects="a whole number from 0 to 2^31-1", is_valid=lambda seed: 0 <= seed < 2**31,
     )  # fmt: skip
+    deterministic: bool = _setting(
+        False, "Use deterministic GPU operations: slower, but repeated runs are bit-equal.",
+        "deterministic GPU operations", **_FLAG,
+    )  # fmt: skip
 
     def epochs_on(self, examples: int) -> int:
         """Return the number of epochs on so many examples; the last one may be shorter."""

@@ -162,3 +162,15 @@ def test_normalization_statistics_are_none_where_they_were_given() -> None:
     found = keras_internals.normalization_statistics(adapted)
     assert found is not None
     assert [float(variable[0]) for variable in found] == [2.0, 1.0]
+
+
+def test_operations_are_deterministic_within_a_block() -> None:
+    from tensorflow.python.framework.config import is_op_determinism_enabled
+
+    with keras_internals.deterministic_operations(False):
+        assert not is_op_determinism_enabled()
+    with keras_internals.deterministic_operations(True):
+        with keras_internals.deterministic_operations(True):
+            assert is_op_determinism_enabled()
+        assert is_op_determinism_enabled()
+    assert not is_op_determinism_enabled()

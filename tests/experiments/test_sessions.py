@@ -121,6 +121,7 @@ def test_only_the_same_training_is_resumed(
         ({"hidden": [9]}, r"^hidden=\(9,\): received \(9,\), expected \(8,\), with which"),
         ({"steps": 9}, r"^steps=9: received 9, expected none, as it was started; leave it out"),
         ({"probe": True}, r"^probe=True: received True, expected none, as it was started"),
+        ({"deterministic": True}, r"^deterministic=True: received True, expected none, as it was"),
         ({"device": "all"}, r"^device='all': received 'all', expected 'auto', with"),
         ({"run": "y"}, r"^run='y': received 'y', expected none together with resume"),
         ({"force": True}, r"^force=True: received True, expected none together with resume"),

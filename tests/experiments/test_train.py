@@ -2,11 +2,14 @@
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 from sample_runs import job, train_runs, write_run
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 import kerasbn
 from kerasbn.common.errors import CheckFailedError, InputError
@@ -15,6 +18,7 @@ from kerasbn.data.datasets import Dataset
 from kerasbn.experiments import train as experiment
 from kerasbn.experiments.trained_model import trained_model
 from kerasbn.runs import Run, read_run
+from kerasbn.training.devices import Device
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 SHORT = TrainingSettings(epochs=2, seed=3)
@@ -39,6 +43,7 @@ def test_the_record_tells_everything(trained: Run, few_digits: Dataset) -> None:
     assert record["model"]["activation"] == "tanh"
     assert record["training"] == {
         "optimizer": "adam", "lr": 0.01, "batch_size": 32, "epochs": 2, "steps": None, "seed": 3,
+        "deterministic": False,
     }  # fmt: skip
     assert record["data"] == {
         "name": "few-digits", "digest": few_digits.digest, "train": 640, "test": 100, "note": "",
@@ -55,10 +60,35 @@ def test_the_record_tells_everything(trained: Run, few_digits: Dataset) -> None:
 
 @pytest.mark.slow
 def test_the_same_settings_make_the_same_run(trained: Run, few_digits: Dataset) -> None:
+    """On a CPU, a deterministic training is the same too."""
+    settings = replace(SHORT, deterministic=True)
     root = trained.path.parent
-    (again,) = train_runs([job(SMALL)], few_digits, SHORT, figures=False, root=root)
+    (again,) = train_runs([job(SMALL)], few_digits, settings, figures=False, root=root)
     assert [trained.name, again.name] == ["bn", "bn-2"]
-    assert trained.history == again.history
+    assert again.record.training.deterministic
+    assert again.record.digest == trained.record.digest
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error:Model doesn't support")  # Keras, when it gives up XLA
+def test_a_deterministic_training_on_a_gpu_is_compiled_and_repeats(
+    few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU, taken for a GPU, runs TensorFlow's deterministic operations."""
+    monkeypatch.setattr(Device, "is_gpu", True)
+    enabled = []
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: enabled.append(is_op_determinism_enabled())
+    )
+    digests, tiny = set(), ModelSettings(hidden=(3,), bn=False)
+    for deterministic in (True, True, False):
+        settings = TrainingSettings(steps=4, seed=3, deterministic=deterministic)
+        (run,) = train_runs(
+            [job(tiny)], few_digits, settings, figures=False, callbacks=[watch], root=tmp_path
+        )
+        digests.add(run.record.digest)
+    assert enabled == [True, True, False]
+    assert len(digests) == 2  # the loss is computed by other operations, so the last run differs
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -36,3 +37,17 @@ def test_an_input_of_any_batch_size_is_accepted(tmp_path: Path) -> None:
     assert session.inputs[0].shape == (None, MOST_ELEMENTS)
     session = Session(write_model(tmp_path / "model.onnx", "batch", 3))
     np.testing.assert_array_equal(session.run([np.ones((2, 3), np.float32)])[0], np.ones((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_onnxruntime_cannot_start_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build for GPUs lists its provider wherever it is installed."""
+    path = write_model(tmp_path / "model.onnx", "batch", 3)
+    with pytest.raises(InputError, match="received an onnxruntime without GPU support, expected"):
+        Session(path, "gpu")
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    with pytest.raises(InputError, match="whose CUDAExecutionProvider does not start, expected"):
+        Session(path, "gpu")

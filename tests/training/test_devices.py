@@ -1,5 +1,6 @@
 """Training uses the requested device; an unknown one is an error that lists the devices."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from kerasbn.common.errors import ArgumentError
-from kerasbn.training.devices import choose_device
+from kerasbn.training import devices
+from kerasbn.training.devices import Device, choose_device
 
 ON_THE_SECOND_CPU = """
 import sys
@@ -20,12 +22,16 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from kerasbn.data.datasets import load_dataset
+from kerasbn.data.datasets import Dataset, Split, load_dataset
 from kerasbn.experiments import train as experiment
 from kerasbn.training.devices import Device
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
 placed = {}
+
+def record_predictions(*arguments):
+    placed["predictions"] = tf.constant(0.0).device
+    return ()
 
 def record_devices(learners, dataset, schedule, callbacks, device, epoch):
     fit(learners, dataset, schedule, callbacks, device, epoch)
@@ -35,14 +41,20 @@ def record_devices(learners, dataset, schedule, callbacks, device, epoch):
     variables = [*single.models["bn"].variables, *ensemble._trainable, *ensemble._non_trainable]
     placed.update({each.path: each.value.device for each in variables})
 
+    (probe,) = [each for each in callbacks if isinstance(each, experiment.Probe)]
+    placed["probe"] = probe._device
+
 fit, experiment.fit = experiment.fit, record_devices
+experiment.predict_in_batches = record_predictions
 experiment.choose_device = lambda choice: Device("/CPU:1", "the second one")
 small, plain = ModelSettings(hidden=(8, 8)), ModelSettings(hidden=(8, 8), bn=False)
-jobs = [experiment.TrainingJob("bn", small, TrainingSettings(steps=3))] + [
+jobs = [experiment.TrainingJob("bn", small, TrainingSettings(steps=3), probe=True)] + [
     experiment.TrainingJob(f"plain-{seed}", plain, TrainingSettings(steps=3, seed=seed))
     for seed in (0, 1)
 ]
-data = load_dataset("mnist-sample")
+test = load_dataset("mnist-sample").test
+few = Split(test.images[:96], test.labels[:96])
+data = Dataset("few", few, few)
 experiment.train_jobs(jobs, data, root=Path(sys.argv[1]), figures=False)
 assert len(placed) > 10
 wrong = {name: device for name, device in placed.items() if not device.endswith("CPU:1")}
@@ -96,16 +108,43 @@ def test_a_gpu_is_used_if_there_is_one(two_gpus: list[str], choice: str, name: s
     assert len(two_gpus) == 2
 
 
+@pytest.mark.usefixtures("two_gpus")
+def test_all_gpus_share_the_batches() -> None:
+    device = choose_device("all")
+    assert device.replicas == ("/GPU:0", "/GPU:1")
+    assert device.description == "GPU 0 (Model T), GPU 1 (Model T)"
+    with pytest.raises(ArgumentError, match="a multiple of 2"):
+        device.check_batch_size(33)
+
+
 def test_the_cpu_can_be_chosen_despite_a_gpu(two_gpus: list[str]) -> None:
     assert choose_device("cpu").name == "/CPU:0"
-    assert two_gpus == []
+    assert len(two_gpus) == 2  # or TensorFlow would fill their memory all the same
 
 
-def test_a_missing_gpu_is_an_error_that_lists_the_devices(two_gpus: list[str]) -> None:
+@pytest.mark.usefixtures("two_gpus")
+def test_a_missing_gpu_is_an_error_that_lists_the_devices() -> None:
     with pytest.raises(ArgumentError) as error:
         choose_device("gpu:2")
     assert str(error.value).startswith(
         "device='gpu:2': received a GPU that TensorFlow does not see, "
         "expected one of the devices it sees: cpu, gpu:0, gpu:1"
     )
-    assert two_gpus == []
+
+
+def test_what_a_gpu_computes_with_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = tmp_path / "version"
+    driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.159.04  Tue Oct 7\n")
+    monkeypatch.setattr(devices, "_DRIVER", driver)
+    monkeypatch.setattr(
+        tf.sysconfig, "get_build_info", lambda: {"cuda_version": "12.5.1", "cudnn_version": "9"}
+    )
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=0")
+    cpu, gpu = (devices.environment(Device(name, "")) for name in ("/CPU:0", "/GPU:0"))
+    assert cpu.keys() == {"threads", *(name for name in devices._FLAGS if name in os.environ)}
+    software = {"cuda": "12.5.1", "cudnn": "9", "driver": "580.159.04", "TF32": "on"}
+    assert gpu == cpu | software
+    driver.unlink()
+    assert "driver" not in devices.environment(Device("/GPU:0", ""))

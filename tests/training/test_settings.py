@@ -46,6 +46,7 @@ training_settings = st.builds(
     optimizer=st.sampled_from(SETTINGS["optimizer"].choices),
     lr=positive,
     seed=st.integers(0, 2**31 - 1),
+    deterministic=st.booleans(),
 )
 
 
