@@ -27,8 +27,8 @@ ALLOWED = {
         COMMON, "kerasbn.data", "kerasbn.training", "kerasbn.runs", "kerasbn.experiments",
     },
     "kerasbn.reports": {
-        COMMON, "kerasbn.training", "kerasbn.runs", "kerasbn.probes", "kerasbn.experiments",
-        "kerasbn.sweeps",
+        COMMON, "kerasbn.data", "kerasbn.training", "kerasbn.runs", "kerasbn.probes",
+        "kerasbn.experiments", "kerasbn.sweeps",
     },
     "kerasbn.folding": {COMMON, "kerasbn.runs"},
     "kerasbn.inference": {COMMON, "kerasbn.data", "kerasbn.runs", "kerasbn.folding"},

@@ -14,6 +14,7 @@ from kerasbn.common.errors import InputError
 from kerasbn.common.plotting import save_figure
 from kerasbn.common.wording import seed_range
 from kerasbn.data.datasets import Dataset
+from kerasbn.data.examples import write_examples
 from kerasbn.experiments.comparison import PICTURE, Comparison, comparison_of, read_comparison
 from kerasbn.experiments.sessions import OpenSession, TrainingSession, find_session
 from kerasbn.experiments.train import TrainingJob, train_in_folders
@@ -107,6 +108,7 @@ def compare(
         result = comparison_of([trained_model(each) for each in trained], folder.name, folder.path)
         assert result is not None
         result.write()
+        write_examples(folder.path, data.test)
         folder.complete = True
         save_figure(result.figure(), folder.path / PICTURE)
         if session.probe:

@@ -3,6 +3,7 @@
     saved_models/compare/compare.json   settings, every history, statistics
                          compare.csv    the statistics of every epoch
                          compare.png    the curves
+                         examples.npz   a few test images, for pages
 
 One pair or many seeds, there is one type, one record and one reader. A comparison is read from its
 ``compare.json`` alone; the runs it names are looked at where they still exist and still agree with

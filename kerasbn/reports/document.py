@@ -13,6 +13,10 @@ from typing import NamedTuple
 from kerasbn.common.plotting import COLOR
 from kerasbn.reports.svg import Drawing, css_variable, dark_variant
 
+# What all interactive parts share, before and after the script of each part.
+FIRST_SCRIPTS = ("play/engine.js", "play/digits.js", "play/elements.js")
+LAST_SCRIPT = "play/start.js"
+
 
 class Paragraph(NamedTuple):
     """A paragraph.
@@ -126,7 +130,24 @@ class CheckResult(NamedTuple):
     reason: str
 
 
-Block = Paragraph | BulletList | Formula | Tiles | Table | Charts | Diagram | Code | CheckResult
+class Interactive(NamedTuple):
+    """A part to play with: ``templates/play`` holds its markup and its script under this name."""
+
+    part: str
+
+
+Block = (
+    Paragraph
+    | BulletList
+    | Formula
+    | Tiles
+    | Table
+    | Charts
+    | Diagram
+    | Code
+    | CheckResult
+    | Interactive
+)
 
 
 class Section:
@@ -145,11 +166,12 @@ class Article:
         self.sections = [section for section in sections if section is not None]
 
 
-def render(articles: Sequence[Article], sources: Sequence[str]) -> str:
+def render(articles: Sequence[Article], sources: Sequence[str], play: object = None) -> str:
     """Return a page as one HTML file without external resources. Equal pages give equal bytes.
 
     The values of all charts are in one JSON element. The content security policy allows no script
-    but the one of the template, by its hash. The footer names the `sources`.
+    but the one of the template, by its hash. The footer names the `sources`. `play` is
+    what the interactive parts read, as JSON.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from jinja2.utils import htmlsafe_json_dumps
@@ -168,10 +190,17 @@ def render(articles: Sequence[Article], sources: Sequence[str]) -> str:
     drawings = [chart.drawing for figure in figures for chart in figure.charts]
     colors = {color for drawing in drawings for color in drawing.colors}
     colors |= {color for figure in figures for _, color in figure.legend}
-    colors |= {color.lower() for color in COLOR.values()}  # of tiles and diagrams
-    data = {"charts": {each.name: each.panels for each in drawings if each.panels}}
+    colors |= {color.lower() for color in COLOR.values()}  # of tiles, diagrams and bars
+    charts = {each.name: each.panels for each in drawings if each.panels}
+    data = {"charts": charts, "play": play}
+    parts = [f"play/{block.part}.js" for block in blocks if isinstance(block, Interactive)]
+    styles, scripts = ["report.css"], ["report.js"]
+    if parts:
+        styles.append("play/play.css")
+        scripts += [*FIRST_SCRIPTS, *parts, LAST_SCRIPT]
     style, script = (
-        loader.get_source(environment, name)[0] for name in ("report.css", "report.js")
+        "".join(loader.get_source(environment, name)[0] for name in names)
+        for names in (styles, scripts)
     )
     return environment.get_template("report.html").render(
         articles=articles,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from msgspec import to_builtins
 
 from kerasbn.common import wording
 from kerasbn.common.errors import ArgumentError, expected
@@ -15,7 +16,8 @@ from kerasbn.experiments.comparison import Comparison, comparison_of
 from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports import charts, diagram, inside, reproduce, results
 from kerasbn.reports.deployment import deployment
-from kerasbn.reports.document import Article, render
+from kerasbn.reports.document import Article, Section, render
+from kerasbn.reports.play.play import Play, play
 from kerasbn.reports.sources import Subject, check_same_data, data_of, find_subject
 from kerasbn.reports.studies import study_article
 from kerasbn.reports.svg import escape_label
@@ -26,7 +28,9 @@ PAGE = ".html"
 
 
 def report(
-    *subjects: str | Path | Run | Comparison | Study, output: str | Path = "report.png"
+    *subjects: str | Path | Run | Comparison | Study,
+    output: str | Path = "report.png",
+    interactive: bool = True,
 ) -> Path:
     """Build a report from runs, comparisons or studies.
 
@@ -37,6 +41,8 @@ def report(
         output: The file to write. An .html file is a page with results, charts, settings and the
             command that reproduces them, all in one file. A .png, .svg or .pdf file is a figure of
             the learning curves.
+        interactive: Whether the page of a comparison has parts to play with: its models classify
+            what the reader draws.
 
     Returns:
         The path of the file.
@@ -66,21 +72,27 @@ def report(
     check_same_data(found)
     if path.suffix.lower() != PAGE:
         return save_figure(_figure(found, path), path)
-    text = render(_articles(found), [each.name for each in found])
+    text = _page(found, interactive=interactive)
     with atomic_write(path) as temporary:
         # The name of a folder may have bytes that cannot be encoded.
         temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
     return path
 
 
-def _articles(subjects: Sequence[Subject]) -> list[Article]:
-    """Return one article for each comparison, one for all runs, and one for each study."""
+def _page(subjects: Sequence[Subject], *, interactive: bool) -> str:
+    """Return one article for each comparison, one for all runs, and one for each study.
+
+    The first comparison has the interactive parts.
+    """
     compared, members, studies = _split(subjects)
-    return [
-        *(_comparison_article(each, f"c{i}") for i, each in enumerate(compared)),
+    played = play(compared[0]) if compared and interactive else Play()
+    parts = [played.sections(), *([] for _ in compared)]
+    articles = [
+        *(_comparison_article(each, f"c{i}", parts[i]) for i, each in enumerate(compared)),
         *([_runs_article(members, "r")] if members else []),
         *(study_article(each, f"s{i}") for i, each in enumerate(studies)),
     ]
+    return render(articles, [each.name for each in subjects], to_builtins(played))
 
 
 def _split(
@@ -94,13 +106,16 @@ def _split(
     return compared, members, [each for each in subjects if isinstance(each, Study)]
 
 
-def _comparison_article(comparison: Comparison, prefix: str) -> Article:
+def _comparison_article(
+    comparison: Comparison, prefix: str, interactive: Sequence[Section]
+) -> Article:
     has_metrics = any(each.history["epoch"] for each in comparison.members)
     statistics = comparison.statistics() if len(comparison.seeds) > 1 else None
     return Article(
         f"Does batch normalization help a {results.model_title(comparison.first)}?",
         comparison.summary(),
         diagram.comparison_diagram(comparison),
+        *interactive,
         results.comparison_results(comparison),
         charts.learning_curves(comparison.curves(), prefix, statistics) if has_metrics else None,
         inside.batch_normalization(comparison.first),

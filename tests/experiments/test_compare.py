@@ -39,7 +39,7 @@ def test_one_pair_is_two_runs_and_a_folder(comparison: Compared) -> None:
     root, _ = comparison
     assert sorted(path.name for path in root.iterdir()) == ["bn", "compare", "plain"]
     files = sorted(path.name for path in (root / "compare").iterdir())
-    assert files == ["compare.csv", "compare.json", "compare.png"]
+    assert files == ["compare.csv", "compare.json", "compare.png", "examples.npz"]
     for name in ("bn", "plain"):
         files = sorted(path.name for path in (root / name).iterdir())
         assert files == ["curves.png", "history.csv", "model.keras", "run.json"]
@@ -50,7 +50,7 @@ def test_several_seeds_are_one_folder(compared: Comparison) -> None:
     assert compared.path is not None
     assert compared.path.name == "compare"
     members = [f"{kind}-seed-{seed}" for kind in ("bn", "plain") for seed in (4, 5, 6)]
-    files = ["compare.csv", "compare.json", "compare.png"]
+    files = ["compare.csv", "compare.json", "compare.png", "examples.npz"]
     assert sorted(path.name for path in compared.path.iterdir()) == sorted([*members, *files])
     assert [path.name for path in compared.path.parent.iterdir()] == ["compare"]
 

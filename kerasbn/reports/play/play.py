@@ -1,0 +1,83 @@
+"""The parts of a page to play with: their data as one JSON-able value, and their sections.
+
+Each part has an explanation in ``templates/play/PART.html`` and a script in ``PART.js``. To add
+one, add these files and a row to `PARTS`.
+"""
+
+import base64
+
+import msgspec
+
+from kerasbn.data.examples import read_examples
+from kerasbn.experiments.comparison import Comparison
+from kerasbn.reports.document import Interactive, Section
+from kerasbn.reports.play.weights import Dense, Layer, NotPlayableError, read_layers
+from kerasbn.runs import Run
+
+MOST_WEIGHTS = 131_072  # of both models: 683 KB in the page
+
+PARTS = {
+    "draw": "Draw a digit",
+}
+
+
+class Model(msgspec.Struct):
+    """One model, in the order of its layers."""
+
+    layers: list[Layer]
+
+
+class Models(msgspec.Struct):
+    """The pair: the model with BN, and the one without."""
+
+    bn: Model
+    plain: Model
+
+
+class Examples(msgspec.Struct):
+    """Test images, 784 bytes each in base64, and their labels."""
+
+    images: str
+    labels: list[int]
+
+
+class Play(msgspec.Struct):
+    """All that the scripts of the parts read."""
+
+    models: Models | None = None
+    examples: Examples | None = None
+
+    def sections(self) -> list[Section]:
+        """Return a section for each part that there is data for."""
+        return [
+            Section(part, heading, Interactive(part))
+            for part, heading in PARTS.items()
+            if self.models is not None
+        ]
+
+
+def play(comparison: Comparison) -> Play:
+    """Return the data of the first pair of a comparison."""
+    models = _models(comparison.probed_runs)
+    return Play(models, _examples(comparison) if models else None)
+
+
+def _models(pair: list[Run]) -> Models | None:
+    """Return the models, or None if the scripts cannot compute them or they are too large."""
+    try:
+        layers = [read_layers(run.model_path) for run in pair]
+    except NotPlayableError:
+        return None
+    denses = [each for model in layers for each in model if isinstance(each, Dense)]
+    sizes = [each.inputs * each.units for each in denses]
+    if not layers or sum(sizes) > MOST_WEIGHTS:
+        return None
+    return Models(*map(Model, layers))
+
+
+def _examples(comparison: Comparison) -> Examples | None:
+    data = comparison.first.data
+    found = read_examples(comparison.path, data.name, data.digest)
+    if found is None:
+        return None
+    return Examples(base64.b64encode(found.images.tobytes()).decode(), found.labels.tolist())

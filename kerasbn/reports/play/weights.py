@@ -1,0 +1,164 @@
+"""The weights of a trained model for the scripts of a page, read without Keras.
+
+A ``.keras`` file is a zip archive: ``config.json`` lists the layers, and ``model.weights.h5`` holds
+their variables by class and order, as ``layers/dense_1/vars/0`` for the kernel of the second Dense.
+"""
+
+import base64
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile, ZipFile
+
+import h5py
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbn.training.settings import ACTIVATIONS
+
+Variables = list[NDArray[np.float32]]
+Config = dict[str, Any]
+
+
+class Rescaling(msgspec.Struct, tag_field="kind", tag="rescaling"):
+    """``x * scale + offset``."""
+
+    scale: float
+    offset: float
+
+
+class Dense(msgspec.Struct, tag_field="kind", tag="dense"):
+    """``x @ kernel + bias``; the kernel is `inputs` rows of `units` numbers."""
+
+    name: str
+    inputs: int
+    units: int
+    kernel: str
+    bias: str | None
+
+
+class BatchNormalization(msgspec.Struct, tag_field="kind", tag="batch_normalization"):
+    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, with the moving statistics."""
+
+    name: str
+    gamma: str
+    beta: str
+    mean: str
+    variance: str
+    epsilon: float
+
+
+class Activation(msgspec.Struct, tag_field="kind", tag="activation"):
+    """One of the `ACTIVATIONS` that kerasbn trains with."""
+
+    name: str
+    function: str
+
+
+Layer = Rescaling | Dense | BatchNormalization | Activation
+
+
+class NotPlayableError(ValueError):
+    """The model is no chain of the layers that the scripts of a page can compute."""
+
+
+class _Saved(NamedTuple):
+    name: str
+    config: Config
+    variables: Variables
+
+
+def read_layers(path: Path) -> list[Layer]:
+    """Return the layers of a ``.keras`` file in their order; arrays are little-endian float32.
+
+    Raises:
+        NotPlayableError: If the file cannot be read, holds other layers than these or branches, or
+            a weight is not finite.
+    """
+    try:
+        with ZipFile(path) as archive, archive.open("model.weights.h5") as file:
+            config = json.loads(archive.read("config.json"))
+            saved = list(_saved_layers(config, h5py.File(file, "r")["layers"]))
+            return [layer for kind, each in saved for layer in _READERS[kind](each)]
+    except (OSError, BadZipFile, KeyError, ValueError, TypeError) as error:
+        raise NotPlayableError(str(error)) from error
+
+
+def _saved_layers(config: Config, weights: h5py.Group) -> Iterator[tuple[str, _Saved]]:
+    """Yield the class of each layer with its name, configuration and variables."""
+    layers, seen = config["config"]["layers"], Counter[str]()
+    for before, layer in zip([None, *layers], layers, strict=False):
+        kind, name = layer["class_name"], layer["config"]["name"]
+        _require(_inputs_of(layer) == ([before["config"]["name"]] if before else []))
+        key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind).lower()
+        group = f"{key}_{seen[key]}" if seen[key] else key
+        seen[key] += 1
+        stored = weights[group]["vars"]
+        variables = [np.asarray(stored[str(i)], "<f4") for i in range(len(stored))]
+        _require(all(np.isfinite(each).all() for each in variables))
+        yield kind, _Saved(name, layer["config"], variables)
+
+
+def _inputs_of(layer: Config) -> list[str]:
+    """Return the names of the layers whose outputs a layer takes."""
+    return re.findall(r"'keras_history': \['(.*?)', 0, 0\]", str(layer["inbound_nodes"]))
+
+
+def _dense(saved: _Saved) -> Iterator[Layer]:
+    kernel, *bias = saved.variables
+    inputs, units = kernel.shape
+    _require(len(bias) == saved.config["use_bias"])
+    yield Dense(saved.name, inputs, units, _base64(kernel), _base64(bias[0]) if bias else None)
+    yield from _activation(saved)
+
+
+def _batch_normalization(saved: _Saved) -> Iterator[Layer]:
+    config, variables = saved.config, iter(saved.variables)
+    size = len(saved.variables[-1])
+    gamma = next(variables) if config["scale"] else np.ones(size, "<f4")
+    beta = next(variables) if config["center"] else np.zeros(size, "<f4")
+    mean, variance = map(_base64, variables)
+    yield BatchNormalization(
+        saved.name, _base64(gamma), _base64(beta), mean, variance, config["epsilon"]
+    )
+
+
+def _activation(saved: _Saved) -> Iterator[Layer]:
+    function = saved.config["activation"]
+    _require(function in ACTIVATIONS)
+    if function != "linear":
+        yield Activation(saved.name, function)
+
+
+def _relu(saved: _Saved) -> Iterator[Layer]:
+    config = saved.config
+    _require((config["max_value"], config["negative_slope"], config["threshold"]) == (None, 0, 0))
+    yield Activation(saved.name, "relu")
+
+
+def _rescaling(saved: _Saved) -> Iterator[Layer]:
+    yield Rescaling(saved.config["scale"], saved.config["offset"])
+
+
+_READERS: dict[str, Callable[[_Saved], Iterator[Layer]]] = {
+    "InputLayer": lambda _: iter(()),
+    "Flatten": lambda _: iter(()),
+    "Rescaling": _rescaling,
+    "Dense": _dense,
+    "BatchNormalization": _batch_normalization,
+    "ReLU": _relu,
+    "Activation": _activation,
+}
+
+
+def _base64(array: NDArray[np.float32]) -> str:
+    return base64.b64encode(array.tobytes()).decode()
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise NotPlayableError
