@@ -101,6 +101,24 @@ def test_a_run_is_found_by_its_folder(kerasbn: Kerasbn, made_up: Path) -> None:
     assert "kerasbn train --bn --epochs 1" in page_text(made_up / "a.html")
 
 
+def test_a_page_is_shown_in_the_browser(
+    kerasbn: Kerasbn, made_up: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without -o it is a page that stays; without a browser a line says what to do."""
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: shown.append(url) or len(shown) < 3)
+    monkeypatch.setattr("tempfile.tempdir", str(made_up))
+    code, out, err = kerasbn("report", "compare", "--open", "--static")
+    assert (code, err) == (0, "")
+    assert Path(out.strip()).name == "report.html"
+    assert "Test accuracy" in page_text(Path(out.strip()))
+    assert kerasbn("report", "bn", "--open", "-o", "a.html") == (0, "a.html\n", "")
+    assert shown == [Path(out.strip()).as_uri(), (made_up / "a.html").as_uri()]
+    code, _, err = kerasbn("report", "bn", "--open", "-o", "a.html")
+    assert (code, err) == (0, "no browser was found; open the file yourself\n")
+    assert kerasbn("report", "--open")[0] == 2
+
+
 @pytest.mark.slow
 def test_a_page_needs_no_tensorflow(made_up: Path) -> None:
     code = (
