@@ -84,7 +84,7 @@ def test_the_command_adds_to_the_counts_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("law", BROKEN)
 def test_a_broken_law_makes_models_wrong(law: str) -> None:
-    seeds = list(islice(seeds_about(BROKEN[law].about), 16))
+    seeds = list(islice(seeds_about(BROKEN[law].about), 32))
     with BROKEN[law].breaking():
         wrong = next((seed for seed in seeds if judge(seed).wrong), None)
     assert wrong is not None, "the law could be wrong and nothing would tell"

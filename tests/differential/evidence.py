@@ -193,10 +193,11 @@ def _linear_in_weights(layer: Any, argument: str) -> Any:
 
 def _with_every_variable(layer: Any, shape: tuple[int | None, ...]) -> Any:
     """A copy of a linear layer with a bias and no activation, or one that can do more than it."""
-    if isinstance(layer, L.LSTM | L.GRU | L.SimpleRNN):
-        free: Any = L.Dense(layer.cell.kernel.shape[-1])
+    if isinstance(layer, L.RNN):
+        cell = layer.cell.cells[0] if isinstance(layer.cell, L.StackedRNNCells) else layer.cell
+        free: Any = L.Dense(cell.kernel.shape[-1])
         free.build(shape)
-        free.kernel.assign(layer.cell.kernel)
+        free.kernel.assign(cell.kernel)
         return free
     kept = layer.get_config()
     if isinstance(layer, L.SeparableConv1D | L.SeparableConv2D):

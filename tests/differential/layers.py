@@ -125,7 +125,15 @@ def _recurrent(kind: type) -> Callable[..., Any]:
     return create
 
 
+def _with_cells(d: Dice, _: Shape) -> Any:
+    kinds = [L.LSTMCell, L.GRUCell, L.SimpleRNNCell]
+    cells = [d.one(kinds)(3, use_bias=d.chance(0.7)) for _ in range(d.int(1, 2))]
+    return L.RNN(cells if d.chance(0.5) else cells[0], return_sequences=d.chance(0.5))
+
+
 def _bidirectional(d: Dice, shape: Shape) -> Any:
+    if d.chance(0.3):
+        return L.Bidirectional(_with_cells(d, shape))
     one = _recurrent(d.one([L.LSTM, L.GRU, L.SimpleRNN]))(d, shape)
     return L.Bidirectional(one, merge_mode=d.one(["concat", "sum"]))
 
@@ -281,6 +289,7 @@ ENTRIES: dict[type, Entry] = {
     L.LSTM: Entry(_recurrent(L.LSTM), (2,)),
     L.GRU: Entry(_recurrent(L.GRU), (2,)),
     L.SimpleRNN: Entry(_recurrent(L.SimpleRNN), (2,)),
+    L.RNN: Entry(_with_cells, (2,)),
     L.Bidirectional: Entry(_bidirectional, (2,)),
     L.MultiHeadAttention: Entry(_attention, (2,)),
     L.Identity: Entry(_plain(L.Identity)),

@@ -17,7 +17,6 @@ from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
 from . import evidence
 from .flat_graph import FlatCall, FlatGraph
 from .kept import AFFINE, LINEAR, NAME, Kept, Reason
-from .layers import L
 from .refusals import name_of
 
 # -- what other layers do -------------------------------------------------------------------------
@@ -186,7 +185,8 @@ def _activates(kept: Kept) -> bool:
     if kept.refusal.step == "forward":
         return not evidence.map_goes_on(kept.call, kept.refusal.maps)
     run, _ = evidence.runner(kept.call)
-    return not evidence.activation_takes(run, kept.refusal.maps[0], _lengths(kept.call.inputs[0]))
+    a = kept.refusal.maps[0]
+    return not evidence.activation_takes(run, a, _lengths(kept.call.inputs[0], a))
 
 
 def _has_activation(kept: Kept) -> bool:
@@ -195,12 +195,13 @@ def _has_activation(kept: Kept) -> bool:
     def run(x: np.ndarray) -> np.ndarray:
         return np.array(keras.ops.convert_to_numpy(function(x)))
 
-    return not evidence.activation_takes(run, kept.refusal.maps[0], _lengths(kept.call.outputs[0]))
+    a = kept.refusal.maps[0]
+    return not evidence.activation_takes(run, a, _lengths(kept.call.outputs[0], a))
 
 
-def _lengths(value: Value) -> tuple[int, ...]:
-    """A shape of a tensor that has the axes of a map, those of time steps included."""
-    return tuple(n or 4 for n in value.example)
+def _lengths(value: Value, a: Affine) -> tuple[int, ...]:
+    """A shape of a tensor that has the axes of a map, those of time steps included or not."""
+    return tuple(n or 4 for n in value.example[len(value.example) - len(a.shape) :])
 
 
 def _weights_refuse(kept: Kept) -> bool:
@@ -391,9 +392,9 @@ REASONS = [
         "the kernel has a row for each example of a batch of fixed size",
     ),
     Reason(
-        f"{NAME} wraps a custom recurrent layer",
-        lambda kept: type(kept.call.layer.forward_layer) is L.RNN,
-        "cells of Keras could be read",
+        f"{NAME} has a custom cell",
+        lambda kept: type(kept.call.layer.forward_layer.cell).__module__.split(".")[0] != "keras",
+        "what the cell computes is not known",
     ),
     Reason(
         f"{NAME} is quantized or has LoRA enabled",

@@ -12,6 +12,10 @@ from kerasbn.folding.graph import Layer
 # Python objects among the attributes of a layer are passed to its clone unchanged, so that custom
 # functions need not be registered with Keras.
 OBJECTS = ("activation", "_initializer", "_regularizer", "_constraint")
+# Where the layer is that reads the input of one around it; of several cells it is the first.
+WITHIN = {
+    "Bidirectional": ("layer", "backward_layer"), "RNN": ("cell",), "StackedRNNCells": ("cells",),
+}  # fmt: skip
 # TensorFlow has this layer's kernel for float16, bfloat16 and float32, on no device for float64.
 SINGLE_ONLY = (keras.layers.MaxPooling3D,)
 
@@ -34,21 +38,30 @@ def clone_layer(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer
                 old.function, keras_internals.lambda_output_shape(old), old.mask, old.arguments,
                 name=old.name, dtype=float_dtype(old.dtype, dtype),
             )  # fmt: skip
-        config = {**_with_dtype(old.get_config(), dtype), **_objects(old), **changes}
+        config = {**_with_dtype(old.get_config(), dtype), **_objects(old)}
+        config = _changed(type(old).__name__, config, changes)
         if type(old) is keras.layers.TimeDistributed:
             return keras.layers.TimeDistributed(**config)
-        if type(old) is keras.layers.Bidirectional and changes:
-            for side in ("layer", "backward_layer"):
-                if side in config:
-                    inner = {**config[side]["config"], **changes}
-                    config[side] = {**config[side], "config": inner}
-            config = {name: value for name, value in config.items() if name not in changes}
         return type(old).from_config(config)
     except Exception as error:  # a custom class may raise anything
         raise InputError(
             f"layer '{old.name}': class {type(old).__name__} cannot be rebuilt from its "
             f"configuration ({quoted(error)}); complete the class's get_config"
         ) from error
+
+
+def _changed(kind: str, config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a class with changes where the layer inside has its weights."""
+
+    def change(saved: Any) -> Any:  # noqa: ANN401 - a serialized layer, or a list of them
+        if isinstance(saved, list):
+            return [change(saved[0]), *saved[1:]]
+        inner = _changed(saved["class_name"], saved["config"], changes)
+        return {**saved, "config": inner}
+
+    if kind not in WITHIN:
+        return {**config, **changes}
+    return {**config, **{name: change(config[name]) for name in WITHIN[kind]}}
 
 
 def is_builtin(layer: Layer) -> bool:

@@ -163,16 +163,26 @@ def _own_scale(layer: Layer, example: Shape, _: str) -> list[Part]:
 
 
 def _recurrent(layer: Layer, _: Shape, __: str) -> list[Part]:
-    # A GRU with reset_after has two rows of bias, of which the first is added to K x.
-    row = 0 if isinstance(layer, layers.GRU) and layer.reset_after else None
-    return [Part("io", ("", "i"), ("", "o"), layer.cell, row=row)]
+    parts = []
+    for cell in _cells(layer):
+        # A GRU with reset_after has two rows of bias, of which the first is added to K x.
+        row = 0 if isinstance(cell, layers.GRUCell) and cell.reset_after else None
+        parts.append(Part("io", ("", "i"), ("", "o"), cell, row=row))
+    return parts
 
 
-def _bidirectional(layer: Layer, example: Shape, _: str) -> list[Part]:
-    both = _directions(layer)
-    if any(type(one) not in _RECURRENT for one in both):
-        raise CannotFold("wraps a custom recurrent layer")
-    return [part for one in both for part in _recurrent(one, example, "")]
+def _cells(layer: Layer) -> list[Layer]:
+    """Return the cells that read the input of a recurrent layer, one for each direction."""
+    both = isinstance(layer, layers.Bidirectional)
+    found = []
+    for one in (layer.forward_layer, layer.backward_layer) if both else (layer,):
+        cell = one.cell if type(one) in _RECURRENT else None
+        while type(cell) is layers.StackedRNNCells:
+            cell = cell.cells[0]
+        if type(cell) not in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell):
+            raise CannotFold("has a custom cell")
+        found.append(cell)
+    return found
 
 
 def _attention(layer: Layer, example: Shape, argument: str) -> list[Part]:
@@ -212,14 +222,8 @@ def _sums_unknown(layer: Layer, edit: Edit) -> None:
 
 
 def _drops_input(layer: Layer, edit: Edit) -> None:
-    if edit.training and any(one.dropout > 0 for one in _directions(layer)):
+    if edit.training and any(cell.dropout > 0 for cell in _cells(layer)):
         raise CannotFold("drops part of its input, because it is called with training=True")
-
-
-def _directions(layer: Layer) -> tuple[Layer, ...]:
-    if isinstance(layer, layers.Bidirectional):
-        return layer.forward_layer, layer.backward_layer
-    return (layer,)
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -239,7 +243,7 @@ class LinearLayer:
     chained: bool = False
 
 
-_RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+_RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN, layers.RNN)
 _LAWS: list[tuple[LinearLayer, tuple[type, ...]]] = [
     (LinearLayer(_dense), (layers.Dense,)),
     (LinearLayer(_einsum, uneven=_sums_unknown), (layers.EinsumDense,)),
@@ -255,8 +259,9 @@ _LAWS: list[tuple[LinearLayer, tuple[type, ...]]] = [
     (LinearLayer(_own_scale, ("after",)), (
         layers.LayerNormalization, layers.GroupNormalization, layers.RMSNormalization,
     )),
-    (LinearLayer(_recurrent, ("before",), uneven=_drops_input), _RECURRENT),
-    (LinearLayer(_bidirectional, ("before",), uneven=_drops_input), (layers.Bidirectional,)),
+    (LinearLayer(_recurrent, ("before",), uneven=_drops_input), (
+        *_RECURRENT, layers.Bidirectional,
+    )),
     (LinearLayer(_attention), (layers.MultiHeadAttention,)),
 ]  # fmt: skip
 # By exact class: a subclass may compute anything.

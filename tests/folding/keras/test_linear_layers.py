@@ -98,6 +98,10 @@ def test_a_causal_convolution_pads(chain: Chain, judged: Judged) -> None:
         lambda bias: L.Bidirectional(
             L.GRU(3, use_bias=bias), backward_layer=L.GRU(3, go_backwards=True, reset_after=False)
         ),
+        lambda bias: L.RNN(L.LSTMCell(3, use_bias=bias)),
+        lambda bias: L.RNN(L.GRUCell(3, use_bias=bias), return_sequences=True),
+        lambda bias: L.RNN([L.SimpleRNNCell(2, use_bias=bias), L.LSTMCell(3)]),
+        lambda bias: L.Bidirectional(L.RNN(L.GRUCell(3, use_bias=bias, reset_after=False))),
     ],
 )
 def test_recurrent_layers_fold_what_precedes(
@@ -112,7 +116,12 @@ def test_recurrent_layers_fold_what_precedes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "layer", [lambda: L.GRU(3, dropout=0.4), lambda: L.Bidirectional(L.LSTM(3, dropout=0.4))]
+    "layer",
+    [
+        lambda: L.GRU(3, dropout=0.4),
+        lambda: L.Bidirectional(L.LSTM(3, dropout=0.4)),
+        lambda: L.RNN(L.LSTMCell(3, dropout=0.4)),
+    ],
 )
 def test_a_recurrent_layer_that_drops_its_input_takes_s_but_not_t(
     judged: Judged, layer: Callable[[], Any]
@@ -129,6 +138,21 @@ def test_a_recurrent_layer_that_drops_its_input_takes_s_but_not_t(
         plan = judged(model)
         assert len(plan.folds()) == folds
         assert folds or "drops part of its input" in plan.kept()[0].reason
+
+
+class Cell(L.SimpleRNNCell):
+    """A cell that multiplies nothing by its kernel that folding knows of."""
+
+
+@pytest.mark.parametrize("around", [lambda each: each, lambda each: L.Bidirectional(each)])
+def test_a_custom_cell_takes_no_map(
+    chain: Chain, judged: Judged, around: Callable[[Any], Any]
+) -> None:
+    plan = judged(chain((6, 4), BN(name="a"), around(L.RNN(L.SimpleRNNCell(3))), BN(name="b")))
+    assert [type(each) for each in plan] == [Fold, Kept]
+    with keras.saving.custom_object_scope({"Cell": Cell}):
+        plan = judged(chain((6, 4), BN(), around(L.RNN([Cell(3), L.LSTMCell(3)]))))
+    assert plan.kept()[0].reason.endswith("after it has a custom cell")
 
 
 @pytest.mark.parametrize("bias", [True, False])
