@@ -18,6 +18,8 @@ MOST_WEIGHTS = 131_072  # of both models: 683 KB in the page
 
 PARTS = {
     "draw": "Draw a digit",
+    "batch": "Choose the rest of the batch",
+    "fold": "Fold a layer",
 }
 
 
@@ -49,10 +51,15 @@ class Play(msgspec.Struct):
 
     def sections(self) -> list[Section]:
         """Return a section for each part that there is data for."""
+        has_data = {
+            "draw": self.models is not None,
+            "batch": self.examples is not None,
+            "fold": self.models is not None,
+        }
         return [
             Section(part, heading, Interactive(part))
             for part, heading in PARTS.items()
-            if self.models is not None
+            if has_data[part]
         ]
 
 

@@ -76,16 +76,21 @@ def read_layers(path: Path) -> list[Layer]:
     """Return the layers of a ``.keras`` file in their order; arrays are little-endian float32.
 
     Raises:
-        NotPlayableError: If the file cannot be read, holds other layers than these or branches, or
-            a weight is not finite.
+        NotPlayableError: If the file cannot be read, holds other layers than these or branches, a
+            BN layer has no Dense layer beside it, or a weight is not finite.
     """
     try:
         with ZipFile(path) as archive, archive.open("model.weights.h5") as file:
             config = json.loads(archive.read("config.json"))
             saved = list(_saved_layers(config, h5py.File(file, "r")["layers"]))
-            return [layer for kind, each in saved for layer in _READERS[kind](each)]
+            layers = [layer for kind, each in saved for layer in _READERS[kind](each)]
     except (OSError, BadZipFile, KeyError, ValueError, TypeError) as error:
         raise NotPlayableError(str(error)) from error
+    for i, layer in enumerate(layers):
+        beside = layers[max(i - 1, 0) : i + 2]
+        has_taker = any(isinstance(each, Dense) for each in beside)
+        _require(has_taker or not isinstance(layer, BatchNormalization))
+    return layers
 
 
 def _saved_layers(config: Config, weights: h5py.Group) -> Iterator[tuple[str, _Saved]]:

@@ -1,24 +1,19 @@
-// Part 1: draw a digit; both models classify it at once, with BN before and after folding.
+// Draw a digit: both models classify it at once, the one with BN before and after folding.
 parts.draw = (root, play) => {
-  const { make, button, bars } = elements;
+  const { answer, bars, button, distance, number, thumbnail } = elements;
   const RADIUS = 7; // of the pen, in pixels of the field
   const STEP = 8; // of the arrow keys
-  const canvas = root.querySelector(".field");
-  const seen = root.querySelector(".seen canvas");
-  const say = elements.announcer(root.querySelector(".spoken"));
-  const tools = root.querySelector(".tools");
+  const find = (selector) => root.querySelector(selector);
+  const [canvas, seen] = [find(".field"), find(".seen canvas")];
+  const say = elements.announcer(find(".spoken"));
   let field = digits.field();
-  let erasing = false;
   let pen = [digits.SIZE / 2, digits.SIZE / 2];
-  let penDown = false;
-
-  const answers = [bars("With BN", "with_bn"), bars("With BN, folded", "with_bn"),
-    bars("Without BN", "without_bn")];
-  root.querySelector(".answers").append(...answers.map((each) => each.root));
+  let [erasing, penDown] = [false, false];
 
   function repaint() {
     elements.paint(canvas, field.map((ink) => Math.round(255 * ink)));
-    if (document.activeElement !== canvas) return;
+    find(".invitation").hidden = field.some((ink) => ink > 0);
+    if (!canvas.matches(":focus-visible")) return;
     const context = canvas.getContext("2d");
     context.lineWidth = 2;
     context.strokeStyle = penDown ? "#d55e00" : "#0072b2";
@@ -27,29 +22,31 @@ parts.draw = (root, play) => {
     context.stroke();
   }
 
-  const drawn = elements.perFrame(() => {
+  const classifyDrawing = elements.perFrame(() => {
     const pixels = digits.toMnist(field);
-    play.digit.set({ pixels: pixels ?? new Uint8Array(784), label: null });
+    const name = pixels ? "your drawing" : "blank image";
+    play.digit.set({ pixels: pixels ?? new Uint8Array(784), label: null, name });
   });
 
   function strokeTo(point) {
-    digits.stroke(field, pen, point, erasing ? 2 * RADIUS : RADIUS, erasing);
+    digits.stroke(field, pen, point, erasing ? 1.5 * RADIUS : RADIUS, erasing);
     pen = point;
     repaint();
-    drawn();
+    classifyDrawing();
   }
 
   function clear() {
     field = digits.field();
     repaint();
-    drawn();
+    classifyDrawing();
   }
 
-  const eraser = button("Erase", () => {
+  const eraser = button("Eraser", () => {
     erasing = !erasing;
     eraser.setAttribute("aria-pressed", erasing);
-  }, { "aria-pressed": "false" });
-  tools.append(eraser, button("Clear", clear));
+    say(erasing ? "Eraser" : "Pen");
+  }, { "aria-pressed": false });
+  find(".tools").append(eraser, button("Clear", clear));
 
   function place(event) {
     const box = canvas.getBoundingClientRect();
@@ -58,32 +55,42 @@ parts.draw = (root, play) => {
   }
 
   canvas.addEventListener("pointerdown", (event) => {
-    event.preventDefault();
-    canvas.focus({ preventScroll: true });
     canvas.setPointerCapture(event.pointerId);
     pen = place(event);
     strokeTo(pen);
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!canvas.hasPointerCapture(event.pointerId)) return;
-    for (const each of event.getCoalescedEvents?.() ?? [event]) strokeTo(place(each));
+    for (const each of event.getCoalescedEvents()) strokeTo(place(each));
   });
 
-  canvas.addEventListener("keydown", (event) => {
-    const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    const move = moves[event.key];
-    if (move) {
-      const point = pen.map((at, i) => Math.min(Math.max(at + STEP * move[i], 0), digits.SIZE));
-      if (penDown) strokeTo(point);
-      pen = point;
-    } else if (event.key === " ") {
+  const keys = {
+    ArrowLeft: () => move(-1, 0),
+    ArrowRight: () => move(1, 0),
+    ArrowUp: () => move(0, -1),
+    ArrowDown: () => move(0, 1),
+    " ": () => {
       penDown = !penDown;
       if (penDown) strokeTo(pen);
       say(penDown ? "Pen down" : "Pen up");
-    } else if (event.key === "e" || event.key === "E") eraser.click();
-    else if (event.key === "Delete" || event.key === "Backspace") clear();
-    else return;
+    },
+    e: () => eraser.click(),
+    Delete: clear,
+    Backspace: clear,
+  };
+
+  function move(right, down) {
+    const point = [pen[0] + STEP * right, pen[1] + STEP * down]
+      .map((at) => Math.min(Math.max(at, 0), digits.SIZE));
+    if (penDown) strokeTo(point);
+    pen = point;
+  }
+
+  canvas.addEventListener("keydown", (event) => {
+    const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
+    act();
     repaint();
   });
   canvas.addEventListener("focus", repaint);
@@ -92,32 +99,31 @@ parts.draw = (root, play) => {
     repaint();
   });
 
-  const examples = root.querySelector(".examples");
-  examples.append(...play.examples.map((example) => {
-    const chosen = make("button", { type: "button" },
-      elements.picture(example.pixels, `test image of a ${example.label}`));
-    chosen.addEventListener("click", () => {
-      field = digits.enlarge(example.pixels);
-      repaint();
-      play.digit.set(example);
-    });
-    return chosen;
-  }));
+  const examples = find(".examples");
+  examples.append(...play.examples.map((example) => thumbnail(example, example.name, () => {
+    field = digits.enlarge(example.pixels);
+    repaint();
+    play.digit.set(example);
+  })));
   if (play.examples.length) elements.roving(examples);
-  else examples.remove();
+  else examples.parentElement.remove();
 
-  play.digit.watch(({ pixels }) => {
+  const { bn, plain } = play.models;
+  const columns = [["With BN", "with_bn", bn.layers], ["With BN, folded", "with_bn", bn.folded],
+    ["Without BN", "without_bn", plain.layers]].map(([title, tone, layers]) =>
+    ({ layers, bars: bars(title, tone) }));
+  find(".answers").append(...columns.map((each) => each.bars.root));
+
+  play.digit.watch(({ pixels, name }) => {
     elements.paint(seen, pixels);
-    const { bn, plain } = play.models;
-    const results = [bn.layers, bn.folded, plain.layers].map((layers) =>
-      engine.classify(layers, [pixels])[0]);
-    results.forEach((each, i) => answers[i].show(each));
-    const difference = Math.max(...results[0].map((p, label) => Math.abs(p - results[1][label])));
-    root.querySelector("[data-finding]").textContent =
-      `Before and after folding, the probabilities differ by at most ${elements.number(difference, 2)}.`;
-    const [first, , other] = results.map((each) => `${elements.argmax(each)}, ${elements.percent(Math.max(...each))}`);
-    say(`With BN: ${first}. Folded: the same. Without BN: ${other}.`);
+    seen.setAttribute("aria-label", name);
+    find(".name").textContent = name;
+    const found = columns.map(({ layers }) => engine.classify(layers, [pixels])[0]);
+    columns.forEach((each, i) => each.bars.show(found[i]));
+    const difference = number(distance(found[0], found[1]), 2);
+    find(".finding").textContent = `With BN the answer is ${answer(found[0])}, without BN ` +
+      `${answer(found[2])}. Folding changes no probability by more than ${difference}.`;
+    say(`${name}: ${find(".finding").textContent}`);
   });
-  field = digits.enlarge(play.digit.value.pixels);
   repaint();
 };

@@ -8,13 +8,15 @@ const elements = (() => {
     for (const [key, value] of Object.entries(properties)) {
       if (key.startsWith("on")) created.addEventListener(key.slice(2), value);
       else if (key === "text") created.textContent = value;
-      else if (value !== null && value !== false) created.setAttribute(key, value === true ? "" : value);
+      else if (value !== null) created.setAttribute(key, value);
     }
     created.append(...children);
     return created;
   }
 
-  const superscript = (n) => String(n).replace(/./g, (digit) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(digit)]);
+  function superscript(exponent) {
+    return String(exponent).replace(/./g, (each) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(each)]);
+  }
 
   // Return a number with so many significant digits: 0.0123, 36,000, 1.1·10²⁷.
   function number(value, significant = 3) {
@@ -23,11 +25,11 @@ const elements = (() => {
       return `${mantissa.replace("-", "−")}·10${superscript(Number(exponent))}`;
     }
     const rounded = Number(value.toPrecision(significant));
-    const places = rounded === 0 ? 0 : Math.max(0, significant - 1 - Math.floor(Math.log10(Math.abs(rounded))));
-    const text = rounded.toLocaleString("en-US", {
+    const size = rounded === 0 ? 0 : Math.floor(Math.log10(Math.abs(rounded)));
+    const places = Math.max(0, significant - 1 - size);
+    return rounded.toLocaleString("en-US", {
       minimumFractionDigits: Number.isInteger(rounded) ? 0 : places, maximumFractionDigits: places,
-    });
-    return text.replace("-", "−");
+    }).replace("-", "−");
   }
 
   function percent(share) {
@@ -40,7 +42,8 @@ const elements = (() => {
 
   // Return items as a list within a sentence: a, b and c.
   function listed(items) {
-    return items.length < 2 ? items.join("") : `${items.slice(0, -1).join(", ")} and ${items.at(-1)}`;
+    const first = items.slice(0, -1).join(", ");
+    return first ? `${first} and ${items.at(-1)}` : items.join("");
   }
 
   // Return a value that parts share: `watch` calls a function now and after each change.
@@ -74,13 +77,25 @@ const elements = (() => {
     };
   }
 
-  // Set the text of a live region once the reader has paused, so that not every change is read out.
+  // Return a function that has a screen reader say a text in a live region, once the reader pauses.
   function announcer(region, pause = 700) {
     let timer = 0;
     return (text) => {
+      if (!navigator.userActivation?.hasBeenActive) return; // nothing at the start of the page
       clearTimeout(timer);
       timer = setTimeout(() => { region.textContent = text; }, pause);
     };
+  }
+
+  // Return the best class with its probability: 3 (92.1%).
+  function answer(probabilities) {
+    const best = argmax(probabilities);
+    return `${best} (${percent(probabilities[best])})`;
+  }
+
+  // Return the largest difference of two lists of numbers.
+  function distance(one, other) {
+    return Math.max(...Array.from(one, (x, i) => Math.abs(x - other[i])));
   }
 
   // A table of bars for the ten classes; `show` takes their probabilities.
@@ -132,16 +147,19 @@ const elements = (() => {
     canvas.getContext("2d").putImageData(image, 0, 0);
   }
 
-  function picture(pixels, name) {
-    const canvas = make("canvas", { class: "digit", role: "img", "aria-label": name });
+  // A button that shows an image.
+  function thumbnail({ pixels }, name, onclick) {
+    const canvas = make("canvas", { class: "digit" });
     paint(canvas, pixels);
-    return canvas;
+    return make("button", { type: "button", class: "thumbnail", "aria-label": name, onclick }, canvas);
   }
 
   // Make the arrow keys, Home and End move between the buttons in a container: one tab stop.
   function roving(container) {
     const buttons = () => [...container.querySelectorAll("button")];
-    const enter = (target) => buttons().forEach((each) => { each.tabIndex = each === target ? 0 : -1; });
+    function enter(target) {
+      for (const each of buttons()) each.tabIndex = each === target ? 0 : -1;
+    }
     container.addEventListener("focusin", (event) => enter(event.target));
     container.addEventListener("keydown", (event) => {
       const all = buttons();
@@ -156,7 +174,7 @@ const elements = (() => {
   }
 
   return {
-    announcer, argmax, bars, button, listed, make, number, paint, perFrame, percent, picture, roving,
-    slider, store,
+    announcer, answer, argmax, bars, button, distance, listed, make, number, paint, percent, perFrame,
+    roving, slider, store, thumbnail,
   };
 })();

@@ -126,34 +126,23 @@ const engine = (() => {
     };
   }
 
-  // Return the layers without BN: each BN layer is folded into the Dense layer before it, or else
-  // into the one behind it. The results are rounded to float32 once, as in the exported model.
-  function fold(layers) {
-    const folded = [];
-    let waiting = null; // a BN layer that the next Dense layer takes
-    for (const layer of layers) {
-      const last = folded.at(-1);
-      if (layer.kind === "batch_normalization") {
-        if (last.kind === "dense") folded[folded.length - 1] = foldAfter(last, affine(layer));
-        else waiting = layer;
-      } else {
-        folded.push(waiting ? foldBefore(layer, affine(waiting)) : layer);
-        waiting = null;
-      }
-    }
-    return folded;
-  }
-
-  // Return the pairs of BN layer and Dense layer that `fold` joins: their indices in `layers`.
+  // Return which Dense layer takes each BN layer, as indices: the one before it, else the one behind.
   function folds(layers) {
-    return layers.flatMap((layer, i) => {
-      if (layer.kind !== "batch_normalization") return [];
-      return [{ bn: i, dense: layers[i - 1].kind === "dense" ? i - 1 : i + 1 }];
-    });
+    return [...layers.keys()].filter((i) => layers[i].kind === "batch_normalization").map((bn) =>
+      ({ bn, dense: layers[bn - 1].kind === "dense" ? bn - 1 : bn + 1 }));
   }
 
-  return {
-    activations, affine, bytes, classify, decode, fold, foldAfter, foldBefore, folds, moments,
-    softmax, trace,
-  };
+  // Return the layers with one BN layer folded; weights are rounded to float32 once.
+  function foldOne(layers, { bn, dense: taker }) {
+    const joined = (taker < bn ? foldAfter : foldBefore)(layers[taker], affine(layers[bn]));
+    return layers.map((layer, i) => (i === taker ? joined : layer)).filter((_, i) => i !== bn);
+  }
+
+  // Return the layers without BN, as in the exported model.
+  function fold(layers) {
+    const [next] = folds(layers);
+    return next ? fold(foldOne(layers, next)) : layers;
+  }
+
+  return { activations, affine, bytes, classify, decode, fold, foldOne, folds, moments, softmax, trace };
 })();
