@@ -23,6 +23,10 @@ read, write = (os.dup2(int(sys.argv[i]), 100 + i) for i in (1, 2))
 os.dup2(read, 3), os.dup2(write, 4)
 os.execvp(sys.argv[3], sys.argv[3:])
 """
+# Without these, the browser's own controls ignore the keys.
+KEY_CODES = {
+    "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
+}  # fmt: skip
 TIMEOUT = 60  # seconds for any reply; a machine may be busy
 
 
@@ -110,8 +114,10 @@ class Tab:
             time.sleep(0.02)
 
     def run(self, script: str) -> Any:
-        """Evaluate an expression in the page."""
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        """Evaluate an expression in the page, and wait for it if it is a promise."""
+        answer = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
@@ -141,8 +147,12 @@ class Tab:
 
     def press(self, key: str) -> None:
         """Press a key."""
+        virtual = KEY_CODES.get(key, 0)
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind, key=key, code=key, windowsVirtualKeyCode=virtual,
+            )  # fmt: skip
 
     def point(self, x: float, y: float) -> None:
         """Move the mouse to a position."""

@@ -14,7 +14,7 @@ from kerasbn.common.plotting import COLOR
 from kerasbn.reports.svg import Drawing, css_variable, dark_variant
 
 # What all interactive parts share, before and after the script of each part.
-FIRST_SCRIPTS = ("play/engine.js", "play/digits.js", "play/elements.js")
+FIRST_SCRIPTS = ("play/engine.js", "play/digits.js", "play/elements.js", "play/histogram.js")
 LAST_SCRIPT = "play/start.js"
 
 
@@ -196,7 +196,7 @@ def render(articles: Sequence[Article], sources: Sequence[str], play: object = N
     parts = [f"play/{block.part}.js" for block in blocks if isinstance(block, Interactive)]
     styles, scripts = ["report.css"], ["report.js"]
     if parts:
-        styles.append("play/play.css")
+        styles += ["play/play.css", "play/histogram.css"]
         scripts += [*FIRST_SCRIPTS, *parts, LAST_SCRIPT]
     style, script = (
         "".join(loader.get_source(environment, name)[0] for name in names)

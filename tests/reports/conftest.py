@@ -21,6 +21,7 @@ from kerasbn.probes.readings import (
     Reading,
     write_probes,
 )
+from kerasbn.probes.topics.activations import HISTOGRAM
 from kerasbn.runs import Run
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
@@ -153,3 +154,7 @@ def _readings(layers: list[LayerNames]) -> Iterator[Reading]:
             for step in (0, 10, 20, 40):
                 if step > 0 or not quantity.startswith(("shift", "input")):
                     yield Reading(step, name, quantity, which, float(random.uniform(0.05, 2)))
+        for step in (0, 10, 20, 40) if kind == "dense" else ():
+            values = np.percentile(random.normal(step / 10, 1 + step, 500), HISTOGRAM)
+            for level, value in zip(HISTOGRAM, values, strict=True):
+                yield Reading(step, name, "preactivation_percentile", str(level), value)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.diagram import comparison_diagram, rows_of, runs_diagram
-from kerasbn.reports.document import Box, DiagramRow
+from kerasbn.reports.document import Box, Diagram, DiagramRow
 from kerasbn.training.settings import ModelSettings
 
 
@@ -39,4 +39,6 @@ def test_runs_with_different_layers_have_no_diagram(comparison: tuple[object, Co
     assert runs_diagram([with_bn, without_bn]) is None
     tanh = replace(with_bn, model=ModelSettings(activation="tanh"))
     assert runs_diagram([with_bn, tanh]) is None
-    assert "BN layer" in comparison_diagram(pair).blocks[0].caption
+    (diagram,) = comparison_diagram(pair).blocks
+    assert isinstance(diagram, Diagram)
+    assert "BN layer" in diagram.caption

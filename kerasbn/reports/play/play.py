@@ -11,6 +11,7 @@ import msgspec
 from kerasbn.data.examples import read_examples
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.document import Interactive, Section
+from kerasbn.reports.play.training import Training, training
 from kerasbn.reports.play.weights import Dense, Layer, NotPlayableError, read_layers
 from kerasbn.runs import Run
 
@@ -19,6 +20,8 @@ MOST_WEIGHTS = 131_072  # of both models: 683 KB in the page
 PARTS = {
     "draw": "Draw a digit",
     "batch": "Choose the rest of the batch",
+    "normalize": "Normalize by hand",
+    "training": "Watch it train",
     "fold": "Fold a layer",
 }
 
@@ -48,12 +51,18 @@ class Play(msgspec.Struct):
 
     models: Models | None = None
     examples: Examples | None = None
+    training: Training | None = None
 
     def sections(self) -> list[Section]:
-        """Return a section for each part that there is data for."""
+        """Return a section for each part that there is data for.
+
+        Where the models can be played with, the training says if it was not recorded.
+        """
         has_data = {
             "draw": self.models is not None,
             "batch": self.examples is not None,
+            "normalize": self.models is not None,
+            "training": self.models is not None or self.training is not None,
             "fold": self.models is not None,
         }
         return [
@@ -65,8 +74,9 @@ class Play(msgspec.Struct):
 
 def play(comparison: Comparison) -> Play:
     """Return the data of the first pair of a comparison."""
-    models = _models(comparison.probed_runs)
-    return Play(models, _examples(comparison) if models else None)
+    pair = comparison.probed_runs
+    models = _models(pair)
+    return Play(models, _examples(comparison) if models else None, training(pair))
 
 
 def _models(pair: list[Run]) -> Models | None:

@@ -1,0 +1,134 @@
+// Part 4: watch it train. The recorded pre-activations and gradients of every layer, step by step.
+parts.training = (root, play) => {
+  const { make, number } = elements;
+  const FRAME = 700; // milliseconds per recorded step
+  const find = (selector) => root.querySelector(selector);
+  const recorded = play.training;
+  if (!recorded || !recorded.levels.length) {
+    find("[data-missing]").hidden = false;
+    find("[data-missing]").textContent = recorded
+      ? "These probes are of an older version and hold no histograms. Train again with --probe."
+      : "This comparison was trained without probes. Train again with --probe to see its training.";
+  }
+  if (!recorded) return;
+
+  const { steps, levels } = recorded;
+  const last = steps.length - 1;
+  const models = [
+    { name: "With BN", tone: "with_bn", ...recorded.bn },
+    { name: "Without BN", tone: "without_bn", ...recorded.plain },
+  ];
+  const at = (level) => levels.indexOf(level);
+  // The percentiles of a layer at a step, or null where there are none.
+  function percentiles(model, layer, step) {
+    const values = model.percentiles[layer].map((each) => each[step]);
+    return values.length && !values.includes(null) ? values : null;
+  }
+
+  // The end of a layer's axis, for both models and every step. Where one of them spreads much farther
+  // than the other, its outer values count as the last bar: the other would be a single bar.
+  function endOf(layer) {
+    const widest = models.map((model) => Math.max(0, ...steps.flatMap((_, step) => {
+      const values = percentiles(model, layer, step);
+      return values ? [Math.abs(values[at(1)]), Math.abs(values[at(99)])] : [];
+    })));
+    const [narrow, wide] = widest.sort((a, b) => a - b);
+    return Math.min(wide, 6 * (narrow || wide)) || 1;
+  }
+
+  const norms = models.flatMap((model) => model.gradients.flat()).filter((norm) => norm > 0);
+  const [smallest, largest] = [Math.min(...norms), Math.max(...norms)];
+  // The length of a gradient's bar: logarithmic, from the smallest to the largest of all.
+  function share(norm) {
+    if (!(norm > 0)) return 0;
+    return largest > smallest ? 0.03 + (0.97 * Math.log(norm / smallest)) / Math.log(largest / smallest) : 1;
+  }
+
+  const rows = recorded.layers.map((name, layer) => {
+    const end = endOf(layer);
+    const cells = models.map((model) => {
+      const chart = levels.length ? histogram.chart(model.tone) : null;
+      const [words, norm, bar] = [make("p"), make("p"), make("i")];
+      const cell = make("div", { class: `cell ${model.tone}` }, ...(chart ? [chart.root, words] : []),
+        norm, make("div", { class: "gradient", "aria-hidden": "true" }, bar));
+      function show(step) {
+        const values = percentiles(model, layer, step);
+        const most = values
+          ? `8 of 10 values: ${number(values[at(10)], 2)} to ${number(values[at(90)], 2)}` : "no finite values";
+        const gradient = model.gradients[layer][step];
+        words.textContent = most;
+        norm.textContent = `gradient norm ${gradient === null ? "not finite" : number(gradient, 2)}`;
+        bar.style.width = `${100 * share(gradient)}%`;
+        chart?.show(values ? histogram.ofPercentiles(levels, values, end) : [], end,
+          `${model.name}, pre-activations of ${name}: ${most}`);
+      }
+      return { cell, show };
+    });
+    find(".layers").append(make("section", { class: "layer" }, make("h3", { text: name }),
+      ...cells.map((each) => each.cell)));
+    return cells;
+  });
+  find(".layers").prepend(make("div", { class: "layer names", "aria-hidden": "true" }, make("span"),
+    ...models.map((model) => make("strong", { class: model.tone, text: model.name }))));
+
+  const when = (step) => `step ${steps[step].toLocaleString("en-US")} of ${steps[last].toLocaleString("en-US")}, `
+    + `epoch ${number(steps[step] / recorded.steps_per_epoch, 2)}`;
+
+  function ratios(step) {
+    const found = models.map((model) => model.gradients[0][step] / model.gradients.at(-1)[step]);
+    const words = found.map((ratio, i) => (Number.isFinite(ratio) && ratio > 0
+      ? `${number(ratio, 2)} times the last layer's ${models[i].name.toLowerCase().replace("bn", "BN")}` : null));
+    const said = words.filter(Boolean);
+    return said.length ? `At step ${steps[step].toLocaleString("en-US")}, the first layer's gradient is ${elements.listed(said)}.` : "";
+  }
+
+  // How much wider the middle 80% of the last hidden layer's pre-activations became.
+  function growth() {
+    const layer = recorded.layers.length - 2;
+    const said = models.map((model) => {
+      const found = steps.map((_, step) => percentiles(model, layer, step)).filter(Boolean);
+      if (!found.length) return null;
+      const [first, final] = [found[0], found.at(-1)].map((values) => values[at(90)] - values[at(10)]);
+      return first > 0 ? `${number(final / first, 2)} times as wide ${model.name.replace("W", "w")}` : null;
+    }).filter(Boolean);
+    return said.length ? `Over the training, the middle 80% of the pre-activations of `
+      + `${recorded.layers[layer]} became ${elements.listed(said)}.` : "";
+  }
+
+  const say = elements.announcer(find(".spoken"));
+  let timer = null;
+  function show(step) {
+    for (const cells of rows) for (const each of cells) each.show(step);
+    find("[data-finding]").textContent = ratios(step);
+  }
+  const slider = elements.slider({
+    label: "Training step", min: 0, max: last, step: 1, value: 0, format: when,
+    change: (step) => { pause(); show(step); },
+  });
+  function pause() {
+    clearInterval(timer);
+    timer = null;
+    player.textContent = "Play";
+  }
+  function go(step) {
+    slider.set(step);
+    show(step);
+    if (step === last) {
+      pause();
+      say(when(step));
+    }
+  }
+  const player = elements.button("Play", () => {
+    if (timer !== null) {
+      pause();
+      say(`Paused at ${when(slider.value)}`);
+      return;
+    }
+    player.textContent = "Pause";
+    timer = setInterval(() => go(slider.value + 1), FRAME);
+    if (slider.value === last) go(0);
+  });
+  find(".player").append(player, slider.root);
+  find("[data-whole]").textContent = growth();
+  show(0);
+};

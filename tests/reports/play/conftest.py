@@ -1,0 +1,39 @@
+"""Pages of interactive parts alone."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from chromium import Tab
+
+from kerasbn.experiments.comparison import read_comparison
+from kerasbn.reports.document import Article, render
+from kerasbn.reports.play.play import Examples, Play, play
+
+SAVED_MODELS = Path(__file__).parents[3] / "saved_models"
+
+
+@pytest.fixture(scope="session")
+def trained() -> Play:
+    """The models trained on MNIST that the repository has, with made-up images."""
+    images = np.random.default_rng(4).integers(0, 256, (64, 28, 28), np.uint8)
+    examples = Examples(base64.b64encode(images.tobytes()).decode(), [i % 10 for i in range(64)])
+    found = play(read_comparison(SAVED_MODELS / "mnist-compare"))
+    assert found.models is not None
+    return msgspec.structs.replace(found, examples=examples)
+
+
+@pytest.fixture
+def open_part(tab: Callable[..., Tab], tmp_path: Path) -> Callable[..., Tab]:
+    """Return a function that opens a page with the part of this name alone."""
+
+    def opened(name: str, data: Play, width: int = 1280) -> Tab:
+        sections = [each for each in data.sections() if each.anchor == name]
+        path = tmp_path / f"{name}.html"
+        path.write_text(render([Article("?", "!", *sections)], [], msgspec.to_builtins(data)))
+        return tab(path, width)
+
+    return opened
