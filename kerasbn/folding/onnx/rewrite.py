@@ -125,7 +125,7 @@ class _Rewriter:
         elif len(bounds) == 2:
             node.op_type = "Min"
             lower = self._new(f"{_label(node)}.lower", bounds.pop("lower"), kind)
-            largest = ir.node("Max", [x, lower], name=self._free_name(f"{_label(node)}_max"))
+            largest = self._beside(node, "Max", [x, lower], "max")
             largest.outputs[0].name = self._free_name(f"{node.outputs[0].name}_max")
             self.main.insert_before(node, largest)
             node.replace_input_with(0, largest.outputs[0])
@@ -162,7 +162,7 @@ class _Rewriter:
     def _append_add(self, node: ir.Node, values: Array, dtype: np.dtype[Any]) -> None:
         """Add a bias behind a node that has none. The sum takes the name of the product."""
         product, label, name = node.outputs[0], _label(node), node.outputs[0].name
-        add = ir.node("Add", [product], name=self._free_name(f"{label}_bias"))
+        add = self._beside(node, "Add", [product], "bias")
         total = add.outputs[0]
         total.type, total.shape = product.type, product.shape
         product.replace_all_uses_with(total, replace_graph_outputs=True)
@@ -172,6 +172,13 @@ class _Rewriter:
         product.name = self._free_name(f"{name}_product")
         total.name = name
         self.main.insert_after(node, add)
+
+    def _beside(
+        self, node: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], name: str
+    ) -> ir.Node:
+        """Return a node that belongs to another, and so has its metadata."""
+        label = self._free_name(f"{_label(node)}_{name}")
+        return ir.node(op_type, inputs, name=label, metadata_props=dict(node.metadata_props))
 
     def _assign(
         self, node: ir.Node, slot: int, values: Array, dtype: np.dtype[Any] | None = None
@@ -184,6 +191,8 @@ class _Rewriter:
             made = self._new(f"{_label(node)}.bias", values, dtype)
         else:
             array = values if self.exact else values.astype(constant(former).dtype)
+            if array.dtype == constant(former).dtype and np.array_equal(array, constant(former)):
+                return
             copies = self.copies.setdefault(former, {})
             key = str(array.shape).encode() + array.tobytes()
             if key not in copies:

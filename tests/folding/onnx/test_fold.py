@@ -47,6 +47,34 @@ def test_shared_kernels_are_copied_where_nodes_need_others() -> None:
     assert "o.weight" in folded.graph.initializers  # is still shared
 
 
+def parsed(nodes: str) -> ir.Model:
+    """A model of nodes that read x, a kernel w and a vector t, and make z."""
+    header = '<ir_version: 8, opset_import: ["" : 18]>'
+    text = f"{header} g (float[N, 4] x) => (float[N, 4] z) {{ {nodes} }}"
+    proto = onnx.parser.parse_model(text)
+    for name, array in (("w", random(4, 4)), ("t", random(4))):
+        tensor = onnx.numpy_helper.from_array(np.asarray(array, np.float32), name)
+        proto.graph.initializer.append(tensor)
+    return ir.from_proto(proto)
+
+
+def test_a_shared_kernel_that_stays_the_same_is_not_copied() -> None:
+    folded, plan = fold_model(
+        parsed("[one] a = Gemm(x, w) [shift] y = Add(a, t) [two] z = Gemm(y, w)")
+    )
+    assert [fold.into for fold in plan.folds()] == [("one",)]
+    assert plan.added_bytes == 0
+    assert sorted(folded.graph.initializers) == ["one.bias", "w"]
+
+
+def test_added_nodes_have_the_metadata_of_those_they_belong_to() -> None:
+    model = parsed("[dense] a = MatMul(x, w) [flat] b = Flatten(a) [shift] z = Add(b, t)")
+    model.graph[0].metadata_props["layer"] = "first"
+    folded, _ = fold_model(model)
+    added = [dict(n.metadata_props) for n in folded.graph if n.op_type == "Add"]
+    assert added == [{"layer": "first"}]
+
+
 def test_a_constant_part_of_a_concatenation_takes_its_share() -> None:
     part = np.broadcast_to(random(1, 2, 1, 1), (2, 2, 4, 4)).copy()
     fold = only_fold(
