@@ -42,7 +42,9 @@ def clone_layer(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer
         config = _changed(type(old).__name__, config, changes)
         if type(old) is keras.layers.TimeDistributed:
             return keras.layers.TimeDistributed(**config)
-        return type(old).from_config(config)
+        made = type(old).from_config(config)
+        made.name = old.name  # a class without a get_config of its own leaves it out
+        return made
     except Exception as error:  # a custom class may raise anything
         raise InputError(
             f"layer '{old.name}': class {type(old).__name__} cannot be rebuilt from its "
