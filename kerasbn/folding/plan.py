@@ -67,6 +67,9 @@ class Kept:
         return f"{self.layer}: kept because {self.reason}"
 
 
+_NAMES: dict[type[Fold | Kept], str] = {Fold: "fold", Kept: "keep"}
+
+
 class Plan(tuple[Fold | Kept, ...]):
     """A `Fold` or a `Kept` for each affine layer, in the order of the model.
 
@@ -110,8 +113,16 @@ class Plan(tuple[Fold | Kept, ...]):
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the decisions as JSON data."""
-        names = {Fold: "fold", Kept: "keep"}
-        return [{"decision": names[type(d)], **asdict(d)} for d in self]
+        return [{"decision": _NAMES[type(d)], **asdict(d)} for d in self]
+
+    @classmethod
+    def from_json(cls, decisions: Iterable[Mapping[str, Any]], added_bytes: int = 0) -> "Plan":
+        """Return the plan with decisions that `to_json` returned."""
+        kinds = {name: kind for kind, name in _NAMES.items()}
+        fields = [dict(each) for each in decisions]
+        plan = cls(kinds[each.pop("decision")](**each) for each in fields)
+        plan.added_bytes = added_bytes
+        return plan
 
 
 def plan_folds(

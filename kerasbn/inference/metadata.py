@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 _PREFIX = "kerasbn."
 # The properties that are JSON, with their types; all others are plain text.
-_TYPES = {"plan": list, "data": dict, "labels": list, "bn_layers": list, "probabilities": bool}
+_TYPES = {
+    "plan": list, "data": dict, "labels": list, "bn_layers": list, "probabilities": bool,
+    "added_bytes": int,
+}  # fmt: skip
 
 CHECKSUM = "kerasbn.checksum"
 _SIZE_DIGITS, _SUM_DIGITS = 12, 64
@@ -41,6 +44,8 @@ class Metadata:
         run: The name of the run, or "".
         bn_layers: The names of the model's BN layers, folded or not; None if unknown.
         probabilities: Whether export added a softmax to the output.
+        added_bytes: The size of the weights that the file has several times, because nodes that
+            shared them need different ones.
     """
 
     version: str = field(default_factory=own_version)
@@ -51,12 +56,14 @@ class Metadata:
     run: str = ""
     bn_layers: tuple[str, ...] | None = None
     probabilities: bool = False
+    added_bytes: int = 0
 
     def properties(self) -> dict[str, str]:
-        """Return the metadata as strings, in a fixed order."""
+        """Return the metadata as strings, in a fixed order; `added_bytes` only where there are."""
         return {
             _PREFIX + key: value if isinstance(value, str) else _json(value)
             for key, value in sorted(asdict(self).items())
+            if key != "added_bytes" or value
         }
 
 

@@ -1,7 +1,7 @@
 """The BN layers that an ONNX file still has."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sized
+from collections.abc import Collection, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from kerasbn.common.wording import plural
+from kerasbn.common.wording import plural, shorten
+from kerasbn.folding.plan import Plan
 
+_MOST, _LONGEST = 5, 80  # names in a line, and letters in a name
 # Operations that are linear in their first input with constant weights.
 _LINEAR = ("Gemm", "MatMul", "Conv", "ConvTranspose", "Einsum")
 _RECURRENT = ("LSTM", "GRU", "RNN", "Loop", "Scan", "Gather")
@@ -46,6 +48,19 @@ def remaining_nodes(
 def count_remaining(found: Sized) -> str:
     """Return the count in words: "2 BN layers" or "nothing"."""
     return plural(len(found), "BN layer") if found else "nothing"
+
+
+def report_remaining(found: Sequence[str], plan: Plan) -> list[str]:
+    """Return what remains, why it was kept, and how many layers were folded, as lines.
+
+    Args:
+        found: The BN layers that remain in the file, as `remaining_nodes` returns them.
+        plan: The plan of the file, empty if it is not known.
+    """
+    names = ", ".join(shorten(each, _LONGEST) for each in found[:_MOST])
+    names = f" ({names}{', ...' * (len(found) > _MOST)})" if found else ""
+    lines = [f"remaining: {count_remaining(found)}{names}", *map(str, plan.kept("BN layer"))]
+    return [*lines, plan.summary()] if plan else lines
 
 
 def _named(graph: ir.Graph, bn_layers: Collection[str]) -> Collection[list[ir.Node]]:

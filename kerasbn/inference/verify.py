@@ -1,6 +1,7 @@
 """Verify an ONNX file: is it intact, folded, equal to its Keras model, and deterministic?"""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shutil import get_terminal_size
@@ -13,6 +14,7 @@ from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, e
 from kerasbn.common.records import to_plain, write_json
 from kerasbn.common.wording import listed, plural
 from kerasbn.data.arrays import Array, Arrays
+from kerasbn.folding.plan import Plan
 from kerasbn.inference.determinism import (
     LARGEST_BATCH,
     Determinism,
@@ -20,7 +22,7 @@ from kerasbn.inference.determinism import (
     measure_determinism,
 )
 from kerasbn.inference.metadata import Metadata, is_altered
-from kerasbn.inference.remaining import count_remaining, remaining_nodes
+from kerasbn.inference.remaining import remaining_nodes, report_remaining
 from kerasbn.inference.samples import samples_for
 from kerasbn.inference.session import Session
 from kerasbn.runs import Run, find_model, find_run, run_of
@@ -166,7 +168,7 @@ def verify(
     return Verification(
         path,
         intact,
-        _check_folded(proto, metadata.bn_layers if metadata else None),
+        _check_folded(proto, metadata),
         Check("parity", NOT_CHECKED, reason)
         if model is None
         else _check_parity(session, proto, model, samples),
@@ -185,12 +187,21 @@ def _check_intact(path: Path) -> Check:
     return Check("intact", PASSED, "the checksum matches")
 
 
-def _check_folded(proto: onnx.ModelProto, bn_layers: Collection[str] | None) -> Check:
-    found = remaining_nodes(proto, bn_layers)
-    reason = f"remaining: {count_remaining(found)}"
-    if found:
-        reason += f" ({', '.join(found[:5])}{', ...' if len(found) > 5 else ''})"
-    return Check("folded", FAILED if found else PASSED, reason, {"bn_nodes": list(found)})
+def _check_folded(proto: onnx.ModelProto, metadata: Metadata | None) -> Check:
+    found = remaining_nodes(proto, metadata.bn_layers if metadata else None)
+    plan = _plan_of(metadata)
+    kept = {decision.layer: decision.reason for decision in plan.kept("BN layer")}
+    figures = {"bn_nodes": list(found), "kept": kept, "added_bytes": plan.added_bytes}
+    reason = "; ".join(report_remaining(found, plan))
+    return Check("folded", FAILED if found else PASSED, reason, figures)
+
+
+def _plan_of(metadata: Metadata | None) -> Plan:
+    """Return the plan that a file records, an empty one if it records none."""
+    with suppress(AttributeError, KeyError, TypeError, ValueError):  # another version's, perhaps
+        if metadata:
+            return Plan.from_json(metadata.plan, metadata.added_bytes)
+    return Plan()
 
 
 def _check_parity(
@@ -199,8 +210,10 @@ def _check_parity(
     model: Any,  # noqa: ANN401 - a keras.Model
     samples: Arrays,
 ) -> Check:
+    from kerasbn.folding.keras.rewrite import as_functional
     from kerasbn.inference.parity import error_in_float64, measure_parity, with_softmax
 
+    model = as_functional(model)
     if session.metadata and session.metadata.probabilities:
         model = with_softmax(model)
     count = max(4, min(LARGEST_BATCH, _ELEMENTS // max(samples[0][0].size, 1)))

@@ -12,6 +12,8 @@ import onnx_ir as ir
 from onnx.helper import find_min_ir_version_for, make_opsetid
 from onnx_ir.passes import common
 
+from kerasbn.folding.onnx.nodes import captured, subgraphs
+
 # The key of a node's metadata that holds the path of its layer, until the canonical form.
 LAYER = "kerasbn.layer"
 
@@ -35,18 +37,12 @@ _ROLES = {
 
 
 def canonicalize(model: ir.Model) -> None:
-    """Bring nodes into the order, and nodes and values under the names, that the graph implies.
+    """Bring a model into its canonical form, and drop what is left of the converter.
 
-    Expects the names of inputs and outputs to be final, and the layer of each node in its metadata
-    under `LAYER`. Drops what is left of the converter.
+    Expects what `sort_and_name` expects.
     """
-    graph = model.graph
-    sort(graph)
-    taken = name_nodes(graph), name_values(graph)
-    for node in graph:
-        for key, subgraph in subgraphs(node).items():
-            name_subgraph(subgraph, f"{node.name}/{key}", *taken)
-    for node in graph.all_nodes():
+    sort_and_name(model.graph)
+    for node in model.graph.all_nodes():
         attributes = sorted(node.attributes.items())
         node.attributes.clear()
         node.attributes.update(attributes)
@@ -60,19 +56,23 @@ def canonicalize(model: ir.Model) -> None:
     model.ir_version = find_min_ir_version_for(opsets, ignore_unknown=True)
 
 
-def subgraphs(node: ir.Node) -> dict[str, ir.Graph]:
-    """Return the graphs that a node holds by attribute, such as the `body` of a Loop."""
-    attributes = sorted(node.attributes.items())
-    return {k: a.as_graph() for k, a in attributes if a.type == ir.AttributeType.GRAPH}
+def sort_and_name(graph: ir.Graph) -> None:
+    """Bring nodes into the order, and nodes and values under the names, that the graph implies.
+
+    Expects the names of inputs and outputs to be final, and the layer of each node in its metadata
+    under `LAYER`.
+    """
+    sort(graph)
+    taken = name_nodes(graph), name_values(graph)
+    for node in graph:
+        for key, subgraph in subgraphs(node).items():
+            name_subgraph(subgraph, f"{node.name}/{key}", *taken)
 
 
 def reads(node: ir.Node) -> Iterator[ir.Value]:
     """Yield every value that a node needs: its inputs, and what its subgraphs take from outside."""
     yield from (value for value in node.inputs if value is not None)
-    for graph in subgraphs(node).values():
-        inside = {graph, *graph.subgraphs()}
-        for inner in graph.all_nodes():
-            yield from (v for v in inner.inputs if v is not None and v.graph not in inside)
+    yield from captured(node)
 
 
 def sort(graph: ir.Graph) -> None:

@@ -16,7 +16,8 @@ from kerasbn.common.errors import InputError, expected, quoted
 from kerasbn.common.keras_internals import all_layers, takes_argument
 from kerasbn.folding.keras.clone import is_builtin, recurrent_states
 from kerasbn.folding.keras.graph import input_structure, training_at_inference
-from kerasbn.onnx_export.canonical import LAYER, free_name, subgraphs
+from kerasbn.folding.onnx.nodes import subgraphs
+from kerasbn.onnx_export.canonical import LAYER, free_name
 
 # Layers that look values up, or hash them.
 _TABLES = (

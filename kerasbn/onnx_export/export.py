@@ -17,16 +17,19 @@ from kerasbn.common.files import atomic_write, check_new_file
 from kerasbn.common.keras_internals import all_layers
 from kerasbn.common.records import write_json
 from kerasbn.common.saved_models import load_model
-from kerasbn.folding.fold import fold_with_plan
+from kerasbn.folding.carry_out import Folded
+from kerasbn.folding.keras.fold import fold_with_plan
 from kerasbn.folding.keras.randomize import random_inputs
-from kerasbn.folding.keras.rewrite import rewrite
+from kerasbn.folding.keras.rewrite import as_functional, rewrite
 from kerasbn.folding.plan import Plan
 from kerasbn.inference.metadata import CHECKSUM, PLACEHOLDER, Metadata, digest, with_checksum
 from kerasbn.inference.parity import Parity, measure_parity, with_softmax
-from kerasbn.inference.remaining import count_remaining, remaining_nodes
+from kerasbn.inference.remaining import remaining_nodes, report_remaining
 from kerasbn.inference.session import Session, runtime_message
 from kerasbn.onnx_export.canonical import canonicalize
 from kerasbn.onnx_export.convert import OPSET, OPSETS, check_layers, convert
+from kerasbn.onnx_export.fold import fold_nodes
+from kerasbn.onnx_export.linear import Array
 from kerasbn.onnx_export.passes import simplify
 from kerasbn.runs import find_model, run_of
 
@@ -41,11 +44,14 @@ class Exported:
     Attributes:
         path: The ONNX file.
         source: The Keras file that was exported; None for a model in memory.
-        plan: The fold plan as JSON data, one decision per layer; empty with ``fold=False``.
+        plan: The fold plan as JSON data: a decision for each layer, and for each node of other
+            arithmetic that was folded; empty with ``fold=False``.
         operations: The number of nodes of each operation in the file.
         remaining: The BN layers that are still steps of their own in the file, by their nodes.
         difference: How far the predictions of the file are from those of the Keras model.
         bytes: The size of the file.
+        added_bytes: The size of the weights that the file has several times, because nodes that
+            shared them need different ones.
     """
 
     path: Path
@@ -55,6 +61,7 @@ class Exported:
     remaining: tuple[str, ...]
     difference: Parity
     bytes: int
+    added_bytes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON data."""
@@ -62,14 +69,15 @@ class Exported:
         return asdict(self) | {"path": str(self.path), "source": source}
 
     def lines(self) -> list[str]:
-        """Return the result in four lines."""
+        """Return the result as lines."""
         source = f" from {self.source}" if self.source else ""
         nodes = ", ".join(f"{count} {kind}" for kind, count in self.operations.items())
         difference = self.difference
+        plan = Plan.from_json(self.plan, self.added_bytes)
         return [
             f"{self.path}: {self.bytes:,} bytes{source}",
             f"  nodes: {nodes}",
-            f"  remaining: {count_remaining(self.remaining)}",
+            *(f"  {line}" for line in report_remaining(self.remaining, plan)),
             f"  difference from Keras: at most {difference.absolute:.1e}, relative "
             f"{difference.relative:.1e}; {difference.changed} of {difference.predictions:,} "
             "predictions changed",
@@ -133,7 +141,7 @@ def export(
     _check_arguments(model, path, opset, fold=fold, clip=clip, probabilities=probabilities)
     path = Path(path)
     check_new_file(path, ".onnx")
-    original: keras.Model = model
+    given: keras.Model = model
     source = origin = None
     if not isinstance(model, keras.Model):
         source = find_model(None if model is None else str(model))
@@ -141,40 +149,50 @@ def export(
         data = asdict(origin.record.data) if origin else {}
         labels = "0123456789" if data.get("name") in ("mnist", "mnist-sample") else ()
         run = origin.name if origin else ""
-        original = load_model(source)
+        given = load_model(source)
+    original = as_functional(given)
     check_layers(original)
     weights = (prod(each.shape) * np.dtype(each.dtype).itemsize for each in original.variables)
     _check_size(original, sum(weights))
-    plan: list[dict[str, Any]] = []
-    if fold:
-        folded = fold_with_plan(original, clip=clip)
-        clone, plan = folded.model, folded.plan.to_json()
-    else:
-        clone = rewrite(original, Plan(()))
+    clone, plan = (
+        fold_with_plan(original, clip=clip) if fold else Folded(rewrite(original, Plan()), Plan())
+    )
+    inputs = [
+        array.astype(tensor.dtype)
+        for array, tensor in zip(random_inputs(original), original.inputs, strict=True)
+    ]
     judge = original
     if probabilities:  # appended to copies, since it would add a node to the model's graph
-        clone, judge = with_softmax(clone), with_softmax(rewrite(original, Plan(())))
+        clone, judge = with_softmax(clone), with_softmax(rewrite(original, Plan()))
     kind = keras.layers.BatchNormalization
     bn_layers = sorted({layer.name for layer in all_layers(original) if isinstance(layer, kind)})
-    metadata = Metadata(
-        digest=digest(original), plan=plan, labels=tuple(labels), data=data or {}, run=run,
-        bn_layers=tuple(bn_layers), probabilities=probabilities,
-    )  # fmt: skip
     graph = convert(clone, opset)
     simplify(graph)
+    if fold:
+        graph, plan = fold_nodes(graph, plan, inputs, clip=clip)
     canonicalize(graph)
+    decisions = plan.to_json()
+    metadata = Metadata(
+        digest=digest(given), plan=decisions, labels=tuple(labels), data=data or {}, run=run,
+        bn_layers=tuple(bn_layers), probabilities=probabilities, added_bytes=plan.added_bytes,
+    )  # fmt: skip
     graph.graph.name = original.name
     graph.metadata_props.update(metadata.properties() | {CHECKSUM: PLACEHOLDER})
     proto = ir.to_proto(graph)
     _check_size(original, proto.ByteSize())
     with atomic_write(path) as temporary:
         temporary.write_bytes(with_checksum(proto.SerializeToString(deterministic=True)))
-        difference = _check(temporary, judge)
+        difference = _check(temporary, judge, inputs)
     if origin and fold:
-        write_json(origin.path / "plan.json", plan)
-    operations = dict(Counter(node.op_type for node in graph.graph))
-    remaining = remaining_nodes(graph, bn_layers)
-    return Exported(path, source, plan, operations, remaining, difference, path.stat().st_size)
+        write_json(origin.path / "plan.json", decisions)
+    return Exported(
+        path, source, decisions,
+        operations=dict(Counter(node.op_type for node in graph.graph)),
+        remaining=remaining_nodes(graph, bn_layers),
+        difference=difference,
+        bytes=path.stat().st_size,
+        added_bytes=plan.added_bytes,
+    )  # fmt: skip
 
 
 def _check_arguments(model: object, path: object, opset: object, **flags: object) -> None:
@@ -200,7 +218,7 @@ def _check_size(model: keras.Model, size: int) -> None:
         )  # fmt: skip
 
 
-def _check(path: Path, model: keras.Model) -> Parity:
+def _check(path: Path, model: keras.Model, inputs: list[Array]) -> Parity:
     """Check a file with onnx, and return how far its predictions are from the model's."""
     try:
         onnx.checker.check_model(path, full_check=True)
@@ -210,10 +228,6 @@ def _check(path: Path, model: keras.Model) -> Parity:
         if isinstance(error, InputError):  # of the session
             problem = f"onnxruntime cannot compute it ({runtime_message(error.__cause__ or error)})"
         raise InputError(f"model '{model.name}': {problem}; try the model in float32") from error
-    inputs = [
-        array.astype(tensor.dtype)
-        for array, tensor in zip(random_inputs(model), model.inputs, strict=True)
-    ]
     difference = measure_parity(session, model, inputs)
     if not difference.is_close:
         raise CheckFailedError(

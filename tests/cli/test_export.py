@@ -50,6 +50,7 @@ def test_export_tells_what_it_wrote(exported: tuple[Path, str]) -> None:
     assert lines[0] == f"model.onnx: {size:,} bytes from {source}"
     assert lines[1] == "  nodes: 1 Cast, 1 Flatten, 3 Gemm, 2 Relu"
     assert lines[2] == "  remaining: nothing"
+    assert lines[3] == "  2 of 2 BN layers folded, 1 of 1 scalings folded."
 
 
 @pytest.mark.slow

@@ -30,6 +30,21 @@ def rewrite(model: keras.Model, plan: Plan, dtype: str | None = None) -> keras.M
     return _Rewriter(plan.graph, dtype).model(model)
 
 
+def as_functional(model: keras.Model) -> keras.Model:
+    """Return the model itself or, of a subclassed one that was built, a model of it as one layer.
+
+    Its inputs have the shapes that it was built with, except for the batch.
+    """
+    shape = None if is_graph(model) else (model.get_build_config() or {}).get("input_shape")
+    if shape is None:
+        return model
+    inputs = keras.tree.map_shape_structure(lambda axes: keras.Input(axes[1:]), shape)
+    layer = clone_layer(model, None, {})
+    made = keras.Model(inputs, layer(inputs), name=model.name)
+    copy_state(model, layer)
+    return made
+
+
 class _Rewriter:
     """Builds a new layer for each old one, once."""
 

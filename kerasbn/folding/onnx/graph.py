@@ -14,7 +14,7 @@ from kerasbn.folding.linear import Edit
 from kerasbn.folding.onnx import affine_nodes, linear_nodes
 from kerasbn.folding.onnx.affine_nodes import kind_of
 from kerasbn.folding.onnx.clips import CLIPS
-from kerasbn.folding.onnx.constants import is_constant
+from kerasbn.folding.onnx.constants import constant, is_constant
 from kerasbn.folding.onnx.linear_nodes import LINEAR_NODES
 from kerasbn.folding.onnx.nodes import NodeCall, captured, named_axes, plain, subgraphs
 from kerasbn.folding.onnx.pass_through_nodes import PASS_THROUGH_NODES
@@ -153,8 +153,14 @@ class _Reader:
         wanted = ("Add", "Sub") if is_scale else ("Add",)
         if reader.graph is not self.model.graph or reader.op_type not in wanted:
             return None
-        is_same = self.shapes.get(product) == self.shapes.get(reader.outputs[0]) is not None
-        return reader if kind_of(reader) and is_same else None
+        if kind_of(reader) is None or product not in self.shapes:
+            return None
+        shape = self.shapes[product][::-1]
+        added = next(constant(v) for v in reader.inputs if v and is_constant(v)).shape[::-1]
+        is_same = len(added) <= len(shape) and all(
+            n in (1, size) for n, size in zip(added, shape, strict=False)
+        )
+        return reader if is_same else None
 
     def _value(self, value: ir.Value, producer: Call | None = None) -> Value:
         """Return a tensor of the graph, made by a call; that of a constant makes its own."""

@@ -44,7 +44,7 @@ class SelfCheck:
     """Compares folded versions of a model with the model, on random and on given inputs.
 
     Raises:
-        InputError: if the model runs on no random inputs, or the given inputs do not fit.
+        InputError: if there are no inputs that the model runs on, or the given ones do not fit.
     """
 
     def __init__(self, model: ir.Model, inputs: Any = None) -> None:  # noqa: ANN401 - as `fold` takes them
@@ -147,7 +147,7 @@ class _Run:
 
 
 def _runs(model: ir.Model, inputs: Any) -> Iterator[_Run]:  # noqa: ANN401 - as above
-    """Yield a run on random inputs and, if there are any, on the given ones."""
+    """Yield a run on random inputs, if it runs on any, and on the given ones, if there are any."""
     try:
         runner = Runner(model)
     except CannotRun as error:
@@ -159,10 +159,12 @@ def _runs(model: ir.Model, inputs: Any) -> Iterator[_Run]:  # noqa: ANN401 - as 
         except (CannotRun, CannotEvaluate) as error:
             reason = str(error)
     else:
-        raise expected(
-            f"model '{model.graph.name}'", f"one that runs on no random inputs ({reason})",
-            "one that can be checked", "skip the check with --no-check, or check=False in Python",
-        )  # fmt: skip
+        if inputs is None:
+            raise expected(
+                f"model '{model.graph.name}'", f"one that runs on no random inputs ({reason})",
+                "one that can be checked", "give inputs to check it with, or skip the check with "
+                "--no-check, or check=False in Python",
+            )  # fmt: skip
     if inputs is not None:
         feeds = given_inputs(model, inputs)
         try:
