@@ -15,6 +15,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-dev-shm-usage", "--hide-scrollbars",
+    "--proxy-server=127.0.0.1:9",  # refuses: no page gets anything from elsewhere
 )  # fmt: skip
 # The browser expects the pipes as descriptors 3 and 4, which may be in use here.
 START = """
@@ -25,7 +26,8 @@ os.execvp(sys.argv[3], sys.argv[3:])
 """
 # Without these, the browser's own controls ignore the keys.
 KEY_CODES = {
-    "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
+    "Enter": 13, " ": 32, "End": 35, "Home": 36,
+    "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
 }  # fmt: skip
 TIMEOUT = 60  # seconds for any reply; a machine may be busy
 
@@ -146,12 +148,23 @@ class Tab:
         self.call("Page.close")
 
     def press(self, key: str) -> None:
-        """Press a key."""
-        virtual = KEY_CODES.get(key, 0)
+        """Press a key; a button takes Enter and Space."""
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
         for kind in ("keyDown", "keyUp"):
+            about = {"text": text} if kind == "keyDown" and text else {}
+            virtual = KEY_CODES.get(key, 0)
             self.call(
                 "Input.dispatchKeyEvent",
-                type=kind, key=key, code=key, windowsVirtualKeyCode=virtual,
+                type=kind, key=key, code=key, windowsVirtualKeyCode=virtual, **about,
+            )  # fmt: skip
+
+    def drag(self, *points: tuple[float, float]) -> None:
+        """Press the left mouse button at the first point, and release it at the last one."""
+        kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1)]
+        for kind, (x, y) in [*zip(kinds, points, strict=True), ("mouseReleased", points[-1])]:
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind, x=x, y=y, button="left", buttons=1, clickCount=1,
             )  # fmt: skip
 
     def point(self, x: float, y: float) -> None:

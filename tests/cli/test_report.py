@@ -106,7 +106,12 @@ def test_a_page_is_shown_in_the_browser(
 ) -> None:
     """Without -o it is a page that stays; without a browser a line says what to do."""
     shown: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda url: shown.append(url) or len(shown) < 3)
+
+    def show(url: str) -> bool:
+        shown.append(url)
+        return len(shown) < 3
+
+    monkeypatch.setattr("webbrowser.open", show)
     monkeypatch.setattr("tempfile.tempdir", str(made_up))
     code, out, err = kerasbn("report", "compare", "--open", "--static")
     assert (code, err) == (0, "")

@@ -128,11 +128,14 @@ const digits = (() => {
   // Reduce or enlarge rows of numbers to `length`, as Pillow's BOX filter does.
   function resized(rows, length) {
     const scale = rows.length / length;
-    const support = Math.max(scale, 1) / 2;
+    const width = Math.max(scale, 1); // of the filter
     return Array.from({ length }, (_, at) => {
       const center = (at + 0.5) * scale;
-      const inside = rows.filter((_, i) =>
-        i - center + 0.5 > -support && i - center + 0.5 <= support);
+      const first = Math.max(0, Math.floor(center - width / 2 + 0.5));
+      const inside = rows.slice(first, Math.floor(center + width / 2 + 0.5)).filter((_, i) => {
+        const place = (first + i - center + 0.5) * (1 / width); // rounded as Pillow rounds
+        return place > -0.5 && place <= 0.5;
+      });
       return inside[0].map((_, j) =>
         Math.fround(inside.reduce((sum, row) => sum + row[j], 0) / inside.length));
     });

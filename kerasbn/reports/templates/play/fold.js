@@ -124,7 +124,7 @@ parts.fold = (root, play) => {
     const traces = [layers, one].map((each) => engine.trace(each, [pixels]));
     const outputs = [traces[0][Math.max(pair.bn, pair.dense)][0], traces[1][at][0]];
     const values = { dense: traces[0][pair.dense][0][j], bn: outputs[0][j], folded: outputs[1][j] };
-    for (const key of Object.keys(values)) values[key] = number(values[key], 7);
+    for (const key of Object.keys(values)) values[key] = number(values[key], 5);
     const steps = (isAfter ? stepsAfter : stepsBefore)(
       layers[pair.dense], layers[pair.bn], one[at], j, values);
     find(".steps").replaceChildren(...steps);
