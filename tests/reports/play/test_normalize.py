@@ -47,6 +47,12 @@ def show(page: Tab, stage: int) -> None:
     page.run(f"document.querySelectorAll('.stages input')[{stage}].click()")
 
 
+def chosen(page: Tab) -> str:
+    label = page.run("document.querySelector('.stages input:checked').parentElement.innerText")
+    assert isinstance(label, str)
+    return label
+
+
 def click(page: Tab, text: str) -> None:
     page.run(f"""[...document.querySelectorAll("button")].find(
         each => each.innerText === {text!r}).click()""")
@@ -89,15 +95,17 @@ def test_undo_brings_the_histogram_back(open_part: Callable[..., Tab], trained: 
     page = open_part("normalize", trained)
     for unit, epsilon in ((1, -8), (8, -5), (20, 1), (32, 0)):
         choose(page, unit)
-        show(page, 0)
+        assert chosen(page) == "none"
         before = bars(page)
         set_slider(page, "ε", epsilon)
         assert bars(page) != before
         click(page, "Undo the normalization")
         assert bars(page) == before
+        assert chosen(page).endswith("β")
         assert "the normalization is undone" in finding(page)
         set_slider(page, "β", 1)
         assert "undone" not in finding(page)
+        show(page, 0)
 
 
 def test_every_slider_to_its_ends(open_part: Callable[..., Tab], trained: Play) -> None:

@@ -95,7 +95,7 @@ parts.normalize = (root, play) => {
     const before = Math.min(stage, names.length - 1);
     find(".stages").replaceChildren(find(".stages legend"), ...names.map((name, i) =>
       make("label", {}, make("input", {
-        type: "radio", name: "normalize-stage", value: i, checked: i === before, onchange: () => setStage(i),
+        type: "radio", name: "normalize-stage", value: i, checked: i === before || null, onchange: () => setStage(i),
       }), make("span", { text: name }))));
     stage = before;
   }

@@ -54,7 +54,7 @@ parts.training = (root, play) => {
       function show(step) {
         const values = percentiles(model, layer, step);
         const most = values
-          ? `8 of 10 values: ${number(values[at(10)], 2)} to ${number(values[at(90)], 2)}` : "no finite values";
+          ? `most: ${number(values[at(10)], 2)} to ${number(values[at(90)], 2)}` : "no finite values";
         const gradient = model.gradients[layer][step];
         words.textContent = most;
         norm.textContent = `gradient norm ${gradient === null ? "not finite" : number(gradient, 2)}`;
