@@ -111,9 +111,9 @@ def _run(output: Connection, command: str, folder: Path, setup: str) -> None:
     tempfile.tempdir = None
     sys.argv = ["kerasbn", *command.split()]
     exec(setup)  # noqa: S102 - a line of the case
-    _handle_ctrl_c()
     from kerasbn.__main__ import start
 
+    _handle_ctrl_c()
     try:
         start()
     except Exception:  # noqa: BLE001 - as an interpreter that ends with it
