@@ -348,8 +348,11 @@ def test_the_batch_changes_the_answer_under_batch_statistics(
     assert np.ptp([each[0] for each in found], axis=0).max() > 0.05
     label = fixed[0].argmax()
     text = finding(page, "batch")
-    assert f"batches you tried, the probability of {label} ranged from" in text
-    assert f"with moving statistics it was {100 * fixed[0].max():.1f}% every time" in text
+    low, high = (100 * f([each[0, label] for each in found]) for f in (min, max))
+    assert f"The probability of {label} over the " in text
+    assert f"{low:.1f}% to " in text
+    assert high > low + 1
+    assert f"always {100 * fixed[0].max():.1f}% with moving statistics" in text
     assert page.errors() == []
 
 

@@ -147,11 +147,11 @@ parts.batch = (root, play) => {
     const ranges = [0, 1, 2].map((column) => {
       const shares = tried.map((each) => each[column][label]);
       const [low, high] = [Math.min(...shares), Math.max(...shares)].map(percent);
-      return low === high ? `was ${low} every time` : `ranged from ${low} to ${high}`;
+      return low === high ? `always ${low}` : `${low} to ${high}`;
     });
-    return `${present} Over the ${tried.length} batches you tried, the probability of ${label} ` +
-      `${ranges[0]} with batch statistics; with moving statistics it ${ranges[1]}, without BN it ` +
-      `${ranges[2]}.`;
+    return `${present} The probability of ${label} over the ${tried.length} batches you tried: ` +
+      `${ranges[0]} with batch statistics, ${ranges[1]} with moving statistics, ${ranges[2]} ` +
+      "without BN.";
   }
 
   play.digit.watch(() => {
