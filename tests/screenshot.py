@@ -1,6 +1,6 @@
 """Draw a digit on the page of a comparison, and save an image of that part.
 
-    python -m tests.screenshot saved_models/mnist-compare/page.html saved_models/mnist-compare/page.png
+python -m tests.screenshot page.html page.png
 """
 
 import argparse
@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `python -m tests.screensho
 
 from chromium import NAMES, Chromium, Tab
 
-WIDTH = 1080
+WIDTH, MARGIN = 1080, 10  # CSS pixels
 # The strokes of a 3, in shares of the drawing field.
 ARCS = [((0.47, 0.33), 0.17, -150, 80), ((0.48, 0.66), 0.19, -80, 150)]
 
@@ -42,16 +42,17 @@ def main() -> int:
         browser = Chromium(program, Path(profile))
         page = Tab(browser, WIDTH)
         page.open(given.page.resolve())
-        page.run("document.querySelector('.field').scrollIntoView({block: 'center', behavior: 'instant'})")
+        field = "document.querySelector('.field')"
+        page.run(f"{field}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
         left, top, width = page.run(
-            "(({left, top, width}) => [left, top, width])"
-            "(document.querySelector('.field').getBoundingClientRect())"
+            f"(({{left, top, width}}) => [left, top, width])({field}.getBoundingClientRect())"
         )
         page.drag(*[(left + width * x, top + width * y) for x, y in three()])
-        box = page.run(
-            "(({y, height}) => ({x: 0, y: y + scrollY - 10, width: innerWidth, height: height + 20}))"
-            "(document.querySelector('.field').closest('section').getBoundingClientRect())"
+        y, height = page.run(
+            "(({y, height}) => [y + scrollY, height])"
+            f"({field}.closest('section').getBoundingClientRect())"
         )
+        box = {"x": 0, "y": y - MARGIN, "width": WIDTH, "height": height + 2 * MARGIN}
         shot = page.call(
             "Page.captureScreenshot", clip={**box, "scale": 0.75}, captureBeyondViewport=True
         )
