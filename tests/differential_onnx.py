@@ -24,7 +24,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
-from onnx_reasons import Reasons
+from onnx_reasons import NAME, Reasons
 from random_onnx import RandomGraph, random_graph
 
 from kerasbn.folding.onnx.evaluate import CannotEvaluate, evaluate
@@ -146,6 +146,8 @@ def verdict(seed: int, counts: Counter[str]) -> tuple[Plan, str | None]:
     """The plan for a random graph, and what is wrong with it or with what it leads to."""
     random = random_graph(seed)
     model, plan = ir.from_proto(random.model), Plan()
+    for node in model.graph:
+        node.metadata_props[NAME] = str(node.name or node.outputs[0].name)
     try:
         folded, plan = fold_model(model, check=False)
         wrong = wrong_in(random, model, folded)

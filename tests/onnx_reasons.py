@@ -19,6 +19,7 @@ from kerasbn.folding.plan import Kept
 
 Array = NDArray[Any]
 KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
+NAME = "first name"  # a node without a name is known by its output's, which folding may change
 EXAMPLES = 24  # to fit a kernel to
 MANY = 60  # weights of a kernel, too many to fit
 FITTED = 1e-7  # the relative misfit below which a kernel does what was said to be impossible
@@ -37,6 +38,7 @@ class Reasons:
         self.made = {str(n.name): [str(v.name) for v in n.outputs] for n in model.graph if n.name}
         self.nodes = {str(v.name): node for node in folded.graph for v in node.outputs}
         self.nodes |= {str(node.name): node for node in folded.graph if node.name}
+        self.nodes |= {n.metadata_props[NAME]: n for n in folded.graph if NAME in n.metadata_props}
 
     def judge(self, kept: Kept) -> dict[str, bool | None]:
         """Whether each clause of a reason is true; None where that is not shown."""
@@ -140,8 +142,10 @@ def _no_kernel(
     made = self.values.get(str(result.name))
     if node.op_type == "Conv" and made is not None and made[0, 0].size == 1:
         return None  # a kernel that sees all positions at once can scale each of them
-    if node.op_type == "ConvTranspose" and any(node.attributes.get_ints("pads", ())):
-        return None  # which may cut off all positions but those with the same taps
+    if node.op_type == "ConvTranspose" and (
+        given[0, 0].size == 1 or any(node.attributes.get_ints("pads", ()))
+    ):
+        return None  # one position, or what the padding leaves, may have taps of its own
     if "pads" in clause and not any(node.attributes.get_ints("pads", ())[: given.ndim - 2]):
         return None  # padding behind a tensor is not always read
     shape = (EXAMPLES, *given.shape[1:])
@@ -186,8 +190,7 @@ def _misfit(
     matrix = np.stack([column.ravel() for column in columns], 1)
     if len(matrix) < 2 * matrix.shape[1]:  # almost any kernel would do
         return None
-    rows = random.permutation(len(matrix))[: 4 * matrix.shape[1]]
-    matrix, values = matrix[rows], want.ravel()[rows]
+    values = want.ravel()
     solution = np.linalg.lstsq(matrix, values, rcond=None)[0]
     return float(np.abs(matrix @ solution - values).max() / (np.abs(values).max() or 1.0))
 

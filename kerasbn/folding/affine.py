@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+_ROUNDED = 4 * np.finfo(np.float64).eps
 Shape = tuple[int | None, ...]  # None is a length that is not known before the model runs
 
 
@@ -36,8 +37,8 @@ class Affine:
         return Affine(change(self.s), change(self.t))
 
     def is_identity(self) -> bool:
-        """Return whether s = 1 and t = 0."""
-        return self.only_scales() and bool((self.s == 1).all())
+        """Return whether s = 1 and t = 0; s may be off by the rounding of a c/c."""
+        return self.only_scales() and bool((np.abs(self.s - 1) < _ROUNDED).all())
 
     def only_scales(self) -> bool:
         """Return whether t = 0."""

@@ -11,12 +11,15 @@ A map after the operation scales the kernel along its outputs, a map before it a
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from string import ascii_letters
 from typing import Literal
 
 import numpy as np
 
 from kerasbn.folding.affine import Affine, Array, CannotFold, Shape, compose, same
+from kerasbn.folding.windows import SHARED, Window
 
 Side = Literal["after", "before"]
 
@@ -26,7 +29,8 @@ class LinearMap:
     """The named axes of a linear operation.
 
     `inputs` and `outputs` name, for each axis of an incoming or outgoing example, the kernel axes
-    that it runs along: none, "", where the kernel is the same all along that axis.
+    that it runs along. Where the kernel is the same all along an axis, the axis has none, "", or a
+    name of its own that tells which axis of the output it becomes.
     """
 
     axes: str  # the names of the kernel's axes, one letter each
@@ -34,8 +38,12 @@ class LinearMap:
     outputs: tuple[str, ...]
     # Whether x selects one row of the kernel, so that (K + t) x = K x + t.
     one_hot: bool = field(default=False, kw_only=True)
-    # How many positions K x is summed over, along axes that neither K nor the output has.
-    repeats: int = field(default=1, kw_only=True)
+    # Whether the bias may vary along named axes of the output that K does not have, too.
+    loose: bool = field(default=False, kw_only=True)
+    # The lengths of axes that K x is summed over, though neither K nor the output has them.
+    summed: Mapping[str, int | None] = field(default_factory=dict, kw_only=True)
+    # The axes of an incoming example that the kernel moves along.
+    windows: Mapping[int, Window] = field(default_factory=dict, kw_only=True)
 
     def after(self, k: Array, b: Array, a: Affine) -> tuple[Array, Array]:
         """Return K and b of s*(K x + b) + t = (s*K) x + (s*b + t)."""
@@ -46,39 +54,70 @@ class LinearMap:
 
     def before(self, k: Array, b: Array, a: Affine) -> tuple[Array, Array]:
         """Return K and b of K (s*x + t) + b = (K*s) x + (b + K t)."""
-        return k * self._along(k, a.s, self.inputs), b + self.repeats * self._product(k, a.t)
+        a, inputs = self._seen(a)
+        return k * self._along(k, a.s, inputs), b + self._product(k, a.t, inputs)
 
-    def check(self, a: Affine, tensor: tuple[str, ...]) -> None:
-        """Raise `CannotFold` if `a` varies along an axis that the kernel is the same along."""
-        for axis, names in enumerate(tensor):
-            if not names and a.varies_along(axis):
-                raise CannotFold("shares its kernel along an axis where s and t vary")
+    def check(self, a: Affine, side: Side) -> None:
+        """Raise `CannotFold` if K or b would have to vary along an axis that it has not."""
+        a, names = (a, self.outputs) if side == "after" else self._seen(a)
+        for axis, name in enumerate(names):
+            if set(name) & set(self.axes) or not a.varies_along(axis):
+                continue
+            is_added = self.loose and name and name in self.outputs
+            if not is_added or not (a.s == a.s.take([0], axis)).all():
+                raise CannotFold(SHARED)
+        unknown = any(n is None for n in self.summed.values())
+        if side == "before" and unknown and not a.only_scales():
+            raise CannotFold("sums over an axis of unknown length, which t would be multiplied by")
 
     def lengths(self, k: Array, tensor: tuple[str, ...]) -> list[int]:
-        """Return the lengths of a tensor's axes as the kernel has them, 1 for unnamed axes."""
+        """Return the lengths of a tensor's axes as the kernel has them, 1 for its other axes."""
         sizes = dict(zip(self.axes, k.shape, strict=True))
-        return [math.prod(sizes[c] for c in names) for names in tensor]
+        return [math.prod(sizes.get(c, 1) for c in names) for names in tensor]
+
+    def _seen(self, a: Affine) -> tuple[Affine, tuple[str, ...]]:
+        """Return a map before the operation as the taps of its kernel see it, and its names."""
+        names = list(self.inputs)
+        # Where a kernel sees nothing but padding along an axis, the other axes don't matter.
+        for axis, window in sorted(self.windows.items(), key=lambda each: each[1].seen.max()):
+            a, names[axis] = window.at_taps(a, axis), window.letter
+        return a, tuple(names)
 
     def _along(self, k: Array, values: Array, tensor: tuple[str, ...]) -> Array:
         """Move values from the axes of a tensor to the axes of the kernel."""
-        sizes = dict(zip(self.axes, k.shape, strict=True))
-        shape: list[int] = []
-        for names, n in zip(tensor, values.shape, strict=True):
-            shape += [sizes[c] if n > 1 else 1 for c in names]
-        order = "".join(tensor)
-        values = values.reshape(shape).transpose([order.index(c) for c in self.axes if c in order])
+        values, order = self._apart(k, values, tensor, self.axes)
+        values = values.transpose([order.index(c) for c in self.axes if c in order])
         return np.expand_dims(values, tuple(i for i, c in enumerate(self.axes) if c not in order))
 
-    def _product(self, k: Array, t: Array) -> Array:
+    def _product(self, k: Array, t: Array, tensor: tuple[str, ...]) -> Array:
         """Return K t, summed over all axes but the outputs, on the axes of an output."""
         if not t.any():
             return np.zeros((1,) * len(self.outputs))
         out = "".join(self.outputs)
-        product = k * self._along(k, t, self.inputs)
-        left = [c for c in self.axes if c in out]
-        summed = product.sum(axis=tuple(i for i, c in enumerate(self.axes) if c not in out))
-        summed = summed.transpose([left.index(c) for c in out])
-        return np.asarray(summed.reshape(self.lengths(k, self.outputs)))
+        t, order = self._apart(k, t, tensor, self.axes + out)
+        sizes = dict(zip(order, t.shape, strict=True)) | dict(zip(self.axes, k.shape, strict=True))
+        t = np.broadcast_to(t, [sizes[c] for c in order])
+        left = [c for c in out if c in sizes]
+        letter = dict(zip(sizes, ascii_letters, strict=False))  # einsum takes no digits
+        axes, along, kept = ("".join(letter[c] for c in each) for each in (self.axes, order, left))
+        repeats = math.prod(n or 1 for n in self.summed.values())
+        summed = repeats * np.einsum(f"{axes},{along}->{kept}", k, t)
+        shape = [math.prod(sizes.get(c, 1) for c in names) for names in self.outputs]
+        return np.asarray(summed.reshape(shape))
+
+    def _apart(
+        self, k: Array, values: Array, tensor: tuple[str, ...], kept: str
+    ) -> tuple[Array, str]:
+        """Return values on single axes with the names that are `kept`, and these names."""
+        sizes = dict(zip(self.axes, k.shape, strict=True))
+        values = values[tuple(slice(None) if set(each) & set(kept) else 0 for each in tensor)]
+        names = [each for each in tensor if set(each) & set(kept)]
+        shape = [
+            sizes.get(c, n) if n > 1 else 1
+            for each, n in zip(names, values.shape, strict=True)
+            for c in each
+        ]
+        return values.reshape(shape), "".join(names)
 
 
 @dataclass(frozen=True, eq=False)

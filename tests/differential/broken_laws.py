@@ -17,6 +17,7 @@ from kerasbn.folding.keras.linear_layers import LINEAR_LAYERS, Part
 from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS, Law
 from kerasbn.folding.linear import LinearMap
 from kerasbn.folding.pass_through import PassThrough
+from kerasbn.folding.windows import Window
 
 from .layers import L
 from .rare_models import clipped, joined, padded, permuted, shared_reads_others, two_readers
@@ -87,8 +88,8 @@ def _refuse(*_: Any) -> None:
     raise CannotFold("pads its input with zeros, which would miss the offset t")
 
 
-def _no_t(known: Any, part: LinearMap, k: Any, t: Any) -> Any:
-    return known(part, k, 0 * t)
+def _no_t(known: Any, part: LinearMap, k: Any, t: Any, names: Any) -> Any:
+    return known(part, k, 0 * t, names)
 
 
 def _readers_ignored(_: Any, backward: Any, value: Any, a: Affine) -> Iterator[None]:
@@ -107,7 +108,7 @@ BROKEN: dict[str, Broken] = {
     "depthwise-order": Broken(
         lambda: _parts(L.DepthwiseConv2D, _swapped), L.DepthwiseConv2D
     ),
-    "t-into-padding": Broken(lambda: _linear(L.Conv2D, uneven=None), padded),
+    "t-into-padding": Broken(lambda: _changed(Window, "at_taps", lambda _, __, a, ___: a), padded),
     "refuses-too-much": Broken(lambda: _linear(L.Conv2D, uneven=_refuse), L.Conv2D),
     "transposed-axes": Broken(
         lambda: _parts(L.Conv2DTranspose, lambda p: replace(p, axes=p.axes[:-2] + "io")),

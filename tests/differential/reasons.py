@@ -210,13 +210,6 @@ def _weights_refuse(kept: Kept) -> bool:
     return not evidence.weights_take(kept.call, edit.side, edit.affine, edit.argument)
 
 
-def _pads_kernel(kept: Kept) -> bool:
-    """A limit: where each axis has one output, the taps on the padding could be left out."""
-    made, layer = kept.call.seen(kept.call.outputs[0]), kept.call.layer
-    positions = made[1:] if layer.data_format == "channels_first" else made[:-1]
-    return all(n == 1 for n in positions) or _weights_refuse(kept)
-
-
 def _pads_in(kept: Kept) -> bool:
     """A limit: a t that is 0 at the border could go on to a Dense layer behind a Flatten.
 
@@ -348,7 +341,7 @@ REASONS = [
     Reason(f"{NAME} has the activation '.*'", _has_activation),
     Reason(f"{NAME} has no bias for the offset t", _weights_refuse),
     Reason(f"{NAME} shares its kernel along an axis where s and t vary", _weights_refuse),
-    Reason(f"{NAME} pads its input with zeros, which would miss the offset t", _pads_kernel),
+    Reason(f"{NAME} pads its input with zeros, which would miss the offset t", _weights_refuse),
     Reason(f"{NAME} applies other kernel taps at each position, .*", _weights_refuse),
     Reason(f"{NAME} cannot fold a map that precedes it", _weights_refuse),
     Reason(f"{NAME} cannot fold a map that follows it", _saturates),

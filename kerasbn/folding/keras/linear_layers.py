@@ -5,9 +5,8 @@ A linear layer has one or two parts, each a kernel with named axes and a bias (s
 conditions under which the equations hold.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from kerasbn.folding.graph import Layer
 from kerasbn.folding.keras.activations import name_of, passes_function
 from kerasbn.folding.keras.affine_layers import values_of
 from kerasbn.folding.linear import Edit, LinearMap, Side
+from kerasbn.folding.windows import Steps, Window, convolution, transposed
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class Part(LinearMap):
     bias: str | None = "bias"
     view: tuple[int, ...] | None = None  # separates kernel axes which the variable stores as one
     row: int | None = None  # the row of the bias that is added to K x, where there are several
-    loose: bool = False  # whether the bias may vary along unnamed axes too
 
     @property
     def variables(self) -> tuple[Any, Any]:
@@ -98,31 +97,48 @@ def _embedding(layer: Layer, example: Shape, _: str) -> list[Part]:
     return [Part("vo", (), outputs, layer, kernel="embeddings", bias=None, one_hot=True)]
 
 
-def _conv(layer: Layer, _: Shape, __: str) -> list[Part]:
+def _conv(layer: Layer, example: Shape, _: str) -> list[Part]:
     # The outputs gp read the inputs gj of their own group g. Without groups, g has length 1.
     *taps, inputs, outputs = layer.kernel.shape
     view = (*taps, inputs, layer.groups, outputs // layer.groups)
-    axes = _taps(layer) + "jgp"
-    return [Part(axes, _channels(layer, "gj"), _channels(layer, "gp"), layer, view=view)]
+    names = _channels(layer, "gj"), _channels(layer, "gp")
+    windows = _windows(layer, example)
+    return [Part(_taps(layer) + "jgp", *names, layer, view=view, windows=windows)]
 
 
-def _depthwise(layer: Layer, _: Shape, __: str) -> list[Part]:
-    return [Part(_taps(layer) + "im", _channels(layer, "i"), _channels(layer, "im"), layer)]
+def _depthwise(layer: Layer, example: Shape, _: str) -> list[Part]:
+    names = _channels(layer, "i"), _channels(layer, "im")
+    return [Part(_taps(layer) + "im", *names, layer, windows=_windows(layer, example))]
 
 
-def _separable(layer: Layer, _: Shape, __: str) -> list[Part]:
+def _separable(layer: Layer, example: Shape, _: str) -> list[Part]:
     *taps, inputs, multiplier = layer.depthwise_kernel.shape
     view = (*(1 for _ in taps), inputs, multiplier, layer.pointwise_kernel.shape[-1])
     first, middle, last = (_channels(layer, names) for names in ("i", "im", "o"))
-    axes = _taps(layer) + "im"
+    axes, windows = _taps(layer) + "im", _windows(layer, example)
     return [
-        Part(axes, first, middle, layer, kernel="depthwise_kernel", bias=None),
+        Part(axes, first, middle, layer, kernel="depthwise_kernel", bias=None, windows=windows),
         Part(axes + "o", middle, last, layer, kernel="pointwise_kernel", view=view),
     ]
 
 
-def _transposed(layer: Layer, _: Shape, __: str) -> list[Part]:
-    return [Part(_taps(layer) + "oi", _channels(layer, "i"), _channels(layer, "o"), layer)]
+def _transposed(layer: Layer, example: Shape, _: str) -> list[Part]:
+    names, windows = (_channels(layer, "i"), _channels(layer, "o")), _windows(layer, example)
+    return [Part(_taps(layer) + "oi", *names, layer, windows=windows)]
+
+
+def _windows(layer: Layer, example: Shape) -> dict[int, Window]:
+    """Return what the kernel of a convolution sees along each axis."""
+    first = int(layer.data_format == "channels_first")
+    _, *made = layer.compute_output_shape((None, *example))
+    see = transposed if "Transpose" in type(layer).__name__ else convolution
+    moves = zip(layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
+    windows = {}
+    for axis, (letter, move) in enumerate(zip(_taps(layer), moves, strict=True), first):
+        pads = {"same": None, "causal": ((move[0] - 1) * move[2], 0), "valid": (0, 0)}
+        steps = Steps(*move, pads[layer.padding])
+        windows[axis] = see(letter, (example[axis], made[axis]), steps)
+    return windows
 
 
 def _einsum(layer: Layer, example: Shape, _: str) -> list[Part]:
@@ -133,16 +149,9 @@ def _einsum(layer: Layer, example: Shape, _: str) -> list[Part]:
     if not plain or any(len(set(names)) < len(names) for names in (inputs, axes, outputs)):
         raise CannotFold(f"computes '{layer.equation}', which does not keep the batch axis apart")
     free = ("",) * (len(example) - len(inputs))
-    named = [(*free, *(c if c in axes else "" for c in names)) for names in (inputs, outputs)]
-    repeats = math.prod(n or 1 for n in _summed_axes(layer, example))
-    return [Part(axes, named[0], named[1], layer, loose=True, repeats=repeats)]
-
-
-def _summed_axes(layer: Layer, example: Shape) -> list[int | None]:
-    """Return the lengths of the axes that an EinsumDense sums over without a kernel axis."""
-    incoming, axes, outgoing = _equation(layer)
-    named = zip(incoming[::-1], example[::-1], strict=False)
-    return [n for c, n in named if c not in axes + outgoing]
+    lengths = zip(inputs[::-1], example[::-1], strict=False)
+    summed = {c: n for c, n in lengths if c not in axes + outputs}
+    return [Part(axes, (*free, *inputs), (*free, *outputs), layer, loose=True, summed=summed)]
 
 
 def _equation(layer: Layer) -> tuple[str, str, str]:
@@ -187,38 +196,12 @@ def _cells(layer: Layer) -> list[Layer]:
 
 def _attention(layer: Layer, example: Shape, argument: str) -> list[Part]:
     projections = attention_projections(layer)[argument]
-    return [part for dense in projections for part in _einsum(dense, example, "")]
+    parts = [part for dense in projections for part in _einsum(dense, example, "")]
+    return [replace(part, loose=False) for part in parts]  # as the layer builds their biases
 
 
 # -- where t cannot be folded before a layer ----------------------------------------------------
 # Each function raises `CannotFold` if some outputs of the layer would see another t than others.
-
-
-def _pads(layer: Layer, edit: Edit) -> None:
-    """At the edge, a kernel sees padded zeros, which do not contain t."""
-    if layer.padding == "valid":
-        return
-    spatial = edit.example[1:] if layer.data_format == "channels_first" else edit.example[:-1]
-    for n, k, stride, dilation in zip(
-        spatial, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
-    ):
-        reach = (k - 1) * dilation
-        unpadded = n is not None and (-(-n // stride) - 1) * stride + reach + 1 <= n
-        if reach and (layer.padding == "causal" or not unpadded):
-            raise CannotFold("pads its input with zeros, which would miss the offset t")
-
-
-def _overlaps(layer: Layer, _: Edit) -> None:
-    """The outputs of a transposed convolution see different taps of its kernel."""
-    if any(n != 1 for n in (*layer.kernel_size, *layer.strides)):
-        raise CannotFold(
-            "applies other kernel taps at each position, so t would not be the same everywhere"
-        )
-
-
-def _sums_unknown(layer: Layer, edit: Edit) -> None:
-    if None in _summed_axes(layer, edit.example):
-        raise CannotFold("sums over an axis of unknown length, which t would be multiplied by")
 
 
 def _drops_input(layer: Layer, edit: Edit) -> None:
@@ -246,13 +229,13 @@ class LinearLayer:
 _RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN, layers.RNN)
 _LAWS: list[tuple[LinearLayer, tuple[type, ...]]] = [
     (LinearLayer(_dense), (layers.Dense,)),
-    (LinearLayer(_einsum, uneven=_sums_unknown), (layers.EinsumDense,)),
-    (LinearLayer(_conv, uneven=_pads), (layers.Conv1D, layers.Conv2D, layers.Conv3D)),
-    (LinearLayer(_depthwise, uneven=_pads), (layers.DepthwiseConv1D, layers.DepthwiseConv2D)),
-    (LinearLayer(_separable, uneven=_pads, chained=True), (
+    (LinearLayer(_einsum), (layers.EinsumDense,)),
+    (LinearLayer(_conv), (layers.Conv1D, layers.Conv2D, layers.Conv3D)),
+    (LinearLayer(_depthwise), (layers.DepthwiseConv1D, layers.DepthwiseConv2D)),
+    (LinearLayer(_separable, chained=True), (
         layers.SeparableConv1D, layers.SeparableConv2D,
     )),
-    (LinearLayer(_transposed, uneven=_overlaps), (
+    (LinearLayer(_transposed), (
         layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose,
     )),
     (LinearLayer(_embedding, ("after",)), (layers.Embedding,)),
@@ -287,12 +270,12 @@ def check(layer: Layer, edit: Edit) -> None:
         if activation is not None and not passes_function(activation, edit.affine):
             raise CannotFold(f"has the activation '{name_of(activation)}'")
         last = parts[-1]
-        last.check(edit.affine, last.outputs)
+        last.check(edit.affine, "after")
         if last.bias is None and not last.one_hot and not edit.affine.only_scales():
             raise CannotFold("has no bias for the offset t")
         return
     for part in parts[:1] if law.chained else parts:
-        part.check(edit.affine, part.inputs)
+        part.check(edit.affine, "before")
     if law.uneven and not edit.affine.only_scales():
         law.uneven(layer, edit)
 

@@ -5,7 +5,7 @@ constants. `LINEAR_NODES` gives, for each operation, where they are and under wh
 equations hold.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -15,22 +15,22 @@ from kerasbn.folding.affine import Array, CannotFold
 from kerasbn.folding.linear import Edit, LinearMap, Side
 from kerasbn.folding.onnx.constants import constant, is_constant
 from kerasbn.folding.onnx.nodes import NodeCall
+from kerasbn.folding.windows import Steps, Window, convolution, transposed
 
 
 @dataclass(frozen=True)
 class Part(LinearMap):
     """The kernel and bias of a node, by their inputs, and the names of their axes.
 
-    `view` separates kernel axes that are stored as one. A missing bias counts as zeros. A `loose`
-    bias may vary along unnamed axes too. Where `bias` is None there is none; where it is -1 it is
-    the constant of an Add behind the node, which is written if need be.
+    `view` separates kernel axes that are stored as one. A missing bias counts as zeros. There is
+    none where `bias` is None; where it is -1, it is the constant of an Add behind the node, which
+    is written if need be.
     """
 
     call: NodeCall = field(kw_only=True)
     kernel: int = field(kw_only=True)
     bias: int | None = field(default=None, kw_only=True)
     view: Sequence[int] | None = field(default=None, kw_only=True)
-    loose: bool = field(default=False, kw_only=True)
     factors: tuple[float, float] = field(default=(1.0, 1.0), kw_only=True)  # of kernel and bias
     share: int | None = field(default=None, kw_only=True)  # the part of the bias that is added
 
@@ -99,14 +99,36 @@ def _last(name: str, rank: int) -> tuple[str, ...]:
 
 def _conv(call: NodeCall) -> Part:
     # The outputs gp read the inputs gj of their own group g.
-    axes = "gjp" if call.type_name == "ConvTranspose" else "gpj"
+    is_transposed = call.type_name == "ConvTranspose"
     first, second, *taps = _kernel(call, 1)
     groups = call.layer.attributes.get_int("group", 1)
-    rank = 2 + len(taps)
+    rank, letters = 2 + len(taps), _TAPS[: len(taps)]
     return Part(
-        axes + _TAPS[: len(taps)], _channels("gj", rank), _channels("gp", rank), call=call,
-        kernel=1, bias=2, view=(groups, first // groups, second, *taps),
+        ("gjp" if is_transposed else "gpj") + letters, _channels("gj", rank), _channels("gp", rank),
+        call=call, kernel=1, bias=2, view=(groups, first // groups, second, *taps),
+        windows=dict(enumerate(_windows(call, taps, letters, is_transposed=is_transposed), 2)),
     )  # fmt: skip
+
+
+def _windows(
+    call: NodeCall, taps: Sequence[int], letters: str, *, is_transposed: bool
+) -> Iterator[Window]:
+    """Yield what the kernel of a convolution sees along each axis."""
+    get, count = call.layer.attributes, len(taps)
+    strides, dilations = (get.get_ints(name, [1] * count) for name in ("strides", "dilations"))
+    auto = get.get_string("auto_pad", "NOTSET")
+    zeros = [0] * 2 * count
+    pads = get.get_ints("pads", zeros) if auto == "NOTSET" else zeros
+    more = get.get_ints("output_padding", zeros)
+    is_same = auto.startswith("SAME") or "output_shape" in get
+    for axis, letter in enumerate(letters):
+        lengths = call.inputs[0].example[2 + axis], call.outputs[0].example[2 + axis]
+        steps = Steps(
+            taps[axis], strides[axis], dilations[axis],
+            None if is_same else (pads[axis], pads[count + axis]), auto != "SAME_UPPER", more[axis],
+        )  # fmt: skip
+        see = transposed if is_transposed else convolution
+        yield see(letter, lengths, steps)
 
 
 def _gemm(call: NodeCall) -> Part:
@@ -117,7 +139,7 @@ def _gemm(call: NodeCall) -> Part:
     x_turned, k_turned = turned[1 - slot], turned[slot]
     factors = get.get_float("alpha", 1.0), get.get_float("beta", 1.0)
     # y = x K, or K x where the constant comes first.
-    inputs, outputs, axes = ("", "i"), ("", "o"), "io"
+    inputs, outputs, axes = ("n", "i"), ("n", "o"), "io"
     if slot == 0:
         inputs, outputs, axes = inputs[::-1], outputs[::-1], axes[::-1]
     if x_turned:
@@ -170,17 +192,16 @@ def _contraction(call: NodeCall, slot: int, incoming: tuple[str, str], outgoing:
 
     Along an axis of length 1, a tensor is broadcast against the other.
     """
-    axes, labels = incoming[slot], incoming[1 - slot]
+    labels, sizes = incoming[1 - slot], _kernel(call, slot)
     ranks = len(call.inputs[0].example), len(call.outputs[0].example)
     if ranks != (len(labels), len(outgoing)):
         raise CannotFold("has another rank than its labels")
-    sizes = dict(zip(axes, _kernel(call, slot), strict=True))
-    inputs = [
-        c if c in axes and (c not in outgoing or (sizes[c] > 1 and n != 1)) else ""
-        for c, n in zip(labels, call.inputs[0].example, strict=True)
-    ]
-    outputs = [c if c in axes and (c not in labels or sizes[c] > 1) else "" for c in outgoing]
-    return Part(axes, tuple(inputs), tuple(outputs), call=call, kernel=slot, bias=-1, loose=True)
+    own = {c: n for c, n in zip(incoming[slot], sizes, strict=True) if n > 1 or c not in labels}
+    lengths = zip(labels, call.inputs[0].example, strict=True)
+    return Part(
+        "".join(own), tuple(labels), tuple(outgoing), call=call, kernel=slot, bias=-1, loose=True,
+        view=list(own.values()), summed={c: n for c, n in lengths if c not in {*own, *outgoing}},
+    )  # fmt: skip
 
 
 def _gather(call: NodeCall) -> Part:
@@ -204,55 +225,16 @@ def _layer_norm(call: NodeCall) -> Part:
 
 
 def _channel_norm(call: NodeCall) -> Part:
-    if call.layer.op_type == "GroupNormalization" and call.opset < 21:
-        raise CannotFold("has one scale for each group of channels")
-    _kernel(call, 1)
-    return Part("c", (), _channels("c", len(call.inputs[0].example)), call=call, kernel=1, bias=2)
+    shape = call.inputs[0].example
+    # Below opset 21, a GroupNormalization has one gamma and beta for each group of channels.
+    name = "c" if _kernel(call, 1) == shape[1:2] else ""
+    return Part("c", (), _channels(name, len(shape)), call=call, kernel=1, bias=2, loose=not name)
 
 
 def _recurrent(call: NodeCall) -> Part:
     # The bias of the inputs comes first, and behind it that of the state.
     (_, rows, _) = _kernel(call, 1)
     return Part("doi", ("", "", "i"), ("d", "o"), call=call, kernel=1, bias=3, share=rows)
-
-
-# -- where t cannot be folded before a node ------------------------------------------------------
-# Each function raises `CannotFold` if some outputs of the node would see another t than others.
-
-
-def _pads(call: NodeCall) -> None:
-    """At the edge, a kernel sees padded zeros, which do not contain t."""
-    get, taps = call.layer.attributes, call.shape(call.layer.inputs[1])[2:]
-    padded = any(get.get_ints("pads", ()))
-    if get.get_string("auto_pad", "NOTSET").startswith("SAME"):
-        ones = [1] * len(taps)
-        strides, dilations = get.get_ints("strides", ones), get.get_ints("dilations", ones)
-        padded = False
-        for n, k, stride, dilation in zip(
-            call.inputs[0].example[2:], taps, strides, dilations, strict=True
-        ):
-            reach = ((k or 1) - 1) * dilation
-            fits = n is not None and (-(-n // stride) - 1) * stride + reach + 1 <= n
-            padded |= bool(reach) and not fits
-    if padded and get.get_string("auto_pad", "NOTSET") != "VALID":
-        raise CannotFold("pads its input with zeros, which would miss the offset t")
-
-
-def _overlaps(call: NodeCall) -> None:
-    """The outputs of a transposed convolution see different taps of its kernel."""
-    get, taps = call.layer.attributes, call.shape(call.layer.inputs[1])[2:]
-    steps = [*get.get_ints("strides", ()), *get.get_ints("output_shape", ())]
-    if any(n != 1 for n in (*taps, *steps)) or any(get.get_ints("output_padding", ())):
-        raise CannotFold(
-            "applies other kernel taps at each position, so t would not be the same everywhere"
-        )
-
-
-def _sums_free_axis(call: NodeCall) -> None:
-    incoming, outgoing = _equation(call)
-    axes, labels = incoming[1 - call.slots[0]], incoming[call.slots[0]]
-    if any(c not in axes + outgoing for c in labels):
-        raise CannotFold("sums over an axis that its kernel does not have")
 
 
 # -- the table -----------------------------------------------------------------------------------
@@ -264,17 +246,16 @@ class LinearNode:
 
     part: Callable[[NodeCall], Part]
     sides: tuple[Side, ...] = ("after", "before")  # of the maps that can be folded
-    uneven: Callable[[NodeCall], None] | None = None
 
 
 _TAPS, _LETTERS, _EXTRA = "uvwxyz", "abcdefghijklmnopqrstuvwxyz", "0123456789"
 _RECURRENT = LinearNode(_recurrent, ("before",))
 LINEAR_NODES = {
-    "Conv": LinearNode(_conv, uneven=_pads),
-    "ConvTranspose": LinearNode(_conv, uneven=_overlaps),
+    "Conv": LinearNode(_conv),
+    "ConvTranspose": LinearNode(_conv),
     "Gemm": LinearNode(_gemm),
     "MatMul": LinearNode(_matmul),
-    "Einsum": LinearNode(_einsum, uneven=_sums_free_axis),
+    "Einsum": LinearNode(_einsum),
     "Gather": LinearNode(_gather, ("after",)),
     "LSTM": _RECURRENT,
     "GRU": _RECURRENT,
@@ -293,13 +274,10 @@ def check(call: NodeCall, edit: Edit) -> None:
         where = "follows" if edit.side == "after" else "precedes"
         raise CannotFold(f"cannot fold a map that {where} it")
     part = law.part(call)
-    part.check(edit.affine, part.outputs if edit.side == "after" else part.inputs)
-    if edit.side == "after":
-        if part.bias is None and not part.one_hot and not edit.affine.only_scales():
-            raise CannotFold("has no bias for the offset t")
-        return
-    if law.uneven and not edit.affine.only_scales():
-        law.uneven(call)
+    part.check(edit.affine, edit.side)
+    is_lost = edit.side == "after" and part.bias is None and not part.one_hot
+    if is_lost and not edit.affine.only_scales():
+        raise CannotFold("has no bias for the offset t")
 
 
 def fold_into(call: NodeCall, edits: Sequence[Edit]) -> dict[int, Array]:

@@ -33,6 +33,10 @@ AFTER_AND_BEFORE: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "conv2d": (lambda **k: L.Conv2D(3, 3, 2, **k), (7, 6, 4)),
     "conv2d, 1x1 same": (lambda **k: L.Conv2D(3, 1, 2, "same", **k), (7, 6, 4)),
     "conv2d, no padding computed": (lambda **k: L.Conv2D(3, 2, 2, "same", **k), (6, 6, 4)),
+    "conv2d, same over one position": (
+        lambda **k: L.Conv2D(3, 3, padding="same", **k),
+        (1, 1, 4),
+    ),
     "conv2d, dilated": (lambda **k: L.Conv2D(3, 2, dilation_rate=2, **k), (6, 6, 4)),
     "conv2d, grouped": (lambda **k: L.Conv2D(6, 2, groups=2, **k), (6, 6, 4)),
     "conv3d": (lambda **k: L.Conv3D(3, 2, **k), (4, 3, 3, 2)),
@@ -82,6 +86,27 @@ def test_takes_s_but_not_t_where_not_all_see_the_same(
 def test_a_causal_convolution_pads(chain: Chain, judged: Judged) -> None:
     plan = judged(chain((6, 4), BN(), L.Conv1D(3, 2, padding="causal")))
     assert "pads its input with zeros" in plan.kept()[0].reason
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: L.Conv2D(3, (2, 3)),
+        lambda: L.Conv2D(3, (1, 3), padding="same", strides=(1, 3)),
+        lambda: L.DepthwiseConv2D((2, 3)),
+        lambda: L.SeparableConv2D(5, (2, 3), dilation_rate=1),
+        lambda: L.EinsumDense("abcd,de->abce", (2, 3, 5), bias_axes="bce"),
+    ],
+)
+def test_a_map_may_vary_between_positions_that_different_weights_see(
+    chain: Chain, judged: Judged, layer: Callable[[], Any]
+) -> None:
+    made = layer()
+    axes = (1, 2) if isinstance(made, L.EinsumDense) else (1, 2, 3)
+    before = L.Normalization(axis=axes)
+    plan = judged(chain((2, 3, 4), before, made))
+    is_one = isinstance(made, L.EinsumDense) or made.strides == (1, 3)
+    assert isinstance(plan[0], Kept if is_one else Fold)
 
 
 @pytest.mark.slow

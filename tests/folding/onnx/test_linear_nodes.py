@@ -3,7 +3,20 @@
 import numpy as np
 import onnx
 import pytest
-from onnx_chains import Node, X, batch_norm, chain, judge, node, only_fold, only_reason, random
+from onnx_chains import (
+    Node,
+    X,
+    batch_norm,
+    chain,
+    feeds_of,
+    folded,
+    judge,
+    node,
+    only_fold,
+    only_reason,
+    random,
+    run,
+)  # fmt: skip
 
 R = random
 TANH = node("Tanh")
@@ -150,6 +163,66 @@ def test_the_bias_of_a_product_is_part_of_it() -> None:
     assert [each.name for each in made.graph.node] == ["n0", "n2", "n3", "n5"]
 
 
+EVERY_SECOND = np.tile(R(1, 6, 2), (1, 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("made", "shape", "s", "t"),
+    [
+        # The kernel sees all positions at once, or every so many.
+        (node("Conv", X, R(4, 6, 5)), (2, 6, 5), R(1, 6, 5), R(5, seed=1)),
+        (node("Conv", X, R(4, 6, 5), pads=[1, 1], strides=[3]), (2, 6, 5), R(6, 1), R(1)),
+        (node("Conv", X, R(6, 3, 2), group=2, strides=[2]), (2, 6, 6), EVERY_SECOND, EVERY_SECOND),
+        (node("Conv", X, R(4, 6, 2, 1), dilations=[2, 1]), (2, 6, 3, 2), R(3, 1), R(6, 1, 1)),
+        # Some taps see nothing but padding.
+        (node("Conv", X, R(4, 6, 3), pads=[1, 1]), (2, 6, 1), R(6, 1), R(6, 1, seed=1)),
+        (node("Conv", X, R(4, 6, 3), auto_pad="SAME_LOWER"), (2, 6, 1), R(6, 1), R(6, 1, seed=1)),
+        (node("Conv", X, R(4, 6, 1), pads=[1, 1], strides=[2]), (2, 6, 1), R(6, 1), R(6, 1)),
+        (node("ConvTranspose", X, R(6, 4, 2), pads=[1, 0]), (2, 6, 1), R(6, 1), R(6, 1, seed=1)),
+        # What is added may differ between positions where the bias may.
+        (node("MatMul", X, R(5, 6)), (2, 4, 5), R(5), R(4, 5)),
+        (node("MatMul", R(3, 4), X), (2, 4, 5), R(4, 1), R(4, 5)),
+        (node("MatMul", X, R(1, 5, 6)), (2, 4, 5), R(1), R(2, 4, 1)),
+        (node("Gemm", X, R(5, 6), R(6), alpha=0.5, beta=2.0), (3, 5), R(5), R(3, 1)),
+        (node("Gemm", X, R(3, 6), transA=1), (3, 5), R(3, 1), R(3, 5)),
+        (node("Einsum", X, R(5, 3), equation="bti,io->bto"), (2, 4, 5), R(5), R(4, 5)),
+        (node("Einsum", X, R(5), equation="bti,i->bi"), (2, 4, 5), R(5), R(1)),
+    ],
+)
+def test_a_map_may_vary_where_the_kernel_or_bias_may(
+    made: Node, shape: tuple[int, ...], s: np.ndarray, t: np.ndarray
+) -> None:
+    scale = node("Mul", X, s), node("Add", X, t)
+    assert only_fold(chain(shape, TANH, *scale, made, TANH)).into == ("n3",)
+
+
+@pytest.mark.parametrize(
+    ("made", "shape", "s", "t"),
+    [
+        (node("Conv", X, R(4, 6, 2)), (2, 6, 6), EVERY_SECOND, R(1)),
+        (node("Conv", X, R(4, 6, 3), pads=[1, 1]), (2, 6, 2), R(6, 1), R(6, 1)),
+        (node("MatMul", X, R(5, 6)), (2, 4, 5), R(4, 1), R(1)),
+        (node("LayerNormalization", X, R(5)), (2, 4, 5), R(4, 1), R(1)),
+    ],
+)
+def test_no_map_varies_where_neither_may(
+    made: Node, shape: tuple[int, ...], s: np.ndarray, t: np.ndarray
+) -> None:
+    model = chain(shape, TANH, node("Mul", X, s), node("Add", X, t), made, TANH)
+    _, plan = judge(model)
+    assert len(plan.kept()) == 1
+
+
+@pytest.mark.parametrize(("scale", "is_folded"), [(R(1), True), (R(6, 1), False)])
+def test_before_opset_21_groups_share_a_scale(scale: np.ndarray, *, is_folded: bool) -> None:
+    norm = node("GroupNormalization", X, R(3), R(3, seed=1), num_groups=3)
+    model = chain((2, 6, 5), TANH, norm, node("Mul", X, scale), TANH, opset=18)
+    made, plan = folded(model)
+    assert len(plan.folds()) == is_folded
+    feeds = feeds_of(model)
+    np.testing.assert_allclose(run(made, feeds)[0], run(model, feeds)[0], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("made", "shape", "reason"),
     [
@@ -158,7 +231,7 @@ def test_the_bias_of_a_product_is_part_of_it() -> None:
         (node("Conv", X, R(4, 6, 1), pads=[1, 1]), (2, 6, 5), "pads its input"),
         (node("ConvTranspose", X, R(6, 4, 2), strides=[2]), (2, 6, 5), "other kernel taps"),
         (node("ConvTranspose", X, R(6, 4, 1), strides=[2]), (2, 6, 5), "other kernel taps"),
-        (node("Einsum", X, R(6), equation="bit,i->bi"), (2, 6, 5), "an axis that its kernel"),
+        (node("Einsum", X, R(6), equation="bit,i->bi"), (2, 6, "T"), "an axis of unknown length"),
         (node("LayerNormalization", X, R(6)), (2, 6), "cannot fold a map that precedes it"),
         (node("MatMul", X, X), (6, 6), "a kernel that is not constant"),
         (node("Einsum", X, R(6, 6), equation="ii,io->o"), (6, 6), "takes a diagonal"),
