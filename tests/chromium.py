@@ -124,12 +124,13 @@ class Tab:
         return answer["result"].get("value")
 
     def requests(self) -> list[str]:
-        """Return the addresses that the page requested."""
-        return [
+        """Return the addresses that the page requested; what it contains itself is no request."""
+        addresses = [
             event["params"]["request"]["url"]
             for event in self._browser.events
             if event.get("method") == "Network.requestWillBeSent"
         ]
+        return [each for each in addresses if not each.startswith("data:")]
 
     def errors(self) -> list[Any]:
         """Return console output, exceptions, and log entries of the browser."""

@@ -28,7 +28,7 @@ def write_examples(folder: Path, test: Split) -> None:
     np.savez_compressed(folder / EXAMPLES, images=chosen.images, labels=chosen.labels)
 
 
-def read_examples(folder: Path | None, name: str, digest: str) -> Split | None:
+def read_examples(folder: Path | None, name: str = "", digest: str = "") -> Split | None:
     """Return the examples in a folder, or those of the dataset with this name and digest.
 
     None if the folder has none and the dataset is not on this machine: nothing is downloaded.

@@ -109,11 +109,22 @@ class DiagramRow(NamedTuple):
     repeats: int = 1
 
 
+class Image(NamedTuple):
+    """An image as a data URI, with a text that describes it."""
+
+    source: str
+    description: str
+
+
 class Diagram(NamedTuple):
-    """A model as rows of operations, each row continuing the one above, with a caption."""
+    """A model as rows of operations, each row continuing the one above, with a caption.
+
+    The image shows examples of what it is for.
+    """
 
     rows: Sequence[DiagramRow]
     caption: str = ""
+    image: Image | None = None
 
 
 class Code(NamedTuple):

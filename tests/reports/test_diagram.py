@@ -1,7 +1,15 @@
 """The diagram of the models: its rows are the layers that Keras builds."""
 
+import base64
+import io
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+from matplotlib.image import imread
+
+from kerasbn.data.datasets import Dataset
+from kerasbn.data.examples import choose_examples, write_examples
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.diagram import comparison_diagram, rows_of, runs_diagram
 from kerasbn.reports.document import Box, Diagram, DiagramRow
@@ -42,3 +50,16 @@ def test_runs_with_different_layers_have_no_diagram(comparison: tuple[object, Co
     (diagram,) = comparison_diagram(pair).blocks
     assert isinstance(diagram, Diagram)
     assert "BN layer" in diagram.caption
+
+
+def test_the_examples_of_a_comparison_are_shown(
+    comparison: tuple[object, Comparison], few_digits: Dataset, tmp_path: Path
+) -> None:
+    write_examples(tmp_path, few_digits.test)
+    (diagram,) = comparison_diagram(replace(comparison[1], path=tmp_path)).blocks
+    assert isinstance(diagram, Diagram)
+    assert diagram.image is not None
+    shown = imread(io.BytesIO(base64.b64decode(diagram.image.source.partition(",")[2])))
+    wanted = np.hstack(list(choose_examples(few_digits.test).images[:10]))
+    np.testing.assert_allclose(shown[..., 0], 1 - wanted / 255, atol=0.01)  # dark on white
+    assert diagram.image.description == "Test images of 0, 1, 2, 3, 4, 5, 6, 7, 8 and 9"

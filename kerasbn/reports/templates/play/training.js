@@ -68,7 +68,7 @@ parts.training = (root, play) => {
       ...cells.map((each) => each.cell)));
     return cells;
   });
-  find(".layers").prepend(make("div", { class: "layer names", "aria-hidden": "true" }, make("span"),
+  find(".deck").append(make("div", { class: "layer names", "aria-hidden": "true" }, make("span"),
     ...models.map((model) => make("strong", { class: model.tone, text: model.name }))));
 
   const when = (step) => `step ${steps[step].toLocaleString("en-US")} of ${steps[last].toLocaleString("en-US")}, `
