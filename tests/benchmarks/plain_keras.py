@@ -43,7 +43,7 @@ def mlp(bn: bool, pixels: str) -> keras.Model:
 
 def main(data_dir: str, epochs: int, pixels: str) -> None:
     """Train both models, one after the other in every epoch, and plot their curves."""
-    data = load_dataset("mnist", data_dir)
+    data = load_dataset("mnist", data_dir) if data_dir else load_dataset("mnist-sample")
     arrays: list[np.ndarray] = [data.train.images, data.test.images]
     if pixels == "float32":
         arrays = [images.astype("float32") / 255 for images in arrays]
