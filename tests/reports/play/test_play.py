@@ -100,16 +100,13 @@ def test_answers_are_those_of_onnxruntime(
     from kerasbn.onnx_export.export import export
 
     page = tab(pair.page, 1280)
-    for kind, fold, layers in [
-        ("bn", False, LAYERS.format("bn")),
-        ("bn", True, f"engine.fold({LAYERS.format('bn')})"),
-        ("plain", True, LAYERS.format("plain")),
-    ]:
-        exported = export(getattr(pair, kind), tmp_path / f"{kind}-{fold}.onnx", fold=fold)
+    layers = LAYERS.format("bn")
+    for fold, computed in [(False, layers), (True, f"engine.fold({layers})")]:
+        exported = export(pair.bn, tmp_path / f"{fold}.onnx", fold=fold)
         assert len(exported.remaining) == (0 if fold else 2)
         session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
         (wanted,) = session.run(None, {session.get_inputs()[0].name: images})
-        assert_same_answers(logits(page, layers, images), wanted)
+        assert_same_answers(logits(page, computed, images), wanted)
 
 
 @pytest.mark.parametrize("position", ["pair", "after"])
@@ -120,6 +117,8 @@ def test_statistics_are_used_as_in_keras(
     made = request.getfixturevalue(position)
     page, weights = tab(made.page, 1280), made.bn.get_weights()
     layers = LAYERS.format("bn")
+    plain = made.plain(images, training=False).numpy()
+    assert_same_answers(logits(page, LAYERS.format("plain"), images), plain)
     moving = made.bn(images, training=False).numpy()
     assert_same_answers(logits(page, layers, images), moving)
     assert_same_answers(logits(page, f"engine.fold({layers})", images), moving)
@@ -133,14 +132,16 @@ def test_statistics_are_used_as_in_keras(
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_are_those_of_keras(tab: Open, pair: Playable, name: str) -> None:
+def test_activations_are_those_of_keras(tab: Open, pair: Playable) -> None:
     import keras
 
+    page = tab(pair.page, 360)
     grid = np.concatenate([np.linspace(-40, 40, 81), np.linspace(-4, 4, 400)])
-    wanted = keras.activations.get(name)(keras.ops.convert_to_tensor(grid, "float64")).numpy()
-    found = tab(pair.page, 360).run(f"{json.dumps(grid.tolist())}.map(engine.activations.{name})")
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-12)
+    tensor = keras.ops.convert_to_tensor(grid, "float64")
+    for name in ACTIVATIONS:
+        wanted = keras.activations.get(name)(tensor).numpy()
+        found = page.run(f"{json.dumps(grid.tolist())}.map(engine.activations.{name})")
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-12, err_msg=name)
 
 
 CIRCLE = [(80 + 30 * np.cos(a), 80 + 45 * np.sin(a)) for a in np.linspace(0, 6.2, 30)]
@@ -154,20 +155,23 @@ DRAWINGS = {
 }
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
-def test_a_drawing_takes_the_form_that_infer_gives_it(tab: Open, pair: Playable, name: str) -> None:
-    radius = 1 if "speck" in name else 7
-    strokes = [list(zip(line, line[1:] or line, strict=False)) for line in DRAWINGS[name]]
-    segments = [[list(map(list, each)) for each in line] for line in strokes]
-    gray, found = tab(pair.page, 360).run(f"""(() => {{
-        const field = digits.field();
-        {json.dumps(segments)}.forEach((line, i) => line.forEach(([from, to]) =>
-            digits.stroke(field, from, to, i === 2 ? {radius} : 7)));
-        return [digits.grayscale(field), digits.toMnist(field)].map(x => Array.from(x)); }})()""")
-    pixels = np.array(gray, np.uint8).reshape(160, 160, 1).repeat(3, 2)
-    wanted = as_digit(Picture(name, pixels)).astype(int)
-    difference = np.abs(np.array(found).reshape(28, 28) - wanted)
-    assert difference.max() <= 1  # of 255: another order of summation
+def test_a_drawing_takes_the_form_that_infer_gives_it(tab: Open, pair: Playable) -> None:
+    page = tab(pair.page, 360)
+    for name, lines in DRAWINGS.items():
+        segments = [
+            (from_, to, 1 if i == 2 else 7)
+            for i, line in enumerate(lines)
+            for from_, to in zip(line, line[1:] or line, strict=False)
+        ]
+        gray, found = page.run(f"""(() => {{
+            const field = digits.field();
+            for (const [from, to, radius] of {json.dumps(segments)})
+                digits.stroke(field, from, to, radius);
+            return [digits.grayscale(field), digits.toMnist(field)].map(x => [...x]); }})()""")
+        pixels = np.array(gray, np.uint8).reshape(160, 160, 1).repeat(3, 2)
+        wanted = as_digit(Picture(name, pixels)).astype(int)
+        difference = np.abs(np.array(found).reshape(28, 28) - wanted)
+        assert difference.max() <= 1, name  # of 255: another order of summation
 
 
 FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -444,6 +448,16 @@ def test_parts_fit_and_request_nothing(tab: Open, pair: Playable, width: int, da
     low = page.run("""[...document.querySelectorAll(".part button, .part select, .part input")]
         .filter(x => x.getBoundingClientRect().height < 24).map(x => x.outerHTML)""")
     assert low == []  # WCAG 2.2, 2.5.8: targets of 24 pixels
+
+
+def test_a_static_page_has_no_parts(pair: Playable, tmp_path: Path) -> None:
+    compared = pair.page.parent / "saved_models" / "compare"
+    static = report(compared, output=tmp_path / "static.html", interactive=False).read_text()
+    assert "data-part" not in static
+    assert "engine" not in static
+    parts = pair.page.read_text()
+    assert parts.count("data-part=") == 5
+    assert len(parts) < len(static) + 400_000
 
 
 def test_without_scripts_the_explanations_stay(tab: Open, pair: Playable, tmp_path: Path) -> None:
