@@ -185,7 +185,7 @@ def _cells(layer: Layer) -> list[Layer]:
     both = isinstance(layer, layers.Bidirectional)
     found = []
     for one in (layer.forward_layer, layer.backward_layer) if both else (layer,):
-        cell = one.cell if type(one) in _RECURRENT else None
+        cell: Any = one.cell if type(one) in _RECURRENT else None
         while type(cell) is layers.StackedRNNCells:
             cell = cell.cells[0]
         if type(cell) not in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell):

@@ -165,7 +165,7 @@ def test_a_recurrent_layer_that_drops_its_input_takes_s_but_not_t(
         assert folds or "drops part of its input" in plan.kept()[0].reason
 
 
-class Cell(L.SimpleRNNCell):
+class Cell(keras.layers.SimpleRNNCell):
     """A cell that multiplies nothing by its kernel that folding knows of."""
 
 
