@@ -4,9 +4,11 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import onnx
 import onnx_ir as ir
 import tensorflow as tf
@@ -29,8 +31,24 @@ _TABLES = (
 OPSETS = range(13, 19)
 OPSET = 18
 
+# tf2onnx holds some 20 copies of each constant, so it gets kernels of so many bytes as inputs. It
+# would leave changes of layout around arithmetic with other weights.
+LARGE = 1 << 16
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
+
 Layer = Any  # TensorFlow and Keras ship no types
 Tensor = Any
+
+
+class Traced(NamedTuple):
+    """A traced model: a ConcreteFunction, and the values of the inputs that are none of its own.
+
+    These are large kernels, and arrays that layers hold outside of variables, such as the mean and
+    variance of a Normalization layer.
+    """
+
+    function: Any
+    constants: dict[str, Any]  # by the names of the inputs
 
 
 def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
@@ -49,7 +67,7 @@ def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
     logging.disable(logging.CRITICAL)  # what matters in the logs is raised as an error
     try:
         traced = trace(clone)
-        proto = keras_internals.convert_function(traced, opset)
+        proto = keras_internals.convert_function(traced.function, opset)
     except Exception as error:  # tf2onnx and TensorFlow raise almost anything
         raise _refusal(clone, layers, error) from error
     finally:
@@ -69,8 +87,8 @@ def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
                     f"the operation {each.op_type}", f"one that ONNX has (opset {opset})",
                     "replace the layer by one made of plain operations",
                 )  # fmt: skip
-    _lift_captured(model.graph, traced)
-    _name_ports(model.graph, clone, traced, inputs, outputs)
+    _lift_constants(model.graph, traced)
+    _name_ports(model.graph, clone, traced.function, inputs, outputs)
     return model
 
 
@@ -130,18 +148,13 @@ def _refusal(model: keras.Model, layers: set[str], error: Exception) -> InputErr
     return InputError(f"{subject}: cannot be written as ONNX ({first})")
 
 
-def _lift_captured(graph: ir.Graph, traced: Any) -> None:  # noqa: ANN401 - a ConcreteFunction
-    """Make constants of the arrays that layers hold outside of variables.
-
-    The mean and variance of a Normalization layer are such; tf2onnx leaves them as extra inputs.
-    """
-    values = {value.name: value for value in graph.inputs}
-    internal = traced.inputs[len(traced.inputs) - len(traced.captured_inputs) :]
-    for inner, outer in zip(internal, traced.captured_inputs, strict=True):
-        if outer.dtype != tf.resource and inner.name in values:
-            value = values[inner.name]
+def _lift_constants(graph: ir.Graph, traced: Traced) -> None:
+    """Make constants of what tf2onnx leaves as extra inputs."""
+    for value in list(graph.inputs):
+        if value.name in traced.constants:
             graph.inputs.remove(value)
-            value.const_value = ir.tensor(outer.numpy(), name=inner.name)
+            array = keras.ops.convert_to_numpy(traced.constants[value.name])
+            value.const_value = ir.tensor(array, name=value.name)
             graph.register_initializer(value)
 
 
@@ -174,22 +187,24 @@ def _name_ports(
             value.name, value.shape = name, ir.Shape([tensor.shape[0] or "batch", *free])
 
 
-def trace(clone: keras.Model) -> Any:  # noqa: ANN401 - a ConcreteFunction
+def trace(clone: keras.Model) -> Traced:
     """Trace a model at inference as a TensorFlow function of flat inputs with a free batch axis.
 
     Every operation is named after its layer, which `layer_of` reads. Some layers of the clone get a
     `call` that computes the same with fewer operations.
     """
-    nested = input_structure(clone)
+    nested, large = input_structure(clone), _large_kernels(clone)
+    tensors = keras.tree.flatten(nested)
     signature = [
         tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=f"input_{at}")
-        for at, tensor in enumerate(keras.tree.flatten(nested))
-    ]
+        for at, tensor in enumerate(tensors)
+    ] + [tf.TensorSpec(v.shape, v.dtype, name=f"weight_{at}") for at, v in enumerate(large)]
 
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow ships no types
     def predict(*arrays: Tensor) -> list[Tensor]:
-        packed = keras.tree.pack_sequence_as(nested, list(arrays))
-        outputs = clone(packed, training=training_at_inference(clone))
+        packed = keras.tree.pack_sequence_as(nested, list(arrays[: len(tensors)]))
+        with keras.StatelessScope(zip(large, arrays[len(tensors) :], strict=True)):
+            outputs = clone(packed, training=training_at_inference(clone))
         return list(keras.tree.flatten(outputs))
 
     for operation in _operations(clone):
@@ -201,9 +216,28 @@ def trace(clone: keras.Model) -> Any:  # noqa: ANN401 - a ConcreteFunction
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
-        return predict.get_concrete_function()
+        function = predict.get_concrete_function()
     finally:
         tf.config.run_functions_eagerly(before)
+    captured = [tensor for tensor in function.captured_inputs if tensor.dtype != tf.resource]
+    names = [tensor.name for tensor in function.inputs if tensor.dtype != tf.resource]
+    return Traced(function, dict(zip(names[len(tensors) :], [*large, *captured], strict=True)))
+
+
+def _large_kernels(model: keras.Model) -> list[Any]:
+    """Return the large kernels, but for those of recurrent layers.
+
+    tf2onnx recognizes the loop of an LSTM or GRU only by its constants.
+    """
+    recurrent = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.RNN)]
+    kept = {id(variable) for layer in recurrent for variable in layer.variables}
+    return [
+        variable
+        for variable in model.variables
+        if variable.name in _KERNELS
+        and id(variable) not in kept
+        and prod(variable.shape) * np.dtype(variable.dtype).itemsize >= LARGE
+    ]
 
 
 def layer_of(tensorflow_name: str, layers: set[str]) -> str:
