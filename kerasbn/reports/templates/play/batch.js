@@ -77,6 +77,7 @@ parts.batch = (root, play) => {
   function draggable(element, example, drop) {
     let [start, ghost] = [null, null];
     element.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || !event.isPrimary) return;
       start = [event.clientX, event.clientY];
       element.setPointerCapture(event.pointerId);
     });

@@ -55,13 +55,15 @@ parts.draw = (root, play) => {
   }
 
   canvas.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0 || !event.isPrimary) return;
     canvas.setPointerCapture(event.pointerId);
     pen = place(event);
     strokeTo(pen);
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!canvas.hasPointerCapture(event.pointerId)) return;
-    for (const each of event.getCoalescedEvents()) strokeTo(place(each));
+    const between = event.getCoalescedEvents?.() ?? []; // not in every browser
+    for (const each of between.length ? between : [event]) strokeTo(place(each));
   });
 
   const keys = {

@@ -29,13 +29,13 @@ parts.fold = (root, play) => {
     return kernel.filter((_, i) => i % units === j);
   }
 
-  // Return a figure of a unit's weights: a 28 x 28 image, or one bar for each weight.
-  // Colors and bars are relative to the largest weight.
-  function weightsFigure(symbol, weights) {
+  // Return a figure of a unit's weights: a 28 x 28 image, or one bar for each weight. Colors and
+  // bars are relative to the largest weight.
+  function weightsFigure(caption, weights, noun = "weights") {
     const [low, high] = [weights.reduce((a, b) => Math.min(a, b)),
       weights.reduce((a, b) => Math.max(a, b))];
     const largest = Math.max(high, -low) || 1;
-    const range = `${weights.length} weights from ${number(low)} to ${number(high)}`;
+    const range = `${weights.length} ${noun} from ${number(low)} to ${number(high)}; purple is negative`;
     const canvas = make("canvas", { class: "weights", role: "img", "aria-label": range });
     const side = Math.sqrt(weights.length);
     const isImage = weights.length === 784;
@@ -51,14 +51,19 @@ parts.fold = (root, play) => {
         context.fillRect(i % side, Math.floor(i / side), 1, 1);
       } else context.fillRect(i, half, 1, -Math.round(half * share) || 1);
     });
-    return make("figure", {}, make("figcaption", { text: `Kernel ${symbol}` }), canvas,
+    return make("figure", {}, make("figcaption", { text: caption }), canvas,
       make("small", { text: range }));
+  }
+
+  function biasRow({ bias }, j) {
+    return ["b", "bias", bias ? number(bias[j]) : "none (0)"];
   }
 
   // Return a table of symbols, what they are, and their values.
   function table(rows) {
-    return make("table", { class: "symbols" }, make("tbody", {}, ...rows.map(([symbol, what, value]) =>
-      make("tr", {}, make("th", { scope: "row", text: symbol }), make("td", { text: what }),
+    return make("table", { class: "symbols" }, make("tbody", {},
+      ...rows.map(([symbol, what, value]) => make("tr", {},
+        make("th", { scope: "row", text: symbol }), make("td", { text: what }),
         make("td", { text: value })))));
   }
 
@@ -78,19 +83,22 @@ parts.fold = (root, play) => {
       .map((each) => each[j]);
     const { s, t } = engine.affine(bn);
     const bias = before.bias ? before.bias[j] : 0;
+    const deviation = Math.sqrt(variance + bn.epsilon);
     return [
-      card(`Before: ${before.name}`, weightsFigure("w", w),
-        table([["b", "bias", before.bias ? number(bias) : "none (0)"]]),
+      card(`Before: ${before.name}`, weightsFigure("Kernel w", w),
+        table([biasRow(before, j)]),
         formula("z = w·x + b"), result(`z = ${values.dense}`)),
       card(`and ${bn.name}`,
         table([["γ", "gamma, learned", number(gamma)], ["β", "beta, learned", number(beta)],
           ["μ", "moving mean", number(mean)], ["σ²", "moving variance", number(variance)],
           ["ε", "epsilon", number(bn.epsilon, 1)]]),
-        formula(`s = γ / √(σ² + ε) = ${number(gamma)} / ${number(Math.sqrt(variance + bn.epsilon))} = ${number(s[j])}`),
-        formula(`t = β − s·μ = ${number(beta)} − ${signed(s[j])}·${signed(mean)} = ${number(t[j])}`),
+        formula(`s = γ / √(σ² + ε) = ${number(gamma)} / ${number(deviation)} = ${number(s[j])}`),
+        formula("t = β − s·μ = " +
+          `${number(beta)} − ${signed(s[j])}·${signed(mean)} = ${number(t[j])}`),
         formula("y = s·z + t"), result(`y = ${values.bn}`)),
-      card(`After: ${before.name} alone`, weightsFigure("w′ = s·w", v),
-        formula(`b′ = s·b + t = ${signed(s[j])}·${signed(bias)} + ${signed(t[j])} = ${number(after.bias[j])}`),
+      card(`After: ${before.name} alone`, weightsFigure("Kernel w′ = s·w", v),
+        formula("b′ = s·b + t = " +
+          `${number(s[j])}·${signed(bias)} + ${signed(t[j])} = ${number(after.bias[j])}`),
         formula("y = w′·x + b′"), result(`y = ${values.folded}`)),
     ];
   }
@@ -102,13 +110,14 @@ parts.fold = (root, play) => {
     const bias = before.bias ? before.bias[j] : 0;
     const shift = w.reduce((sum, weight, i) => sum + weight * t[i], 0);
     return [
-      card(`Before: ${bn.name}`, formula("xᵢ becomes sᵢ·xᵢ + tᵢ, with sᵢ = γᵢ / √(σᵢ² + ε) and tᵢ = βᵢ − sᵢ·μᵢ"),
-        weightsFigure("s, one scale for each input", s),
-        weightsFigure("t, one shift for each input", t)),
-      card(`and ${before.name}`, weightsFigure("w", w),
-        table([["b", "bias", before.bias ? number(bias) : "none (0)"]]),
+      card(`Before: ${bn.name}`,
+        formula("xᵢ becomes sᵢ·xᵢ + tᵢ, with sᵢ = γᵢ / √(σᵢ² + ε) and tᵢ = βᵢ − sᵢ·μᵢ"),
+        weightsFigure("Scale s of each input", s, "scales"),
+        weightsFigure("Shift t of each input", t, "shifts")),
+      card(`and ${before.name}`, weightsFigure("Kernel w", w),
+        table([biasRow(before, j)]),
         formula("y = Σ wᵢ·(sᵢ·xᵢ + tᵢ) + b"), result(`y = ${values.dense}`)),
-      card(`After: ${before.name} alone`, weightsFigure("wᵢ′ = sᵢ·wᵢ", v),
+      card(`After: ${before.name} alone`, weightsFigure("Kernel wᵢ′ = sᵢ·wᵢ", v),
         formula(`b′ = b + Σ wᵢ·tᵢ = ${number(bias)} + ${signed(shift)} = ${number(after.bias[j])}`),
         formula("y = w′·x + b′"), result(`y = ${values.folded}`)),
     ];
@@ -132,11 +141,13 @@ parts.fold = (root, play) => {
     const found = [layers, one, folded].map((each) => engine.classify(each, [pixels])[0]);
     columns.forEach((each, i) => each.show(found[i]));
     const units = number(distance(...outputs), 2);
-    const probabilities = number(Math.max(distance(found[0], found[1]), distance(found[0], found[2])), 2);
+    const [change, all] = [found[1], found[2]].map((each) => distance(found[0], each));
     find(".finding").textContent = `Before folding the answer is ${answer(found[0])}, after it ` +
       `${answer(found[1])}. The outputs of this layer's ${outputs[0].length} units differ by at ` +
-      `most ${units}, the probabilities by ${probabilities}: the new weights are rounded to float32.`;
-    say(`Unit ${unit.value}: ${values.bn} before and ${values.folded} after folding. ${find(".finding").textContent}`);
+      `most ${units}, the probabilities by ${number(Math.max(change, all), 2)}: the new weights ` +
+      "are rounded to float32.";
+    say(`Unit ${unit.value}: ${isAfter ? values.bn : values.dense} before and ${values.folded} ` +
+      `after folding. ${find(".finding").textContent}`);
   }
 
   play.digit.watch(show);
