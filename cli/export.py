@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from .options import code_options, json_option, no_clip_option
+from .options import code_options, inputs_option, json_option, labels_option, no_clip_option
 from .output import echo
 
 
@@ -21,6 +21,8 @@ from .output import echo
 @click.option("--opset", default=18, show_default=True, help="ONNX opset version, 13 to 18.")
 @code_options
 @click.option("--probabilities", is_flag=True, help="Append a softmax to the output.")
+@labels_option
+@inputs_option
 @json_option
 @click.pass_obj
 def command(
@@ -33,6 +35,8 @@ def command(
     no_clip: bool,
     opset: int,
     probabilities: bool,
+    labels: str | None,
+    inputs: str | None,
     as_json: bool,
     custom: tuple[Path, ...],
     trust: bool,
@@ -46,6 +50,7 @@ def command(
     Example:
       kerasbn export model.onnx
       kerasbn export classifier.onnx --model classifier.keras --probabilities
+      kerasbn export pets.onnx --model pets.keras --labels cat,dog --inputs photos/
     """
     from kerasbn.common.files import check_new_file
     from kerasbn.common.keras_internals import quiet_tensorflow
@@ -56,9 +61,17 @@ def command(
     file = find_model(model)
     quiet_tensorflow(verbose)
     allow_code(custom, trust=trust)
+    from kerasbn.inference.infer import parse_labels
     from kerasbn.onnx_export.export import export
 
     exported = export(
-        file, out, fold=not no_fold, clip=not no_clip, opset=opset, probabilities=probabilities
+        file,
+        out,
+        fold=not no_fold,
+        clip=not no_clip,
+        opset=opset,
+        probabilities=probabilities,
+        labels=() if labels is None else parse_labels(labels),
+        inputs=inputs,
     )
     echo(*([json.dumps(exported.as_dict())] if as_json else exported.lines()))

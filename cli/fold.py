@@ -1,16 +1,14 @@
 """`kerasbn fold`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from .options import code_options, json_option, no_clip_option
+from .options import code_options, inputs_option, json_option, no_clip_option
 from .output import echo
-
-if TYPE_CHECKING:
-    from kerasbn.folding.plan import Plan
 
 
 @click.command()
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     help="File for the folded model.  [default: only print the plan]",
 )
 @click.option("--no-check", is_flag=True, help="Skip the comparison with the original model.")
+@inputs_option
 @code_options
 @no_clip_option
 @json_option
@@ -34,6 +33,7 @@ def command(
     model: str,
     out: Path | None,
     no_check: bool,
+    inputs: str | None,
     no_clip: bool,
     as_json: bool,
     custom: tuple[Path, ...],
@@ -49,10 +49,12 @@ def command(
     \b
     Example:
       kerasbn fold classifier.keras -o folded.keras
-      kerasbn fold classifier.onnx -o folded.onnx
+      kerasbn fold classifier.onnx -o folded.onnx --inputs photos/
     """
     from kerasbn.common.files import check_new_file
 
+    if inputs is not None and no_check:
+        raise click.UsageError("received --inputs and --no-check, expected one of the two")
     is_onnx = Path(model).suffix == ".onnx"
     if out is not None:
         check_new_file(out, ".onnx" if is_onnx else ".keras")
@@ -64,32 +66,17 @@ def command(
         model = str(find_model(model))
         quiet_tensorflow(verbose)
         allow_code(custom, trust=trust)
-    plan = (_fold_onnx if is_onnx else _fold_keras)(
-        model, out, check=not no_check, clip=not no_clip
+    from kerasbn.inference.fold_file import fold_file
+
+    plan, difference = fold_file(
+        Path(model), out, inputs=inputs, check=not no_check, clip=not no_clip
     )
     if as_json:
-        added = {"added_bytes": plan.added_bytes} if is_onnx else {}
-        echo(json.dumps({"out": out and str(out), "plan": plan.to_json(), **added}))
+        found: dict[str, Any] = {"out": out and str(out), "plan": plan.to_json()}
+        found |= {"added_bytes": plan.added_bytes} if is_onnx else {}
+        found |= {"difference": asdict(difference)} if difference else {}
+        echo(json.dumps(found))
         return
     echo(*plan, plan.summary() + (f" Written to {out}." if out else ""))
-
-
-def _fold_onnx(model: str, out: Path | None, *, check: bool, clip: bool) -> "Plan":
-    from kerasbn.folding.onnx.files import load_model, save_model
-    from kerasbn.folding.onnx.fold import fold_model
-
-    original = load_model(model)
-    folded = fold_model(original, check=check, clip=clip)
-    if out is not None:
-        save_model(folded.model, out, original)
-    return folded.plan
-
-
-def _fold_keras(model: str, out: Path | None, *, check: bool, clip: bool) -> "Plan":
-    from kerasbn.common.saved_models import load_model, save_model
-    from kerasbn.folding.keras.fold import fold_with_plan
-
-    folded = fold_with_plan(load_model(model), check=check, clip=clip)
-    if out is not None:
-        save_model(folded.model, out)
-    return folded.plan
+    if difference:
+        echo(difference.line("the original", given=True))

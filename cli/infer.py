@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from .options import data_dir_option, json_option, offset_option, scale_option
+from .options import data_dir_option, json_option, labels_option, offset_option, scale_option
 from .output import echo
 
 
@@ -26,7 +26,7 @@ from .output import echo
 @click.option("--raw", is_flag=True, help="Only resize images of digits to 28x28.")
 @scale_option
 @offset_option
-@click.option("--labels", metavar="FILE", help="Text file with one class name per line.")
+@labels_option
 @click.option("--save-inputs", metavar="DIR", help="Save the preprocessed inputs as images.")
 @click.option(
     "-o",
@@ -71,7 +71,7 @@ def command(
     from kerasbn.common.errors import ArgumentError, CheckFailedError
     from kerasbn.common.files import check_new_file
     from kerasbn.inference.classifier import Classifier
-    from kerasbn.inference.infer import predict_files, predict_samples, read_labels
+    from kerasbn.inference.infer import parse_labels, predict_files, predict_samples
 
     unlabeled = ArgumentError(
         "output", output, "a folder with one subfolder per class", "leave it out",
@@ -81,7 +81,7 @@ def command(
         check_new_file(output, ".png", ".svg", ".pdf")
         if not images:
             raise unlabeled
-    names = None if labels is None else read_labels(Path(labels))
+    names = None if labels is None else parse_labels(labels)
     classifier = Classifier(
         model, device=device, batch_size=batch_size, scale=scale, offset=offset, labels=names
     )

@@ -78,6 +78,16 @@ code_options = all_of(
         help="Run Python code stored in the model file (Lambda layers). Only for files you trust.",
     ),
 )
+labels_option = click.option(
+    "--labels",
+    metavar="FILE|NAMES",
+    help="Class names: a text file with one per line, or separated by commas.",
+)
+inputs_option = click.option(
+    "--inputs",
+    metavar="FILE.npz|FOLDER",
+    help="Samples to compare on: arrays named after the inputs, or images.  [default: random]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 dataset_options = all_of(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from .options import code_options, json_option
+from .options import code_options, inputs_option, json_option
 from .output import echo
 
 
@@ -17,9 +17,7 @@ from .output import echo
     help="Keras model to compare with: a run, a .keras or .h5 file, or a SavedModel folder.  "
     "[default: the run that the file names]",
 )
-@click.option(
-    "--inputs", metavar="FILE.npz", help="Samples, one array per input, by name.  [default: random]"
-)
+@inputs_option
 @code_options
 @click.option("--strict", is_flag=True, help="Fail if outputs are not bit-equal.")
 @json_option

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasbn.common.errors import ArgumentError, CheckFailedError, expected
-from kerasbn.data.arrays import Array, Layout, image_axes, shape_text
+from kerasbn.data.arrays import Array, Layout, Shape, image_axes, shape_text
 from kerasbn.inference.metadata import check_intact
 from kerasbn.inference.session import Port, Session
 
 if TYPE_CHECKING:
     from kerasbn.data.images import Picture
-
-MNIST_DATASETS = ("mnist", "mnist-sample")
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,9 @@ class Classifier:
             )  # fmt: skip
         metadata = self.session.metadata
         self.labels = tuple(metadata.labels if labels is None and metadata else labels or ())
-        *_, classes = self.session.outputs[0].shape or (None,)
-        if self.labels and (classes or 1) > 1 and len(self.labels) != classes:
-            raise expected(
-                f"{path}, labels", f"{len(self.labels)} labels", f"{classes}, one per class"
-            )
+        if classes := other_count(self.labels, self.session.outputs[0].shape):
+            found = f"{len(self.labels)} labels"
+            raise expected(f"{path}, labels", found, f"{classes}, one per class")
 
     def __repr__(self) -> str:
         """Return the file, the input of the model and the number of labels."""
@@ -108,8 +104,7 @@ class Classifier:
     @property
     def is_for_mnist(self) -> bool:
         """Whether the model was trained on MNIST, so that images are converted to its format."""
-        metadata = self.session.metadata
-        return metadata is not None and metadata.data.get("name") in MNIST_DATASETS
+        return self.session.metadata is not None and self.session.metadata.is_for_mnist
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -211,6 +206,12 @@ class Classifier:
             values = values.astype(np.float64) * self.scale + self.offset
         with np.errstate(over="ignore"):  # the outputs are checked
             return np.ascontiguousarray(values, dtype=self._port.dtype)
+
+
+def other_count(labels: Sequence[str], shape: Shape) -> int | None:
+    """Return the number of classes of an output if there are labels, but not as many."""
+    *_, classes = shape or (None,)
+    return classes if labels and (classes or 1) > 1 and len(labels) != classes else None
 
 
 def as_probabilities(outputs: Array) -> Array:

@@ -162,6 +162,17 @@ def read_labels(path: Path) -> list[str]:
     return lines
 
 
+def parse_labels(text: str) -> list[str]:
+    """Return class names, given a text file or the names themselves, separated by commas.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    if "," not in text or Path(text).is_file():
+        return read_labels(Path(text))
+    return [name.strip() for name in text.split(",")]
+
+
 def predict_samples(
     classifier: Classifier, count: int, data_dir: str | None = None
 ) -> SamplePredictions:

@@ -18,6 +18,7 @@ from kerasbn.common.records import own_version
 if TYPE_CHECKING:
     import keras
 
+MNIST_DATASETS = ("mnist", "mnist-sample")
 _PREFIX = "kerasbn."
 # The properties that are JSON, with their types; all others are plain text.
 _TYPES = {
@@ -57,6 +58,11 @@ class Metadata:
     bn_layers: tuple[str, ...] | None = None
     probabilities: bool = False
     added_bytes: int = 0
+
+    @property
+    def is_for_mnist(self) -> bool:
+        """Whether the model was trained on MNIST, so that images are converted to its format."""
+        return self.data.get("name") in MNIST_DATASETS
 
     def properties(self) -> dict[str, str]:
         """Return the metadata as strings, in a fixed order; `added_bytes` only where there are."""

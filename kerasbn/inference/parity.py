@@ -1,6 +1,7 @@
 """Parity: does an ONNX file match its Keras model? The model in float64 is the judge."""
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import keras
@@ -11,6 +12,7 @@ from onnx import TensorProto, numpy_helper
 from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.common.keras_internals import operation_of
 from kerasbn.data.arrays import Array
+from kerasbn.folding.agreement import Agreement, batch_size, in_batches, measure_agreement
 from kerasbn.folding.keras.rewrite import rewrite
 from kerasbn.folding.keras.verification import predict
 from kerasbn.folding.plan import Plan
@@ -25,23 +27,15 @@ _FLOAT64 = 1e-6
 
 
 @dataclass(frozen=True)
-class Parity:
+class Parity(Agreement):
     """Differences between the outputs of an ONNX file and of its Keras model.
 
     Attributes:
-        absolute: The largest difference from the Keras model.
-        relative: The same, relative to the largest value of each output, as below.
-        changed: The number of predictions (argmax over the last axis) that differ.
-        predictions: The number of predictions compared.
         from_float64: The largest relative difference of the file from the model in float64.
         keras_from_float64: That of the Keras model in its own type.
         allowed: The largest `from_float64` that passes.
     """
 
-    absolute: float
-    relative: float
-    changed: int
-    predictions: int
     from_float64: float
     keras_from_float64: float
     allowed: float
@@ -55,29 +49,31 @@ class Parity:
 def measure_parity(session: Session, model: keras.Model, inputs: list[Array]) -> Parity:
     """Compare an ONNX file with the Keras model it was exported from, which is not folded.
 
-    Both are judged by the model rebuilt in float64. Rounding errors are no mistakes, and the
-    model's own error says how large they may be. Inputs are in the order of the model.
+    On one batch, both are judged by the model rebuilt in float64. Rounding errors are no mistakes,
+    and the model's own error says how large they may be. Inputs are in the order of the model.
 
     Raises:
         InputError: If the inputs or outputs of the two do not correspond, or the model has layers
             that cannot be rebuilt.
     """
     _check_ports(session, model)
-    outputs, own, exact = session.run(inputs), predict(model, inputs), _in_float64(model, inputs)
+    size = model.inputs[0].shape[0]
+    outputs, own = (
+        in_batches(each, inputs, size) for each in (session.run, partial(predict, model))
+    )
+    count, first, got, want = size or batch_size(inputs), inputs, outputs, own
+    if len(inputs[0]) > count:
+        first, got, want = ([array[:count] for array in each] for each in (inputs, outputs, own))
+    exact = in_batches(partial(_in_float64, model), first, size)
     kinds = [value.dtype for value in own if np.issubdtype(value.dtype, np.floating)]
     rounding = max((float(np.finfo(kind).eps) for kind in kinds), default=0.0)
     floor = _FLOAT64 if rounding < 1e-9 else _ROUNDINGS * rounding
-    pairs = list(zip(outputs, own, strict=True))
-    predicted = [(a.argmax(-1), b.argmax(-1)) for a, b in pairs if a.ndim > 1 and a.shape[-1] > 1]
-    gaps = [np.abs(a.astype(np.float64) - b.astype(np.float64)) for a, b in pairs]
-    absolute = max(float(gap.max(initial=0)) for gap in gaps)
-    keras_from_float64 = relative_difference(own, exact)
+    found = measure_agreement(outputs, own, len(inputs[0]))
+    is_finite = np.isfinite(found.absolute)
+    keras_from_float64 = relative_difference(want, exact)
     return Parity(
-        absolute=absolute,
-        relative=relative_difference(outputs, own),
-        changed=sum(int((a != b).sum()) for a, b in predicted),
-        predictions=sum(a.size for a, _ in predicted),
-        from_float64=relative_difference(outputs, exact) if np.isfinite(absolute) else float("inf"),
+        **vars(found),
+        from_float64=relative_difference(got, exact) if is_finite else float("inf"),
         keras_from_float64=keras_from_float64,
         allowed=max(_MULTIPLE * keras_from_float64, floor),
     )

@@ -1,45 +1,82 @@
-"""Inputs to verify an ONNX file with: arrays of the user, or random ones of the right type."""
+"""Inputs to compare models on: arrays and images of the user, or random ones that fit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from kerasbn.common.errors import ArgumentError, expected
-from kerasbn.data.arrays import Array, Arrays, check_inputs, read_inputs
+from kerasbn.data.arrays import Array, Arrays, check_inputs
+from kerasbn.data.inputs import read_samples
 from kerasbn.inference.session import Port, Session
+
+if TYPE_CHECKING:
+    import keras
 
 _MOST_ELEMENTS = 1 << 26  # of an input, in about all its samples together
 _FREE = 16  # the length of a free axis in random samples
 
+Given = Path | str | Sequence[Array]
 
-def samples_for(
-    session: Session, proto: onnx.ModelProto, given: Path | str | Sequence[Array] | None, most: int
-) -> Arrays:
-    """Return the first `most` samples for each input, in the order of the file.
+
+def samples_for(session: Session, proto: onnx.ModelProto, given: Given | None, most: int) -> Arrays:
+    """Return up to `most` samples for each input of a file, in its order.
 
     Args:
         session: The ONNX file.
         proto: The same file as a message.
-        given: An array per input, or an .npz file as `read_inputs` takes; None for random samples.
+        given: The samples, as `given_samples` takes them; None for random ones.
         most: The largest number of samples.
 
     Raises:
-        InputError: If the arrays cannot be read, or do not fit the model.
+        InputError: If the samples cannot be read, or do not fit the model.
     """
     if not session.inputs:
         raise expected(session.path, "a model without inputs", "one with at least one input")
     if given is None:
         return random_samples(session, proto, most)
-    ports, shapes = session.inputs, {port.name: port.shape for port in session.inputs}
+    digits = session.metadata is not None and session.metadata.is_for_mnist
+    return given_samples(given, session.inputs, most, digits=digits)
+
+
+def samples_for_model(
+    model: "keras.Model", names: Iterable[str], given: Given, *, digits: bool
+) -> Arrays:
+    """Return the user's samples for a Keras model whose inputs have such names."""
+    ports = [
+        Port(name, np.dtype(tensor.dtype), tuple(tensor.shape))
+        for name, tensor in zip(names, model.inputs, strict=True)
+    ]
+    return given_samples(given, ports, digits=digits)
+
+
+def given_samples(
+    given: Given, ports: Sequence[Port], most: int | None = None, *, digits: bool = False
+) -> Arrays:
+    """Return up to `most` of the user's samples for each input, in the type that it takes.
+
+    Args:
+        given: An array per input; or a file or folder, as `read_samples` takes it.
+        ports: The inputs of the model.
+        most: The largest number of samples; None for as many as the memory holds.
+        digits: Whether images are handwritten digits, to be converted to the form of MNIST.
+
+    Raises:
+        InputError: If they cannot be read, or do not fit the model.
+    """
+    shapes = {port.name: port.shape for port in ports}
+    sizes = [prod(size or _FREE for size in port.shape[1:]) for port in ports]
+    most = min(most or _MOST_ELEMENTS, max(16, _MOST_ELEMENTS // max(sizes)))
     if isinstance(given, str | Path):
-        arrays, _ = read_inputs(Path(given), shapes)
+        arrays = read_samples(Path(given), shapes, most, digits=digits)
     elif not isinstance(given, Sequence):
         raise ArgumentError(
-            "inputs", type(given), "a list with an array per input, or the path of an .npz file"
-        )
+            "inputs", type(given), "a list with an array per input, or the path of an .npz file "
+            "or of a folder of images",
+        )  # fmt: skip
     elif len(given) != len(ports):
         wanted = f"{len(ports)}, for {', '.join(shapes)}"
         raise expected("inputs", f"{len(given)} arrays", wanted)

@@ -1,6 +1,5 @@
 """Verify an ONNX file: is it intact, folded, equal to its Keras model, and deterministic?"""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ import onnx
 from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
 from kerasbn.common.records import to_plain, write_json
 from kerasbn.common.wording import listed, plural
-from kerasbn.data.arrays import Array, Arrays
+from kerasbn.data.arrays import Arrays
+from kerasbn.folding.agreement import batch_size
 from kerasbn.folding.plan import Plan
 from kerasbn.inference.determinism import (
     LARGEST_BATCH,
@@ -23,7 +23,7 @@ from kerasbn.inference.determinism import (
 )
 from kerasbn.inference.metadata import Metadata, is_altered
 from kerasbn.inference.remaining import remaining_nodes, report_remaining
-from kerasbn.inference.samples import samples_for
+from kerasbn.inference.samples import Given, samples_for
 from kerasbn.inference.session import Session
 from kerasbn.runs import Run, find_model, find_run, run_of
 
@@ -32,10 +32,6 @@ CheckStatus = Literal["passed", "failed", "not checked"]
 PASSED: CheckStatus = "passed"
 FAILED: CheckStatus = "failed"
 NOT_CHECKED: CheckStatus = "not checked"
-
-# Keras in float64 is slow, so parity is measured on samples of about so many elements together: 256
-# digits, but only a few photographs.
-_ELEMENTS = 600_000
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ def verify(
     path: Path | str,
     against: Any = None,  # noqa: ANN401 - a keras.Model, a path or a name
     *,
-    inputs: Path | str | Sequence[Array] | None = None,
+    inputs: Given | None = None,
     strict: bool = False,
 ) -> Verification:
     """Check that an ONNX file is intact, fully folded, matches the Keras model, is deterministic.
@@ -129,8 +125,8 @@ def verify(
         path: The ONNX file.
         against: The Keras model it was exported from: a model, a .keras or .h5 file, or a run. By
             default the run that the file names.
-        inputs: Samples to compare: one array per input, or an .npz file with an array for each
-            input by name. By default random ones.
+        inputs: Samples to compare on: an array for each input; an .npz file with an array for each
+            input by name; or a folder of images. By default random ones.
         strict: Whether outputs that are not bit-equal fail, even if they differ only by rounding.
 
     Returns:
@@ -161,6 +157,7 @@ def verify(
             path, f"a file that onnx cannot read ({quoted(error)})", "an intact ONNX model"
         ) from error
     samples = samples_for(session, proto, inputs, LARGEST_BATCH)
+    compared = samples if inputs is not None else [a[: batch_size(samples)] for a in samples]
     model, reason, run = _find_model(against, session.metadata)
     intact = _check_intact(path)
     # What a file says of its layers holds only while it is as exported.
@@ -171,7 +168,7 @@ def verify(
         _check_folded(proto, metadata),
         Check("parity", NOT_CHECKED, reason)
         if model is None
-        else _check_parity(session, proto, model, samples),
+        else _check_parity(session, proto, model, compared),
         _check_determinism(path, proto, samples, strict=strict),
         run.path if run else None,
     )
@@ -216,13 +213,13 @@ def _check_parity(
     model = as_functional(model)
     if session.metadata and session.metadata.probabilities:
         model = with_softmax(model)
-    count = max(4, min(LARGEST_BATCH, _ELEMENTS // max(samples[0][0].size, 1)))
-    samples = [array[:count] for array in samples]
     found = measure_parity(session, model, samples)
-    folding = error_in_float64(proto, model, samples)
-    figures = asdict(found) | {"file_in_float64": folding, "samples": len(samples[0])}
+    count = batch_size(samples)
+    folding = error_in_float64(proto, model, [array[:count] for array in samples])
+    figures = asdict(found) | {"file_in_float64": folding}
     reason = (
-        f"{found.changed} of {found.predictions:,} predictions differ; largest difference from "
+        f"{found.changed} of {found.predictions:,} predictions differ on "
+        f"{plural(found.samples, 'sample')}; largest difference from "
         f"Keras {found.absolute:.1e} (relative {found.relative:.1e}), from the float64 model "
         f"{found.from_float64:.1e} (allowed {found.allowed:.1e}, Keras itself "
         f"{found.keras_from_float64:.1e}"

@@ -61,7 +61,7 @@ def convert(clone: keras.Model, opset: int = OPSET) -> ir.Model:
         InputError: if the model, or one of its layers, cannot be written as ONNX.
     """
     taken: set[str] = set()
-    inputs, outputs = (_named_ports(clone, side, taken) for side in ("input", "output"))
+    inputs, outputs = (named_ports(clone, side, taken) for side in ("input", "output"))
     layers = {operation.name for operation in _operations(clone)}
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # what matters in the logs is raised as an error
@@ -107,7 +107,7 @@ def check_layers(model: keras.Model) -> None:
             )  # fmt: skip
 
 
-def _named_ports(model: keras.Model, side: str, taken: set[str]) -> dict[str, Any]:
+def named_ports(model: keras.Model, side: str, taken: set[str]) -> dict[str, Any]:
     """Return the inputs or outputs of a model by name: the key of each, or its layer's name.
 
     A name that is taken gets a number: an output may be an input, or the same tensor twice.

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,24 @@ from kerasbn.common.records import write_json
 from kerasbn.common.saved_models import load_model
 from kerasbn.folding.carry_out import Folded
 from kerasbn.folding.keras.fold import fold_with_plan
+from kerasbn.folding.keras.graph import require_graph
 from kerasbn.folding.keras.randomize import random_inputs
 from kerasbn.folding.keras.rewrite import as_functional, rewrite
 from kerasbn.folding.plan import Plan
-from kerasbn.inference.metadata import CHECKSUM, PLACEHOLDER, Metadata, digest, with_checksum
+from kerasbn.inference.classifier import other_count
+from kerasbn.inference.metadata import (
+    CHECKSUM,
+    PLACEHOLDER,
+    Metadata,
+    digest,
+    with_checksum,
+)
 from kerasbn.inference.parity import Parity, measure_parity, with_softmax
 from kerasbn.inference.remaining import remaining_nodes, report_remaining
+from kerasbn.inference.samples import Given, samples_for_model
 from kerasbn.inference.session import Session, runtime_message
 from kerasbn.onnx_export.canonical import canonicalize
-from kerasbn.onnx_export.convert import OPSET, OPSETS, check_layers, convert
+from kerasbn.onnx_export.convert import OPSET, OPSETS, check_layers, convert, named_ports
 from kerasbn.onnx_export.fold import fold_nodes
 from kerasbn.onnx_export.linear import Array
 from kerasbn.onnx_export.passes import simplify
@@ -52,6 +61,7 @@ class Exported:
         bytes: The size of the file.
         added_bytes: The size of the weights that the file has several times, because nodes that
             shared them need different ones.
+        given: Whether `difference` was measured on given samples, not on random ones.
     """
 
     path: Path
@@ -61,7 +71,8 @@ class Exported:
     remaining: tuple[str, ...]
     difference: Parity
     bytes: int
-    added_bytes: int = 0
+    added_bytes: int
+    given: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON data."""
@@ -72,15 +83,12 @@ class Exported:
         """Return the result as lines."""
         source = f" from {self.source}" if self.source else ""
         nodes = ", ".join(f"{count} {kind}" for kind, count in self.operations.items())
-        difference = self.difference
         plan = Plan.from_json(self.plan, self.added_bytes)
         return [
             f"{self.path}: {self.bytes:,} bytes{source}",
             f"  nodes: {nodes}",
             *(f"  {line}" for line in report_remaining(self.remaining, plan)),
-            f"  difference from Keras: at most {difference.absolute:.1e}, relative "
-            f"{difference.relative:.1e}; {difference.changed} of {difference.predictions:,} "
-            "predictions changed",
+            f"  {self.difference.line('Keras', given=self.given)}",
         ]
 
     def __repr__(self) -> str:
@@ -96,6 +104,7 @@ def export(
     opset: int = OPSET,
     probabilities: bool = False,
     labels: Sequence[str] = (),
+    inputs: Given | None = None,
     data: dict[str, Any] | None = None,
     run: str = "",
 ) -> Exported:
@@ -108,14 +117,16 @@ def export(
 
     Args:
         model: A model with fixed inputs; or the name of a run, a .keras or an .h5 file, or None
-            for the newest run. For a run, `labels`, `data` and `run` come from its record, and the
-            plan is also written as plan.json beside it.
+            for the newest run. For a run, `data`, `run` and by default `labels` come from its
+            record, and the plan is also written as plan.json beside it.
         path: The ONNX file. An existing file is replaced.
         fold: Whether to fold BN layers and scalings into their neighboring layers.
         clip: Whether folding may turn a ReLU into a clip between constants.
         opset: The version of the ONNX operations, 13 to 18.
         probabilities: Whether to append a softmax to the single output.
         labels: The names of the classes, for the file's metadata.
+        inputs: Samples to check the predictions on, as `kerasbn.verify` takes them. By default
+            random ones.
         data: The training data, for the metadata, as the `data` of a run's record.
         run: The name of the run that the model is from, for the metadata.
 
@@ -138,7 +149,7 @@ def export(
         >>> exported.operations
         {'Gemm': 1}
     """
-    _check_arguments(model, path, opset, fold=fold, clip=clip, probabilities=probabilities)
+    _check_arguments(model, path, opset, labels, fold=fold, clip=clip, probabilities=probabilities)
     path = Path(path)
     check_new_file(path, ".onnx")
     given: keras.Model = model
@@ -146,43 +157,48 @@ def export(
     if not isinstance(model, keras.Model):
         source = find_model(None if model is None else str(model))
         origin = run_of(source)
-        data = asdict(origin.record.data) if origin else {}
-        labels = "0123456789" if data.get("name") in ("mnist", "mnist-sample") else ()
-        run = origin.name if origin else ""
+        data, run = (asdict(origin.record.data), origin.name) if origin else ({}, "")
         given = load_model(source)
     original = as_functional(given)
+    require_graph(original)
     check_layers(original)
+    if wanted := other_count(labels, original.outputs[0].shape):
+        found = f"{len(labels)} labels"
+        raise ArgumentError("labels", labels, f"{wanted}, one per class", received=found)
     weights = (prod(each.shape) * np.dtype(each.dtype).itemsize for each in original.variables)
     _check_size(original, sum(weights))
-    clone, plan = (
-        fold_with_plan(original, clip=clip) if fold else Folded(rewrite(original, Plan()), Plan())
-    )
-    inputs = [
-        array.astype(tensor.dtype)
-        for array, tensor in zip(random_inputs(original), original.inputs, strict=True)
-    ]
-    judge = original
-    if probabilities:  # appended to copies, since it would add a node to the model's graph
-        clone, judge = with_softmax(clone), with_softmax(rewrite(original, Plan()))
     kind = keras.layers.BatchNormalization
     bn_layers = sorted({layer.name for layer in all_layers(original) if isinstance(layer, kind)})
+    metadata = Metadata(
+        digest=digest(given), labels=tuple(labels), data=data or {}, run=run,
+        bn_layers=tuple(bn_layers), probabilities=probabilities,
+    )  # fmt: skip
+    if metadata.is_for_mnist and not labels:
+        metadata = replace(metadata, labels=tuple("0123456789"))
+    random = random_inputs(original)
+    names, chosen = named_ports(original, "input", set()), random if inputs is None else inputs
+    samples = samples_for_model(original, names, chosen, digits=metadata.is_for_mnist)
+
+    folded = (
+        fold_with_plan(original, clip=clip) if fold else Folded(rewrite(original, Plan()), Plan())
+    )
+    clone, judge, plan = folded.model, original, folded.plan
+    if probabilities:  # appended to copies, since it would add a node to the model's graph
+        clone, judge = with_softmax(clone), with_softmax(rewrite(original, Plan()))
     graph = convert(clone, opset)
     simplify(graph)
     if fold:
-        graph, plan = fold_nodes(graph, plan, inputs, clip=clip)
+        graph, plan = fold_nodes(graph, plan, random, clip=clip)
     canonicalize(graph)
-    decisions = plan.to_json()
-    metadata = Metadata(
-        digest=digest(given), plan=decisions, labels=tuple(labels), data=data or {}, run=run,
-        bn_layers=tuple(bn_layers), probabilities=probabilities, added_bytes=plan.added_bytes,
-    )  # fmt: skip
     graph.graph.name = original.name
+    decisions = plan.to_json()
+    metadata = replace(metadata, plan=decisions, added_bytes=plan.added_bytes)
     graph.metadata_props.update(metadata.properties() | {CHECKSUM: PLACEHOLDER})
     proto = ir.to_proto(graph)
     _check_size(original, proto.ByteSize())
     with atomic_write(path) as temporary:
         temporary.write_bytes(with_checksum(proto.SerializeToString(deterministic=True)))
-        difference = _check(temporary, judge, inputs)
+        difference = _check(temporary, judge, samples)
     if origin and fold:
         write_json(origin.path / "plan.json", decisions)
     return Exported(
@@ -192,10 +208,13 @@ def export(
         difference=difference,
         bytes=path.stat().st_size,
         added_bytes=plan.added_bytes,
+        given=inputs is not None,
     )  # fmt: skip
 
 
-def _check_arguments(model: object, path: object, opset: object, **flags: object) -> None:
+def _check_arguments(
+    model: object, path: object, opset: object, labels: object, **flags: object
+) -> None:
     """Raise `ArgumentError` for a wrong type or an unknown choice."""
     if not isinstance(model, keras.Model | Path | str | None):
         wanted = "a Keras model, the name of a run, or a .keras or .h5 file"
@@ -204,6 +223,8 @@ def _check_arguments(model: object, path: object, opset: object, **flags: object
         raise ArgumentError("path", path, "a path ending in .onnx")
     if isinstance(opset, bool) or not isinstance(opset, int) or opset not in OPSETS:
         raise ArgumentError("opset", opset, f"{OPSETS[0]} to {OPSETS[-1]}")
+    if not isinstance(labels, list | tuple) or not all(isinstance(each, str) for each in labels):
+        raise ArgumentError("labels", labels, "a list of class names")
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise ArgumentError(name, value, "True or False")

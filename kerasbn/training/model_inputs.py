@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerasbn.common.errors import ArgumentError, expected
-from kerasbn.data.arrays import Layout, image_axes, read_inputs
+from kerasbn.data.arrays import read_inputs
 from kerasbn.data.datasets import Split
-from kerasbn.data.digits import as_digit
-from kerasbn.data.images import as_input, collect, read_picture
+from kerasbn.data.inputs import ImageShape, image_shape, read_images
 
 Array = NDArray[Any]
 
@@ -48,18 +46,7 @@ def folder_batches(
     include labels. Pixels from 0 to 255 are multiplied by `scale`, then `offset` is added. `digits`
     converts handwritten digits to the form of MNIST.
     """
-    height, width, channels, layout = _image_shape(model)
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
-    files = [collect([str(each)]) for each in classes or [folder]]
-
-    def pixels(file: Path) -> Array:
-        picture = read_picture(file)
-        if digits:
-            return as_digit(picture).reshape(model.inputs[0].shape[1:])
-        return as_input(picture, height, width, channels, layout)
-
-    images = np.stack([pixels(file) for each in files for file in each])
-    labels = np.repeat(np.arange(len(files)), [len(each) for each in files]) if classes else None
+    images, labels = read_images(folder, _image_shape(model), digits=digits)
     return _scaled(_batches(images, labels), model, scale, offset)
 
 
@@ -103,17 +90,11 @@ def _scaled(
     return batches.map(scaled)
 
 
-def _image_shape(model: keras.Model) -> tuple[int, int, int, Layout]:
+def _image_shape(model: keras.Model) -> ImageShape:
     """Return height, width, channels and layout of the images that a model takes."""
-    shapes = [tuple(tensor.shape[1:]) for tensor in _inputs(model)]
-    image = image_axes(shapes[0])
-    if len(shapes) == 1 and image is not None and None not in image:
-        return image
-    raise expected(
-        f"model '{model.name}'", f"a model that takes {' and '.join(map(str, shapes))}",
-        "one that takes an image of fixed size, grayscale or RGB",
-        "give arrays in an .npz file by --data, in Python as a tf.data.Dataset",
-    )  # fmt: skip
+    shapes = [tuple(tensor.shape) for tensor in _inputs(model)]
+    advice = "give arrays in an .npz file by --data, in Python as a tf.data.Dataset"
+    return image_shape(f"model '{model.name}'", shapes, advice)
 
 
 def _inputs(model: keras.Model) -> list[Any]:

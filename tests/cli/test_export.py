@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 TRAIN = ["train", "--bn", "--dataset", "mnist-sample", "--epochs", "2", "--quiet", "--run", "first"]
 
@@ -111,6 +113,33 @@ def test_unfolded_keeps_them_and_says_so(
     code, out, _ = kerasbn("export", "plain.onnx", "--no-fold", "--json")
     assert code == 0
     assert len(json.loads(out)["remaining"]) == 2
+
+
+def test_labels_and_samples_are_those_given(
+    kerasbn: Kerasbn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    monkeypatch.chdir(tmp_path)
+    image = keras.Input((4, 4, 3), name="image")
+    y = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 4)(image))
+    keras.Model(image, keras.layers.Flatten()(y)).save("pets.keras")
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        Path("photos", name).mkdir(parents=True)
+        for at in range(3):
+            pixels = random.integers(0, 256, (5, 6, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(Path("photos", name, f"{at}.png"))
+    arguments = ["export", "pets.onnx", "--model", "pets.keras", "--inputs", "photos"]
+    code, out, err = kerasbn(*arguments, "--labels", "cat,dog")
+    assert (code, err) == (0, "")
+    assert "  difference from Keras on 6 given samples: at most " in out
+    assert "; 6 of 6 predictions are equal (100.00%)" in out
+    properties = {p.key: p.value for p in onnx.load("pets.onnx").metadata_props}
+    assert json.loads(properties["kerasbn.labels"]) == ["cat", "dog"]
+    code, out, err = kerasbn(*arguments, "--labels", "cat,dog,owl")
+    assert (code, out) == (2, "")
+    assert err == "kerasbn: --labels cat,dog,owl: received 3 labels, expected 2, one per class\n"
 
 
 @pytest.mark.parametrize(

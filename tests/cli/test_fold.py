@@ -51,6 +51,38 @@ def test_the_folded_network_answers_as_the_saved_one(kerasbn: Kerasbn, saved: Pa
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+def test_answers_are_compared_on_given_samples(kerasbn: Kerasbn, saved: Path) -> None:
+    inputs = saved.with_name("inputs.npz")
+    np.savez(inputs, x=np.random.default_rng(0).normal(size=(90, 6)))
+    code, out, err = kerasbn("fold", saved, "--inputs", inputs)
+    assert (code, err) == (0, "")
+    *_, last = out.splitlines()
+    assert last.startswith("difference from the original on 90 given samples: at most ")
+    assert last.endswith("; 180 of 180 predictions are equal (100.00%)")
+    found = json.loads(kerasbn("fold", saved, "--inputs", inputs, "--json")[1])["difference"]
+    assert (found["samples"], found["changed"]) == (90, 0)
+    assert 0 < found["relative"] < 1e-6
+    np.savez(inputs, x=np.ones((9, 5)))
+    code, out, err = kerasbn("fold", saved, "--inputs", inputs)
+    assert (code, out) == (2, "")
+    assert f"{inputs}, array 'x': received the shape (9, 5), expected (any, 6)" in err
+    code, out, err = kerasbn("fold", saved, "--inputs", inputs, "--no-check")
+    assert (code, out) == (2, "")
+    assert "received --inputs and --no-check, expected one of the two" in err
+
+
+def test_an_onnx_file_is_compared_on_given_samples(kerasbn: Kerasbn, tmp_path: Path) -> None:
+    cases = Path(__file__).parent.parent / "folding/onnx/cases"
+    model, arrays = cases / "tabular-torchscript.onnx", np.load(cases / "tabular.npz")
+    ports = onnx.load(model).graph.input
+    samples = {port.name: arrays[f"x{at}"] for at, port in enumerate(ports)}
+    np.savez(tmp_path / "inputs.npz", **samples)
+    code, out, _ = kerasbn("fold", model, "--inputs", tmp_path / "inputs.npz", "--json")
+    found = json.loads(out)["difference"]
+    assert (code, found["samples"]) == (0, len(arrays["x0"]))
+    assert 0 < found["relative"] < 1e-5
+
+
 @pytest.mark.slow
 def test_an_onnx_file_is_folded_without_keras(tmp_path: Path) -> None:
     model = Path(__file__).parent.parent / "folding/onnx/cases/heads-torchscript.onnx"

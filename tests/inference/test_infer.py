@@ -1,6 +1,10 @@
-import numpy as np
+from pathlib import Path
 
-from kerasbn.inference.infer import ASCII, draw, side_by_side
+import numpy as np
+import pytest
+
+from kerasbn.common.errors import InputError
+from kerasbn.inference.infer import ASCII, draw, parse_labels, side_by_side
 
 
 def test_a_sign_shows_its_two_halves() -> None:
@@ -22,3 +26,16 @@ def test_rows_fit_the_terminal() -> None:
     assert captions == [["a", "b"], ["c", "d"], ["e"]]
     assert "█" not in "".join(side_by_side(images, [*"abcde"], 40, "ascii"))
     assert side_by_side(images[:2], [*"ab"], 1, "utf-8").count("a") == 1
+
+
+def test_labels_are_names_or_a_file_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_labels("cat, black dog") == ["cat", "black dog"]
+    Path("pets.txt").write_text("cat\nblack dog\n")
+    Path("a,b.txt").write_text("cat, small\ndog\n")
+    assert parse_labels("pets.txt") == ["cat", "black dog"]
+    assert parse_labels("a,b.txt") == ["cat, small", "dog"]
+    with pytest.raises(InputError, match="cat: received no such file, expected a text file"):
+        parse_labels("cat")

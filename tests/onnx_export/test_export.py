@@ -310,6 +310,20 @@ def test_a_dense_on_sequences_of_any_length_is_one_product(tmp_path: Path) -> No
     assert exported.operations == {"MatMul": 1, "Add": 1}
 
 
+def test_predictions_are_checked_on_given_samples(tmp_path: Path) -> None:
+    """Fixed batches of 4 are given 10 samples, of which the last makes a difference."""
+    x = keras.Input(batch_shape=(4, 3), name="x")
+    model = keras.Model(x, keras.layers.Dense(2, name="dense")(x))
+    inputs = np.random.default_rng(0).normal(size=(10, 3))
+    exported = export(model, tmp_path / "model.onnx", inputs=[inputs])
+    assert (exported.difference.samples, exported.difference.predictions) == (10, 10)
+    assert "difference from Keras on 10 given samples" in repr(exported)
+    assert "random samples" in repr(export(model, tmp_path / "model.onnx"))
+    inputs[-1] = np.inf
+    with pytest.raises(CheckFailedError, match="it would make other predictions"):
+        export(model, tmp_path / "model.onnx", inputs=[inputs])
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -319,6 +333,9 @@ def test_a_dense_on_sequences_of_any_length_is_one_product(tmp_path: Path) -> No
         ({"opset": True}, "opset=True: "),
         ({"fold": "no"}, "fold='no': received 'no', expected True or False"),
         ({"probabilities": 1}, "probabilities=1: "),
+        ({"labels": "ab"}, "labels='ab': received 'ab', expected a list of class names"),
+        ({"labels": ["a"]}, "labels=['a']: received 1 labels, expected 3, one per class"),
+        ({"inputs": 3}, "inputs=<class 'int'>: "),
     ],
 )
 def test_wrong_arguments_are_named(

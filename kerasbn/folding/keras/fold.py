@@ -1,5 +1,6 @@
 """Fold a Keras model: plan, rewrite and check."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import keras
 
 from kerasbn.common.errors import expected
 from kerasbn.common.saved_models import load_model
+from kerasbn.folding.agreement import Agreement, Arrays, in_batches, measure_agreement
 from kerasbn.folding.carry_out import Folded, carry_out
 from kerasbn.folding.keras.graph import read_model
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import SelfCheck
+from kerasbn.folding.keras.verification import SelfCheck, predict
 from kerasbn.folding.plan import Plan, plan_folds
 from kerasbn.runs import find_model
 
@@ -36,6 +38,13 @@ def fold_with_plan(
         clip=clip,
         name=f"model '{model.name}'",
     )
+
+
+def compare(original: keras.Model, folded: keras.Model, samples: Arrays) -> Agreement:
+    """Return how far the predictions of a folded model are from those of the original."""
+    size = original.inputs[0].shape[0]
+    got, want = (in_batches(partial(predict, model), samples, size) for model in (folded, original))
+    return measure_agreement(got, want, len(samples[0]))
 
 
 def _load(model: keras.Model | Path | str) -> keras.Model:

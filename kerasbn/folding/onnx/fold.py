@@ -8,10 +8,14 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from kerasbn.common.errors import expected
+from kerasbn.folding.agreement import Agreement, Arrays, in_batches, measure_agreement
 from kerasbn.folding.carry_out import Folded, carry_out
 from kerasbn.folding.onnx.files import load_model
 from kerasbn.folding.onnx.graph import read_model
+from kerasbn.folding.onnx.nodes import named_axes
 from kerasbn.folding.onnx.rewrite import rewrite
+from kerasbn.folding.onnx.running import CannotRun, predictor
 from kerasbn.folding.onnx.verification import SelfCheck
 from kerasbn.folding.plan import Plan, plan_folds
 
@@ -56,3 +60,22 @@ def fold_model(
     name = f"model '{model.graph.name}'"
     read = partial(read_model, model)
     return carry_out(read, build, problem if check else None, clip=clip, name=name)
+
+
+def compare(original: ir.Model, folded: ir.Model, samples: Arrays) -> Agreement:
+    """Return how far the predictions of a folded model are from those of the original.
+
+    Raises:
+        InputError: if onnxruntime cannot run them.
+    """
+    ports = [value for value in original.graph.inputs if not value.is_initializer()]
+    (size, *_) = named_axes(ports[0].shape)
+    try:
+        got, want = (
+            in_batches(predictor(model), samples, size if isinstance(size, int) else None)
+            for model in (folded, original)
+        )
+    except CannotRun as error:
+        found = f"samples that onnxruntime cannot process ({error})"
+        raise expected("inputs", found, "others") from error
+    return measure_agreement(got, want, len(samples[0]))

@@ -1,6 +1,6 @@
 """Run an ONNX model in memory with onnxruntime, node by node as written, on inputs that fit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import Any
 
@@ -82,6 +82,22 @@ class Runner:
         made = names or [port.name for port in self.session.get_outputs()]
         pairs = zip(made, arrays, strict=True)
         return {name: array for name, array in pairs if isinstance(array, np.ndarray)}
+
+
+def predictor(model: ir.Model) -> Callable[[list[Array]], list[Array]]:
+    """Return a function from arrays for the inputs of a model to those of its outputs.
+
+    Raises:
+        CannotRun: if onnxruntime cannot run the model. So may the function.
+    """
+    runner = Runner(model)
+    names = [str(value.name) for value in model.graph.inputs if not value.is_initializer()]
+
+    def predict(arrays: list[Array]) -> list[Array]:
+        made = runner.run(dict(zip(names, arrays, strict=True)), everything=False)
+        return [made[name] for name in runner.outputs]
+
+    return predict
 
 
 def _shaken(array: Array) -> Array:
