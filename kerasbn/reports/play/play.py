@@ -10,7 +10,7 @@ import msgspec
 
 from kerasbn.data.examples import read_examples
 from kerasbn.experiments.comparison import Comparison
-from kerasbn.reports.document import Interactive, Section
+from kerasbn.reports.document import Interactive, Paragraph, Section
 from kerasbn.reports.play.training import Training, training
 from kerasbn.reports.play.weights import Dense, Layer, NotPlayableError, read_layers
 from kerasbn.runs import Run
@@ -47,11 +47,12 @@ class Examples(msgspec.Struct):
 
 
 class Play(msgspec.Struct):
-    """All that the scripts of the parts read."""
+    """All that the scripts of the parts read; `seed` is that of the pair if there are several."""
 
     models: Models | None = None
     examples: Examples | None = None
     training: Training | None = None
+    seed: int | None = None
 
     def sections(self) -> list[Section]:
         """Return a section for each part that there is data for.
@@ -65,8 +66,11 @@ class Play(msgspec.Struct):
             "training": self.models is not None or self.training is not None,
             "fold": self.models is not None,
         }
+        note = None
+        if self.seed is not None:
+            note = Paragraph(f"The models of this part are the pair with seed {self.seed}.", "note")
         return [
-            Section(part, heading, Interactive(part))
+            Section(part, heading, Interactive(part), note)
             for part, heading in PARTS.items()
             if has_data[part]
         ]
@@ -76,7 +80,9 @@ def play(comparison: Comparison) -> Play:
     """Return the data of the first pair of a comparison."""
     pair = comparison.probed_runs
     models = _models(pair)
-    return Play(models, _examples(comparison) if models else None, training(pair))
+    examples = _examples(comparison) if models else None
+    seed = comparison.seeds[0] if len(comparison.seeds) > 1 else None
+    return Play(models, examples, training(pair), seed)
 
 
 def _models(pair: list[Run]) -> Models | None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import h5py
 import msgspec
@@ -19,6 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbn.training.settings import ACTIVATIONS
+
+MOST_BYTES = 2**24  # of weights, with what the optimizer keeps; a page holds no larger model
+_WEIGHTS = "model.weights.h5"
 
 Variables = list[NDArray[np.float32]]
 Config = dict[str, Any]
@@ -76,15 +79,16 @@ def read_layers(path: Path) -> list[Layer]:
     """Return the layers of a ``.keras`` file in their order; arrays are little-endian float32.
 
     Raises:
-        NotPlayableError: If the file cannot be read, holds other layers than these or branches, a
-            BN layer has no Dense layer beside it, or a weight is not finite.
+        NotPlayableError: If the file cannot be read or is large, holds other layers than these or
+            branches, a BN layer has no Dense layer beside it, or a weight is not finite.
     """
     try:
-        with ZipFile(path) as archive, archive.open("model.weights.h5") as file:
+        with ZipFile(path) as archive, archive.open(_WEIGHTS) as file:
+            _require(archive.getinfo(_WEIGHTS).file_size <= MOST_BYTES)
             config = json.loads(archive.read("config.json"))
             saved = list(_saved_layers(config, h5py.File(file, "r")["layers"]))
             layers = [layer for kind, each in saved for layer in _READERS[kind](each)]
-    except (OSError, BadZipFile, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # a damaged file raises many types
         raise NotPlayableError(str(error)) from error
     for i, layer in enumerate(layers):
         beside = layers[max(i - 1, 0) : i + 2]

@@ -1,472 +1,52 @@
-"""The interactive parts of a page in a real browser, with Keras, onnxruntime and Python as judges.
+"""Which parts a page has, and for which models."""
 
-The models are those of `kerasbn.mlp` with random weights: scales of both signs, and statistics that
-differ from those of any batch.
-"""
-
-import base64
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
-from chromium import Tab
-from sample_runs import write_comparison
 
-from kerasbn.data.datasets import Dataset
-from kerasbn.data.digits import as_digit
-from kerasbn.data.examples import choose_examples, write_examples
-from kerasbn.data.images import Picture
-from kerasbn.reports.report import report
-from kerasbn.training.settings import ACTIVATIONS, ModelSettings, TrainingSettings
+from kerasbn.experiments.comparison import read_comparison
+from kerasbn.reports.play import play as module
+from kerasbn.reports.play.play import PARTS, Play, play
 
-pytestmark = pytest.mark.slow
-Open = Callable[..., Tab]
-LAYERS = "engine.decode(data.play.models.{}.layers)"
+COMPARED = Path(__file__).parents[3] / "saved_models" / "mnist-compare"
 
 
-class Playable(NamedTuple):
-    page: Path
-    bn: Any  # the Keras models
-    plain: Any
+def parts_of(found: Play) -> list[str]:
+    return [section.anchor for section in found.sections()]
 
 
-def playable(folder: Path, data: Dataset, **settings: Any) -> Playable:
-    """A page of a comparison whose models have random weights."""
-    from kerasbn.training.models import mlp
+def test_a_comparison_of_small_models_has_all_parts() -> None:
+    found = play(read_comparison(COMPARED))
+    assert found.examples is not None
+    assert len(found.examples.labels) == 64
+    assert parts_of(found) == list(PARTS)
+    assert found.seed is None
 
-    root = folder / "saved_models"
-    both = ModelSettings(hidden=(12, 9), **settings)
-    comparison = write_comparison(root, both, TrainingSettings(epochs=1))
-    random = np.random.default_rng(5)
-    models = []
-    for run in comparison.probed_runs:
-        model = mlp(run.record.model.bn, (12, 9), **settings)
-        for variable in model.variables:
-            size = variable.shape
-            value = random.normal(0, 0.3 if len(size) == 1 else 1.5 / np.sqrt(size[0]), size)
-            if "variance" in variable.path:
-                value = random.uniform(0.1, 3, size)
-            if "gamma" in variable.path:
-                value = random.uniform(0.5, 2, size) * random.choice([-1, 1], size)
-            variable.assign(value)
-        model.save(run.model_path)
-        models.append(model)
-    assert comparison.path is not None
-    write_examples(comparison.path, data.test)
-    return Playable(report(comparison, output=folder / "page.html"), *models)
 
+@pytest.mark.usefixtures("alone")
+def test_without_test_images_there_is_no_batch_to_choose(tmp_path: Path) -> None:
+    (tmp_path / "compare").mkdir()
+    text = (COMPARED / "compare.json").read_text()
+    place = (COMPARED.parent / "mnist-").resolve()
+    text = text.replace('"run": "../mnist-', f'"run": "{place}')
+    (tmp_path / "compare" / "compare.json").write_text(text)
+    found = play(read_comparison(tmp_path / "compare"))
+    assert found.models is not None
+    assert found.examples is None
+    assert parts_of(found) == [part for part in PARTS if part != "batch"]
 
-@pytest.fixture(scope="module")
-def pair(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Playable:
-    return playable(tmp_path_factory.mktemp("pair"), sample_digits, activation="elu")
 
+def test_models_that_are_too_large_have_no_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_WEIGHTS", 52_000)
+    found = play(read_comparison(COMPARED))
+    assert (found.models, found.examples) == (None, None)
+    assert set(parts_of(found)) <= {"training"}
 
-@pytest.fixture(scope="module")
-def after(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Playable:
-    """Likewise with BN after the activation."""
-    folder = tmp_path_factory.mktemp("after")
-    return playable(folder, sample_digits, bn_position="after", activation="tanh")
 
-
-@pytest.fixture(scope="module")
-def images(sample_digits: Dataset) -> np.ndarray:
-    return sample_digits.test.images[:200]
-
-
-def logits(page: Tab, layers: str, images: np.ndarray, statistics: str = "moving") -> np.ndarray:
-    """What the page's own arithmetic gives for a batch."""
-    script = f"""(() => {{
-        const pixels = engine.bytes("{base64.b64encode(images.tobytes()).decode()}");
-        const batch = Array.from({{length: {len(images)}}}, (_, i) =>
-            pixels.subarray(784 * i, 784 * (i + 1)));
-        return engine.trace({layers}, batch, "{statistics}").at(-1).map(x => [...x]); }})()"""
-    return np.array(page.run(script))
-
-
-def assert_same_answers(found: np.ndarray, wanted: np.ndarray) -> None:
-    assert len(np.unique(wanted.argmax(1))) > 2
-    np.testing.assert_array_equal(found.argmax(1), wanted.argmax(1))
-    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
-
-
-def test_answers_are_those_of_onnxruntime(
-    tab: Open, pair: Playable, images: np.ndarray, tmp_path: Path
-) -> None:
-    import onnxruntime
-
-    from kerasbn.onnx_export.export import export
-
-    page = tab(pair.page, 1280)
-    layers = LAYERS.format("bn")
-    for fold, computed in [(False, layers), (True, f"engine.fold({layers})")]:
-        exported = export(pair.bn, tmp_path / f"{fold}.onnx", fold=fold)
-        assert len(exported.remaining) == (0 if fold else 2)
-        session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
-        (wanted,) = session.run(None, {session.get_inputs()[0].name: images})
-        assert_same_answers(logits(page, computed, images), wanted)
-
-
-@pytest.mark.parametrize("position", ["pair", "after"])
-def test_statistics_are_used_as_in_keras(
-    tab: Open, position: str, images: np.ndarray, request: pytest.FixtureRequest
-) -> None:
-    """Batches of several sizes; that of one image normalizes it to beta."""
-    made = request.getfixturevalue(position)
-    page, weights = tab(made.page, 1280), made.bn.get_weights()
-    layers = LAYERS.format("bn")
-    plain = made.plain(images, training=False).numpy()
-    assert_same_answers(logits(page, LAYERS.format("plain"), images), plain)
-    moving = made.bn(images, training=False).numpy()
-    assert_same_answers(logits(page, layers, images), moving)
-    assert_same_answers(logits(page, f"engine.fold({layers})", images), moving)
-    for size in (64, 2):
-        wanted = made.bn(images[:size], training=True).numpy()
-        made.bn.set_weights(weights)
-        found = logits(page, layers, images[:size], "batch")
-        assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
-        assert np.abs(found - moving[:size]).max() > 0.01
-    one, other = (logits(page, layers, images[i : i + 1], "batch") for i in (0, 1))
-    np.testing.assert_array_equal(one, other)
-
-
-def test_activations_are_those_of_keras(tab: Open, pair: Playable) -> None:
-    import keras
-
-    page = tab(pair.page, 360)
-    grid = np.concatenate([np.linspace(-40, 40, 81), np.linspace(-4, 4, 400)])
-    tensor = keras.ops.convert_to_tensor(grid, "float64")
-    for name in ACTIVATIONS:
-        wanted = keras.activations.get(name)(tensor).numpy()
-        found = page.run(f"{json.dumps(grid.tolist())}.map(engine.activations.{name})")
-        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-12, err_msg=name)
-
-
-CIRCLE = [(80 + 30 * np.cos(a), 80 + 45 * np.sin(a)) for a in np.linspace(0, 6.2, 30)]
-DRAWINGS = {
-    "seven": [[(40, 30), (110, 34), (70, 130)]],
-    "zero": [CIRCLE],
-    "small one in a corner": [[(10, 12), (13, 40)]],
-    "one at the border": [[(2, 5), (2, 159)]],
-    "a flat stroke": [[(20, 80), (140, 84)]],
-    "two strokes and a speck": [[(40, 30), (40, 90), (100, 90)], [(90, 40), (90, 140)], [(5, 150)]],
-}
-
-
-def test_a_drawing_takes_the_form_that_infer_gives_it(tab: Open, pair: Playable) -> None:
-    page = tab(pair.page, 360)
-    for name, lines in DRAWINGS.items():
-        segments = [
-            (from_, to, 1 if i == 2 else 7)
-            for i, line in enumerate(lines)
-            for from_, to in zip(line, line[1:] or line, strict=False)
-        ]
-        gray, found = page.run(f"""(() => {{
-            const field = digits.field();
-            for (const [from, to, radius] of {json.dumps(segments)})
-                digits.stroke(field, from, to, radius);
-            return [digits.grayscale(field), digits.toMnist(field)].map(x => [...x]); }})()""")
-        pixels = np.array(gray, np.uint8).reshape(160, 160, 1).repeat(3, 2)
-        wanted = as_digit(Picture(name, pixels)).astype(int)
-        difference = np.abs(np.array(found).reshape(28, 28) - wanted)
-        assert difference.max() <= 1, name  # of 255: another order of summation
-
-
-FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-
-
-def settle(page: Tab) -> None:
-    """Wait until what was asked for is on the screen."""
-    page.call("Runtime.evaluate", expression=FRAMES, awaitPromise=True)
-
-
-def show(page: Tab, selector: str) -> tuple[float, float, float]:
-    """Scroll to an element, and return its left, top and width once it stands still."""
-    script = f"""(() => {{ const each = document.querySelector({selector!r});
-        each.scrollIntoView({{behavior: "instant", block: "center"}});
-        const box = each.getBoundingClientRect(); return [box.left, box.top, box.width]; }})()"""
-    found = None
-    while found != (found := page.run(script)):
-        settle(page)
-    left, top, width = found
-    return left, top, width
-
-
-def seen(page: Tab) -> np.ndarray:
-    """The image that the models see: uint8 (28, 28)."""
-    settle(page)
-    script = """(() => { const canvas = document.querySelector(".seen canvas");
-        const copy = new OffscreenCanvas(28, 28).getContext("2d", {willReadFrequently: true});
-        copy.drawImage(canvas, 0, 0);
-        const pixels = copy.getImageData(0, 0, 28, 28).data;
-        return Array.from({length: 784}, (_, i) => 255 - pixels[4 * i]); })()"""
-    return np.array(page.run(script), np.uint8).reshape(28, 28)
-
-
-def columns(page: Tab, part: str) -> np.ndarray:
-    """The probabilities that the bars of a part state, one row for each table."""
-    script = f"""[...document.querySelectorAll("[data-part={part}] .bars")].map(table =>
-        [...table.querySelectorAll("td:last-child")].map(cell => parseFloat(cell.textContent)))"""
-    return np.array(page.run(script)) / 100
-
-
-def finding(page: Tab, part: str) -> str:
-    text = page.run(f'document.querySelector("[data-part={part}] .finding").textContent')
-    assert isinstance(text, str)
-    return text
-
-
-def texts(page: Tab, selector: str) -> list[str]:
-    script = f"[...document.querySelectorAll({selector!r})].map(each => each.innerText.trim())"
-    return [str(text) for text in page.run(script)]
-
-
-def number(text: str) -> float:
-    """A number of the page, with its minus sign and its commas."""
-    return float(text.replace("\N{MINUS SIGN}", "-").replace(",", ""))
-
-
-def softmax(values: Any) -> np.ndarray:
-    powers = np.exp(np.asarray(values) - np.max(values, -1, keepdims=True))
-    result: np.ndarray = powers / powers.sum(-1, keepdims=True)
-    return result
-
-
-def assert_shows_the_answers(page: Tab, pair: Playable) -> None:
-    image = seen(page)[None]
-    with_bn, without = (softmax(model(image, training=False))[0] for model in (pair.bn, pair.plain))
-    shown = columns(page, "draw")
-    np.testing.assert_allclose(shown, [with_bn, with_bn, without], atol=0.00051)
-    np.testing.assert_array_equal(shown[0], shown[1])
-    assert f"With BN the answer is {with_bn.argmax()} (" in finding(page, "draw")
-    # The parts further down follow.
-    np.testing.assert_allclose(columns(page, "batch")[1], with_bn, atol=0.00051)
-    np.testing.assert_allclose(columns(page, "fold")[0], with_bn, atol=0.00051)
-
-
-def test_a_digit_is_drawn_with_the_mouse(tab: Open, pair: Playable) -> None:
-    page = tab(pair.page, 1280)
-    assert_shows_the_answers(page, pair)
-    before = seen(page)
-    left, top, width = show(page, ".field")
-    path = [(left + width * x / 160, top + width * y / 160) for x, y in DRAWINGS["seven"][0]]
-    page.drag(*path)
-    drawn = seen(page)
-    assert not np.array_equal(before, drawn)
-    assert drawn.any(axis=1).sum() == 20  # pixels high
-    assert_shows_the_answers(page, pair)
-    assert page.run('document.querySelector(".invitation").hidden')
-    page.run('document.querySelector(".tools button").click()')
-    page.drag(*path)  # the eraser
-    assert seen(page).astype(int).sum() < drawn.astype(int).sum() / 2
-    assert page.errors() == []
-
-
-def test_a_digit_is_drawn_with_the_finger(tab: Open, pair: Playable) -> None:
-    page = tab(pair.page, 360)
-    page.call("Emulation.setTouchEmulationEnabled", enabled=True)
-    left, top, width = show(page, ".field")
-    points = [(left + width * x / 160, top + width * y / 160) for x, y in DRAWINGS["seven"][0]]
-    scrolled = page.run("scrollY")
-    for kind, (x, y) in zip(["touchStart", "touchMove", "touchMove"], points, strict=True):
-        page.call("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y}])
-    page.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
-    assert seen(page).any(axis=1).sum() == 20
-    assert page.run("scrollY") == scrolled  # the finger draws instead of scrolling
-    assert_shows_the_answers(page, pair)
-
-
-def test_a_digit_is_drawn_with_the_keyboard(tab: Open, pair: Playable) -> None:
-    page = tab(pair.page, 1280)
-    page.run('document.querySelector(".field").focus()')
-    for key in ("ArrowUp", "ArrowUp", " ", *["ArrowDown"] * 8, " ", *["ArrowRight"] * 3):
-        page.press(key)
-    one = seen(page)
-    height, width = (np.ptp(np.nonzero(one.any(axis=axis))) + 1 for axis in (1, 0))
-    assert height == 20
-    assert width < 8  # the pen was up when it moved to the right
-    assert_shows_the_answers(page, pair)
-    for key in (" ", *["ArrowUp"] * 4):
-        page.press(key)
-    assert np.ptp(np.nonzero(seen(page).any(axis=0))) > width
-    page.press("Delete")
-    assert not seen(page).any()
-    assert page.errors() == []
-
-
-def test_a_test_image_is_chosen_with_the_keyboard(
-    tab: Open, pair: Playable, sample_digits: Dataset
-) -> None:
-    page = tab(pair.page, 1280)
-    page.run('document.querySelector("[data-part=draw] .examples button").focus()')
-    chosen = choose_examples(sample_digits.test).images
-    for key, index in [("ArrowRight", 1), ("ArrowRight", 2), ("End", 63), ("ArrowRight", 63)]:
-        page.press(key)
-        page.press("Enter")
-        np.testing.assert_array_equal(seen(page), chosen[index])
-    assert_shows_the_answers(page, pair)
-
-
-def members(page: Tab) -> list[str]:
-    """What the images of the batch are called."""
-    script = '[...document.querySelectorAll(".members button")].map(x => x.ariaLabel)'
-    return [str(name) for name in page.run(script)]
-
-
-def set_slider(page: Tab, part: str, value: object) -> None:
-    page.run(f"""(() => {{ const slider = document.querySelector("[data-part={part}] [type=range]");
-        slider.value = {value}; slider.dispatchEvent(new Event("input")); }})()""")
-
-
-def test_the_batch_changes_the_answer_under_batch_statistics(
-    tab: Open, pair: Playable, sample_digits: Dataset
-) -> None:
-    page = tab(pair.page, 1280)
-    examples = choose_examples(sample_digits.test)
-    fixed = columns(page, "batch")[1:]
-    weights = pair.bn.get_weights()
-    found = []
-    for fill, size in [(0, 64), (0, 1), (3, 5), (3, 40)]:
-        page.run(f"""(() => {{ const choice = document.querySelector(".fill select");
-            choice.value = {fill}; choice.dispatchEvent(new Event("change")); }})()""")
-        set_slider(page, "batch", size)
-        names = members(page)
-        assert len(names) == size
-        labels = [int(name[-1]) for name in names[1:]]
-        assert set(labels) <= ({2} if fill else set(range(10)))
-        same = [examples.images[examples.labels == label] for label in range(10)]
-        at = dict.fromkeys(range(10), 0)
-        batch = [examples.images[3]]
-        for label in labels:  # each class in the order of the test images, and then again
-            batch.append(same[label][at[label] % len(same[label])])
-            at[label] += 1
-        wanted = softmax(pair.bn(np.array(batch), training=True))[0]
-        pair.bn.set_weights(weights)
-        found.append(columns(page, "batch"))
-        np.testing.assert_allclose(found[-1][0], wanted, atol=0.0006)
-        np.testing.assert_array_equal(found[-1][1:], fixed)
-        assert f"the answer is {wanted.argmax()} (" in finding(page, "batch")
-        assert ("batch of one" in finding(page, "batch")) == (size == 1)
-    assert np.ptp([each[0] for each in found], axis=0).max() > 0.05
-    label = fixed[0].argmax()
-    text = finding(page, "batch")
-    low, high = (100 * f([each[0, label] for each in found]) for f in (min, max))
-    assert f"The probability of {label} over the " in text
-    assert f"{low:.1f}% to " in text
-    assert high > low + 1
-    assert f"always {100 * fixed[0].max():.1f}% with moving statistics" in text
-    assert page.errors() == []
-
-
-def test_images_are_added_removed_and_duplicated(tab: Open, pair: Playable) -> None:
-    page = tab(pair.page, 1280)
-    set_slider(page, "batch", 4)
-    start = members(page)
-    assert start[1:] == [f"test image of a {i}" for i in range(3)]
-    # By keyboard: add a 1, duplicate the first of the others, remove the second and third.
-    page.run('document.querySelector("[data-part=batch] .examples button").focus()')
-    page.press("ArrowRight")
-    page.press("Enter")
-    assert [name[-1] for name in members(page)[1:]] == ["0", "1", "2", "1"]
-    page.run('document.querySelectorAll(".members button")[1].focus()')
-    page.press("d")
-    page.press("Delete")
-    page.press("Delete")
-    assert [name[-1] for name in members(page)[1:]] == ["1", "2", "1"]
-    # By its buttons.
-    page.run('document.querySelectorAll(".members button")[2].click()')
-    buttons = '[...document.querySelectorAll("[data-part=batch] .tools button")]'
-    page.run(f"{buttons}[1].click()")
-    assert [name[-1] for name in members(page)[1:]] == ["1", "2", "2", "1"]
-    page.run(f"{buttons}[0].click()")
-    assert [name[-1] for name in members(page)[1:]] == ["1", "2", "1"]
-    # By dragging: a 9 in, the first one out; the digit itself stays.
-    show(page, ".members")
-
-    def middle(selector: str, index: int) -> tuple[float, float]:
-        x, y = page.run(f"""(() => {{ const box =
-            document.querySelectorAll({selector!r})[{index}].getBoundingClientRect();
-            return [box.left + box.width / 2, box.top + box.height / 2]; }})()""")
-        return x, y
-
-    source, batch = "[data-part=batch] .examples button", ".members button"
-    page.drag(middle(source, 9), (500, 400), middle(batch, 2))
-    assert [name[-1] for name in members(page)[1:]] == ["1", "2", "1", "9"]
-    page.drag(middle(batch, 1), (500, 400), middle(source, 5))
-    assert [name[-1] for name in members(page)[1:]] == ["2", "1", "9"]
-    page.drag(middle(batch, 0), (500, 400), middle(source, 5))
-    page.drag(middle(batch, 1), (500, 400), middle(batch, 2))
-    assert members(page)[0] == start[0]
-    assert [name[-1] for name in members(page)[1:]] == ["2", "1", "9"]
-    assert page.errors() == []
-
-
-@pytest.mark.parametrize("position", ["pair", "after"])
-def test_folding_keeps_the_output_of_every_unit(
-    tab: Open, position: str, request: pytest.FixtureRequest
-) -> None:
-    import keras
-
-    made = request.getfixturevalue(position)
-    page = tab(made.page, 1280)
-    chosen = texts(page, ".pick option")
-    order = [("bn_1", "dense_1"), ("bn_2", "dense_2")]
-    if position == "after":
-        order = [("bn_1", "dense_2"), ("bn_2", "logits")]
-    assert chosen == [f"{bn} into {dense}" for bn, dense in order]
-    for index, (bn, dense) in enumerate(order):
-        page.run(f"""(() => {{ const choice = document.querySelector(".pick select");
-            choice.value = {index}; choice.dispatchEvent(new Event("change")); }})()""")
-        last = bn if position == "pair" else dense
-        part = keras.Model(made.bn.inputs, made.bn.get_layer(last).output)
-        wanted = part(seen(page)[None], training=False).numpy()[0]
-        for unit in (1, len(wanted)):
-            set_slider(page, "fold", unit)
-            results = texts(page, ".result b")
-            before, after = (number(text.removeprefix("y = ")) for text in results[-2:])
-            np.testing.assert_allclose([before, after], wanted[unit - 1], rtol=6e-5)
-            if position == "pair":
-                cells = texts(page, ".symbols td:last-child")
-                stated = [number(text) for text in cells[1:5]]
-                layer = made.bn.get_layer(bn)
-                weights = [each.numpy()[unit - 1] for each in layer.weights]
-                np.testing.assert_allclose(stated, weights, rtol=0.006)
-    shown = columns(page, "fold")
-    np.testing.assert_array_equal(shown[0], shown[1])
-    np.testing.assert_array_equal(shown[0], shown[2])
-    assert page.errors() == []
-
-
-@pytest.mark.parametrize(("width", "dark"), [(360, True), (768, False), (2560, False)])
-def test_parts_fit_and_request_nothing(tab: Open, pair: Playable, width: int, dark: bool) -> None:
-    page = tab(pair.page, width, dark=dark)
-    assert page.errors() == []
-    assert page.requests() == [pair.page.as_uri()]
-    assert page.run("document.documentElement.scrollWidth") == width
-    low = page.run("""[...document.querySelectorAll(".part button, .part select, .part input")]
-        .filter(x => x.getBoundingClientRect().height < 24).map(x => x.outerHTML)""")
-    assert low == []  # WCAG 2.2, 2.5.8: targets of 24 pixels
-
-
-def test_a_static_page_has_no_parts(pair: Playable, tmp_path: Path) -> None:
-    compared = pair.page.parent / "saved_models" / "compare"
-    static = report(compared, output=tmp_path / "static.html", interactive=False).read_text()
-    assert "data-part" not in static
-    assert "engine" not in static
-    parts = pair.page.read_text()
-    assert parts.count("data-part=") == 5
-    assert len(parts) < len(static) + 400_000
-
-
-def test_without_scripts_the_explanations_stay(tab: Open, pair: Playable, tmp_path: Path) -> None:
-    bare = tmp_path / "bare.html"
-    text = pair.page.read_text()
-    bare.write_text(text[: text.index("<script")] + "</body></html>")
-    page = tab(bare, 360)
-    shown = texts(page, ".part")
-    assert len(shown) == 5
-    for each in shown:
-        assert each.endswith("This part needs JavaScript.")
-        assert "BN" in each
+def test_models_without_a_file_have_no_parts(seeds: Path) -> None:
+    found = play(read_comparison(seeds))
+    assert parts_of(found) == []
+    assert found.seed == 4
+    with_models = play(read_comparison(COMPARED)).models
+    first = Play(with_models, seed=4).sections()[0]
+    assert "seed 4" in str(first.blocks[1])

@@ -28,7 +28,15 @@ def test_files_that_cannot_be_read_are_not_playable(tmp_path: Path) -> None:
     text.write_text("nothing")
     with zipfile.ZipFile(tmp_path / "bare.keras", "w") as archive:
         archive.writestr("config.json", json.dumps({"config": {"layers": []}}))
-    for path in (empty, text, tmp_path / "bare.keras", tmp_path / "missing.keras"):
+    with zipfile.ZipFile(tmp_path / "large.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(2**25))
+    for path in (
+        tmp_path / "large.keras",
+        empty,
+        text,
+        tmp_path / "bare.keras",
+        tmp_path / "missing.keras",
+    ):
         with pytest.raises(NotPlayableError):
             read_layers(path)
 
