@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from kerasbn.reports.play import weights
 from kerasbn.reports.play.weights import NotPlayableError, read_layers
 
 
@@ -28,17 +29,18 @@ def test_files_that_cannot_be_read_are_not_playable(tmp_path: Path) -> None:
     text.write_text("nothing")
     with zipfile.ZipFile(tmp_path / "bare.keras", "w") as archive:
         archive.writestr("config.json", json.dumps({"config": {"layers": []}}))
-    with zipfile.ZipFile(tmp_path / "large.keras", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("model.weights.h5", bytes(2**25))
-    for path in (
-        tmp_path / "large.keras",
-        empty,
-        text,
-        tmp_path / "bare.keras",
-        tmp_path / "missing.keras",
-    ):
+    for name in ("empty", "text", "bare", "missing"):
+        path = tmp_path / f"{name}.keras"
         with pytest.raises(NotPlayableError):
             read_layers(path)
+
+
+def test_a_large_file_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(__file__).parents[3] / "saved_models" / "mnist-bn" / "model.keras"
+    assert len(read_layers(path)) == 8
+    monkeypatch.setattr(weights, "MOST_BYTES", 100_000)
+    with pytest.raises(NotPlayableError):
+        read_layers(path)
 
 
 def chain(image: Any, *layers: Any) -> Any:
