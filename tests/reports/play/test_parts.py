@@ -264,15 +264,21 @@ def test_a_digit_is_drawn_with_the_mouse(tab: Open, pair: Playable) -> None:
     assert page.errors() == []
 
 
+def drag_by_finger(page: Tab, *points: tuple[float, float]) -> None:
+    for i, (x, y) in enumerate(points):
+        kind = "touchMove" if i else "touchStart"
+        page.call("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y}])
+    page.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+
 def test_a_digit_is_drawn_with_the_finger(tab: Open, pair: Playable) -> None:
     page = tab(pair.page, 360)
     page.call("Emulation.setTouchEmulationEnabled", enabled=True)
     left, top, width = show(page, ".field")
-    points = [(left + width * x / 160, top + width * y / 160) for x, y in DRAWINGS["seven"][0]]
     scrolled = page.run("scrollY")
-    for kind, (x, y) in zip(["touchStart", "touchMove", "touchMove"], points, strict=True):
-        page.call("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y}])
-    page.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    drag_by_finger(
+        page, *[(left + width * x / 160, top + width * y / 160) for x, y in DRAWINGS["seven"][0]]
+    )
     assert seen(page).any(axis=1).sum() == 20
     assert page.run("scrollY") == scrolled  # the finger draws instead of scrolling
     assert_shows_the_answers(page, pair)
@@ -360,6 +366,32 @@ def test_the_batch_changes_the_answer_under_batch_statistics(
     assert page.errors() == []
 
 
+def middle(page: Tab, selector: str, index: int) -> tuple[float, float]:
+    x, y = page.run(f"""(() => {{ const box =
+        document.querySelectorAll({selector!r})[{index}].getBoundingClientRect();
+        return [box.left + box.width / 2, box.top + box.height / 2]; }})()""")
+    return x, y
+
+
+def test_images_are_moved_with_the_finger(tab: Open, pair: Playable) -> None:
+    page = tab(pair.page, 360)
+    page.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    set_slider(page, "batch", 3)
+    show(page, "[data-part=batch] .tools")
+    scrolled = page.run("scrollY")
+    source, batch = "[data-part=batch] .examples button", ".members button"
+    left, top = start = middle(page, source, 4)
+    drag_by_finger(page, start, (left, top - 20), (left, top - 60), middle(page, batch, 1))
+    assert [name[-1] for name in members(page)[1:]] == ["0", "1", "4"]
+    left, top = start = middle(page, batch, 1)
+    drag_by_finger(page, start, (left + 20, top), (left + 60, top), middle(page, source, 2))
+    assert [name[-1] for name in members(page)[1:]] == ["1", "4"]
+    page.touch(*middle(page, source, 3))
+    assert [name[-1] for name in members(page)[1:]] == ["1", "4", "3"]
+    assert page.run("scrollY") == scrolled
+    assert page.errors() == []
+
+
 def test_images_are_added_removed_and_duplicated(tab: Open, pair: Playable) -> None:
     page = tab(pair.page, 1280)
     set_slider(page, "batch", 4)
@@ -385,19 +417,13 @@ def test_images_are_added_removed_and_duplicated(tab: Open, pair: Playable) -> N
     # By dragging: a 9 in, the first one out; the digit itself stays.
     show(page, ".members")
 
-    def middle(selector: str, index: int) -> tuple[float, float]:
-        x, y = page.run(f"""(() => {{ const box =
-            document.querySelectorAll({selector!r})[{index}].getBoundingClientRect();
-            return [box.left + box.width / 2, box.top + box.height / 2]; }})()""")
-        return x, y
-
     source, batch = "[data-part=batch] .examples button", ".members button"
-    page.drag(middle(source, 9), (500, 400), middle(batch, 2))
+    page.drag(middle(page, source, 9), (500, 400), middle(page, batch, 2))
     assert [name[-1] for name in members(page)[1:]] == ["1", "2", "1", "9"]
-    page.drag(middle(batch, 1), (500, 400), middle(source, 5))
+    page.drag(middle(page, batch, 1), (500, 400), middle(page, source, 5))
     assert [name[-1] for name in members(page)[1:]] == ["2", "1", "9"]
-    page.drag(middle(batch, 0), (500, 400), middle(source, 5))
-    page.drag(middle(batch, 1), (500, 400), middle(batch, 2))
+    page.drag(middle(page, batch, 0), (500, 400), middle(page, source, 5))
+    page.drag(middle(page, batch, 1), (500, 400), middle(page, batch, 2))
     assert members(page)[0] == start[0]
     assert [name[-1] for name in members(page)[1:]] == ["2", "1", "9"]
     assert page.errors() == []
