@@ -103,8 +103,8 @@ def _accuracy_over_training(study: StudyData) -> StudyChart:
     _add_legend(figure, study)
     plotting.label_ends(axes, ends)
     caption = (
-        "Test accuracy over training. Line: mean over seeds; band: one standard deviation to each "
-        f"side; thin lines: each seed. {STRETCHED}"
+        "Line: mean over seeds; band: one standard deviation to each side; thin lines: each seed. "
+        f"{STRETCHED}"
     )
     return StudyChart("accuracy", "Test accuracy over training", caption, figure)
 
@@ -119,14 +119,14 @@ def _accuracy_over_axis(
         if others:
             panel.set_title(heading, fontsize=12)
     _add_legend(figure, study)
-    name = SETTINGS[axis].label
     for_each = f", for each {SETTINGS[others[0]].label}" if others else ""
     caption = (
-        f"Test accuracy by {name}{for_each}. Line: mean over the seeds that finished; band: one "
-        "standard deviation to each side, within their range; dots: each seed; crosses at the "
-        f"bottom: diverged seeds. {STRETCHED}"
+        "Line: mean over the seeds that finished; band: one standard deviation to each side, "
+        "within their range; dots: each seed; crosses at the bottom: diverged seeds. "
+        f"{STRETCHED}"
     )
-    return StudyChart("accuracy", f"Test accuracy by {name}", caption, figure)
+    title = f"Test accuracy by {SETTINGS[axis].label}{for_each}"
+    return StudyChart("accuracy", title, caption, figure)
 
 
 def _draw_panel(axes: Axes, summaries: Sequence[Summary], axis: str) -> None:

@@ -254,14 +254,17 @@ def test_no_printed_page_ends_with_a_heading(
 ) -> None:
     for kind, path in pages.items():
         page = tab(path, 1280)
-        headings = page.run('[...document.querySelectorAll("h2, h3, figcaption, caption")].map('
-                            'each => each.innerText)')  # fmt: skip
+        headings = page.run("""[...document.querySelectorAll(
+            "h2, h3, figcaption, caption, thead th")].map(each => each.innerText)""")
         file = tmp_path / f"{kind}.pdf"
         file.write_bytes(base64.b64decode(page.call("Page.printToPDF")["data"]))
-        text = subprocess.run(["pdftotext", file, "-"], capture_output=True, text=True, check=True)
-        ends = [each.split("\n")[-1] for each in map(str.strip, text.stdout.split("\f")) if each]
-        assert len(ends) > 1
-        assert not set(headings) & set(ends)
+        command = ["pdftotext", "-layout", file, "-"]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        printed = [each.strip().split("\n") for each in text.split("\f") if each.strip()]
+        assert len(printed) > 1
+        for *_, last in printed:
+            cells = re.split(r"\s{2,}", last.strip())
+            assert not set(cells) <= set(headings), cells
 
 
 def test_without_scripts_the_last_values_are_shown(
