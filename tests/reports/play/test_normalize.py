@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from chromium import Tab
 
-from kerasbn.reports.play.play import Play
+from kerasbn.reports.play.play import Model, Play
 from kerasbn.reports.play.weights import BatchNormalization, Dense
 
 pytestmark = pytest.mark.slow
@@ -106,6 +106,34 @@ def test_undo_brings_the_histogram_back(open_part: Callable[..., Tab], trained: 
         set_slider(page, "β", 1)
         assert "undone" not in finding(page)
         show(page, 0)
+
+
+def test_bn_after_the_activation_is_undone_too(
+    open_part: Callable[..., Tab], trained: Play
+) -> None:
+    """Its inputs are often exactly 0, and no activation follows."""
+    assert trained.models is not None
+    first, dense, bn, relu, *others = trained.models.bn.layers
+    after = Model([first, dense, relu, bn, *others])
+    models = msgspec.structs.replace(trained.models, bn=after)
+    page = open_part("normalize", msgspec.structs.replace(trained, models=models))
+    assert page.run("document.querySelectorAll('.stages input').length") == 4
+    before = bars(page)
+    click(page, "Undo the normalization")
+    assert bars(page) == before
+    assert (
+        page.run("document.querySelectorAll('.example tr:last-child td:not([hidden])').length") == 4
+    )
+    assert page.errors() == []
+
+
+def test_the_arrow_keys_choose_the_step(open_part: Callable[..., Tab], trained: Play) -> None:
+    page = open_part("normalize", trained)
+    page.run("document.querySelector('.stages input').focus()")
+    for name in ("mean", "deviation"):
+        page.press("ArrowRight")
+        assert chosen(page).endswith(name)
+    assert "mean 0, standard deviation 1." in finding(page)
 
 
 def test_every_slider_to_its_ends(open_part: Callable[..., Tab], trained: Play) -> None:

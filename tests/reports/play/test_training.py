@@ -18,6 +18,7 @@ from kerasbn.reports.play.play import Play
 from kerasbn.reports.play.training import Training, training
 from kerasbn.runs import Run, read_run
 
+REDUCED_MOTION = {"name": "prefers-reduced-motion", "value": "reduce"}
 LAYERS = ["dense_1", "dense_2", "dense_3", "logits"]
 
 
@@ -124,10 +125,13 @@ def test_the_slider_shows_each_step(open_part: Callable[..., Tab], recorded: Tra
 @pytest.mark.slow
 def test_play_runs_to_the_end_and_pauses(open_part: Callable[..., Tab], recorded: Training) -> None:
     page = open_part("training", Play(training=recorded))
+    page.call("Emulation.setEmulatedMedia", features=[REDUCED_MOTION])
+    assert page.run("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
     label = 'document.querySelector(".player button").innerText'
     assert page.run(label) == "Play"  # never by itself
     page.run('document.querySelector(".player button").click()')
     assert page.run(label) == "Pause"
+    assert page.run("document.getAnimations().length") == 0
     end = time.monotonic() + 20
     while page.run(label) == "Pause" and time.monotonic() < end:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-// Part 3: normalize by hand. The pre-activations of one unit over a batch, after each step of BN.
+// Part 3: normalize by hand. The values of one unit over a batch, after each step of BN.
 parts.normalize = (root, play) => {
   const { make, number, button, slider } = elements;
   const find = (selector) => root.querySelector(selector);
@@ -13,8 +13,8 @@ parts.normalize = (root, play) => {
   function unitOf(index, j) {
     const [layer, next] = [layers[index], layers[index + 1]];
     const inputs = trace.length ? trace[index - 1].map((example) => example[j]) : [0, 1, 2, 5];
-    const f = next.kind === "activation" ? next.function : null;
-    return { inputs, f, gamma: layer.gamma[j], beta: layer.beta[j], epsilon: layer.epsilon };
+    const f = next?.kind === "activation" ? next.function : null;
+    return { inputs, f, gamma: layer.gamma[j], beta: layer.beta[j] };
   }
 
   function momentsOf(values) {
@@ -32,9 +32,9 @@ parts.normalize = (root, play) => {
   }
 
   const indices = layers.flatMap((layer, i) => (layer.kind === "batch_normalization" ? [i] : []));
-  const now = { gamma: 1, beta: 0, epsilon: layers[indices[0]].epsilon };
+  const now = {}; // gamma, beta and epsilon
   const example = [1, 2, 3, 6];
-  let [index, stage] = [indices[0], 0];
+  let [index, stage] = [0, 0]; // of the BN layer, and of what is shown
   let unit = null;
   let end = 1; // of the axis
 
@@ -51,7 +51,7 @@ parts.normalize = (root, play) => {
   if (trace.length) find(".shown").append(chart.root);
 
   const epsilon = slider({
-    label: "ε", min: EPSILONS[0], max: EPSILONS[1], step: 0.5, value: 0,
+    label: "ε", min: EPSILONS[0], max: EPSILONS[1], step: 0.5, value: Math.log10(layers[indices[0]].epsilon),
     format: (power) => number(10 ** power, 1), change: (power) => update({ epsilon: 10 ** power }),
   });
   const gamma = slider({
@@ -84,20 +84,18 @@ parts.normalize = (root, play) => {
   );
 
   function setStage(chosen) {
-    const radio = find(`input[value="${chosen}"]`) ?? find("input:checked");
-    radio.checked = true;
-    stage = Number(radio.value);
+    stage = chosen;
+    find(`.stages input[value="${stage}"]`).checked = true;
     show();
   }
 
   function showStages() {
     const names = ["none", ...STAGES, ...(unit.f ? [unit.f] : [])];
-    const before = Math.min(stage, names.length - 1);
+    stage = Math.min(stage, names.length - 1);
     find(".stages").replaceChildren(find(".stages legend"), ...names.map((name, i) =>
       make("label", {}, make("input", {
-        type: "radio", name: "normalize-stage", value: i, checked: i === before || null, onchange: () => setStage(i),
+        type: "radio", name: "stage", value: i, checked: i === stage || null, onchange: () => setStage(i),
       }), make("span", { text: name }))));
-    stage = before;
   }
 
   // Take another unit; its axis shows all it can be: as it comes, normalized, and as trained.
@@ -121,8 +119,8 @@ parts.normalize = (root, play) => {
     show();
   }
 
-  // The unit of a layer whose distribution is easiest to see: clearly not normalized, but not so
-  // wide that it would be a single bar once it is.
+  // Take the unit of a layer whose distribution is easiest to see: clearly not normalized, but not
+  // so wide that it would be a single bar once it is.
   function chooseLayer(layer) {
     choose(layer, elements.argmax(Array.from(layers[layer].gamma, (_, j) => {
       const { mean, variance } = momentsOf(unitOf(layer, j).inputs);
@@ -135,20 +133,21 @@ parts.normalize = (root, play) => {
     const values = stages[stage];
     const { mean, variance } = momentsOf(values);
     const beyond = values.filter((value) => Math.abs(value) > end).length;
-    let text = `${batch.length} test images: mean ${number(Math.abs(mean) < 1e-9 ? 0 : mean, 2)}, standard deviation ${number(Math.sqrt(variance), 2)}.`;
+    let text = `${batch.length} test images: mean ${number(Math.abs(mean) < 1e-9 ? 0 : mean, 2)}, `
+      + `standard deviation ${number(Math.sqrt(variance), 2)}.`;
     if (beyond) text += ` ${beyond} of the values are beyond the axis.`;
     if (stage === 3) {
       const farthest = Math.max(...values.map((value, i) => Math.abs(value - unit.inputs[i])));
       text += farthest < 1e-9 * Math.max(1, ...unit.inputs.map(Math.abs))
-        ? " These are the pre-activations again: the normalization is undone."
-        : ` The values differ from the pre-activations by up to ${number(farthest, 2)}.`;
+        ? " These are the values before BN again: the normalization is undone."
+        : ` They differ from the values before BN by up to ${number(farthest, 2)}.`;
     }
     if (trace.length) {
       const shares = [values, unit.inputs].map((each) => histogram.ofValues(each, end));
       chart.show(shares[0], end, text, stage ? shares[1] : null);
     } else text = "The test images are not on this page, so there is no histogram: see the table.";
     find("[data-finding]").textContent = text;
-    say(text);
+    if (root.contains(document.activeElement)) say(text); // and not while the page loads
     showExample();
   }
 
@@ -182,6 +181,6 @@ parts.normalize = (root, play) => {
       + `the deviation with ε is ${number(Math.sqrt(variance + now.epsilon))}.`;
   }
 
-  epsilon.set(Math.log10(now.epsilon));
-  chooseLayer(index);
+  now.epsilon = 10 ** epsilon.value;
+  chooseLayer(indices[0]);
 };
