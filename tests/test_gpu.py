@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -18,8 +19,7 @@ from gpu.specs import Spec, full_specs, small_specs
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    (tmp_path / "work").mkdir()
-    return Context(tmp_path / "work", True, None, time.monotonic() + 100)
+    return Context(tmp_path, True, None, time.monotonic() + 100)
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def measured(context: Context, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Return a function that runs pieces and returns what the file holds."""
 
     def run(*pieces: Piece, base: Context = context) -> dict[str, Any]:
-        out = tmp_path / "gpu.json"
-        results = Measurement(pieces, base, out, {"logical": True}).run(2)
+        out, folder = tmp_path / "gpu.json", Path(mkdtemp(dir=tmp_path))
+        results = Measurement(pieces, replace(base, folder=folder), out, {"logical": True}).run(2)
         found: dict[str, Any] = json.loads(out.read_text())
         assert found["logical"]
         assert found["pieces"] == results
@@ -58,6 +58,23 @@ def test_a_piece_that_fails_is_recorded_and_the_others_run(
     assert pieces["hangs"]["problems"] == ["seen before", "took too long, or no time was left"]
     assert pieces["a timing"]["problems"] == []
     assert (pieces["a timing"]["figure"], pieces["a timing"]["folder"]) == (1.5, "a-timing")
+
+
+def test_nothing_runs_if_what_is_first_fails(measured: Callable[..., dict[str, Any]]) -> None:
+    def fail(context: Context) -> dict[str, Any]:
+        context.expect(False, "no GPU")
+        return {}
+
+    def work(_: Context) -> dict[str, Any]:
+        return {}
+
+    others = (Piece("check", work), Piece("timing", work, lane="gpu"))
+    pieces = measured(Piece("seen", fail, is_first=True), *others)["pieces"]
+    assert [each["problems"] for each in pieces.values()] == [
+        ["no GPU"], *[["not run: what comes first has failed"]] * 2,
+    ]  # fmt: skip
+    pieces = measured(Piece("seen", work, is_first=True), *others)["pieces"]
+    assert [each["problems"] for each in pieces.values()] == [[], [], []]
 
 
 def test_what_does_not_fit_into_the_time_is_recorded(

@@ -23,12 +23,16 @@ Results = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of the measurement: what it does, its most seconds, and the lane of a timing."""
+    """A piece of the measurement: what it does, and its most seconds.
+
+    A `lane` has timings that run one after another. All others need a piece that `is_first`.
+    """
 
     name: str
     work: Check
     seconds: float = 150.0
     lane: str = ""
+    is_first: bool = False
 
 
 def timing(spec: Spec) -> Piece:
@@ -58,14 +62,19 @@ class Measurement:
 
     def __post_init__(self) -> None:
         self.results: Results = {}
+        self._has_failed = False  # what is first
         self._lock = threading.Lock()
 
     def run(self, side_by_side: int) -> Results:
-        """Run the checks side by side, then the timings of each lane one by one."""
+        """Run what is first, the checks side by side, and the timings of each lane one by one."""
         self._write()
         lanes: dict[str, list[Piece]] = {}
         for piece in self.pieces:
-            lanes.setdefault(piece.lane, []).append(piece)
+            if piece.is_first:
+                self._run(piece)
+                self._has_failed |= bool(self.results[piece.name]["problems"])
+            else:
+                lanes.setdefault(piece.lane, []).append(piece)
         with ThreadPoolExecutor(side_by_side) as pool:
             list(pool.map(self._run, lanes.pop("", [])))
         with ThreadPoolExecutor() as pool:
@@ -74,8 +83,11 @@ class Measurement:
 
     def _run(self, piece: Piece) -> None:
         began = time.monotonic()
-        if began > self.base.deadline:
-            result: dict[str, Any] = {"problems": ["not run: no time was left"]}
+        result: dict[str, Any]
+        if self._has_failed:
+            result = {"problems": ["not run: what comes first has failed"]}
+        elif began > self.base.deadline:
+            result = {"problems": ["not run: no time was left"]}
         else:
             folder = self.base.folder / piece.name.replace(" ", "-")
             folder.mkdir()
