@@ -73,13 +73,25 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    """Print the version and end; unlike click's option, also if kerasbn is not installed."""
+    if value and not ctx.resilient_parsing:
+        from kerasbn.common.records import own_version
+
+        echo(f"kerasbn, version {own_version()}")
+        ctx.exit()
+
+
 @click.group(
     cls=Commands,
     help=HELP,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(package_name="kerasbn", prog_name="kerasbn")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version,
+    help="Show the version and exit.",
+)  # fmt: skip
 @click.option(
     "-v", "--verbose", is_flag=True, help="Show the messages of TensorFlow and its libraries."
 )

@@ -4,12 +4,13 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-import kerasbn
+import kerasbn as library
 from kerasbn.experiments.trained_model import versions
 from kerasbn.inference.metadata import Metadata
 
@@ -75,7 +76,9 @@ def test_python_is_as_quiet_as_the_command_line() -> None:
     assert (done.stdout, done.stderr) == ("done\n", "")
 
 
-def test_the_package_works_from_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_works_from_pythonpath(
+    monkeypatch: pytest.MonkeyPatch, kerasbn: Callable[..., tuple[int, str, str]]
+) -> None:
     """Without the record of an installation, which holds the version."""
     installed = metadata.version
 
@@ -84,6 +87,7 @@ def test_the_package_works_from_pythonpath(monkeypatch: pytest.MonkeyPatch) -> N
             raise metadata.PackageNotFoundError(name)
         return installed(name)
 
-    assert kerasbn.__version__ == installed("kerasbn")
+    assert library.__version__ == installed("kerasbn")
     monkeypatch.setattr(metadata, "version", version)
-    assert kerasbn.__version__ == versions()["kerasbn"] == Metadata().version == "unknown"
+    assert library.__version__ == versions()["kerasbn"] == Metadata().version == "unknown"
+    assert kerasbn("--version") == (0, "kerasbn, version unknown\n", "")
