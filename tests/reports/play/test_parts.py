@@ -240,6 +240,8 @@ def assert_shows_the_answers(page: Tab, pair: Playable) -> None:
     shown = columns(page, "draw")
     np.testing.assert_allclose(shown, [with_bn, with_bn, without], atol=0.00051)
     np.testing.assert_array_equal(shown[0], shown[1])
+    winners = texts(page, "[data-part=draw] .bars caption b")
+    assert winners == [str(each.argmax()) for each in (with_bn, with_bn, without)]
     assert f"With BN the answer is {with_bn.argmax()} (" in finding(page, "draw")
     # The parts further down follow.
     np.testing.assert_allclose(columns(page, "batch")[1], with_bn, atol=0.00051)

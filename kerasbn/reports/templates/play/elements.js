@@ -98,15 +98,18 @@ const elements = (() => {
     return Math.max(...Array.from(one, (x, i) => Math.abs(x - other[i])));
   }
 
-  // A table of bars for the ten classes; `show` takes their probabilities.
+  // A table of bars for the ten classes, under the most probable one; `show` takes probabilities.
   function bars(title, tone = "") {
     const cells = Array.from({ length: 10 }, () => [make("i"), make("td")]);
     const rows = cells.map(([bar, value], label) => make("tr", {},
       make("th", { scope: "row", text: label }), make("td", { class: "bar" }, bar), value));
-    const root = make("table", { class: `bars ${tone}` }, make("caption", { text: title }),
+    const winner = make("b");
+    const caption = make("caption", {}, make("span", { text: title }), " ", winner);
+    const root = make("table", { class: `bars ${tone}` }, caption,
       make("tbody", {}, ...rows));
     function show(probabilities) {
       const best = argmax(probabilities);
+      winner.textContent = best;
       cells.forEach(([bar, value], label) => {
         bar.style.width = `${100 * probabilities[label]}%`;
         value.textContent = percent(probabilities[label]);
