@@ -136,11 +136,12 @@ def first_node_that_differs(path: Path, samples: Arrays) -> str:
 
     fixed = Session(path).inputs[0].shape[0]
     batches = _two_batches([array[: fixed or 16] for array in samples], fixed)
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     made = [(node, name) for node in model.graph.node for name in node.output if name]
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for _, name in made)
-    first, second = (run_unoptimized(model.SerializeToString(), each) for each in batches)
+    content, folder = model.SerializeToString(), path.resolve().parent
+    first, second = (run_unoptimized(content, each, folder) for each in batches)
     for (node, _), a, b in zip(made, map(np.asarray, first), map(np.asarray, second), strict=True):
         # The row of the example, or all of a tensor without a batch axis.
         place = 0 if a.shape[:1] == b.shape[:1] == batches[0][0].shape[:1] else ...

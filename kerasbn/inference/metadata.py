@@ -26,6 +26,7 @@ _TYPES = {
     "added_bytes": int,
 }  # fmt: skip
 
+_LARGEST_GRAPH = 2**26  # bytes of a file whose weights are in another one
 CHECKSUM = "kerasbn.checksum"
 _SIZE_DIGITS, _SUM_DIGITS = 12, 64
 PLACEHOLDER = "0" * _SIZE_DIGITS + " " + "0" * _SUM_DIGITS
@@ -109,9 +110,14 @@ def digest(model: "keras.Model") -> str:
     return sums.hexdigest()
 
 
-def with_checksum(content: bytes) -> bytes:
-    """Return a file's content with the checksum in place of its one `PLACEHOLDER`."""
-    checksum = f"{len(content):0{_SIZE_DIGITS}} {hashlib.sha256(content).hexdigest()}"
+def with_checksum(content: bytes, data: Path | None = None) -> bytes:
+    """Return a file's content with the checksum in place of its one `PLACEHOLDER`.
+
+    The checksum is that of the content, followed by that of the file of its weights, if any.
+    """
+    sums = hashlib.sha256(content)
+    _add(sums, [data] if data else [])
+    checksum = f"{len(content):0{_SIZE_DIGITS}} {sums.hexdigest()}"
     return content.replace(PLACEHOLDER.encode(), checksum.encode())
 
 
@@ -128,7 +134,30 @@ def is_altered(path: Path) -> bool | None:
     sums = hashlib.sha256()
     for part in (memoryview(content)[:start], PLACEHOLDER.encode(), memoryview(content)[end:]):
         sums.update(part)
+    _add(sums, data_files(path))
     return recorded[_SIZE_DIGITS + 1 :] != sums.hexdigest().encode()
+
+
+def data_files(path: Path) -> list[Path]:
+    """Return the files beside an ONNX file that hold its weights, none if it cannot be read."""
+    import onnx
+
+    names: set[str] = set()
+    if path.stat().st_size > _LARGEST_GRAPH:
+        return []
+    with suppress(Exception):  # a damaged file makes onnx raise many types
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+            names |= {entry.value for entry in tensor.external_data if entry.key == "location"}
+    files = [path.resolve().parent / name for name in sorted(names) if Path(name).name == name]
+    return [file for file in files if file.is_file()]
+
+
+def _add(sums: "hashlib._Hash", files: Sequence[Path]) -> None:
+    """Add the content of files to a checksum."""
+    for file in files:
+        with file.open("rb") as opened:
+            while part := opened.read(1 << 20):
+                sums.update(part)
 
 
 def check_intact(path: Path) -> None:

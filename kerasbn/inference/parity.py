@@ -24,6 +24,7 @@ from kerasbn.inference.session import Session, run_unoptimized
 _MULTIPLE, _ROUNDINGS = 4, 32
 # Keras computes parts of some layers in float32, whatever the type of the model.
 _FLOAT64 = 1e-6
+_LARGEST = 2**30 - 2**24  # bytes of weights that are widened to float64, in one message
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,10 @@ def error_in_float64(
     """Return the largest relative difference between file and model, both computed in float64.
 
     It is the error of folding and of storing the weights, without rounding by onnxruntime. None if
-    onnxruntime has an operation in float32 only.
+    onnxruntime has an operation in float32 only, or the model is too large to be widened in memory.
     """
+    if sum(len(tensor.raw_data) for tensor in proto.graph.initializer) > _LARGEST:
+        return None
     wide = [a.astype(np.float64) if a.dtype == np.float32 else a for a in inputs]
     try:
         outputs = run_unoptimized(_widened(proto).SerializeToString(), wide)

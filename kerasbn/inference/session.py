@@ -104,9 +104,17 @@ class Session:
             ) from error
 
 
-def run_unoptimized(content: bytes, arrays: Sequence[Array]) -> list[Array]:
-    """Return the outputs of a model in memory for inputs in its order, node by node as written."""
+def run_unoptimized(
+    content: bytes, arrays: Sequence[Array], folder: Path | None = None
+) -> list[Array]:
+    """Return the outputs of a model in memory for inputs in its order, node by node as written.
+
+    Weights that are not in the model itself are read from files in `folder`.
+    """
     options = onnxruntime.SessionOptions()
+    if folder:
+        place = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(place, str(folder))
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

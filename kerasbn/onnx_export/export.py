@@ -3,17 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import onnx
-import onnx_ir as ir
 
-from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, expected, quoted
-from kerasbn.common.files import atomic_write, check_new_file
+from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, quoted
+from kerasbn.common.files import check_new_file
 from kerasbn.common.keras_internals import all_layers
 from kerasbn.common.records import write_json
 from kerasbn.common.saved_models import load_model
@@ -22,12 +19,14 @@ from kerasbn.folding.keras.fold import fold_with_plan
 from kerasbn.folding.keras.graph import require_graph
 from kerasbn.folding.keras.randomize import random_inputs
 from kerasbn.folding.keras.rewrite import as_functional, rewrite
+from kerasbn.folding.onnx.files import written
 from kerasbn.folding.plan import Plan
 from kerasbn.inference.classifier import other_count
 from kerasbn.inference.metadata import (
     CHECKSUM,
     PLACEHOLDER,
     Metadata,
+    data_files,
     digest,
     with_checksum,
 )
@@ -42,9 +41,6 @@ from kerasbn.onnx_export.linear import Array
 from kerasbn.onnx_export.passes import simplify
 from kerasbn.runs import find_model, run_of
 
-# The limit of protocol buffers. ONNX can spread larger models over files, which this does not.
-_LARGEST_FILE = 2**31 - 1
-
 
 @dataclass(frozen=True)
 class Exported:
@@ -58,7 +54,7 @@ class Exported:
         operations: The number of nodes of each operation in the file.
         remaining: The BN layers that are still steps of their own in the file, by their nodes.
         difference: How far the predictions of the file are from those of the Keras model.
-        bytes: The size of the file.
+        bytes: The size of the file, and of the file of its weights if there is one.
         added_bytes: The size of the weights that the file has several times, because nodes that
             shared them need different ones.
         given: Whether `difference` was measured on given samples, not on random ones.
@@ -119,7 +115,8 @@ def export(
         model: A model with fixed inputs; or the name of a run, a .keras or an .h5 file, or None
             for the newest run. For a run, `data`, `run` and by default `labels` come from its
             record, and the plan is also written as plan.json beside it.
-        path: The ONNX file. An existing file is replaced.
+        path: The ONNX file. An existing file is replaced. The weights of a model of more than 2 GB
+            are written to a file beside it, which is called like it and ``.data``.
         fold: Whether to fold BN layers and scalings into their neighboring layers.
         clip: Whether folding may turn a ReLU into a clip between constants.
         opset: The version of the ONNX operations, 13 to 18.
@@ -165,8 +162,6 @@ def export(
     if wanted := other_count(labels, original.outputs[0].shape):
         found = f"{len(labels)} labels"
         raise ArgumentError("labels", labels, f"{wanted}, one per class", received=found)
-    weights = (prod(each.shape) * np.dtype(each.dtype).itemsize for each in original.variables)
-    _check_size(original, sum(weights))
     kind = keras.layers.BatchNormalization
     bn_layers = sorted({layer.name for layer in all_layers(original) if isinstance(layer, kind)})
     metadata = Metadata(
@@ -194,10 +189,7 @@ def export(
     decisions = plan.to_json()
     metadata = replace(metadata, plan=decisions, added_bytes=plan.added_bytes)
     graph.metadata_props.update(metadata.properties() | {CHECKSUM: PLACEHOLDER})
-    proto = ir.to_proto(graph)
-    _check_size(original, proto.ByteSize())
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(with_checksum(proto.SerializeToString(deterministic=True)))
+    with written(graph, path, seal=with_checksum) as temporary:
         difference = _check(temporary, judge, samples)
     if origin and fold:
         write_json(origin.path / "plan.json", decisions)
@@ -206,7 +198,7 @@ def export(
         operations=dict(Counter(node.op_type for node in graph.graph)),
         remaining=remaining_nodes(graph, bn_layers),
         difference=difference,
-        bytes=path.stat().st_size,
+        bytes=sum(file.stat().st_size for file in [path, *data_files(path)]),
         added_bytes=plan.added_bytes,
         given=inputs is not None,
     )  # fmt: skip
@@ -228,15 +220,6 @@ def _check_arguments(
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise ArgumentError(name, value, "True or False")
-
-
-def _check_size(model: keras.Model, size: int) -> None:
-    """Refuse what is too large for an ONNX file: by the weights first, by the file at the end."""
-    if size > _LARGEST_FILE:
-        raise expected(
-            f"model '{model.name}'", f"{size:,} bytes of weights", "less than 2 GiB",
-            "a single ONNX file holds no more",
-        )  # fmt: skip
 
 
 def _check(path: Path, model: keras.Model, inputs: list[Array]) -> Parity:

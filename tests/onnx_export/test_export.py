@@ -368,17 +368,6 @@ def test_a_type_that_onnxruntime_or_onnx_lacks_is_told_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_no_file_holds_is_refused_before_the_work(
-    make_network: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = sys.modules["kerasbn.onnx_export.export"]
-    monkeypatch.setattr(module, "_LARGEST_FILE", 20_000)
-    monkeypatch.delattr(module, "fold_with_plan")
-    with pytest.raises(InputError, match=r"model '.*': received [\d,]+ bytes .* less than 2 GiB"):
-        export(make_network("mnist"), tmp_path / "model.onnx")
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_model_without_fixed_inputs_is_refused(tmp_path: Path) -> None:
     network = keras.Sequential([keras.layers.Dense(3)])
     with pytest.raises(InputError, match=r"keras\.Input|input"):

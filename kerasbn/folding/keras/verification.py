@@ -1,5 +1,6 @@
 """Check in float64 that a folded Keras model predicts what the original does."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -28,7 +29,7 @@ NORMALIZING = (
     keras.layers.BatchNormalization, keras.layers.LayerNormalization,
     keras.layers.GroupNormalization, keras.layers.RMSNormalization,
 )  # fmt: skip
-LARGE = 2**28  # values in all tensors of a model together, 2 GB in float64
+LARGE = 2**28  # values in all tensors, or weights, of a model together: 2 GB in float64
 
 
 class SelfCheck:
@@ -46,8 +47,7 @@ class SelfCheck:
         self.inputs = [random_inputs(model, graph)]
         if inputs is not None:
             self.inputs.append(check_examples(model, inputs))
-        exact = rewrite(model, Plan(), "float64")
-        self.want = [predict(exact, arrays, self.size) for arrays in self.inputs]
+        self.want = self._in_float64(Plan())
         own = [predict(model, arrays, self.size) for arrays in self.inputs]
         dtypes = [keras.backend.standardize_dtype(output.dtype) for output in own[0]]
         self.unit = max(map(unit_of, dtypes))
@@ -55,15 +55,24 @@ class SelfCheck:
 
     def problem(self, plan: Plan, folded: keras.Model) -> str | None:
         """Return what is wrong with a plan and the model it led to, None if nothing is."""
-        exact = rewrite(self.model, plan, "float64")
-        for arrays, want, own in zip(self.inputs, self.want, self.errors, strict=True):
-            error = relative_difference(predict(exact, arrays, self.size), want)
+        exact = self._in_float64(plan)
+        for arrays, want, own, got in zip(self.inputs, self.want, self.errors, exact, strict=True):
+            error = relative_difference(got, want)
             if not error <= self.tolerance:
                 return f"in float64 they differ by {error:.1e} (allowed: {self.tolerance:.0e})"
             error = relative_difference(predict(folded, arrays, self.size), want)
             if not error <= max(ROUNDING * own, UNITS * self.unit):
                 return f"in the model's own dtype the error grows from {own:.1e} to {error:.1e}"
         return None
+
+    def _in_float64(self, plan: Plan) -> list[Arrays]:
+        """Return what the model with the folds of a plan predicts in float64 for each input."""
+        exact = rewrite(self.model, plan, "float64")
+        made = [predict(exact, arrays, self.size) for arrays in self.inputs]
+        if exact.count_params() > LARGE:  # a model is a cycle, so that only this frees it
+            del exact
+            gc.collect()
+        return made
 
 
 def predict(model: keras.Model, arrays: Arrays, size: int | None = None) -> Arrays:

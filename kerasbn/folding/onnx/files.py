@@ -1,5 +1,7 @@
 """Read and write ONNX files, those whose weights are in a file of their own included."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
@@ -65,19 +67,45 @@ def save_model(model: ir.Model, path: Path, original: ir.Model) -> None:
     """
     check_new_file(path, ".onnx")
     is_split = any(isinstance(tensor, ir.ExternalTensor) for tensor in _tensors(original))
-    if not is_split and sum(tensor.nbytes for tensor in _tensors(model)) <= LARGEST_FILE:
+    with written(model, path, split=is_split):
+        pass
+
+
+@contextmanager
+def written(
+    model: ir.Model,
+    path: Path,
+    *,
+    split: bool = False,
+    seal: Callable[[bytes, Path | None], bytes] = lambda content, _: content,
+) -> Iterator[Path]:
+    """Write a model to a temporary file and yield its path; it gets its name when the block ends.
+
+    Args:
+        model: The model.
+        path: Where to write it.
+        split: Whether its weights go to a file beside it, ``PATH.data``, though it is not too large
+            for one file.
+        seal: Changes the content of the file; it gets the file of the weights too, if there is one.
+    """
+    if not split and sum(tensor.nbytes for tensor in _tensors(model)) <= LARGEST_FILE:
         with atomic_write(path) as temporary:
-            temporary.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+            content = ir.to_proto(model).SerializeToString(deterministic=True)
+            temporary.write_bytes(seal(content, None))
+            yield temporary
         return
+    path = path.resolve()
     data = path.with_name(f"{path.name}.data")
-    with atomic_write(data) as temporary_data, atomic_write(path) as temporary:
+    with atomic_write(path) as temporary, atomic_write(data) as temporary_data:  # renamed first
         ir.save(model, temporary, external_data=temporary_data.name)
+        yield temporary
         proto = onnx.load(temporary, load_external_data=False)
         for tensor in proto.graph.initializer:
             for entry in tensor.external_data:
                 if entry.key == "location":
                     entry.value = data.name
-        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+        content = proto.SerializeToString(deterministic=True)
+        temporary.write_bytes(seal(content, temporary_data))
 
 
 def _tensors(model: ir.Model) -> list[ir.TensorProtocol]:
