@@ -258,7 +258,7 @@ def test_no_printed_page_ends_with_a_heading(
             "h2, h3, figcaption, caption, thead th")].map(each => each.innerText)""")
         file = tmp_path / f"{kind}.pdf"
         file.write_bytes(base64.b64decode(page.call("Page.printToPDF")["data"]))
-        command = ["pdftotext", "-layout", file, "-"]
+        command = ["pdftotext", "-layout", str(file), "-"]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         printed = [each.strip().split("\n") for each in text.split("\f") if each.strip()]
         assert len(printed) > 1

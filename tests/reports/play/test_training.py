@@ -166,6 +166,7 @@ def test_older_probes_show_gradients_alone(
     assert "hold no histograms" in words(page, "[data-missing]")[0]
     assert len(words(page, ".layer .cell")) == 8
     assert page.run('document.querySelectorAll(".histogram").length') == 0
+    assert "The charts" not in page.run("document.body.innerText")
     assert page.errors() == []
 
 
@@ -173,7 +174,7 @@ def test_older_probes_show_gradients_alone(
 def test_without_probes_the_part_says_so(open_part: Callable[..., Tab], trained: Play) -> None:
     page = open_part("training", msgspec.structs.replace(trained, training=None))
     assert "--probe" in words(page, "[data-missing]")[0]
-    assert page.run('document.querySelectorAll(".layer").length') == 0
+    assert page.run('document.querySelectorAll(".playback, .layer").length') == 0
     assert page.errors() == []
 
 

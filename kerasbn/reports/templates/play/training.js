@@ -10,7 +10,11 @@ parts.training = (root, play) => {
       ? "These probes are of an older version and hold no histograms. Train again with --probe."
       : "This comparison was trained without probes. Train again with --probe to see its training.";
   }
-  if (!recorded) return;
+  if (!recorded) {
+    find(".playback").remove();
+    return;
+  }
+  find("[data-charts]").hidden = !recorded.levels.length;
 
   const { steps, levels } = recorded;
   const last = steps.length - 1;
