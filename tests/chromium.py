@@ -176,3 +176,9 @@ class Tab:
         """Tap at a position."""
         self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
         self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+
+def number(text: str) -> float:
+    """Return a number that a page shows, such as 36,000 or 1.1·10²⁷."""
+    digits = str.maketrans("\u2212⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789", ",")
+    return float(text.translate(digits).replace("·10", "e"))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from chromium import Tab
+from chromium import Tab, number
 
 from kerasbn.reports.play.play import Model, Play
 from kerasbn.reports.play.weights import BatchNormalization, Dense
@@ -26,16 +26,6 @@ def preactivations(data: Play) -> np.ndarray:
     dense = next(each for each in data.models.bn.layers if isinstance(each, Dense))
     kernel: np.ndarray = floats(dense.kernel).reshape(784, -1)
     return np.asarray(images / 255 @ kernel)
-
-
-def number(text: str) -> float:
-    """A number as the page writes it: 36,000 or 1.1·10²⁷."""
-    digits = str.maketrans("\u2212⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789", ",")
-    return float(text.translate(digits).replace("·10", "e"))
-
-
-def choose(page: Tab, unit: int) -> None:
-    set_slider(page, "Unit", unit)
 
 
 def set_slider(page: Tab, label: str, value: float) -> None:
@@ -76,7 +66,7 @@ def test_each_step_does_what_it_says(open_part: Callable[..., Tab], trained: Pla
     assert trained.models is not None
     bn = next(x for x in trained.models.bn.layers if isinstance(x, BatchNormalization))
     for unit in (0, 7, 31):
-        choose(page, unit + 1)
+        set_slider(page, "Unit", unit + 1)
         click(page, "As trained")
         x = inputs[:, unit]
         centered = x - x.mean()
@@ -94,7 +84,7 @@ def test_each_step_does_what_it_says(open_part: Callable[..., Tab], trained: Pla
 def test_undo_brings_the_histogram_back(open_part: Callable[..., Tab], trained: Play) -> None:
     page = open_part("normalize", trained)
     for unit, epsilon in ((1, -8), (8, -5), (20, 1), (32, 0)):
-        choose(page, unit)
+        set_slider(page, "Unit", unit)
         assert chosen(page) == "none"
         before = bars(page)
         set_slider(page, "ε", epsilon)

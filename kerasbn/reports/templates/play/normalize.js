@@ -147,7 +147,7 @@ parts.normalize = (root, play) => {
       chart.show(shares[0], end, text, stage ? shares[1] : null);
     } else text = "The test images are not on this page, so there is no histogram: see the table.";
     find("[data-finding]").textContent = text;
-    if (root.contains(document.activeElement)) say(text); // and not while the page loads
+    say(text);
     showExample();
   }
 
