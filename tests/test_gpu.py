@@ -1,7 +1,9 @@
 """`python -m tests.gpu` guards its pieces, keeps to its time, and sums up what they found."""
 
 import json
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +12,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
-from gpu import checks
+from gpu import checks, commands
 from gpu.__main__ import main
 from gpu.commands import Context
 from gpu.measure import Measurement, Piece, sums
@@ -136,3 +138,15 @@ def test_an_unknown_piece_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         main(["--logical", "--only", "nothing*"])
     assert "received --only 'nothing*', expected some of seen, accuracy" in capsys.readouterr().err
+
+
+def test_timings_on_both_devices_have_cores_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = min(os.sched_getaffinity(0))
+    show = [sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"]
+    pinned = [sys.executable, "-c", commands.PINNED, str(core), *show]
+    assert subprocess.check_output(pinned, text=True).strip() == f"{{{core}}}"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4, 12)))
+    assert commands.cores_for("gpu") == "4,5"
+    assert commands.cores_for("cpu") == "6,7,8,9,10,11"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert commands.cores_for("gpu") == commands.cores_for("cpu") == ""

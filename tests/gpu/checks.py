@@ -35,7 +35,7 @@ SMALL = Scale(3, 1, 8, (2,), {"bn": (0.90, 0.04), "plain": (0.88, 0.06)})  # on 
 
 
 def seen(context: Context) -> Figures:
-    """Train for a moment on the first GPU: it is seen, and the record says which it is.
+    """Train for a moment on the first GPU.
 
     If it is not, what TensorFlow says is returned, such as which library is missing.
     """
@@ -44,11 +44,8 @@ def seen(context: Context) -> Figures:
         record = context.json(*arguments)
     except CommandError as error:
         context.problems.append(str(error))
-        _, messages = context.start("-v", *arguments).communicate(timeout=context.left())
-        return {"messages": messages.splitlines()[-40:]}
+        return {"messages": context.finished("-v", *arguments)[2].splitlines()[-40:]}
     context.expect(record["device"].startswith("GPU 0 ("), f"trained on {record['device']}")
-    missing = {"cuda", "cudnn", "TF32"} - record["environment"].keys()
-    context.expect(not missing, f"the record lacks {', '.join(sorted(missing))}")
     names = ("name", "driver_version", "memory.total")
     about = dict(zip(names, ask_gpu(*names), strict=False))
     return {
@@ -58,21 +55,29 @@ def seen(context: Context) -> Figures:
 
 
 def device(choice: str, prefix: str) -> Check:
-    """Return the check that a choice of device trains on the one whose description begins so."""
+    """Return the check that a choice of device trains on the one whose description begins so.
+
+    The record of a GPU says what it computes with.
+    """
 
     def check(context: Context) -> Figures:
-        used = context.train("--device", choice, *TINY)["device"]
+        record = context.train("--device", choice, *TINY)
+        used, about = record["device"], record["environment"]
         context.expect(used.startswith(prefix), f"{choice} is {used}")
-        return {"device": used}
+        wanted = {"cuda", "cudnn", "TF32"} if used.startswith("GPU") else set()
+        missing = ", ".join(sorted(wanted - about.keys()))
+        context.expect(not missing, f"the record lacks {missing}")
+        return {"device": used, "environment": about}
 
     return check
 
 
 def missing_device(context: Context) -> Figures:
     """A GPU that is not there is one line."""
-    process = context.start("train", "--dataset", context.dataset, "--device", "gpu:99", *TINY)
-    lines = process.communicate(timeout=context.left())[1].splitlines()
-    context.expect(process.returncode == 2, f"exit code {process.returncode}")
+    arguments = ("train", "--dataset", context.dataset, "--device", "gpu:99", *TINY)
+    code, _, messages = context.finished(*arguments)
+    lines = messages.splitlines()
+    context.expect(code == 2, f"exit code {code}")
     one_line = len(lines) == 1 and "received a GPU that TensorFlow does not see" in lines[0]
     context.expect(one_line, f"refused with {lines}")
     return {}
@@ -188,11 +193,10 @@ def deployment(scale: Scale) -> Check:
         context.expect(found["after"] > found["before"] - 0.02, f"recalibrated to {found}")
         context.kerasbn("export", "model.onnx", "--model", "bn")
         context.kerasbn("verify", "model.onnx")
-        process = context.start("infer", "--device", "gpu", "--count", "1")
-        _, err = process.communicate(timeout=context.left())
-        lines = err.strip().splitlines()
-        refused = process.returncode == 2 and len(lines) == 1 and "onnxruntime" in lines[0]
-        context.expect(process.returncode == 0 or refused, f"infer on the GPU: {lines}")
+        code, _, messages = context.finished("infer", "--device", "gpu", "--count", "1")
+        lines = messages.splitlines()
+        refused = code == 2 and len(lines) == 1 and "onnxruntime" in lines[0]
+        context.expect(code == 0 or refused, f"infer on the GPU: {lines}")
         return {"accuracy": found, "infer on the GPU": lines if refused else "works"}
 
     return check

@@ -71,6 +71,14 @@ class Context:
 
     def kerasbn(self, *arguments: str) -> str:
         """Run a command of kerasbn to its end, and return its output."""
+        code, out, err = self.finished(*arguments)
+        if code:
+            words, last = " ".join(["kerasbn", *arguments]), " ".join(err.splitlines()[-1:])
+            raise CommandError(f"{words}: exit code {code}: {last}")
+        return out
+
+    def finished(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command of kerasbn to its end; return its exit code, output and messages."""
         process = self.start(*arguments)
         try:
             out, err = process.communicate(timeout=self.left())
@@ -78,10 +86,7 @@ class Context:
             process.kill()
             process.communicate()
             raise
-        if process.returncode:
-            words, last = " ".join(["kerasbn", *arguments]), " ".join(err.splitlines()[-1:])
-            raise CommandError(f"{words}: exit code {process.returncode}: {last}")
-        return out
+        return process.returncode, out, err
 
     def json(self, *arguments: str) -> dict[str, Any]:
         """Run a command of kerasbn, and return what it prints with ``--json``."""
@@ -97,9 +102,10 @@ class Context:
         environment = self._environment()
         if spec.graphs:
             environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {GRAPHS}".strip()
+        if spec.device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = "-1"
         if spec.rival == "keras":
-            if spec.device == "cpu":
-                environment["CUDA_VISIBLE_DEVICES"] = "-1"
+            environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # kerasbn sets it itself
             program = [str(TESTS / "benchmarks/plain_keras.py"), str(self.data_dir or "")]
             command = [*program, str(spec.epochs), "float32"]
         else:
@@ -128,11 +134,12 @@ def cores_for(device: str) -> str:
     The first quarter launches what runs on the GPU. Empty on a machine with few cores: there
     timings run one by one.
     """
-    count = os.cpu_count() or 1
-    if count < FEW_CORES:
+    allowed = getattr(os, "sched_getaffinity", lambda _: ())  # Linux only
+    cores = sorted(allowed(0))
+    if len(cores) < FEW_CORES:
         return ""
-    chosen = range(count // 4) if device == "gpu" else range(count // 4, count)
-    return ",".join(map(str, chosen))
+    first = len(cores) // 4
+    return ",".join(map(str, cores[:first] if device == "gpu" else cores[first:]))
 
 
 def ask_gpu(*fields: str) -> list[str]:

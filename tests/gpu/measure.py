@@ -25,7 +25,8 @@ Results = dict[str, dict[str, Any]]
 class Piece:
     """A piece of the measurement: what it does, and its most seconds.
 
-    A `lane` has timings that run one after another. All others need a piece that `is_first`.
+    The timings of a `lane` run one after another. If a piece that `is_first` fails, nothing else
+    runs.
     """
 
     name: str
