@@ -320,6 +320,7 @@ def test_a_test_image_is_chosen_with_the_keyboard(
 
 def members(page: Tab) -> list[str]:
     """What the images of the batch are called."""
+    settle(page)
     script = '[...document.querySelectorAll(".members button")].map(x => x.ariaLabel)'
     return [str(name) for name in page.run(script)]
 

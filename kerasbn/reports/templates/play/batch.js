@@ -99,11 +99,17 @@ parts.batch = (root, play) => {
         members.classList.remove("over");
         const stop = (click) => click.stopImmediatePropagation(); // the end of a drag is no click
         element.addEventListener("click", stop, true);
-        setTimeout(() => element.removeEventListener("click", stop, true));
-        if (done) drop(isInside(event));
+        const inside = isInside(event);
+        setTimeout(() => { // after the touch, whose target must not vanish before it ends
+          element.removeEventListener("click", stop, true);
+          if (done) drop(inside);
+        });
       }
       [start, ghost] = [null, null];
     }
+    // While an image is dragged, the finger neither scrolls nor flings the page.
+    element.addEventListener("touchmove", (event) => ghost && event.preventDefault(),
+      { passive: false });
     element.addEventListener("pointerup", (event) => end(event, true));
     element.addEventListener("pointercancel", (event) => end(event, false));
   }
