@@ -100,8 +100,8 @@ def test_the_slider_shows_each_step(open_part: Callable[..., Tab], recorded: Tra
             page.press(key)
         step = recorded.steps[index]
         at, epoch = shown_step(page).split(", epoch ")
-        assert at == f"step {step} of 40"
-        assert number(epoch) == pytest.approx(step / 125, rel=0.05)
+        assert at == f"step {step}"
+        assert [*map(number, epoch.split(" of "))] == pytest.approx([step / 125, 0.32], rel=0.05)
         spoken = "document.querySelector('.player input').getAttribute('aria-valuetext')"
         assert page.run(spoken) == shown_step(page)
         shapes.add(page.run("document.querySelector('.histogram .filled').getAttribute('d')"))
@@ -139,9 +139,9 @@ def test_play_runs_to_the_end_and_pauses(open_part: Callable[..., Tab], recorded
     end = time.monotonic() + 20
     while page.run(label) == "Pause" and time.monotonic() < end:
         time.sleep(0.1)
-    assert shown_step(page).startswith("step 40 of 40")
+    assert shown_step(page).startswith("step 40, ")
     page.run('document.querySelector(".player button").click()')
-    assert shown_step(page).startswith("step 0 of 40")
+    assert shown_step(page).startswith("step 0, ")
     page.run('document.querySelector(".player button").click()')
     assert page.run(label) == "Play"
 

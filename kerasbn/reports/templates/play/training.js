@@ -75,15 +75,16 @@ parts.training = (root, play) => {
   find(".deck").append(make("div", { class: "layer names", "aria-hidden": "true" }, make("span"),
     ...models.map((model) => make("strong", { class: model.tone, text: model.name }))));
 
-  const when = (step) => `step ${steps[step].toLocaleString("en-US")} of ${steps[last].toLocaleString("en-US")}, `
-    + `epoch ${number(steps[step] / recorded.steps_per_epoch, 2)}`;
+  const nameOf = (step) => `step ${steps[step].toLocaleString("en-US")}`;
+  const epochs = (step) => number(steps[step] / recorded.steps_per_epoch, 2);
+  const when = (step) => `${nameOf(step)}, epoch ${epochs(step)} of ${epochs(last)}`;
 
   function ratios(step) {
     const found = models.map((model) => model.gradients[0][step] / model.gradients.at(-1)[step]);
     const words = found.map((ratio, i) => (Number.isFinite(ratio) && ratio > 0
       ? `${number(ratio, 2)} times the last layer's ${models[i].name.toLowerCase().replace("bn", "BN")}` : null));
     const said = words.filter(Boolean);
-    return said.length ? `At step ${steps[step].toLocaleString("en-US")}, the first layer's gradient is ${elements.listed(said)}.` : "";
+    return said.length ? `At ${nameOf(step)}, the first layer's gradient is ${elements.listed(said)}.` : "";
   }
 
   // How much wider the middle 80% of the last hidden layer's pre-activations became.
