@@ -162,11 +162,11 @@ def test_without_folding_every_bn_layer_remains(tmp_path: Path) -> None:
 
 @keras.saving.register_keras_serializable("tests")
 class Between(L.Layer):
-    """A BN layer between activations, which nothing can take."""
+    """A BN layer between activations, which nothing can take, with a name that Keras gives it."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.bn = L.BatchNormalization(name="bn")
+        self.bn = L.BatchNormalization()
 
     def build(self, shape: Any) -> None:
         self.bn.build(shape)
@@ -181,13 +181,17 @@ def test_nodes_say_why_a_layer_within_another_is_kept(tmp_path: Path) -> None:
     model = randomized(keras.Model(x, y))
     exported = export(model, tmp_path / "model.onnx")
     (decision,) = Plan.from_json(exported.plan).kept()
+    name = f"between/{model.get_layer('between').bn.name}"
     reason = "`between/Tanh` before it is a Tanh, which no map folds into, and "
-    assert str(decision).startswith(f"between/bn: kept because {reason}")
+    assert str(decision).startswith(f"{name}: kept because {reason}")
+    assert exported.remaining == (f"{name}/Mul + {name}/Add",)
     assert f"  {decision}" in exported.lines()
     found = verify(exported.path, model).folded
     assert str(decision) in found.reason
-    assert found.figures["kept"] == {"between/bn": decision.reason}
+    assert found.figures["kept"] == {name: decision.reason}
     assert found.figures["bn_nodes"] == list(exported.remaining)
+    again = export(model, tmp_path / "again.onnx").path
+    assert again.read_bytes() == exported.path.read_bytes()
 
 
 def test_a_layer_remains_while_one_of_its_calls_does(tmp_path: Path) -> None:

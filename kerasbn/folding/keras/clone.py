@@ -85,6 +85,8 @@ def float_dtype(dtype: str, floats: str | None) -> str:
 def copy_state(old: Layer, new: Layer, *, lenient: bool = False) -> None:
     """Assign to every variable of `new`, a built layer, the value that it has in `old`.
 
+    The layers inside it get the names that they have in `old`.
+
     Raises:
         InputError: if the two don't have the same variables, unless `lenient`.
     """
@@ -99,6 +101,10 @@ def copy_state(old: Layer, new: Layer, *, lenient: bool = False) -> None:
         )
     for key in alike:
         variables[key].assign(values[key])
+    inside = [keras_internals.all_layers(layer) for layer in (old, new)]
+    if len(inside[0]) == len(inside[1]):
+        for before, after in zip(*inside, strict=True):
+            after.name = before.name  # where a class gives none, Keras counts
     keras_internals.restore_layer_state(new, old)
 
 
