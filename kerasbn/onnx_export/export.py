@@ -1,4 +1,4 @@
-"""Export a Keras model as an ONNX file: fold, convert, simplify, check, and only then write."""
+"""Export a Keras model as an ONNX file: fold, convert, fold what is left, check, then write."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import onnx
+import onnx_ir as ir
 
 from kerasbn.common.errors import ArgumentError, CheckFailedError, InputError, quoted
 from kerasbn.common.files import check_new_file
@@ -173,19 +174,12 @@ def export(
     random = random_inputs(original)
     names, chosen = named_ports(original, "input", set()), random if inputs is None else inputs
     samples = samples_for_model(original, names, chosen, digits=metadata.is_for_mnist)
+    # A softmax is appended to copies, since it would add a node to the model's graph.
+    judge = with_softmax(rewrite(original, Plan())) if probabilities else original
 
-    folded = (
-        fold_with_plan(original, clip=clip) if fold else Folded(rewrite(original, Plan()), Plan())
+    graph, plan = _graph_and_plan(
+        original, random, fold=fold, clip=clip, opset=opset, probabilities=probabilities
     )
-    clone, judge, plan = folded.model, original, folded.plan
-    if probabilities:  # appended to copies, since it would add a node to the model's graph
-        clone, judge = with_softmax(clone), with_softmax(rewrite(original, Plan()))
-    graph = convert(clone, opset)
-    simplify(graph)
-    if fold:
-        graph, plan = fold_nodes(graph, plan, random, clip=clip)
-    canonicalize(graph)
-    graph.graph.name = original.name
     decisions = plan.to_json()
     metadata = replace(metadata, plan=decisions, added_bytes=plan.added_bytes)
     graph.metadata_props.update(metadata.properties() | {CHECKSUM: PLACEHOLDER})
@@ -202,6 +196,28 @@ def export(
         added_bytes=plan.added_bytes,
         given=inputs is not None,
     )  # fmt: skip
+
+
+def _graph_and_plan(
+    model: keras.Model,
+    random: list[Array],
+    *,
+    fold: bool,
+    clip: bool,
+    opset: int,
+    probabilities: bool,
+) -> tuple[ir.Model, Plan]:
+    """Return a model as an ONNX graph in canonical form, folded before and after conversion."""
+    clone, plan = (
+        fold_with_plan(model, clip=clip) if fold else Folded(rewrite(model, Plan()), Plan())
+    )
+    graph = convert(with_softmax(clone) if probabilities else clone, opset)
+    simplify(graph)
+    if fold:
+        graph, plan = fold_nodes(graph, plan, random, clip=clip)
+    canonicalize(graph)
+    graph.graph.name = model.name
+    return graph, plan
 
 
 def _check_arguments(
