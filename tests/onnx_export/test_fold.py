@@ -70,8 +70,13 @@ def pyramid() -> keras.Model:
 
 @keras.saving.register_keras_serializable("tests")
 class Scale(L.Layer):
+    """Arithmetic with a constant and with a weight to which nothing gives a name."""
+
+    def build(self, shape: Any) -> None:
+        self.factor = self.add_weight(shape=shape[-1:], initializer="random_normal")
+
     def call(self, x: Any) -> Any:
-        return (x - np.array([0.5, -2, 3, 0.1], np.float32)) / 8.0
+        return (x - np.array([0.5, -2, 3, 0.1], np.float32)) * self.factor
 
 
 def arithmetic() -> keras.Model:

@@ -1,5 +1,6 @@
 """Rebuild Keras layers from their configuration, and copy their state."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -146,6 +147,7 @@ def _variables(layer: Layer) -> dict[tuple[int, str, int], Any]:
     repetitions: Counter[tuple[int, str]] = Counter()
     for place, owner in enumerate(keras_internals.all_layers(layer)):
         for variable in [*keras_internals.own_variables(owner), *recurrent_states(owner)]:
-            found[place, variable.name, repetitions[place, variable.name]] = variable
-            repetitions[place, variable.name] += 1
+            name = re.sub(r"^variable_\d+$", "variable", variable.name)  # Keras counts those
+            found[place, name, repetitions[place, name]] = variable
+            repetitions[place, name] += 1
     return found

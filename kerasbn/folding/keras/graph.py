@@ -227,7 +227,8 @@ def require_graph(model: keras.Model) -> None:
     raise expected(
         f"model '{model.name}'",
         f"a subclassed model ({type(model).__name__}), whose graph is not known",
-        "a functional or sequential model", "build it as keras.Model(inputs, outputs)",
+        "a functional or sequential model",
+        "build it as keras.Model(inputs, outputs), or export it, which folds its nodes",
     )  # fmt: skip
 
 
