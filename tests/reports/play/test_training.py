@@ -115,13 +115,17 @@ def test_the_slider_shows_each_step(open_part: Callable[..., Tab], recorded: Tra
             assert shown is not None
             wanted = [low, high, model.gradients[i // 2][index]]
             assert [*map(number, shown.groups())] == pytest.approx(wanted, rel=0.06)
-        first, last = (recorded.bn.gradients[k][index] for k in (0, -1))
-        assert first is not None
-        assert last is not None
         claim = words(page, "[data-finding]")[0]
-        assert f"At step {step}, the first layer's gradient is" in claim
-        ratio = claim.split(" is ")[1].split(" times")[0]
-        assert number(ratio) == pytest.approx(first / last, rel=0.06)
+        found = re.fullmatch(
+            rf"At step {step}, the loss is (\S+) with BN and (\S+) without BN. The first layer's "
+            r"gradient is (\S+) times .* with BN and (\S+) times the last layer's without BN.",
+            claim,
+        )
+        assert found is not None
+        both = recorded.bn, recorded.plain
+        first, last = (np.array([each.gradients[k][index] for each in both]) for k in (0, -1))
+        wanted = [*(each.loss[index] for each in both), *(first / last)]
+        assert [*map(number, found.groups())] == pytest.approx(wanted, rel=0.06)
     assert len(shapes) == len(recorded.steps)
     assert page.errors() == []
 
@@ -156,7 +160,7 @@ def test_values_that_are_not_finite_are_named(
     page.press("End")
     assert "no finite values" in words(page, ".layer .cell")[0]
     assert "not finite" in words(page, ".layer .cell")[-1]
-    assert "NaN" not in page.run("document.body.innerHTML")
+    assert "NaN" not in page.run("document.querySelector('main').innerHTML")
     assert page.errors() == []
 
 

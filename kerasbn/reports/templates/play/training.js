@@ -53,8 +53,10 @@ parts.training = (root, play) => {
     const cells = models.map((model) => {
       const chart = levels.length ? histogram.chart(model.tone) : null;
       const [words, norm, bar] = [make("p"), make("p"), make("i")];
-      const cell = make("div", { class: `cell ${model.tone}` }, ...(chart ? [chart.root, words] : []),
-        norm, make("div", { class: "gradient", "aria-hidden": "true" }, bar));
+      const title = `${name}, ${model.name}`;
+      const cell = make("div", { class: `cell ${model.tone}`, role: "group", "aria-label": title },
+        ...(chart ? [chart.root, words] : []), norm,
+        make("div", { class: "gradient", "aria-hidden": "true" }, bar));
       function show(step) {
         const values = percentiles(model, layer, step);
         const most = values
@@ -64,7 +66,7 @@ parts.training = (root, play) => {
         norm.textContent = `gradient norm ${gradient === null ? "not finite" : number(gradient, 2)}`;
         bar.style.width = `${100 * share(gradient)}%`;
         chart?.show(values ? histogram.ofPercentiles(levels, values, end) : [], end,
-          `${model.name}, pre-activations of ${name}: ${most}`);
+          `pre-activations, ${title}: ${most}`);
       }
       return { cell, show };
     });
@@ -79,32 +81,40 @@ parts.training = (root, play) => {
   const epochs = (step) => number(steps[step] / recorded.steps_per_epoch, 2);
   const when = (step) => `${nameOf(step)}, epoch ${epochs(step)} of ${epochs(last)}`;
 
-  function ratios(step) {
-    const found = models.map((model) => model.gradients[0][step] / model.gradients.at(-1)[step]);
-    const words = found.map((ratio, i) => (Number.isFinite(ratio) && ratio > 0
-      ? `${number(ratio, 2)} times the last layer's ${models[i].name.toLowerCase().replace("bn", "BN")}` : null));
-    const said = words.filter(Boolean);
-    return said.length ? `At ${nameOf(step)}, the first layer's gradient is ${elements.listed(said)}.` : "";
+  // Return what is known of the models: 2.3 with BN and 2.4 without BN; empty if nothing is.
+  function ofModels(valueOf, unit = "") {
+    const said = models.map((model) => [valueOf(model), model.name.replace("W", "w")])
+      .filter(([value]) => Number.isFinite(value))
+      .map(([value, name]) => `${number(value, 2)}${unit} ${name}`);
+    return elements.listed(said);
+  }
+
+  function describe(step) {
+    const loss = ofModels((model) => model.loss[step]);
+    const ratio = ofModels(({ gradients: [first, ...others] }) =>
+      (first[step] === null ? NaN : first[step] / others.at(-1)[step]), " times the last layer's");
+    return [loss && `At ${nameOf(step)}, the loss is ${loss}.`,
+      ratio && `The first layer's gradient is ${ratio}.`].join(" ");
   }
 
   // How much wider the middle 80% of the last hidden layer's pre-activations became.
-  function growth() {
+  function describeGrowth() {
     const layer = recorded.layers.length - 2;
-    const said = models.map((model) => {
+    const growth = ofModels((model) => {
       const found = steps.map((_, step) => percentiles(model, layer, step)).filter(Boolean);
-      if (!found.length) return null;
-      const [first, final] = [found[0], found.at(-1)].map((values) => values[at(90)] - values[at(10)]);
-      return first > 0 ? `${number(final / first, 2)} times as wide ${model.name.replace("W", "w")}` : null;
-    }).filter(Boolean);
-    return said.length ? `Over the training, the middle 80% of the pre-activations of `
-      + `${recorded.layers[layer]} became ${elements.listed(said)}.` : "";
+      const [first, final] = [found[0], found.at(-1)].map((values) =>
+        (values ? values[at(90)] - values[at(10)] : NaN));
+      return final / first;
+    }, " times as wide");
+    return growth && "Over the training, the middle 80% of the pre-activations of "
+      + `${recorded.layers[layer]} became ${growth}.`;
   }
 
   const say = elements.announcer(find(".spoken"));
   let timer = null;
   function show(step) {
     for (const cells of rows) for (const each of cells) each.show(step);
-    find("[data-finding]").textContent = ratios(step);
+    find("[data-finding]").textContent = describe(step);
   }
   const slider = elements.slider({
     label: "Training step", min: 0, max: last, step: 1, value: 0, format: when,
@@ -134,6 +144,6 @@ parts.training = (root, play) => {
     if (slider.value === last) go(0);
   });
   find(".player").append(player, slider.root);
-  find("[data-whole]").textContent = growth();
+  find("[data-whole]").textContent = describeGrowth();
   show(0);
 };
