@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 from chromium import Tab
+from sample_play import Playable, playable
 
+from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.comparison import read_comparison
 from kerasbn.reports.document import Article, render
 from kerasbn.reports.play.play import Examples, Play, play
@@ -37,3 +39,16 @@ def open_part(tab: Callable[..., Tab], tmp_path: Path) -> Callable[..., Tab]:
         return tab(path, width)
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def pair(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Playable:
+    """A page of models with random weights, and these models."""
+    return playable(tmp_path_factory.mktemp("pair"), sample_digits, activation="elu")
+
+
+@pytest.fixture(scope="session")
+def after(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Playable:
+    """Likewise with BN after the activation."""
+    folder = tmp_path_factory.mktemp("after")
+    return playable(folder, sample_digits, bn_position="after", activation="tanh")

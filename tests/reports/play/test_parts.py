@@ -1,180 +1,22 @@
-"""The interactive parts of a page in a real browser, with Keras, onnxruntime and Python as judges.
+"""The interactive parts of a page in a real browser, used by mouse, finger and keyboard."""
 
-The models are those of `kerasbn.mlp` with random weights: scales of both signs, and statistics that
-differ from those of any batch.
-"""
-
-import base64
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from chromium import Tab
-from sample_runs import write_comparison
+from sample_play import Playable
 
 from kerasbn.data.datasets import Dataset
-from kerasbn.data.digits import as_digit
-from kerasbn.data.examples import choose_examples, write_examples
-from kerasbn.data.images import Picture
+from kerasbn.data.examples import choose_examples
 from kerasbn.reports.report import report
-from kerasbn.training.settings import ACTIVATIONS, ModelSettings, TrainingSettings
 
 pytestmark = pytest.mark.slow
 Open = Callable[..., Tab]
-LAYERS = "engine.decode(data.play.models.{}.layers)"
-
-
-class Playable(NamedTuple):
-    page: Path
-    bn: Any  # the Keras models
-    plain: Any
-
-
-def playable(folder: Path, data: Dataset, **settings: Any) -> Playable:
-    """A page of a comparison whose models have random weights."""
-    from kerasbn.training.models import mlp
-
-    root = folder / "saved_models"
-    both = ModelSettings(hidden=(12, 9), **settings)
-    comparison = write_comparison(root, both, TrainingSettings(epochs=1))
-    random = np.random.default_rng(5)
-    models = []
-    for run in comparison.probed_runs:
-        model = mlp(run.record.model.bn, (12, 9), **settings)
-        for variable in model.variables:
-            size = variable.shape
-            value = random.normal(0, 0.3 if len(size) == 1 else 1.5 / np.sqrt(size[0]), size)
-            if "variance" in variable.path:
-                value = random.uniform(0.1, 3, size)
-            if "gamma" in variable.path:
-                value = random.uniform(0.5, 2, size) * random.choice([-1, 1], size)
-            variable.assign(value)
-        model.save(run.model_path)
-        models.append(model)
-    assert comparison.path is not None
-    write_examples(comparison.path, data.test)
-    return Playable(report(comparison, output=folder / "page.html"), *models)
-
-
-@pytest.fixture(scope="module")
-def pair(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Playable:
-    return playable(tmp_path_factory.mktemp("pair"), sample_digits, activation="elu")
-
-
-@pytest.fixture(scope="module")
-def after(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Playable:
-    """Likewise with BN after the activation."""
-    folder = tmp_path_factory.mktemp("after")
-    return playable(folder, sample_digits, bn_position="after", activation="tanh")
-
-
-@pytest.fixture(scope="module")
-def images(sample_digits: Dataset) -> np.ndarray:
-    return sample_digits.test.images[:200]
-
-
-def logits(page: Tab, layers: str, images: np.ndarray, statistics: str = "moving") -> np.ndarray:
-    """What the page's own arithmetic gives for a batch."""
-    script = f"""(() => {{
-        const pixels = engine.bytes("{base64.b64encode(images.tobytes()).decode()}");
-        const batch = Array.from({{length: {len(images)}}}, (_, i) =>
-            pixels.subarray(784 * i, 784 * (i + 1)));
-        return engine.trace({layers}, batch, "{statistics}").at(-1).map(x => [...x]); }})()"""
-    return np.array(page.run(script))
-
-
-def assert_same_answers(found: np.ndarray, wanted: np.ndarray) -> None:
-    assert len(np.unique(wanted.argmax(1))) > 2
-    np.testing.assert_array_equal(found.argmax(1), wanted.argmax(1))
-    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
-
-
-def test_answers_are_those_of_onnxruntime(
-    tab: Open, pair: Playable, images: np.ndarray, tmp_path: Path
-) -> None:
-    import onnxruntime
-
-    from kerasbn.onnx_export.export import export
-
-    page = tab(pair.page, 1280)
-    layers = LAYERS.format("bn")
-    for fold, computed in [(False, layers), (True, f"engine.fold({layers})")]:
-        exported = export(pair.bn, tmp_path / f"{fold}.onnx", fold=fold)
-        assert len(exported.remaining) == (0 if fold else 2)
-        session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
-        (wanted,) = session.run(None, {session.get_inputs()[0].name: images})
-        assert_same_answers(logits(page, computed, images), wanted)
-
-
-@pytest.mark.parametrize("position", ["pair", "after"])
-def test_statistics_are_used_as_in_keras(
-    tab: Open, position: str, images: np.ndarray, request: pytest.FixtureRequest
-) -> None:
-    """Batches of several sizes; that of one image normalizes it to beta."""
-    made = request.getfixturevalue(position)
-    page, weights = tab(made.page, 1280), made.bn.get_weights()
-    layers = LAYERS.format("bn")
-    plain = made.plain(images, training=False).numpy()
-    assert_same_answers(logits(page, LAYERS.format("plain"), images), plain)
-    moving = made.bn(images, training=False).numpy()
-    assert_same_answers(logits(page, layers, images), moving)
-    assert_same_answers(logits(page, f"engine.fold({layers})", images), moving)
-    for size in (64, 2):
-        wanted = made.bn(images[:size], training=True).numpy()
-        made.bn.set_weights(weights)
-        found = logits(page, layers, images[:size], "batch")
-        assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
-        assert np.abs(found - moving[:size]).max() > 0.01
-    one, other = (logits(page, layers, images[i : i + 1], "batch") for i in (0, 1))
-    np.testing.assert_array_equal(one, other)
-
-
-def test_activations_are_those_of_keras(tab: Open, pair: Playable) -> None:
-    import keras
-
-    page = tab(pair.page, 360)
-    grid = np.concatenate([np.linspace(-40, 40, 81), np.linspace(-4, 4, 400)])
-    tensor = keras.ops.convert_to_tensor(grid, "float64")
-    for name in ACTIVATIONS:
-        wanted = keras.activations.get(name)(tensor).numpy()
-        found = page.run(f"{json.dumps(grid.tolist())}.map(engine.activations.{name})")
-        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-12, err_msg=name)
-
-
-CIRCLE = [(80 + 30 * np.cos(a), 80 + 45 * np.sin(a)) for a in np.linspace(0, 6.2, 30)]
-DRAWINGS = {
-    "seven": [[(40, 30), (110, 34), (70, 130)]],
-    "zero": [CIRCLE],
-    "small one in a corner": [[(10, 12), (13, 40)]],
-    "one at the border": [[(2, 5), (2, 159)]],
-    "a flat stroke": [[(20, 80), (140, 84)]],
-    "two strokes and a speck": [[(40, 30), (40, 90), (100, 90)], [(90, 40), (90, 140)], [(5, 150)]],
-}
-
-
-def test_a_drawing_takes_the_form_that_infer_gives_it(tab: Open, pair: Playable) -> None:
-    page = tab(pair.page, 360)
-    for name, lines in DRAWINGS.items():
-        segments = [
-            (from_, to, 1 if i == 2 else 7)
-            for i, line in enumerate(lines)
-            for from_, to in zip(line, line[1:] or line, strict=False)
-        ]
-        gray, found = page.run(f"""(() => {{
-            const field = digits.field();
-            for (const [from, to, radius] of {json.dumps(segments)})
-                digits.stroke(field, from, to, radius);
-            return [digits.grayscale(field), digits.toMnist(field)].map(x => [...x]); }})()""")
-        pixels = np.array(gray, np.uint8).reshape(160, 160, 1).repeat(3, 2)
-        wanted = as_digit(Picture(name, pixels)).astype(int)
-        difference = np.abs(np.array(found).reshape(28, 28) - wanted)
-        assert difference.max() <= 1, name  # of 255: another order of summation
-
-
+SEVEN = [(40, 30), (110, 34), (70, 130)]  # on a field of 160 x 160
 FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
@@ -254,7 +96,7 @@ def test_a_digit_is_drawn_with_the_mouse(tab: Open, pair: Playable) -> None:
     assert_shows_the_answers(page, pair)
     before = seen(page)
     left, top, width = show(page, ".field")
-    path = [(left + width * x / 160, top + width * y / 160) for x, y in DRAWINGS["seven"][0]]
+    path = [(left + width * x / 160, top + width * y / 160) for x, y in SEVEN]
     page.drag(*path)
     drawn = seen(page)
     assert not np.array_equal(before, drawn)
@@ -279,9 +121,7 @@ def test_a_digit_is_drawn_with_the_finger(tab: Open, pair: Playable) -> None:
     page.call("Emulation.setTouchEmulationEnabled", enabled=True)
     left, top, width = show(page, ".field")
     scrolled = page.run("scrollY")
-    drag_by_finger(
-        page, *[(left + width * x / 160, top + width * y / 160) for x, y in DRAWINGS["seven"][0]]
-    )
+    drag_by_finger(page, *[(left + width * x / 160, top + width * y / 160) for x, y in SEVEN])
     assert seen(page).any(axis=1).sum() == 20
     assert page.run("scrollY") == scrolled  # the finger draws instead of scrolling
     assert_shows_the_answers(page, pair)
