@@ -24,6 +24,7 @@ from kerasbn.probes.topics.activations import HISTOGRAM, saturated_share, typica
 from kerasbn.probes.topics.gradients import drift, gradient_per_example
 from kerasbn.probes.topics.statistics import moving_against_batch, outside_share
 from kerasbn.probes.topics.topic import BNSnapshot, layer_sd, moments
+from kerasbn.reports.play.training import training
 from kerasbn.runs import Run
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import ACTIVATIONS, ModelSettings, TrainingSettings
@@ -310,6 +311,21 @@ def test_readings_belong_to_their_step(bn: bool, pair: Trained, few_digits: Data
     assert long.series(MODEL, "loss").steps.tolist() == steps
     # The step after the last probe is never taken.
     assert long.series("logits", "shift_cosine").steps.tolist() == steps[:-1]
+
+
+@pytest.mark.slow
+def test_a_page_can_play_the_training_back(pair: Trained) -> None:
+    """It finds all that it shows, under the names that the topics gave it."""
+    found = training(pair.watched)
+    assert found is not None
+    assert found.steps == list(probe_steps(40))
+    assert (found.steps_per_epoch, found.levels) == (20, list(HISTOGRAM))
+    for model in (found.bn, found.plain):
+        values = np.array([model.loss, *model.gradients], float)
+        assert np.isfinite(values).all()
+        percentiles = np.array(model.percentiles, float)  # layers, percentiles, steps
+        assert percentiles.shape == (3, len(HISTOGRAM), len(found.steps))
+        assert (np.diff(percentiles, axis=1) >= 0).all()
 
 
 @pytest.mark.slow
