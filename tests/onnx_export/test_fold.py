@@ -80,8 +80,9 @@ class Scale(L.Layer):
 
 
 def arithmetic() -> keras.Model:
-    x = keras.Input((8, 8, 3), name="x")
-    y = keras.ops.tanh(Scale(name="before")(L.Conv2D(4, 3, name="conv")(x)))
+    x = keras.Input((8, 8, 4), name="x")
+    y = L.Conv2D(4, 3, name="conv")(Scale(name="first")(x))
+    y = keras.ops.tanh(Scale(name="before")(y))
     return keras.Model(x, L.Conv2D(4, 3, name="last")(Scale(name="after")(y)))
 
 
@@ -110,6 +111,8 @@ MODELS: dict[Callable[[], keras.Model], tuple[dict[str, int], list[str], int]] =
     arithmetic: (
         {"Transpose": 2, "Conv": 2, "Tanh": 1},
         [
+            "first/Sub: folded forward into conv",
+            "first/Mul: folded forward into conv",
             "before/Sub: folded backward into conv",
             "before/Mul: folded backward into conv",
             "after/Sub: folded forward into last",
