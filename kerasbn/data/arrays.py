@@ -100,7 +100,7 @@ def check_inputs(
 ) -> None:
     """Raise `InputError` unless arrays fit their inputs and have equally many examples, above 0."""
     for array, (name, shape) in zip(arrays, shapes.items(), strict=True):
-        fits = array.ndim == len(shape) and all(
+        fits = array.ndim == len(shape) > 0 and all(
             wanted in (None, size) for size, wanted in zip(array.shape[1:], shape[1:], strict=True)
         )
         if not fits or not len(array):

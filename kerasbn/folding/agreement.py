@@ -64,21 +64,22 @@ def measure_agreement(got: Arrays, want: Arrays, samples: int) -> Agreement:
 
 
 def in_batches(predict: Predict, inputs: Arrays, size: int | None = None) -> Arrays:
-    """Return the outputs for all samples, computed in batches that fit into the memory.
-
-    A model with a batch of fixed `size` gets samples repeatedly where they are too few.
-    """
+    """Return the outputs for all samples, computed in batches of a fixed size or a suitable one."""
     step = size or batch_size(inputs)
     if size is None and len(inputs[0]) <= step:
         return list(predict(inputs))
     made = []
     for start in range(0, len(inputs[0]), step):
-        batch = [array[start : start + step] for array in inputs]
-        count = len(batch[0])
-        if size:
-            batch = [np.resize(array, (size, *array.shape[1:])) for array in batch]
-        made.append([output[:count] for output in predict(batch)])
+        left = [array[start:] for array in inputs]
+        made.append([output[: len(left[0])] for output in predict(first_batch(left, size))])
     return [np.concatenate(outputs) for outputs in zip(*made, strict=True)]
+
+
+def first_batch(inputs: Arrays, size: int | None = None) -> Arrays:
+    """Return the first samples; where a fixed `size` is more than there are, repeatedly."""
+    if size:
+        return [np.resize(array[:size], (size, *array.shape[1:])) for array in inputs]
+    return [array[: batch_size(inputs)] for array in inputs]
 
 
 def batch_size(inputs: Arrays) -> int:

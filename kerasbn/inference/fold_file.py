@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kerasbn.data.arrays import Arrays
-from kerasbn.folding.agreement import Agreement, batch_size
+from kerasbn.folding.agreement import Agreement, first_batch
 from kerasbn.folding.plan import Plan
 from kerasbn.inference.metadata import MNIST_DATASETS, read_metadata
 from kerasbn.inference.samples import Given, given_samples, samples_for_model
@@ -43,12 +42,14 @@ def _fold_onnx(
     from kerasbn.folding.onnx.files import load_model, save_model
     from kerasbn.folding.onnx.fold import compare, fold_model
 
-    model, samples = load_model(path), None
+    model, samples, first = load_model(path), None, None
     if inputs is not None:
         metadata = read_metadata(model.metadata_props)
         digits = metadata is not None and metadata.is_for_mnist
-        samples = given_samples(inputs, _ports(model), digits=digits)
-    folded = fold_model(model, check=check, clip=clip, inputs=_one_batch(samples))
+        ports = _ports(model)
+        samples = given_samples(inputs, ports, digits=digits)
+        first = first_batch(samples, ports[0].shape[0])
+    folded = fold_model(model, check=check, clip=clip, inputs=first)
     if out is not None:
         save_model(folded.model, out, model)
     return FoldedFile(folded.plan, compare(model, folded.model, samples) if samples else None)
@@ -61,21 +62,18 @@ def _fold_keras(
     from kerasbn.folding.keras.fold import compare, fold_with_plan
     from kerasbn.folding.keras.graph import require_graph
 
-    model, samples = load_model(path), None
+    model, samples, first = load_model(path), None, None
     if inputs is not None:
         require_graph(model)
         run = run_of(path)
         digits = run is not None and run.record.data.name in MNIST_DATASETS
         names = [tensor.name for tensor in model.inputs]
         samples = samples_for_model(model, names, inputs, digits=digits)
-    folded = fold_with_plan(model, check=check, clip=clip, inputs=_one_batch(samples))
+        first = first_batch(samples, model.inputs[0].shape[0])
+    folded = fold_with_plan(model, check=check, clip=clip, inputs=first)
     if out is not None:
         save_model(folded.model, out)
     return FoldedFile(folded.plan, compare(model, folded.model, samples) if samples else None)
-
-
-def _one_batch(samples: Arrays | None) -> Arrays | None:
-    return samples and [array[: batch_size(samples)] for array in samples]
 
 
 def _ports(model: "ir.Model") -> list[Port]:

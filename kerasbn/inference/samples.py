@@ -67,6 +67,8 @@ def given_samples(
     Raises:
         InputError: If they cannot be read, or do not fit the model.
     """
+    if not ports:
+        raise expected("inputs", "samples for a model without inputs", "none")
     shapes = {port.name: port.shape for port in ports}
     sizes = [prod(size or _FREE for size in port.shape[1:]) for port in ports]
     most = min(most or _MOST_ELEMENTS, max(16, _MOST_ELEMENTS // max(sizes)))

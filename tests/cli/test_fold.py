@@ -71,6 +71,19 @@ def test_answers_are_compared_on_given_samples(kerasbn: Kerasbn, saved: Path) ->
     assert "received --inputs and --no-check, expected one of the two" in err
 
 
+def test_a_fixed_batch_takes_any_number_of_samples(kerasbn: Kerasbn, tmp_path: Path) -> None:
+    x = keras.Input(batch_shape=(4, 3), name="x")
+    y = keras.layers.BatchNormalization()(keras.layers.Dense(2)(x))
+    keras.Model(x, y).save(tmp_path / "model.keras")
+    for count in (3, 10):
+        np.savez(tmp_path / "inputs.npz", x=np.random.default_rng(0).normal(size=(count, 3)))
+        code, out, err = kerasbn(
+            "fold", tmp_path / "model.keras", "--inputs", tmp_path / "inputs.npz"
+        )
+        assert (code, err) == (0, "")
+        assert f"{count} of {count} predictions are equal" in out
+
+
 def test_an_onnx_file_is_compared_on_given_samples(kerasbn: Kerasbn, tmp_path: Path) -> None:
     cases = Path(__file__).parent.parent / "folding/onnx/cases"
     model, arrays = cases / "tabular-torchscript.onnx", np.load(cases / "tabular.npz")

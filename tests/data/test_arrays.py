@@ -58,6 +58,12 @@ def test_labels_that_are_one_number_are_refused(tmp_path: Path) -> None:
         read_inputs(tmp_path / "data.npz", {"x": (None, 3)})
 
 
+def test_an_input_without_samples_takes_none(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.float64(4))
+    with pytest.raises(InputError, match=r"array 'x': received the shape \(\), expected"):
+        read_inputs(tmp_path / "data.npz", {"x": ()})
+
+
 def test_an_array_with_any_name_is_named_in_one_line(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **{"a\nb\u2028": np.ones(3), "y" * 60_000: np.ones(3)})  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from kerasbn.folding.agreement import Agreement, Arrays, in_batches, measure_agr
 from kerasbn.folding.carry_out import Folded, carry_out
 from kerasbn.folding.onnx.files import load_model
 from kerasbn.folding.onnx.graph import read_model
-from kerasbn.folding.onnx.nodes import named_axes
+from kerasbn.folding.onnx.nodes import named_axes, plain
 from kerasbn.folding.onnx.rewrite import rewrite
 from kerasbn.folding.onnx.running import CannotRun, predictor
 from kerasbn.folding.onnx.verification import SelfCheck
@@ -69,12 +69,9 @@ def compare(original: ir.Model, folded: ir.Model, samples: Arrays) -> Agreement:
         InputError: if onnxruntime cannot run them.
     """
     ports = [value for value in original.graph.inputs if not value.is_initializer()]
-    (size, *_) = named_axes(ports[0].shape)
+    size = plain(named_axes(ports[0].shape))[0]
     try:
-        got, want = (
-            in_batches(predictor(model), samples, size if isinstance(size, int) else None)
-            for model in (folded, original)
-        )
+        got, want = (in_batches(predictor(model), samples, size) for model in (folded, original))
     except CannotRun as error:
         found = f"samples that onnxruntime cannot process ({error})"
         raise expected("inputs", found, "others") from error
