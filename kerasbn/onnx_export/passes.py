@@ -19,6 +19,9 @@ from kerasbn.onnx_export.linear import Array, constant
 
 # A folded constant may not swell the file.
 _LARGEST_CONSTANT = 1 << 24
+# Constants up to this size are compared with each other, which copies them. A large kernel of a
+# shared layer is one constant already.
+_LARGEST_COPY = 1 << 20
 # Passes are repeated until none changes anything; this many times is a defect of a pass.
 _MOST_ROUNDS = 50
 
@@ -176,7 +179,7 @@ CLEAN_UP: tuple[Callable[[ir.Model], ir.passes.PassResult], ...] = (
     fold_constants,
     drop_zero_state,
     common.RemoveUnusedNodesPass(),
-    common.DeduplicateInitializersPass(size_limit=_LARGEST_CONSTANT),
+    common.DeduplicateInitializersPass(size_limit=_LARGEST_COPY),
     common.CommonSubexpressionEliminationPass(),
 )
 
