@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasbn.common.files import atomic_write
 from kerasbn.data.arrays import load_arrays
 from kerasbn.data.datasets import Split, find_datasets
 
@@ -23,9 +24,14 @@ def choose_examples(test: Split) -> Split:
 
 
 def write_examples(folder: Path, test: Split) -> None:
-    """Write the examples of a test set into a folder."""
+    """Write the examples of a test set into a folder.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     chosen = choose_examples(test)
-    np.savez_compressed(folder / EXAMPLES, images=chosen.images, labels=chosen.labels)
+    with atomic_write(folder / EXAMPLES) as temporary:
+        np.savez_compressed(temporary, images=chosen.images, labels=chosen.labels)
 
 
 def read_examples(folder: Path | None, name: str = "", digest: str = "") -> Split | None:

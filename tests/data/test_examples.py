@@ -51,3 +51,8 @@ def test_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / EXAMPLES).write_text("nothing")
     with pytest.raises(InputError, match="the example images of a comparison"):
         read_examples(tmp_path, "mnist", "any")
+
+
+def test_a_full_disk_is_an_error_in_one_line(few_digits: Dataset, full_disk: Path) -> None:
+    with pytest.raises(InputError, match="examples.npz: cannot be written"):
+        write_examples(full_disk, few_digits.test)
