@@ -54,5 +54,5 @@ def test_a_damaged_file(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_error_in_one_line(few_digits: Dataset, full_disk: Path) -> None:
-    with pytest.raises(InputError, match="examples.npz: cannot be written"):
+    with pytest.raises(InputError, match=r"examples\.npz: cannot be written"):
         write_examples(full_disk, few_digits.test)

@@ -258,6 +258,7 @@ def test_images_are_added_removed_and_duplicated(tab: Open, pair: Playable) -> N
     page.run('document.querySelectorAll(".members button")[2].click()')
     buttons = '[...document.querySelectorAll("[data-part=batch] .tools button")]'
     page.run(f"{buttons}[1].click()")
+    assert page.run("document.activeElement.textContent") == "Duplicate"
     assert [name[-1] for name in members(page)[1:]] == ["1", "2", "2", "1"]
     page.run(f"{buttons}[0].click()")
     assert [name[-1] for name in members(page)[1:]] == ["1", "2", "1"]

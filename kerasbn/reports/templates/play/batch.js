@@ -39,15 +39,23 @@ parts.batch = (root, play) => {
   }
 
   const add = (example) => change([...others, example]);
-  const remove = (i) => change(others.toSpliced(i, 1), Math.min(i, others.length - 2));
-  const duplicate = (i) => change(others.toSpliced(i, 0, others[i]), i);
+  const remove = (i) => edit(i, others.toSpliced(i, 1), Math.min(i, others.length - 2));
+  const duplicate = (i) => edit(i, others.toSpliced(i, 0, others[i]), i);
+
+  function edit(i, changed, focus) {
+    if (i !== selected) selected = null; // it may have another place now
+    change(changed, focus);
+  }
 
   const actions = [["Remove", remove], ["Duplicate", duplicate]].map(([text, act]) =>
-    button(text, () => act(selected)));
+    button(text, (event) => {
+      act(selected);
+      if (!event.currentTarget.disabled) event.currentTarget.focus();
+    }));
   find(".tools").append(...actions);
 
   function select(i) {
-    selected = i;
+    selected = i === selected ? null : i;
     showMembers(i);
   }
 
@@ -55,7 +63,7 @@ parts.batch = (root, play) => {
     const own = thumbnail(play.digit.value, `your image: ${play.digit.value.name}`, () => {});
     own.classList.add("own");
     const rest = others.map((example, i) => {
-      const each = thumbnail(example, example.name, () => select(i === selected ? null : i));
+      const each = thumbnail(example, example.name, () => select(i));
       each.setAttribute("aria-pressed", i === selected);
       each.addEventListener("keydown", (event) => {
         if (event.key === "Delete" || event.key === "Backspace") remove(i);
