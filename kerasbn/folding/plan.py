@@ -73,8 +73,8 @@ _NAMES: dict[type[Fold | Kept], str] = {Fold: "fold", Kept: "keep"}
 class Plan(tuple[Fold | Kept, ...]):
     """A `Fold` or a `Kept` for each affine layer, in the order of the model.
 
-    A BN layer inside a custom layer is kept. `graph` is the planned model with what carrying the
-    plan out changes.
+    In a Keras model, a BN layer inside a custom layer is kept; only an export folds it. `graph` is
+    the planned model with what carrying the plan out changes.
     `added_bytes` is the size of the weights that an ONNX model has several times after folding,
     because nodes that shared them need different ones.
     """
