@@ -157,11 +157,18 @@ def convert_function(function: Any, opset: int) -> Any:
         [tensor.name for tensor in tensors if tensor.dtype != tf.resource]
         for tensors in (function.inputs, function.outputs)
     )
-    # TensorFlow leaves the kernel of a convolution as it is if its result is an output.
+    # TensorFlow leaves the kernel of a convolution as it is if its result is an output. It drops
+    # what no output needs.
+    needed, pending = set(), [tensor.op for tensor in function.outputs]
+    while pending:
+        operation = pending.pop()
+        if operation not in needed:
+            needed.add(operation)
+            pending += [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
     convolutions = [
         operation.outputs[0].name
         for operation in function.graph.get_operations()
-        if "Conv" in operation.type
+        if "Conv" in operation.type and operation in needed
     ]
     with tf.device("/cpu:0"):
         frozen = tf_loader.from_function(function, inputs, [*outputs, *convolutions])

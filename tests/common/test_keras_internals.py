@@ -60,6 +60,20 @@ def test_convert_function_gives_onnx_even_for_an_exact_gelu_and_what_a_layer_cap
     assert len(proto.graph.input) == 1 + len(constants)
 
 
+def test_convert_function_leaves_out_a_convolution_that_no_output_needs() -> None:
+    import tensorflow as tf
+
+    used, unused = (keras.layers.Conv1D(2, 1, name=name) for name in ("used", "unused"))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4, 2))], autograph=False)  # type: ignore[untyped-decorator]
+    def function(x: object) -> object:
+        unused(x)
+        return keras.ops.relu(used(x))
+
+    proto = keras_internals.convert_function(function.get_concrete_function(), 18)
+    assert [node.op_type for node in proto.graph.node].count("Conv") == 1
+
+
 @pytest.mark.slow
 def test_garbage_is_collected_again_once_tensorflow_is_loaded() -> None:
     code = """
