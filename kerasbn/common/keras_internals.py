@@ -126,6 +126,11 @@ def takes_argument(layer: Any, name: str) -> bool:
     return bool(getattr(layer, f"_call_has_{name}_arg"))
 
 
+def has_mask(tensor: Any) -> bool:
+    """Return whether Keras passes a mask on with a tensor, symbolic or not."""
+    return getattr(tensor, "_keras_mask", None) is not None
+
+
 def convert_function(function: Any, opset: int) -> Any:
     """Convert a ConcreteFunction to a ModelProto with the optimizers of tf2onnx that help.
 

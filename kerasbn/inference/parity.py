@@ -13,9 +13,8 @@ from kerasbn.common.errors import ArgumentError, expected
 from kerasbn.common.keras_internals import operation_of
 from kerasbn.data.arrays import Array
 from kerasbn.folding.agreement import Agreement, batch_size, in_batches, measure_agreement
-from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import predict
-from kerasbn.folding.plan import Plan
+from kerasbn.folding.keras.float64 import predict_in_float64
+from kerasbn.folding.keras.running import predict
 from kerasbn.folding.rounding import relative_difference
 from kerasbn.inference.session import Session, run_unoptimized
 
@@ -65,7 +64,7 @@ def measure_parity(session: Session, model: keras.Model, inputs: list[Array]) ->
     count, first, got, want = size or batch_size(inputs), inputs, outputs, own
     if len(inputs[0]) > count:
         first, got, want = ([array[:count] for array in each] for each in (inputs, outputs, own))
-    exact = in_batches(partial(_in_float64, model), first, size)
+    exact = in_batches(partial(predict_in_float64, model), first, size)
     kinds = [value.dtype for value in own if np.issubdtype(value.dtype, np.floating)]
     rounding = max((float(np.finfo(kind).eps) for kind in kinds), default=0.0)
     floor = _FLOAT64 if rounding < 1e-9 else _ROUNDINGS * rounding
@@ -95,12 +94,7 @@ def error_in_float64(
         outputs = run_unoptimized(_widened(proto).SerializeToString(), wide)
     except Exception:  # noqa: BLE001 - onnxruntime's errors have no common class
         return None
-    return relative_difference(outputs, _in_float64(model, inputs))
-
-
-def _in_float64(model: keras.Model, inputs: list[Array]) -> list[Array]:
-    """Return the outputs of the same model with all its arithmetic in float64."""
-    return predict(rewrite(model, Plan(()), "float64"), inputs)
+    return relative_difference(outputs, predict_in_float64(model, inputs))
 
 
 def with_softmax(model: keras.Model) -> keras.Model:

@@ -187,13 +187,11 @@ def measure(name: str, tools: Iterable[str]) -> Iterator[Record]:
     quiet_tensorflow()
     import keras
 
-    from kerasbn.folding.keras.rewrite import rewrite
-    from kerasbn.folding.keras.verification import predict
-    from kerasbn.folding.plan import Plan
+    from kerasbn.folding.keras.float64 import predict_in_float64
 
     model = build(name)
     inputs = pair_of_images(model)
-    truth = predict(rewrite(model, Plan(()), "float64"), inputs)
+    truth = predict_in_float64(model, inputs)
     layers = model._flatten_layers(include_self=False)
     count = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
     with tempfile.TemporaryDirectory() as folder:

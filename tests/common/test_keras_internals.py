@@ -42,6 +42,12 @@ def test_takes_argument_reads_the_signature_of_call() -> None:
     assert keras_internals.takes_argument(recurrent, "mask")
 
 
+def test_has_mask_tells_what_an_embedding_of_zeros_adds() -> None:
+    tokens = keras.Input((3,), dtype="int32")
+    assert keras_internals.has_mask(keras.layers.Embedding(5, 2, mask_zero=True)(tokens))
+    assert not keras_internals.has_mask(keras.layers.Embedding(5, 2)(tokens))
+
+
 def test_convert_function_gives_onnx_even_for_an_exact_gelu_and_what_a_layer_captured() -> None:
     import tensorflow as tf
 

@@ -10,7 +10,7 @@ import numpy as np
 from kerasbn.folding.fold import fold_plan
 from kerasbn.folding.keras.randomize import random_inputs
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import predict
+from kerasbn.folding.keras.running import predict
 from kerasbn.folding.plan import Kept, Plan
 from kerasbn.folding.rounding import relative_difference
 

@@ -53,7 +53,7 @@ def judged() -> Judged:
     """Fold a float64 model without its own check, compare, and give the plan."""
     from kerasbn.folding.keras.randomize import random_inputs
     from kerasbn.folding.keras.rewrite import rewrite
-    from kerasbn.folding.keras.verification import predict
+    from kerasbn.folding.keras.running import predict
     from kerasbn.folding.rounding import relative_difference
 
     def judge(model: "keras.Model", allowed: float = 1e-9) -> Plan:

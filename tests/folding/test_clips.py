@@ -17,7 +17,7 @@ from kerasbn.folding.fold import fold, fold_plan, fold_with_plan
 from kerasbn.folding.keras.activations import clip_of
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import predict
+from kerasbn.folding.keras.running import predict
 from kerasbn.folding.plan import Plan
 from kerasbn.folding.rounding import relative_difference
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from kerasbn.folding.fold import fold_plan
 from kerasbn.folding.keras.randomize import random_inputs, randomize_parameters
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import predict
+from kerasbn.folding.keras.running import predict
 from kerasbn.folding.plan import Fold
 from kerasbn.folding.rounding import relative_difference
 

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from kerasbn import export
 from kerasbn.folding.keras.randomize import randomize_parameters
-from kerasbn.folding.keras.verification import predict
+from kerasbn.folding.keras.running import predict
 from kerasbn.folding.rounding import relative_difference
 from kerasbn.inference.remaining import remaining_nodes
 from kerasbn.inference.session import Session

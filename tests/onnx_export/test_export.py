@@ -16,7 +16,7 @@ from sample_models import NETWORKS
 
 from kerasbn import export
 from kerasbn.common.errors import CheckFailedError, InputError
-from kerasbn.folding.keras.verification import predict
+from kerasbn.folding.keras.running import predict
 
 ALLOWED = {"float16": 5e-3, "float32": 2e-6, "float64": 1e-6}
 

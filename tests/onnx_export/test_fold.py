@@ -12,7 +12,7 @@ from sample_models import inputs_for, randomized
 
 from kerasbn import export, verify
 from kerasbn.folding.keras.rewrite import as_functional
-from kerasbn.folding.keras.verification import predict
+from kerasbn.folding.keras.running import predict
 from kerasbn.folding.plan import Plan
 from kerasbn.inference import determinism
 from kerasbn.inference.session import Session

@@ -58,7 +58,10 @@ def build_clip(
     The bounds become arrays of the tensor's dtype, because another dtype would change that of the
     result. `name` is that of the activation, and `free_name` makes a name unique within the model.
     """
-    lower, upper = (bound.astype(np.dtype(x.dtype)) for bound in (clip.lower, clip.upper))
+    lower, upper = (
+        bound.astype(np.dtype(keras.backend.standardize_dtype(x.dtype)))
+        for bound in (clip.lower, clip.upper)
+    )
     has_lower, has_upper = np.isfinite(lower).any(), np.isfinite(upper).any()
     if has_lower and has_upper and all((each == each.flat[0]).all() for each in (lower, upper)):
         ends = float(lower.flat[0]), float(upper.flat[0])

@@ -24,7 +24,7 @@ SINGLE_ONLY = (keras.layers.MaxPooling3D,)
 def clone_layer(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer:
     """Return an unbuilt layer or operation with the configuration of `old`, except for `changes`.
 
-    With a float `dtype`, its weights and results have that one.
+    With a float `dtype`, its weights and results have that one, and its weights are zeros at first.
 
     Raises:
         InputError: if its class cannot be built from its own configuration.
@@ -39,7 +39,9 @@ def clone_layer(old: Layer, dtype: str | None, changes: dict[str, Any]) -> Layer
                 old.function, keras_internals.lambda_output_shape(old), old.mask, old.arguments,
                 name=old.name, dtype=float_dtype(old.dtype, dtype),
             )  # fmt: skip
-        config = {**_with_dtype(old.get_config(), dtype), **_objects(old)}
+        config = {**old.get_config(), **_objects(old)}
+        if dtype is not None:
+            config = _with_dtype(config, dtype)
         config = _changed(type(old).__name__, config, changes)
         if type(old) is keras.layers.TimeDistributed:
             return keras.layers.TimeDistributed(**config)
@@ -126,13 +128,19 @@ def _objects(old: Layer) -> dict[str, Any]:
     return found
 
 
-def _with_dtype(config: Any, dtype: str | None) -> Any:  # noqa: ANN401 - any part of a configuration
-    """Return a configuration with every float dtype in it replaced, unless `dtype` is None."""
+def _with_dtype(config: Any, dtype: str) -> Any:  # noqa: ANN401 - any part of a configuration
+    """Return a configuration with every float dtype in it replaced, and every initializer.
+
+    Random initial weights, which take long, would be replaced by those of another layer anyway.
+    """
     if isinstance(config, list):
         return [_with_dtype(value, dtype) for value in config]
-    if dtype is None or not isinstance(config, dict):
+    if not isinstance(config, dict):
         return config
-    replaced = {name: _with_dtype(value, dtype) for name, value in config.items()}
+    replaced = {
+        name: "zeros" if name.endswith("_initializer") else _with_dtype(value, dtype)
+        for name, value in config.items()
+    }
     policy = config.get("dtype")
     if isinstance(policy, dict):
         policy = policy.get("config", {}).get("name")

@@ -12,7 +12,8 @@ from kerasbn.folding.agreement import Agreement, Arrays, in_batches, measure_agr
 from kerasbn.folding.carry_out import Folded, carry_out
 from kerasbn.folding.keras.graph import read_model
 from kerasbn.folding.keras.rewrite import rewrite
-from kerasbn.folding.keras.verification import SelfCheck, predict
+from kerasbn.folding.keras.running import predict
+from kerasbn.folding.keras.verification import SelfCheck
 from kerasbn.folding.plan import Plan, plan_folds
 from kerasbn.runs import find_model
 

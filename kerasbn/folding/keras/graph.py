@@ -123,7 +123,8 @@ class _Reader:
             given = [values[id(tensor)] for tensor in node.input_tensors]
             flag = self._training_of(node, training)
             name = prefix + node.operation.name
-            if is_graph(layer) and _is_plain_call(layer, node, given, wraps):
+            ranks = [1 + len(value.example) - wraps for value in given]
+            if is_graph(layer) and is_plain_call(layer, node, ranks):
                 inner = given[0].example[:wraps]
                 made = self._write_out(layer, given, f"{name}/", inner, flag)
             else:
@@ -255,12 +256,14 @@ def unwrap(layer: Any) -> tuple[Any, int]:  # noqa: ANN401 - a layer
     return layer, wraps
 
 
-def _is_plain_call(model: keras.Model, node: Any, given: Sequence[Value], wraps: int) -> bool:  # noqa: ANN401 - a node of Keras's graph
-    """Return whether a nested model is called with just its inputs, in their order and rank."""
+def is_plain_call(model: keras.Model, node: Any, ranks: list[int]) -> bool:  # noqa: ANN401 - a node of Keras's graph
+    """Return whether a nested model is called with just its inputs, in their order and rank.
+
+    `ranks` are those of the tensors that the model is given.
+    """
     first = [*node.arguments.args, *node.arguments.kwargs.values()][0]
     structures = first, input_structure(model)
     keys, wanted = (set(each) if isinstance(each, dict) else None for each in structures)
-    ranks = [1 + len(value.example) - wraps for value in given]
     return keys == wanted and ranks == [len(tensor.shape) for tensor in model.inputs]
 
 

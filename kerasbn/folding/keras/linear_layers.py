@@ -52,21 +52,32 @@ class Part(LinearMap):
             return k, b.reshape((1,) * (len(self.outputs) - b.ndim) + b.shape)
         return k, b.reshape(self.lengths(k, self.outputs))
 
-    def write(self, k: Array, b: Array) -> None:
-        """Assign K and b to the variables, rounded to their dtype."""
+    def stored(self, k: Array, b: Array) -> dict[str, Array]:
+        """Return K and b as the attributes `kernel` and `bias` store them, if the owner has both.
+
+        A bias that the owner lacks is there if it is not zero, in one axis.
+        """
         kernel, bias = self.variables
-        if kernel is not None:
-            kernel.assign(k.reshape(kernel.shape))
-        if bias is None:
-            return
-        values = values_of(bias)
+        found = {self.kernel: k if kernel is None else k.reshape(kernel.shape)}
+        if self.bias is None or (bias is None and not b.any()):
+            return found
+        values = (
+            np.zeros(self.lengths(k, self.outputs)).ravel() if bias is None else values_of(bias)
+        )
         changed = values if self.row is None else values[self.row]
         if self.loose:
             changed[...] = b.reshape(b.shape[b.ndim - changed.ndim :])
         else:
             full = np.broadcast_to(b, self.lengths(k, self.outputs))
             changed[...] = full.reshape(changed.shape)
-        bias.assign(values)
+        return {**found, self.bias: values}
+
+    def write(self, k: Array, b: Array) -> None:
+        """Assign K and b to the variables, rounded to their dtype."""
+        for name, values in self.stored(k, b).items():
+            variable = getattr(self.owner, name)
+            if variable is not None:
+                variable.assign(values)
 
 
 # -- the parts of each class -------------------------------------------------------------------
@@ -312,6 +323,19 @@ def settings_for(layer: Layer, weights: LayerWeights) -> dict[str, Any]:
             changes |= {"center": True, "scale": True}
         elif needs_bias:
             changes |= {"use_bias": True, "bias_initializer": "zeros"}
+    return changes
+
+
+def attributes_for(layer: Layer, weights: LayerWeights) -> dict[str, Any] | None:
+    """Return the attributes that differ in a layer with these weights.
+
+    None if they are not its own, but of a layer inside, or if a bias needs axes of its own.
+    """
+    changes = settings_for(layer, weights)
+    for part, k, b in _parts_with(layer, weights):
+        if part.owner is not layer or (part.loose and part.variables[1] is None):
+            return None
+        changes |= part.stored(k, b)
     return changes
 
 

@@ -1,5 +1,6 @@
 """Random inputs and random parameters for a Keras model."""
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from kerasbn.common.errors import InputError, expected
 from kerasbn.common.keras_internals import all_layers, own_variables
-from kerasbn.folding.affine import CannotFold
+from kerasbn.folding.affine import CannotFold, Shape
 from kerasbn.folding.graph import Call, Graph, Layer, Value
 from kerasbn.folding.keras.graph import read_model
 
@@ -19,6 +20,7 @@ BATCH = 3
 # classifier, sequences and volumes don't.
 LENGTHS = {1: 12, 2: 96, 3: 16}
 VOCABULARIES = {keras.layers.Embedding: "input_dim", keras.layers.CategoryEncoding: "num_tokens"}
+_GLOBAL = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 SHARE_NEGATIVE = 0.25  # of gammas
 SHARE_ZERO = 0.05
 # Of normally and of uniformly distributed parameters; alpha is that of a PReLU.
@@ -27,20 +29,82 @@ _RANGES = {"moving_variance": (0.3, 2.0), "variance": (0.3, 2.0), "alpha": (0.0,
 
 
 def random_inputs(
-    model: keras.Model, graph: Graph | None = None, seed: int = 0
+    model: keras.Model, graph: Graph | None = None, seed: int = 0, *, small: bool = False
 ) -> list[np.ndarray]:
     """Return a batch for each input of a model, in the order of `model.inputs`.
 
-    Token numbers are within the Embedding that reads them, uint8 pixels are 0 to 255, and the input
-    of a scaling is such that its output is normally distributed.
+    With `small`, their shapes are `small_examples`. Token numbers are within the Embedding that
+    reads them, uint8 pixels are 0 to 255, and the input of a scaling is such that its output is
+    normally distributed.
 
     Raises:
         InputError: if an input takes no numbers, e.g. strings.
     """
     graph = graph or read_model(model)
     rng = np.random.default_rng(seed)
-    pairs = zip(model.inputs, graph.inputs, strict=True)
-    return [_random_input(tensor, value, rng) for tensor, value in pairs]
+    examples = small_examples(graph) if small else [value.example for value in graph.inputs]
+    each = zip(model.inputs, graph.inputs, examples, strict=True)
+    return [_random_input(tensor, value, example, rng) for tensor, value, example in each]
+
+
+def small_examples(graph: Graph) -> list[Shape]:
+    """Return the shape of an example of each input, with images smaller than they have to be.
+
+    Every window that a convolution or pooling moves still fits into its image. A length n is
+    reduced by a multiple of the strides on the way to any tensor. So all layers pad as before:
+    "same" padding of a window of k adds max(k - 1 - (n - 1) mod stride, 0).
+    """
+    shapes = [value.example for value in graph.inputs]
+    windows = [call for call in graph.calls if hasattr(call.layer, "strides")]
+    kinds = {(len(call.inputs[0].example), call.layer.data_format) for call in windows}
+    if [rank for rank, _ in kinds] != [3]:
+        return shapes
+    axes = (0, 1) if ("channels_last" in kinds.pop()) else (1, 2)
+    strides = {value: 1 for value in graph.inputs if len(value.example) == 3}  # of all images
+    step = 1  # in pixels of the inputs, as what they have to spare
+    spare = {axis: min([(v.example[axis] or 1) - 1 for v in strides], default=0) for axis in axes}
+    for call in graph.calls:
+        images = [value for value in call.inputs if value in strides]
+        if not images or isinstance(call.layer, _GLOBAL):
+            continue
+        stride = math.lcm(*(strides[value] for value in images))
+        if call in windows:
+            for axis in axes:
+                n = images[0].example[axis] or 0
+                spare[axis] = min(spare[axis], stride * (n - _window(call.layer)))
+        down, up = _scales(call.layer)
+        stride = max(1, stride * down // up)
+        strides |= {value: stride for value in call.outputs if len(value.example) == 3}
+        step = math.lcm(step, stride)
+    less = {axis: max(0, n // step * step) for axis, n in spare.items()}
+    return [
+        tuple(n - less.get(axis, 0) if n else n for axis, n in enumerate(shape))
+        if len(shape) == 3 else shape
+        for shape in shapes
+    ]  # fmt: skip
+
+
+def check_size(layer: Layer, tensor: Any) -> None:  # noqa: ANN401 - any argument of the layer
+    """Raise `ValueError` if images are too small for the window that a layer moves over them."""
+    if hasattr(layer, "strides"):
+        sides = tensor.shape[1:-1] if layer.data_format == "channels_last" else tensor.shape[2:]
+        if min(sides) < _window(layer):
+            raise ValueError("images are too small")
+
+
+def _window(layer: Layer) -> int:
+    """Return the longest side of the window that a layer moves over images."""
+    sizes = getattr(layer, "kernel_size", None) or layer.pool_size
+    dilations = getattr(layer, "dilation_rate", (1,) * len(sizes))
+    return int(max((n - 1) * d + 1 for n, d in zip(sizes, dilations, strict=True)))
+
+
+def _scales(layer: Layer) -> tuple[int, int]:
+    """Return how many times smaller and how many times larger a layer makes an image."""
+    factor = max(getattr(layer, "strides", (1,)))
+    if isinstance(layer, keras.layers.UpSampling2D):
+        return 1, max(layer.size)
+    return (1, factor) if isinstance(layer, keras.layers.Conv2DTranspose) else (factor, 1)
 
 
 def check_examples(model: keras.Model, inputs: Any) -> list[np.ndarray]:  # noqa: ANN401 - arrays in the model's own structure
@@ -59,9 +123,11 @@ def check_examples(model: keras.Model, inputs: Any) -> list[np.ndarray]:  # noqa
     return arrays
 
 
-def _random_input(tensor: keras.KerasTensor, value: Value, rng: np.random.Generator) -> np.ndarray:
-    unknown = sum(n is None for n in tensor.shape[1:])
-    lengths = [LENGTHS.get(unknown, 8) if n is None else n for n in tensor.shape[1:]]
+def _random_input(
+    tensor: keras.KerasTensor, value: Value, example: Shape, rng: np.random.Generator
+) -> np.ndarray:
+    unknown = sum(n is None for n in example)
+    lengths = [LENGTHS.get(unknown, 8) if n is None else n for n in example]
     shape = (tensor.shape[0] or BATCH, *lengths)
     readers = list(_readers(value))
     tokens = [

@@ -13,21 +13,21 @@ from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, merged
 from kerasbn.folding.keras.clone import clone_input, clone_layer, copy_state, float_dtype
 from kerasbn.folding.keras.graph import input_structure, is_graph, require_graph, unwrap
 from kerasbn.folding.keras.linear_layers import LayerWeights, assign, fold_into, settings_for
+from kerasbn.folding.keras.running import walk
 from kerasbn.folding.plan import Plan
 
 
-def rewrite(model: keras.Model, plan: Plan, dtype: str | None = None) -> keras.Model:
+def rewrite(model: keras.Model, plan: Plan) -> keras.Model:
     """Return a copy of a model with the folds of its plan. An empty plan gives a plain copy.
 
     Layers keep their names, shared layers stay shared, and nested models stay nested. Weights are
-    computed in float64 and rounded once, to the dtype of each variable. With a float `dtype`, such
-    as "float64", all layers of the copy have that one.
+    computed in float64 and rounded once, to the dtype of each variable.
 
     Raises:
         InputError: if the model is not functional or sequential, or a layer cannot be rebuilt.
     """
     require_graph(model)
-    return _Rewriter(plan.graph, dtype).model(model)
+    return Rewriter(plan.graph).model(model)
 
 
 def as_functional(model: keras.Model) -> keras.Model:
@@ -45,10 +45,13 @@ def as_functional(model: keras.Model) -> keras.Model:
     return made
 
 
-class _Rewriter:
-    """Builds a new layer for each old one, once."""
+class Rewriter:
+    """Builds a new layer for each old one, once, with what changes in the graph.
 
-    def __init__(self, graph: Graph, dtype: str | None) -> None:
+    With a float `dtype`, all new layers have that one.
+    """
+
+    def __init__(self, graph: Graph, dtype: str | None = None) -> None:
         self.graph = graph
         self.dtype = dtype
         self.new: dict[int, Layer] = {}
@@ -64,17 +67,7 @@ class _Rewriter:
         if isinstance(old, keras.Sequential) and not self._needs_operations(old):
             return self._sequential(old)
         inputs = [clone_input(tensor, self.dtype) for tensor in old.inputs]
-        tensors = {id(tensor): new for tensor, new in zip(old.inputs, inputs, strict=True)}
-
-        def translate(leaf: Any) -> Any:  # noqa: ANN401 - an argument of any kind
-            return tensors[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf
-
-        for node in nodes_in_order(old):
-            args = keras.tree.map_structure(translate, node.arguments.args)
-            kwargs = keras.tree.map_structure(translate, node.arguments.kwargs)
-            made = keras.tree.flatten(self._call(node, args, kwargs))
-            tensors.update({id(t): new for t, new in zip(node.outputs, made, strict=True)})
-        outputs = [tensors[id(tensor)] for tensor in old.outputs]
+        outputs = walk(old, inputs, self.call)
         structure = old.outputs[0] if isinstance(old, keras.Sequential) else old.output
         return keras.Model(
             keras.tree.pack_sequence_as(input_structure(old), inputs),
@@ -100,19 +93,31 @@ class _Rewriter:
         )
         return casts or any(id(node) in self.graph.clips for node in nodes)
 
-    def _call(self, node: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
+    def changes(self, node: Any) -> bool:  # noqa: ANN401 - a node of Keras's graph
+        """Return whether a node may become anything but a call of an equal layer."""
+        layer, _ = unwrap(node.operation)
+        changed = id(layer) in self.graph.edits or id(layer) in self.graph.dropped
+        return changed or id(node) in self.graph.clips or is_graph(layer)
+
+    def call(self, node: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
         """Return what a node becomes: a call of the new layer, its input, or a clip."""
         old, clip = node.operation, self.graph.clips.get(id(node))
         if clip or self._is_dropped(old):
-            leaves = keras.tree.flatten((args, kwargs))
-            read = next(leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor))
+            leaves = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+            pairs = zip(leaves, keras.tree.flatten((args, kwargs)), strict=False)
+            read = next(new for leaf, new in pairs if isinstance(leaf, keras.KerasTensor))
             if clip:
                 return build_clip(read, clip, old.name, self._free_name)
             wanted = float_dtype(node.outputs[0].dtype, self.dtype)
-            return read if read.dtype == wanted else keras.ops.cast(read, wanted)
-        new = self._layer(old)
+            is_wanted = keras.backend.standardize_dtype(read.dtype) == wanted
+            return read if is_wanted else keras.ops.cast(read, wanted)
         if id(node) in self.graph.training and takes_argument(old, "training"):
             kwargs = {**kwargs, "training": self.graph.training[id(node)]}
+        return self.call_layer(old, args, kwargs)
+
+    def call_layer(self, old: Layer, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
+        """Return what the new layer for an old one makes of symbolic tensors."""
+        new = self._layer(old)
         made = new(*args, **kwargs)  # the first call builds it
         self._fill(old, new)
         return made

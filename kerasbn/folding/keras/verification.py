@@ -1,35 +1,33 @@
-"""Check in float64 that a folded Keras model predicts what the original does."""
+"""Check in float64 that a folded Keras model predicts what the original does.
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-from math import prod
+Both are computed layer by layer, side by side. What is equal in both is computed once.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from kerasbn.common.errors import InputError, quoted
 from kerasbn.common.keras_internals import all_layers
 from kerasbn.folding.graph import Call, Graph
 from kerasbn.folding.keras.clone import SINGLE_ONLY, is_builtin, recurrent_states
-from kerasbn.folding.keras.graph import input_structure, read_model, training_at_inference
-from kerasbn.folding.keras.randomize import check_examples, random_inputs
-from kerasbn.folding.keras.rewrite import rewrite
+from kerasbn.folding.keras.float64 import InFloat64
+from kerasbn.folding.keras.graph import read_model
+from kerasbn.folding.keras.randomize import check_examples, check_size, random_inputs
+from kerasbn.folding.keras.running import as_inputs, call_own, predict, run, to_numpy
 from kerasbn.folding.plan import Plan
 from kerasbn.folding.rounding import EXACT, ROUNDING, UNITS, relative_difference, unit_of
 
 Arrays = list[np.ndarray]
 SINGLE = 1e-6  # where Keras, or a custom layer, may compute a part in float32
-# How TensorFlow reports that it has no kernel for this dtype and data format on this machine.
-NO_KERNEL = (tf.errors.UnimplementedError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError)
 # These read integers as float32, whatever their dtype, and so do operations.
 NORMALIZING = (
     keras.layers.BatchNormalization, keras.layers.LayerNormalization,
     keras.layers.GroupNormalization, keras.layers.RMSNormalization,
 )  # fmt: skip
-LARGE = 2**28  # values in all tensors, or weights, of a model together: 2 GB in float64
 
 
 class SelfCheck:
@@ -42,104 +40,124 @@ class SelfCheck:
     def __init__(self, model: keras.Model, inputs: Any = None) -> None:  # noqa: ANN401 - arrays in the model's own structure
         graph = read_model(model)
         self.model = model
-        self.size = tensor_size(graph)
         self.tolerance = SINGLE if any(map(_may_be_single, graph.calls)) else EXACT
-        self.inputs = [random_inputs(model, graph)]
+        full, small = (random_inputs(model, graph, small=is_small) for is_small in (False, True))
+        self.full: Arrays | None = full
+        own = _predict_on_small(model, small) if _shapes(small) != _shapes(full) else None
+        if own is None:
+            self.full, small, own = None, full, predict(model, full)
+        self.runs = [(small, own)]
         if inputs is not None:
-            self.inputs.append(check_examples(model, inputs))
-        self.want = self._in_float64(Plan())
-        own = [predict(model, arrays, self.size) for arrays in self.inputs]
-        dtypes = [keras.backend.standardize_dtype(output.dtype) for output in own[0]]
-        self.unit = max(map(unit_of, dtypes))
-        self.errors = [relative_difference(a, b) for a, b in zip(own, self.want, strict=True)]
+            arrays = check_examples(model, inputs)
+            self.runs.append((arrays, predict(model, arrays)))
 
     def problem(self, plan: Plan, folded: keras.Model) -> str | None:
         """Return what is wrong with a plan and the model it led to, None if nothing is."""
-        exact = self._in_float64(plan)
-        for arrays, want, own, got in zip(self.inputs, self.want, self.errors, exact, strict=True):
-            error = relative_difference(got, want)
-            if not error <= self.tolerance:
-                return f"in float64 they differ by {error:.1e} (allowed: {self.tolerance:.0e})"
-            error = relative_difference(predict(folded, arrays, self.size), want)
-            if not error <= max(ROUNDING * own, UNITS * self.unit):
-                return f"in the model's own dtype the error grows from {own:.1e} to {error:.1e}"
+        found = (self._problem_on(*run, plan, folded) for run in self.runs)
+        wrong = next(filter(None, found), None)
+        if wrong is None or self.full is None:
+            return wrong
+        # Images of the model's own size have the last word.
+        self.runs[0], self.full = (self.full, predict(self.model, self.full)), None
+        return self.problem(plan, folded)
+
+    def _problem_on(
+        self, arrays: Arrays, own: Arrays, plan: Plan, folded: keras.Model
+    ) -> str | None:
+        want, got = _both_in_float64(self.model, plan, arrays)
+        error = relative_difference(got, want)
+        if not error <= self.tolerance:
+            return f"in float64 they differ by {error:.1e} (allowed: {self.tolerance:.0e})"
+        before = relative_difference(own, want)
+        error = relative_difference(predict(folded, arrays), want)
+        least = UNITS * max(unit_of(output.dtype) for output in own)
+        if not error <= max(ROUNDING * before, least, self.tolerance):
+            return f"in the model's own dtype the error grows from {before:.1e} to {error:.1e}"
         return None
 
-    def _in_float64(self, plan: Plan) -> list[Arrays]:
-        """Return what the model with the folds of a plan predicts in float64 for each input."""
-        exact = rewrite(self.model, plan, "float64")
-        made = [predict(exact, arrays, self.size) for arrays in self.inputs]
-        if exact.count_params() > LARGE:  # a model is a cycle, so that only this frees it
-            del exact
-            gc.collect()
-        return made
+
+def _predict_on_small(model: keras.Model, arrays: Arrays) -> Arrays | None:
+    """Return the outputs for small images, None if some layer needs them larger."""
+
+    def call(node: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
+        for tensor in keras.tree.flatten((args, kwargs)):
+            check_size(node.operation, tensor)
+        return call_own(node, args, kwargs)
+
+    with suppress(Exception):  # a layer may raise anything
+        return predict(model, arrays, call)
+    return None
 
 
-def predict(model: keras.Model, arrays: Arrays, size: int | None = None) -> Arrays:
-    """Return the outputs of a model at inference, given an array for each of `model.inputs`.
-
-    Its state is left as it was. `size` is the `tensor_size` of its graph, where that is known.
-
-    Raises:
-        InputError: if TensorFlow cannot compute it on this machine.
-    """
-    packed = keras.tree.pack_sequence_as(input_structure(model), arrays)
-    size = tensor_size(read_model(model)) if size is None else size
-    with _state_kept(model):
-        try:
-            # Eagerly, Keras keeps every tensor to the end; compiled, only those read again.
-            if size * len(arrays[0]) > LARGE:
-                made = _compiled(model, packed)
-            else:
-                made = model(packed, training=training_at_inference(model))
-        except NO_KERNEL:
-            made = _by_xla(model, packed)
-    return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(made)]
+def _both_in_float64(model: keras.Model, plan: Plan, arrays: Arrays) -> tuple[Arrays, Arrays]:
+    """Return the outputs of a model in float64, as it is and as a plan changes it."""
+    inputs = [_Pair(x, x) for x in as_inputs(model, arrays, "float64")]
+    pairs = run(model, inputs, _Both(model, plan).call)
+    return [to_numpy(each.want) for each in pairs], [to_numpy(each.got) for each in pairs]
 
 
-def tensor_size(graph: Graph) -> int:
-    """Return how many values all tensors of a model hold together, for one example."""
-    tensors = [value.example for call in graph.calls for value in call.outputs]
-    return sum(prod(n or 1 for n in example) for example in tensors)
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A tensor of the model as it is and of the changed model: the same one if they are equal."""
+
+    want: Any
+    got: Any
 
 
-def _compiled(model: keras.Model, packed: Any, *, xla: bool = False) -> Any:  # noqa: ANN401 - tensors in the model's own structure
-    tensors = keras.tree.map_structure(tf.convert_to_tensor, packed)
-    flag = training_at_inference(model)
-    function = tf.function(
-        lambda packed: model(packed, training=flag), autograph=False, jit_compile=xla
+class _Both:
+    """Computes each layer as it is and, unless that is the same, as a plan changes it."""
+
+    def __init__(self, model: keras.Model, plan: Plan) -> None:
+        self.old = InFloat64(model, Graph())
+        self.new = InFloat64(model, plan.graph)
+
+    def call(self, node: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
+        """Return the pairs that a node of Keras's graph makes of others."""
+        read = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, _Pair)]
+        want = self.old.call(node, *_each(args, kwargs, lambda pair: pair.want))
+        is_equal = not self.new.changes(node) and all(pair.got is pair.want for pair in read)
+        if is_equal and not self.new.trains and _is_repeatable(node.operation):
+            return keras.tree.map_structure(lambda x: _Pair(x, x), want)
+        got = self.new.call(node, *_each(args, kwargs, lambda pair: pair.got))
+        return keras.tree.map_structure(_paired, want, got)
+
+
+def _is_repeatable(operation: Any) -> bool:  # noqa: ANN401 - a layer or operation
+    """Return whether the same inputs are known to give the same outputs."""
+    if not isinstance(operation, keras.layers.Layer):
+        return True
+    return not recurrent_states(operation) and all(
+        is_builtin(layer) and type(layer) is not keras.layers.Lambda
+        for layer in all_layers(operation)
     )
-    # Calling `function` itself would warn about repeated tracing.
-    return function.get_concrete_function(tensors)(tensors)
 
 
-def _by_xla(model: keras.Model, packed: Any) -> Any:  # noqa: ANN401 - as above
-    """Compute what TensorFlow has no kernel for.
+def _shapes(arrays: Arrays) -> list[tuple[int, ...]]:
+    return [array.shape for array in arrays]
 
-    On a CPU it has channels_first convolutions and pooling in float32 at most. XLA has them all.
+
+def _each(args: Any, kwargs: Any, side: Callable[[_Pair], Any]) -> Any:  # noqa: ANN401 - as Keras has them
+    """Return arguments with one side in the place of each pair."""
+    return keras.tree.map_structure(
+        lambda x: side(x) if isinstance(x, _Pair) else x, (args, kwargs)
+    )
+
+
+def _paired(want: Any, got: Any) -> _Pair:  # noqa: ANN401 - tensors
+    """Return the pair of two tensors, which are the same one if equal up to rounding.
+
+    They are compared channel by channel. Channels may be along the first axis of an example or
+    along the last.
     """
-    try:
-        return _compiled(model, packed, xla=True)
-    except Exception as error:  # a custom layer may raise anything when traced
-        raise InputError(
-            f"model '{model.name}': TensorFlow cannot compute it in every dtype on this machine "
-            f"({quoted(error)}), so it cannot be checked; skip the check with --no-check, or from "
-            "Python with check=False"
-        ) from error
-
-
-@contextmanager
-def _state_kept(model: keras.Model) -> Iterator[None]:
-    """Restore what a call changes: statistics of BN layers that train, recurrent states, seeds."""
-    states = [state for layer in all_layers(model) for state in recurrent_states(layer)]
-    variables = [*model.non_trainable_variables, *states]
-    before = [keras.ops.convert_to_numpy(v).copy() for v in variables]
-    try:
-        yield
-    finally:
-        for variable, values in zip(variables, before, strict=True):
-            if not np.array_equal(keras.ops.convert_to_numpy(variable), values, equal_nan=True):
-                variable.assign(values)
+    a, b = to_numpy(want), to_numpy(got)
+    if a.shape != b.shape or a.dtype != b.dtype or a.dtype.kind != "f":
+        return _Pair(want, got)
+    gap, size = np.abs(a - b), np.abs(a)
+    for axis in {1, a.ndim - 1}:
+        others = tuple(each for each in range(a.ndim) if each != axis)
+        if not (gap.max(others) <= EXACT * size.max(others)).all():
+            return _Pair(want, got)
+    return _Pair(want, want)
 
 
 def _may_be_single(call: Call) -> bool:
