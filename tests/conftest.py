@@ -31,7 +31,7 @@ APART = ("test_crash.py", "test_differential.py", "test_sessions.py", "test_chec
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadFileScheduling
 
-    class FilesAndTests(LoadFileScheduling):  # type: ignore[misc] # untyped
+    class FilesAndTests(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file: str = super()._split_scope(nodeid)
             return nodeid if file.endswith(APART) else file

@@ -69,6 +69,10 @@ class NotPlayableError(ValueError):
     """The model is no chain of the layers that the scripts of a page can compute."""
 
 
+class TooLargeError(NotPlayableError):
+    """The model has more weights than a page holds."""
+
+
 class _Saved(NamedTuple):
     name: str
     config: Config
@@ -79,15 +83,19 @@ def read_layers(path: Path) -> list[Layer]:
     """Return the layers of a ``.keras`` file in their order; arrays are little-endian float32.
 
     Raises:
-        NotPlayableError: If the file cannot be read or is large, holds other layers than these or
+        TooLargeError: If the file is large.
+        NotPlayableError: If the file cannot be read, holds other layers than these or
             branches, a BN layer has no Dense layer beside it, or a weight is not finite.
     """
     try:
         with ZipFile(path) as archive, archive.open(_WEIGHTS) as file:
-            _require(archive.getinfo(_WEIGHTS).file_size <= MOST_BYTES)
+            if archive.getinfo(_WEIGHTS).file_size > MOST_BYTES:
+                raise TooLargeError
             config = json.loads(archive.read("config.json"))
             saved = list(_saved_layers(config, h5py.File(file, "r")["layers"]))
             layers = [layer for kind, each in saved for layer in _READERS[kind](each)]
+    except TooLargeError:
+        raise
     except Exception as error:  # a damaged file raises many types
         raise NotPlayableError(str(error)) from error
     for i, layer in enumerate(layers):

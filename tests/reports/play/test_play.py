@@ -1,11 +1,13 @@
 """Which parts a page has, and for which models."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kerasbn.experiments.comparison import read_comparison
-from kerasbn.reports.play import play as module
+from kerasbn.reports.play import play as play_module
+from kerasbn.reports.play import weights as weights_module
 from kerasbn.reports.play.play import PARTS, Play, play
 
 COMPARED = Path(__file__).parents[3] / "saved_models" / "mnist-compare"
@@ -36,11 +38,18 @@ def test_without_test_images_there_is_no_batch_to_choose(tmp_path: Path) -> None
     assert parts_of(found) == [part for part in PARTS if part != "batch"]
 
 
-def test_models_that_are_too_large_have_no_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_WEIGHTS", 52_000)
+@pytest.mark.parametrize(
+    ("module", "limit"), [(play_module, "MOST_WEIGHTS"), (weights_module, "MOST_BYTES")]
+)
+def test_a_page_says_that_models_are_too_large(
+    monkeypatch: pytest.MonkeyPatch, module: Any, limit: str
+) -> None:
+    monkeypatch.setattr(module, limit, 52_000)
     found = play(read_comparison(COMPARED))
     assert (found.models, found.examples) == (None, None)
-    assert set(parts_of(found)) <= {"training"}
+    first, *others = found.sections()
+    assert "at most" in str(first.blocks[0])
+    assert [each.anchor for each in others] in ([], ["training"])
 
 
 def test_models_without_a_file_have_no_parts(seeds: Path) -> None:
