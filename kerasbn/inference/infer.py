@@ -17,6 +17,7 @@ from kerasbn.common.files import read_file
 from kerasbn.common.wording import percent
 from kerasbn.inference.classifier import Classifier, Prediction
 from kerasbn.inference.confusion import Confusion, confusion
+from kerasbn.inference.turned import Turned, turned
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,10 +91,12 @@ class ImagePredictions:
     """Predictions for image files, and the errors for those that could not be classified.
 
     `true` has the class of each file in a folder with a subfolder per class, by index. `note` says
-    why there is no accuracy, where one may be expected.
+    why there is no accuracy, where one may be expected. `turned` has the digits that seem to lie on
+    their side.
     """
 
     predictions: dict[Source, Prediction] = field(default_factory=dict)
+    turned: dict[Source, Turned] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     true: dict[str, int] = field(default_factory=dict)
@@ -117,7 +120,9 @@ class ImagePredictions:
         columns = max(get_terminal_size().columns, 20)
         matrix = self.confusion
         if matrix is None:
-            lines = _aligned({str(at): str(each) for at, each in self.predictions.items()})
+            doubts = {at: f", {each}" for at, each in self.turned.items()}
+            texts = {at: f"{each}{doubts.get(at, '')}" for at, each in self.predictions.items()}
+            lines = _aligned({str(at): text for at, text in texts.items()})
             return [*lines, *wrap(self.note, columns)]
         wrong = {
             str(source): f"{each} (is {self.classes[self.true[source.image]]})"
@@ -135,6 +140,9 @@ class ImagePredictions:
             _row(source.image, each) | ({"digit": source.digit} if source.digits > 1 else {})
             for source, each in self.predictions.items()
         ]
+        for row, source in zip(rows, self.predictions, strict=True):
+            if doubt := self.turned.get(source):
+                row["turned"] = doubt.as_dict()
         for row in rows if self.true else ():
             row["true"] = self.classes[self.true[row["image"]]]
         matrix = self.confusion
@@ -221,9 +229,10 @@ def predict_files(
 ) -> ImagePredictions:
     """Classify image files, folders of them, patterns, and standard input.
 
-    For a model trained on MNIST, all digits in an image are read, unless images are `raw` or lie in
-    a folder with a subfolder per class. With `save_inputs`, the preprocessed inputs are written
-    into this folder, one PNG per input, and contact sheets of them with their predictions.
+    For a model trained on MNIST, all digits in an image are read, and it is said which seem to lie
+    on their side, unless images are `raw` or lie in a folder with a subfolder per class. With
+    `save_inputs`, the preprocessed inputs are written into this folder, one PNG per input, and
+    contact sheets of them with their predictions.
 
     Raises:
         InputError: If a source does not exist, or the only image cannot be classified.
@@ -258,6 +267,9 @@ def predict_files(
         _, numbers, batch, images = zip(*group, strict=True)
         predictions = classifier.classify(np.stack(images))
         found.predictions.update(zip(batch, predictions, strict=True))
+        if classifier.takes_digits and not raw and not true:
+            doubts = zip(batch, turned(classifier, np.stack(images), predictions), strict=True)
+            found.turned.update((source, doubt) for source, doubt in doubts if doubt)
         if sheets is not None:
             for at, source, image, each in zip(numbers, batch, images, predictions, strict=True):
                 is_wrong = true.get(source.image, each.index) != each.index
