@@ -303,11 +303,19 @@ def configuration_of_saved_model(folder: Path) -> str:
 
     Raises:
         OSError: if it wrote none.
+        ValueError: if it cannot be read.
     """
+    from google.protobuf.message import DecodeError
     from tensorflow.python.keras.protobuf.saved_metadata_pb2 import SavedMetadata
 
-    nodes = SavedMetadata.FromString((folder / "keras_metadata.pb").read_bytes()).nodes
-    return next(str(node.metadata) for node in nodes if node.node_path == "root")
+    try:
+        nodes = SavedMetadata.FromString((folder / "keras_metadata.pb").read_bytes()).nodes
+    except DecodeError as error:
+        raise ValueError(f"a damaged keras_metadata.pb ({error})") from error
+    roots = [str(node.metadata) for node in nodes if node.node_path == "root"]
+    if not roots:
+        raise ValueError("a keras_metadata.pb without a root")
+    return roots[0]
 
 
 def weights_in_hdf5(group: Any, layer: str) -> list[Any]:

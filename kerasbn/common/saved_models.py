@@ -183,7 +183,7 @@ def _reason(path: Path, error: Exception) -> InputError:
         return expected(path, found, "a model of Keras 3", advice)
     if path.is_dir() and config is None:
         return expected(
-            path, "a SavedModel folder without the configuration of Keras",
+            path, "a SavedModel folder without a readable configuration of Keras",
             "one that Keras 2 saved with model.save", "save the model as .keras, or as .h5",
         )  # fmt: skip
     if "No model config" in text:

@@ -51,7 +51,8 @@ class Row:
 def spread(values: Sequence[float]) -> Spread:
     """Return mean and standard deviation of some values."""
     size = len(values)
-    sd = float(np.std(values, ddof=1)) if size > 1 else None
+    with np.errstate(over="ignore"):  # of values near the largest there are, it is infinite
+        sd = float(np.std(values, ddof=1)) if size > 1 else None
     return Spread(float(np.mean(values)) if size else None, sd, size)
 
 

@@ -1,5 +1,6 @@
 """What a study shows, in sentences computed from its figures."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
@@ -84,11 +85,18 @@ def write_findings(study: StudyData) -> None:
     parts += ["## Findings", "\n".join(f"- {markdown(line)}" for line in findings(study))]
     parts += ["## Method", "\n".join(f"- {markdown(line)}" for line in method(study))]
     if study.record.command:
-        parts.append(f"Reproduce with:\n\n```sh\n{escaped(study.record.command)}\n```")
+        parts.append(f"Reproduce with:\n\n{_fenced(study.record.command)}")
     if "--data-dir" in study.record.command:
         parts.append("Replace the folder after `--data-dir` by yours with the four MNIST files.")
     with atomic_write(study.path / FINDINGS) as path:
         path.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
+
+
+def _fenced(command: str) -> str:
+    """Return a command as a code block, whose fence is longer than any backticks in it."""
+    longest = max(map(len, re.findall("`+", command)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}sh\n{escaped(command)}\n{fence}"
 
 
 def _best(study: StudyData, summaries: Sequence[Summary]) -> list[str]:

@@ -130,5 +130,16 @@ def test_code_and_custom_classes_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").touch()
-    with pytest.raises(InputError, match="a SavedModel folder without the configuration of Keras"):
+    with pytest.raises(InputError, match="a SavedModel folder without a readable configuration"):
         load_model(tmp_path)
+
+
+def test_a_damaged_configuration_of_a_saved_model_is_said_in_one_line(tmp_path: Path) -> None:
+    folder = shutil.copytree(FOLDER / "seq_saved", tmp_path / "seq_saved")
+    metadata = folder / "keras_metadata.pb"
+    whole = metadata.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"\xff" * 9):
+        metadata.write_bytes(damaged)
+        with pytest.raises(InputError, match="without a readable configuration") as caught:
+            load_model(folder)
+        assert "\n" not in str(caught.value)

@@ -1,5 +1,7 @@
 """Means and intervals are those of the textbook, and the sentence says what they are."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -138,3 +140,9 @@ def test_no_member_has_no_row() -> None:
     assert by_epoch({}, {}, {}) == {
         name: [] for name in ("loss", "accuracy", "val_loss", "val_accuracy")
     }
+
+
+def test_values_near_the_largest_there_are_raise_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert spread([1e308, -1e308]).sd == float("inf")

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from kerasbn.inference.metadata import CHECKSUM, PLACEHOLDER, Metadata, with_checksum
 
+KERAS_2, SAVED = Path(__file__).parents[1] / "common" / "keras2", "seq_saved"
 _model = partial(Reader, trials=5_000, seconds=20.0)
 
 
@@ -270,10 +271,41 @@ def damage_keras(random: Random, content: bytes) -> bytes:
     return damage_zip({".json": damage_json, ".h5": damage_h5}, random, content)
 
 
+def _keras_2_models(suffix: str) -> list[bytes]:
+    from kerasbn.common.keras_internals import quiet_tensorflow
+
+    quiet_tensorflow()
+    return [path.read_bytes() for path in sorted(KERAS_2.glob(f"*{suffix}"))]
+
+
+def _saved(member: str) -> Reader:
+    """A SavedModel folder of Keras 2, of which one file is damaged."""
+
+    def files() -> dict[str, bytes]:
+        from kerasbn.common.keras_internals import quiet_tensorflow
+
+        quiet_tensorflow()
+        names = [path for path in (KERAS_2 / SAVED).rglob("*") if path.is_file()]
+        return {str(path.relative_to(KERAS_2)): path.read_bytes() for path in names}
+
+    target = f"{SAVED}/{member}"
+    return _model(target, lambda: [files()[target]], damage_bytes, _load_saved, files)
+
+
+def _load_saved(path: Path) -> None:
+    _load_keras(next(each for each in path.parents if each.name == SAVED))
+
+
 MODELS: dict[str, Reader] = {
     "infer": _model("m.onnx", _onnx_models, damage_onnx, _infer),
     "verify": _model("m.onnx", _onnx_models, damage_onnx, _verify),
     "fold-onnx": _model("m.onnx", _onnx_models, damage_onnx, _fold_onnx),
     "keras": _model("m.keras", lambda: _keras_models(".keras"), damage_keras, _load_keras),
     "h5": _model("m.h5", lambda: _keras_models(".h5"), damage_h5, _load_keras),
+    "keras-2": _model("m.keras", lambda: _keras_2_models(".keras"), damage_keras, _load_keras),
+    "h5-2": _model("m.h5", lambda: _keras_2_models(".h5"), damage_h5, _load_keras),
+    "saved-model": _saved("saved_model.pb"),
+    "saved-configuration": _saved("keras_metadata.pb"),
+    "saved-weights": _saved("variables/variables.data-00000-of-00001"),
+    "saved-index": _saved("variables/variables.index"),
 }

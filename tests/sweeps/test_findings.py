@@ -211,6 +211,10 @@ def test_the_file_has_the_command_that_reproduces_it(made_up: MadeUp) -> None:
     write_findings(replace(study, record=replace(study.record, command=command)))
     text = (study.path / "findings.md").read_text()
     assert f"```sh\n{command}\n```" in text
+    command = "kerasbn sweep ```` --data-dir mnist"
+    write_findings(replace(study, record=replace(study.record, command=command)))
+    text = (study.path / "findings.md").read_text()
+    assert f"\n`````sh\n{command}\n`````" in text  # which no backticks of the command close
     assert "Replace the folder after `--data-dir`" in text
 
 
