@@ -34,6 +34,7 @@ from kerasbn.folding.rounding import relative_difference
 
 Array = NDArray[Any]
 EXACT = 1e-9
+LEAST = 1e-3  # a normalization of equal values returns rounding errors
 SINGLE = 1e-2  # in float32: above the rounding error of a deep graph, below that of a wrong fold
 LINEAR = (
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Gather", "LSTM", "GRU", "RNN",
@@ -47,7 +48,7 @@ PASS_THROUGH = (
 )  # fmt: skip
 IMPOSSIBLE = {
     *(f"forward {op}" for op in LINEAR[LINEAR.index("LayerNormalization") :]), "forward Gather",
-    *(f"backward {op}" for op in ("LSTM", "GRU", "RNN")), "backward Split",
+    *(f"backward {op}" for op in ("LSTM", "GRU", "RNN")),
 }  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def wrong_in(random: RandomGraph, model: ir.Model, folded: ir.Model) -> str | No
     except Exception as reason:  # noqa: BLE001 - of several classes
         return f"invalid: {reason}"
     want = [random.values[name] for name in random.outputs]
-    error = relative_difference(outputs_of(folded, random.feeds), want)
+    error = relative_difference(outputs_of(folded, random.feeds), want, LEAST)
     if not error <= EXACT:
         return f"error {error:.1e}"
     axes = [value.shape[0] for value in model.graph.inputs if value.shape]
@@ -76,7 +77,7 @@ def wrong_in(random: RandomGraph, model: ir.Model, folded: ir.Model) -> str | No
         want = outputs_of(model, feeds)
     except CannotEvaluate:  # some Reshape has the length in it
         return None
-    error = relative_difference(outputs_of(folded, feeds), want)
+    error = relative_difference(outputs_of(folded, feeds), want, LEAST)
     return None if error <= EXACT else f"error {error:.1e} with three examples"
 
 
@@ -97,7 +98,7 @@ def wrong_in_single(seed: int) -> str | None:
         for name, array in random.feeds.items()
     }
     want = [random.values[name] for name in random.outputs]
-    error = relative_difference(session.run(random.outputs, feeds), want)
+    error = relative_difference(session.run(random.outputs, feeds), want, LEAST)
     return None if error <= SINGLE else f"error {error:.1e} in float32"
 
 

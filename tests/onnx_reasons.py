@@ -35,10 +35,10 @@ class Reasons:
         self.operations = {str(v.name): n.op_type for n in model.graph for v in n.outputs}
         self.operations |= {str(n.name): n.op_type for n in model.graph if n.name}
         self.tensors = {str(v.name): v for n in folded.graph for v in n.outputs}
-        self.made = {str(n.name): [str(v.name) for v in n.outputs] for n in model.graph if n.name}
-        self.nodes = {str(v.name): node for node in folded.graph for v in node.outputs}
+        self.made = {n.metadata_props[NAME]: [str(v.name) for v in n.outputs] for n in model.graph}
+        self.nodes = {n.metadata_props[NAME]: n for n in folded.graph if NAME in n.metadata_props}
+        self.nodes |= {str(v.name): node for node in folded.graph for v in node.outputs}
         self.nodes |= {str(node.name): node for node in folded.graph if node.name}
-        self.nodes |= {n.metadata_props[NAME]: n for n in folded.graph if NAME in n.metadata_props}
 
     def judge(self, kept: Kept) -> dict[str, bool | None]:
         """Whether each clause of a reason is true; None where that is not shown."""

@@ -8,7 +8,11 @@ and infinity,
     f(s*x + t) = f(t)                                                   for s = 0
 
 The input of the activation is clipped between two constants per channel, and the map goes on behind
-the clip.
+the clip. In the other direction, a map behind the activation goes on ahead of the clip:
+
+    s*f(y) + t = min(max(s*y + t, s*lower + t), s*upper + t)            for s > 0
+    s*f(y) + t = min(max(s*y + t, s*upper + t), s*lower + t)            for s < 0
+    s*f(y) + t = min(max(s*y + t, t), t)                                for s = 0
 """
 
 from dataclasses import dataclass
@@ -59,6 +63,22 @@ def pass_clip(clip: Clip, a: Affine, dtype: str) -> tuple[Clip, Affine]:
         raise CannotFold(f"would need a kernel too small for {dtype}, because some s is tiny")
     held = np.minimum(np.maximum(a.t, clip.lower), clip.upper)
     return Clip(lower, upper), affine(a.s, np.where(constant, held, a.t))
+
+
+def pass_clip_backward(clip: Clip, a: Affine, dtype: str) -> tuple[Clip, Affine]:
+    """Return the clip that replaces ``a(clip(y))``, and the affine map that precedes it.
+
+    Raises:
+        CannotFold: if a bound is too large for the dtype of y.
+    """
+    with np.errstate(invalid="ignore"):
+        ends = a.s * clip.lower + a.t, a.s * clip.upper + a.t
+    constant = a.s == 0
+    lower, upper = (np.where(constant, a.t, f(*ends)) for f in (np.minimum, np.maximum))
+    for bound in (lower, upper):
+        _check_bound(bound, bound, constant, dtype)
+    s, t = clip.inner
+    return Clip(lower, upper), compose(a, affine(np.full((1,) * len(a.shape), s), t))
 
 
 def _check_bound(bound: Array, former: Array, constant: NDArray[np.bool_], dtype: str) -> None:

@@ -63,7 +63,7 @@ class LinearMap:
         for axis, name in enumerate(names):
             if set(name) & set(self.axes) or not a.varies_along(axis):
                 continue
-            is_added = self.loose and name and name in self.outputs
+            is_added = name in self.summed or (self.loose and name and name in self.outputs)
             if not is_added or not (a.s == a.s.take([0], axis)).all():
                 raise CannotFold(SHARED)
         unknown = any(n is None for n in self.summed.values())
@@ -94,13 +94,13 @@ class LinearMap:
         if not t.any():
             return np.zeros((1,) * len(self.outputs))
         out = "".join(self.outputs)
-        t, order = self._apart(k, t, tensor, self.axes + out)
+        t, order = self._apart(k, t, tensor, self.axes + out + "".join(self.summed))
         sizes = dict(zip(order, t.shape, strict=True)) | dict(zip(self.axes, k.shape, strict=True))
         t = np.broadcast_to(t, [sizes[c] for c in order])
         left = [c for c in out if c in sizes]
         letter = dict(zip(sizes, ascii_letters, strict=False))  # einsum takes no digits
         axes, along, kept = ("".join(letter[c] for c in each) for each in (self.axes, order, left))
-        repeats = math.prod(n or 1 for n in self.summed.values())
+        repeats = math.prod(n or 1 for c, n in self.summed.items() if sizes[c] == 1)
         summed = repeats * np.einsum(f"{axes},{along}->{kept}", k, t)
         shape = [math.prod(sizes.get(c, 1) for c in names) for names in self.outputs]
         return np.asarray(summed.reshape(shape))

@@ -148,6 +148,8 @@ def plan_folds(
             found = planner.fold(planner.left(), "merge", *merges)
         if not found and clip:
             found = planner.fold(planner.left()[::-1], "forward", partial(fold_forward, clip=True))
+        if not found and clip:
+            found = planner.fold(planner.left(), "backward", partial(fold_backward, clip=True))
     return planner.plan()
 
 

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from kerasbn.folding.affine import Affine, CannotFold, compose, identity, same
-from kerasbn.folding.clips import Clip, pass_clip
+from kerasbn.folding.clips import Clip, pass_clip, pass_clip_backward
 from kerasbn.folding.graph import Call, Graph, Layer, Value
 from kerasbn.folding.linear import Edit
 
@@ -32,13 +32,15 @@ class Found:
     clips: dict[Call, Clip] = field(default_factory=dict)  # what activations on the way become
 
 
-def fold_backward(graph: Graph, layer: Layer, *, merge: bool = False) -> Found:
+def fold_backward(graph: Graph, layer: Layer, *, merge: bool = False, clip: bool = False) -> Found:
     """Find how to fold an affine layer into what precedes it. Raises `CannotFold`.
 
-    With `merge`, it may be merged into another affine layer.
+    With `merge`, it may be merged into another affine layer; with `clip`, activations on the way
+    may become clips.
     """
-    search = _Backward(graph, merge)
+    search = _Backward(graph, merge, clip)
     _run(search.drop(layer))
+    _check_clips(graph, search.found, "before")
     return search.found
 
 
@@ -63,9 +65,10 @@ def _run(steps: Steps) -> None:
 
 
 class _Backward:
-    def __init__(self, graph: Graph, merge: bool) -> None:
+    def __init__(self, graph: Graph, merge: bool, clip: bool) -> None:
         self.graph = graph
         self.merge = merge
+        self.clip = clip
         self.found = Found()
         self.requested: dict[Value, Affine] = {}
         # What failed once fails again: s at a tensor is the same however one gets there, and only
@@ -99,7 +102,10 @@ class _Backward:
             raise
 
     def _check_readers(self, value: Value, a: Affine) -> Steps:
-        """Drop the other readers of a tensor, which have to be affine layers with the same map."""
+        """Drop the other readers of a tensor, which have to be affine layers with the same map.
+
+        Those that read another part of it, where s = 1 and t = 0, stay as they are.
+        """
         if any(n not in (1, m) for n, m in zip(a.shape, value.example, strict=True)):
             raise CannotFold(f"{self._name(value)} is broadcast before it is scaled")
         if value.is_output:
@@ -107,6 +113,8 @@ class _Backward:
         self.requested[value] = a
         for reader in list(value.readers):
             if id(reader.layer) in self.found.dropped or reader in self.found.through:
+                continue
+            if _is_unaffected(self.graph, reader, value, a):
                 continue
             if not _computes(self.graph, reader, a):
                 raise CannotFold(f"{self._name(value)} is also read by `{reader.name}`")
@@ -120,10 +128,9 @@ class _Backward:
         with _subject(f"`{call.name}` before it"):
             if call.outputs[0] is not value:
                 raise CannotFold("has several outputs")
-            if id(call.node) in self.graph.clips:
-                raise CannotFold("became a clip")
-            if call.is_pass_through:
-                choices = call.backward(call.lower(a))
+            is_passed = call.is_pass_through or self.graph.clip_of(call) is not None
+            if is_passed:
+                choices = self._pass(call, call.lower(a))
             else:
                 _check_foldable(self.graph, call, self.merge)
                 edit = call.edit("after", a, (call.inputs or call.outputs)[0])
@@ -132,7 +139,7 @@ class _Backward:
                 ranks = {len(each.seen(each.inputs[0])) for each in calls}
                 if len(ranks) > 1 or (known is not None and not known[0].agrees(edit)):
                     raise CannotFold("is shared, and its calls need different maps")
-        if call.is_pass_through:
+        if is_passed:
             self.found.through[call] = None
             yield self._request_one(call, choices)
         elif known is None:
@@ -140,6 +147,20 @@ class _Backward:
             self.found.into[id(call.layer)] = call
             for other in self.graph.calls_of(call.layer):
                 yield self.request(other.outputs[0], other.lift(edit.affine))
+
+    def _pass(self, call: Call, a: Affine) -> list[list[Affine]]:
+        """Return the choices of input maps that make a map on the output."""
+        clip = self.graph.clip_of(call) if self.clip else None
+        if id(call.node) not in self.graph.clips:  # otherwise it is no longer what it was
+            try:
+                return call.backward(a)
+            except CannotFold:
+                if clip is None:
+                    raise
+        if clip is None:
+            raise CannotFold("became a clip")
+        self.found.clips[call], before = pass_clip_backward(clip, a, call.inputs[0].dtype)
+        return [[before]]
 
     def _request_one(self, call: Call, choices: list[list[Affine]]) -> Steps:
         """Request the first of several choices of input maps that is possible."""
@@ -207,11 +228,7 @@ class _Forward:
         """Follow the maps to their ends. Return an affine layer that has to go too, if any."""
         while self.queue:  # in topological order, so that all inputs of a call are known
             self._visit(heappop(self.queue)[1])
-        for call, clip in self.found.clips.items():
-            twins = [self.found.clips.get(other) for other in self.graph.calls_at(call.node)]
-            if not all(twin and twin.same(clip) for twin in twins):
-                name = f"`{call.name}` after it"
-                raise CannotFold(f"{name} is shared, and its calls need other clips")
+        _check_clips(self.graph, self.found, "after")
         for layer_id, edits in self.found.edits.items():
             for other in self.graph.calls_of(self.found.into[layer_id].layer):
                 if joined := self._missing(other, edits):
@@ -287,6 +304,27 @@ class _Forward:
                 return maker.layer
             raise CannotFold(f"`{call.name}` after it is shared, and also reads other tensors")
         return None
+
+
+def _check_clips(graph: Graph, found: Found, where: str) -> None:
+    """Raise `CannotFold` unless all calls at one place in the model become the same clip."""
+    for call, clip in found.clips.items():
+        twins = [found.clips.get(other) for other in graph.calls_at(call.node)]
+        if not all(twin and twin.same(clip) for twin in twins):
+            name = f"`{call.name}` {where} it"
+            raise CannotFold(f"{name} is shared, and its calls need other clips")
+
+
+def _is_unaffected(graph: Graph, call: Call, value: Value, a: Affine) -> bool:
+    """Return whether a pass-through layer computes the same from ``a(value)`` as from `value`."""
+    is_other = id(call.node) in graph.clips or call.inputs != call.data
+    if is_other or not call.is_pass_through:
+        return False
+    try:
+        maps = [a if each is value else identity(len(each.example)) for each in call.data]
+        return call.forward([call.lower(each) for each in maps]).is_identity()
+    except CannotFold:
+        return False
 
 
 def _computes(graph: Graph, call: Call, a: Affine) -> bool:

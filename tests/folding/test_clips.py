@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kerasbn.folding.affine import CannotFold, affine
-from kerasbn.folding.clips import pass_clip
+from kerasbn.folding.clips import Clip, pass_clip, pass_clip_backward
 from kerasbn.folding.fold import fold, fold_plan, fold_with_plan
 from kerasbn.folding.keras.activations import clip_of
 from kerasbn.folding.keras.randomize import randomize_parameters
@@ -44,6 +44,16 @@ NO_CLIPS: dict[str, Callable[[], Any]] = {
     "gelu": lambda: L.Activation("gelu"),
 }
 values = arrays(np.float64, 4, elements=st.sampled_from([-2.0, -0.5, 0.0, 0.3, 1.0, 4.0]))
+
+
+def test_a_map_goes_on_ahead_of_a_clip() -> None:
+    s, t = np.repeat([-2.0, 0.0, 0.3], 3), np.tile([-0.5, 0.0, 4.0], 3)
+    known = Clip(np.asarray(0.0), np.asarray(6.0), (0.5, 1.0))
+    clip, before = pass_clip_backward(known, affine(s, t), "float64")
+    y = np.linspace(-20, 20, 41)[:, None]
+    want = s * np.clip(0.5 * y + 1.0, 0.0, 6.0) + t
+    made = np.clip(before.s * y + before.t, clip.lower, clip.upper)
+    np.testing.assert_allclose(made, want, atol=1e-12)
 
 
 @pytest.mark.slow

@@ -329,9 +329,9 @@ def test_a_long_chain_of_sums_takes_work_that_grows_with_it(
     def work(n: int) -> int:
         nonlocal crossed
         x = keras.Input((4,))
-        y = L.ReLU()(L.Dense(4)(x))
+        y = L.LeakyReLU()(L.Dense(4)(x))
         for _ in range(n):
-            y = L.Add()([y, L.ReLU()(L.Dense(4)(x))])
+            y = L.Add()([y, L.LeakyReLU()(L.Dense(4)(x))])
         crossed = 0
         assert fold_plan(randomized(x, opaque(L.Rescaling(0.5, 0.2)(y)))).kept()
         return crossed

@@ -10,6 +10,8 @@ from kerasbn.folding.graph import Kind
 from kerasbn.folding.onnx.constants import constant, is_constant
 from kerasbn.folding.onnx.nodes import NodeCall
 
+_EPSILON = float(np.float32(1e-5))  # the default, as attributes are float32
+
 
 def kind_of(node: ir.Node) -> Kind | None:
     """Return the kind of an affine node, None for other nodes."""
@@ -86,7 +88,7 @@ def merged(call: NodeCall, a: Affine) -> tuple[Array, Array]:
     """
     _, _, mean, variance = _statistics(call)
     s, t = (np.broadcast_to(values.ravel(), mean.shape) for values in (a.s, a.t))
-    epsilon = call.layer.attributes.get_float("epsilon", 1e-5)
+    epsilon = call.layer.attributes.get_float("epsilon", _EPSILON)
     return s * np.sqrt(variance + epsilon), t + s * mean
 
 
@@ -108,7 +110,7 @@ def _batch_normalization(call: NodeCall) -> Affine:
         raise CannotFold("it has no channel axis, or is from an opset before 9")
     gamma, beta, mean, variance = _statistics(call)
     with np.errstate(all="ignore"):  # `affine` refuses what is not finite
-        s = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+        s = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", _EPSILON))
         t = beta - s * mean
     along = [1] * rank
     along[1] = -1

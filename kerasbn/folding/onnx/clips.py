@@ -32,7 +32,8 @@ def _clip(call: NodeCall) -> Clip | None:
 
 def _hard_sigmoid(call: NodeCall) -> Clip:
     get = call.layer.attributes.get_float
-    return Clip(np.asarray(0.0), np.asarray(1.0), (get("alpha", 0.2), get("beta", 0.5)))
+    slope = get("alpha", float(np.float32(0.2)))  # attributes are float32
+    return Clip(np.asarray(0.0), np.asarray(1.0), (slope, get("beta", 0.5)))
 
 
 # Each function takes the call of a node, and returns None if it is no clip.

@@ -64,3 +64,14 @@ def test_what_is_no_clip_stops_a_map(activation: Node) -> None:
     if len(activation.inputs) == 2:
         activation = node("Max", X, np.array([0.1], "f4"))
     assert only_reason(chain((2, 4, 5), TANH, batch_norm(4), activation, CONV, TANH))
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_map_behind_an_activation_goes_on_ahead_of_a_clip(name: str) -> None:
+    activation, opset = CLIPS[name]
+    first, second = node("Conv", X, R(4, 4, 2), R(4)), node("Conv", X, R(3, 4, 3), pads=[1, 1])
+    model = chain((2, 4, 5), TANH, first, activation, batch_norm(4), second, TANH, opset=opset)
+    _, plan = judge(model)
+    assert [str(each) for each in plan] == ["n3: folded backward into n1 through n2 (as a clip)"]
+    (kept,) = judge(model, clip=False)[1]
+    assert "pads its input with zeros" in str(kept)

@@ -201,3 +201,22 @@ def test_other_types_pass_by() -> None:
     outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, [2, 3])]
     model = as_model(helper.make_graph(nodes, "g", inputs, outputs, arrays))
     assert decisions(model) == ["n3: folded backward into n2"]
+
+
+def test_what_reads_another_part_of_a_tensor_does_not_keep_a_node() -> None:
+    model = written(
+        """g (float[2, 4] x) => (float[2, 2] y, float[2, 2] z, float[2, 2] u) {
+            t = MatMul (x, w)
+            a, b = Split <axis = 1> (t, n)
+            c = Mul (a, s)
+            y = Tanh (c)
+            z = Tanh (b)
+            e = Slice (t, two, four, one)
+            u = Tanh (e)
+        }""",
+        w=R(4, 4), n=np.array([2, 2]), s=R(2), one=np.array([1]), two=np.array([2]),
+        four=np.array([4]),
+    )  # fmt: skip
+    made, plan = judge(model)
+    assert [str(each) for each in plan] == ["n2: folded backward into n0 through n1"]
+    assert "Mul" not in [each.op_type for each in made.graph.node]

@@ -187,6 +187,7 @@ EVERY_SECOND = np.tile(R(1, 6, 2), (1, 1, 3))
         (node("Gemm", X, R(3, 6), transA=1), (3, 5), R(3, 1), R(3, 5)),
         (node("Einsum", X, R(5, 3), equation="bti,io->bto"), (2, 4, 5), R(5), R(4, 5)),
         (node("Einsum", X, R(5), equation="bti,i->bi"), (2, 4, 5), R(5), R(1)),
+        (node("Einsum", X, R(5, 3), equation="bti,io->bo"), (2, 4, 5), R(5), R(4, 5)),
     ],
 )
 def test_a_map_may_vary_where_the_kernel_or_bias_may(
