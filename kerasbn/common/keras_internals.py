@@ -305,7 +305,7 @@ def configuration_of_saved_model(folder: Path) -> str:
         OSError: if it wrote none.
         ValueError: if it cannot be read.
     """
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # no stubs
     from tensorflow.python.keras.protobuf.saved_metadata_pb2 import SavedMetadata
 
     try:

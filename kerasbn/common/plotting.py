@@ -44,6 +44,7 @@ class End(NamedTuple):
     color: str
 
 
+@np.errstate(over="ignore")  # matplotlib multiplies ticks near the largest numbers there are
 @default_style
 def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> Path:
     """Save a figure in the format of its suffix, without date and random identifiers."""

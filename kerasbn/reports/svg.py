@@ -51,6 +51,7 @@ class Drawing(NamedTuple):
     keeps_colors: bool
 
 
+@np.errstate(over="ignore")  # matplotlib multiplies ticks near the largest numbers there are
 @default_style
 def to_svg(
     figure: Figure,

@@ -1,6 +1,7 @@
 """Figures inside a page: their values lie on the curves, and their colors follow the page."""
 
 import json
+import warnings
 from xml.etree import ElementTree
 
 import pytest
@@ -123,3 +124,11 @@ def test_dark_variants_keep_the_hue(color: str) -> None:
     twin, twin_saturation, _ = rgb_to_hsv(to_rgb(dark_variant(color)))
     if saturation > 0.3 and value > 0.3 and twin_saturation > 0.3:
         assert min(abs(hue - twin), 1 - abs(hue - twin)) < 0.02
+
+
+def test_numbers_near_the_largest_there_are_raise_no_warning() -> None:
+    figure = Figure()
+    figure.subplots().plot([0, 1], [0.5, 1e308])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert to_svg(figure, "n", "d").markup
