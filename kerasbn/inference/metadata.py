@@ -140,11 +140,12 @@ def is_altered(path: Path) -> bool | None:
 
 def data_files(path: Path) -> list[Path]:
     """Return the files beside an ONNX file that hold its weights, none if it cannot be read."""
+    # Tensors name their files under the key `location`; without it, onnx need not be loaded.
+    if path.stat().st_size > _LARGEST_GRAPH or b"location" not in path.read_bytes():
+        return []
     import onnx
 
     names: set[str] = set()
-    if path.stat().st_size > _LARGEST_GRAPH:
-        return []
     with suppress(Exception):  # a damaged file makes onnx raise many types
         for tensor in onnx.load(path, load_external_data=False).graph.initializer:
             names |= {entry.value for entry in tensor.external_data if entry.key == "location"}

@@ -194,3 +194,18 @@ def test_what_is_computed_without_a_clone_is_what_a_clone_computes() -> None:
     made = run(model, [keras.ops.convert_to_tensor(a, "float64") for a in arrays], clones.call)
     assert clones.new
     assert relative_difference(direct, [np.asarray(each) for each in made]) == 0
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("kind", [keras.layers.Conv1D, keras.layers.Conv2D])
+def test_groups_are_convolved_as_keras_does(kind: type[keras.layers.Layer], layout: str) -> None:
+    sizes = (9,) if kind is keras.layers.Conv1D else (9, 8)
+    shape = (*sizes, 6) if layout == "channels_last" else (6, *sizes)
+    inputs = keras.Input(shape)
+    layer = kind(12, 3, strides=2, padding="same", groups=3, data_format=layout)
+    model = keras.Model(inputs, layer(inputs))
+    randomize_parameters(model, 1)
+    arrays = random_inputs(model)
+    made = predict_in_float64(model, arrays)
+    assert made[0].dtype == np.float64
+    assert relative_difference(made, predict(model, arrays)) < 1e-6
