@@ -148,6 +148,8 @@ def weights_take(call: Call, side: str, a: Affine, argument: str) -> bool:
     """
     layer = _linear_in_weights(call.layer, argument)
     example = tuple(n or 4 for n in call.seen(call.inputs[0]))
+    if isinstance(call.layer, L.MultiHeadAttention) and not argument:
+        example = (*example[:-1], *layer.kernel.shape[:2])  # heads, and the values of each
     fixed = call.node.input_tensors[0].shape[0]
     free = _with_every_variable(layer, (fixed, *example))
     columns, variables = [], free.trainable_variables
@@ -213,6 +215,11 @@ def _with_every_variable(layer: Any, shape: tuple[int | None, ...]) -> Any:
         kept["bias_axes"] = layer.equation.split("->")[1].replace(".", "")[1:]
         if layer.equation.startswith("..."):
             kept["bias_axes"] = layer.equation[-1]
+        lengths = kept["output_shape"]  # those of the sequence are None in attention
+        if isinstance(lengths, list | tuple):
+            kept["output_shape"] = [
+                n or m for n, m in zip(lengths, [*shape[1:], *lengths], strict=False)
+            ]
     more = {"activation": None, "use_bias": True, "center": True, "scale": True}
     free = type(layer).from_config({**kept, **{k: v for k, v in more.items() if k in kept}})
     free.build(shape)

@@ -144,8 +144,14 @@ def _along_batch(kept: Kept) -> bool:
 
 
 def _grows(kept: Kept) -> bool:
+    """Some inputs, such as those with length 1 along axes of unknown length, get another shape."""
     (call,) = kept.graph.named(kept.name)
-    return bool(call.node.outputs[0].shape != call.node.input_tensors[0].shape)
+    shape = [n or 1 for n in call.node.input_tensors[0].shape]
+    args, kwargs = keras.tree.map_structure(
+        lambda leaf: np.ones(shape) if isinstance(leaf, keras.KerasTensor) else leaf,
+        (call.node.arguments.args, call.node.arguments.kwargs),
+    )
+    return list(call.layer(*args, **kwargs).shape) != shape
 
 
 def _gains_axes(kept: Kept) -> bool:
