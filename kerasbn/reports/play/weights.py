@@ -8,7 +8,7 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import ZipFile
@@ -103,6 +103,27 @@ def read_layers(path: Path) -> list[Layer]:
         has_taker = any(isinstance(each, Dense) for each in beside)
         _require(has_taker or not isinstance(layer, BatchNormalization))
     return layers
+
+
+def on_images(layers: Sequence[Layer], images: NDArray[np.uint8]) -> list[Layer]:
+    """Return layers that read the number of an image, one-hot, where the given ones read the image.
+
+    The kernel of the first Dense layer, the largest by far, becomes its product with each image.
+
+    Raises:
+        NotPlayableError: If another layer than Rescaling is ahead of the first Dense layer.
+    """
+    first = next(i for i, layer in enumerate(layers) if isinstance(layer, Dense))
+    values = images.reshape(len(images), -1).astype(np.float64)
+    for layer in layers[:first]:
+        if not isinstance(layer, Rescaling):
+            raise NotPlayableError
+        values = values * layer.scale + layer.offset
+    dense = layers[first]
+    assert isinstance(dense, Dense)
+    kernel = np.frombuffer(base64.b64decode(dense.kernel), "<f4").reshape(-1, dense.units)
+    products = _base64((values @ kernel).astype("<f4"))
+    return [Dense(dense.name, len(images), dense.units, products, dense.bias), *layers[first + 1 :]]
 
 
 def _saved_layers(config: Config, weights: h5py.Group) -> Iterator[tuple[str, _Saved]]:

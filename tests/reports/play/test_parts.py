@@ -12,6 +12,7 @@ from sample_play import Playable
 
 from kerasbn.data.datasets import Dataset
 from kerasbn.data.examples import choose_examples
+from kerasbn.reports.play import play
 from kerasbn.reports.report import report
 
 pytestmark = pytest.mark.slow
@@ -344,3 +345,26 @@ def test_without_scripts_the_explanations_stay(tab: Open, pair: Playable, tmp_pa
     for each in shown:
         assert each.endswith("This part needs JavaScript.")
         assert "BN" in each
+
+
+def test_large_models_answer_for_the_test_images_as_they_do_for_any(
+    tab: Open, pair: Playable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(page: Tab) -> tuple[list[np.ndarray], list[str]]:
+        page.run('document.querySelector("[data-part=draw] .examples").children[6].click()')
+        settle(page)
+        assert page.errors() == []
+        values = page.run("""[...document.querySelectorAll("[data-part=fold] .result b, "
+            + "[data-part=normalize] [data-finding]")].map(each => each.textContent)""")
+        return [columns(page, part) for part in ("draw", "batch", "fold")], values
+
+    wanted, values = answers(tab(pair.page, 1280))
+    monkeypatch.setattr(play, "MOST_WEIGHTS", 5_000)
+    comparison = pair.page.parent / "saved_models" / "compare"
+    page = tab(report(comparison, output=tmp_path / "large.html"), 1280)
+    assert page.run('document.querySelector(".pad").hidden')
+    found, found_values = answers(page)
+    for each, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(each, other, atol=0.0011)  # one in the last digit
+    assert len(values) == 4
+    assert found_values == values

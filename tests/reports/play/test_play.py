@@ -38,13 +38,27 @@ def test_without_test_images_there_is_no_batch_to_choose(tmp_path: Path) -> None
     assert parts_of(found) == [part for part in PARTS if part != "batch"]
 
 
+def test_of_large_models_a_page_has_what_they_make_of_the_test_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = play(read_comparison(COMPARED)).models
+    monkeypatch.setattr(play_module, "MOST_WEIGHTS", 52_000)
+    found = play(read_comparison(COMPARED))
+    assert small is not None
+    assert found.models is not None
+    assert not found.drawable
+    assert found.models.bn.layers[1:] == small.bn.layers[2:]  # from the first BN layer on
+    headings = [section.heading for section in found.sections()]
+    assert headings == ["Pick a digit", *[*PARTS.values()][1:]]
+
+
 @pytest.mark.parametrize(
     ("module", "limit"), [(play_module, "MOST_WEIGHTS"), (weights_module, "MOST_BYTES")]
 )
 def test_a_page_says_that_models_are_too_large(
     monkeypatch: pytest.MonkeyPatch, module: Any, limit: str
 ) -> None:
-    monkeypatch.setattr(module, limit, 52_000)
+    monkeypatch.setattr(module, limit, 1_000)
     found = play(read_comparison(COMPARED))
     assert (found.models, found.examples) == (None, None)
     first, *others = found.sections()

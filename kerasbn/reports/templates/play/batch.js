@@ -141,7 +141,7 @@ parts.batch = (root, play) => {
   find(".answers").append(...columns.map((each) => each.bars.root));
 
   function evaluate() {
-    const batch = [play.digit.value, ...others].map((each) => each.pixels);
+    const batch = [play.digit.value, ...others].map((each) => each.input);
     const found = columns.map(({ layers, statistics }) =>
       engine.classify(layers, batch, statistics)[0]);
     columns.forEach((each, i) => each.bars.show(found[i]));

@@ -25,7 +25,8 @@ parts.draw = (root, play) => {
   const classifyDrawing = elements.perFrame(() => {
     const pixels = digits.toMnist(field);
     const name = pixels ? "your drawing" : "blank image";
-    play.digit.set({ pixels: pixels ?? new Uint8Array(784), label: null, name });
+    const image = pixels ?? new Uint8Array(784);
+    play.digit.set({ pixels: image, input: image, label: null, name });
   });
 
   function strokeTo(point) {
@@ -116,16 +117,20 @@ parts.draw = (root, play) => {
     ({ layers, bars: bars(title, tone) }));
   find(".answers").append(...columns.map((each) => each.bars.root));
 
-  play.digit.watch(({ pixels, name }) => {
+  play.digit.watch(({ pixels, input, name }) => {
     elements.paint(seen, pixels);
     seen.setAttribute("aria-label", name);
     find(".name").textContent = name;
-    const found = columns.map(({ layers }) => engine.classify(layers, [pixels])[0]);
+    const found = columns.map(({ layers }) => engine.classify(layers, [input])[0]);
     columns.forEach((each, i) => each.bars.show(found[i]));
     const difference = number(distance(found[0], found[1]), 2);
     find(".finding").textContent = `With BN the answer is ${answer(found[0])}, without BN ` +
       `${answer(found[2])}. Folding changes no probability by more than ${difference}.`;
     say(`${name}: ${find(".finding").textContent}`);
   });
+  if (!play.drawable) {
+    find(".pad").hidden = true;
+    find(".choose").textContent = "Pick a test image";
+  }
   repaint();
 };

@@ -79,13 +79,17 @@ parts.fold = (root, play) => {
   // Return the steps where the Dense layer comes first: scale and shift of its own unit.
   function stepsAfter(before, bn, after, j, values) {
     const [w, v] = [weightsOf(before, j), weightsOf(after, j)];
+    // Of a large model, the first layer is known by its products with the test images.
+    const [noun, old, joined] = !play.drawable && before === layers[0]
+      ? ["products", "Products w·x with all test images", "Products w′·x, with w′ = s·w"]
+      : ["weights", "Kernel w", "Kernel w′ = s·w"];
     const [gamma, beta, mean, variance] = [bn.gamma, bn.beta, bn.mean, bn.variance]
       .map((each) => each[j]);
     const { s, t } = engine.affine(bn);
     const bias = before.bias ? before.bias[j] : 0;
     const deviation = Math.sqrt(variance + bn.epsilon);
     return [
-      card(`Before: ${before.name}`, weightsFigure("Kernel w", w),
+      card(`Before: ${before.name}`, weightsFigure(old, w, noun),
         table([biasRow(before, j)]),
         formula("z = w·x + b"), result(`z = ${values.dense}`)),
       card(`and ${bn.name}`,
@@ -96,7 +100,7 @@ parts.fold = (root, play) => {
         formula("t = β − s·μ = " +
           `${number(beta)} − ${signed(s[j])}·${signed(mean)} = ${number(t[j])}`),
         formula("y = s·z + t"), result(`y = ${values.bn}`)),
-      card(`After: ${before.name} alone`, weightsFigure("Kernel w′ = s·w", v),
+      card(`After: ${before.name} alone`, weightsFigure(joined, v, noun),
         formula("b′ = s·b + t = " +
           `${number(s[j])}·${signed(bias)} + ${signed(t[j])} = ${number(after.bias[j])}`),
         formula("y = w′·x + b′"), result(`y = ${values.folded}`)),
@@ -126,11 +130,11 @@ parts.fold = (root, play) => {
   function show() {
     const pair = pairs[choice.value];
     const j = unit.value - 1;
-    const { pixels } = play.digit.value;
+    const { input } = play.digit.value;
     const one = engine.foldOne(layers, pair);
     const isAfter = pair.dense < pair.bn;
     const at = isAfter ? pair.dense : pair.bn; // of the joined layer
-    const traces = [layers, one].map((each) => engine.trace(each, [pixels]));
+    const traces = [layers, one].map((each) => engine.trace(each, [input]));
     const outputs = [traces[0][Math.max(pair.bn, pair.dense)][0], traces[1][at][0]];
     const values = { dense: traces[0][pair.dense][0][j], bn: outputs[0][j], folded: outputs[1][j] };
     for (const key of Object.keys(values)) values[key] = number(values[key], 5);
@@ -138,7 +142,7 @@ parts.fold = (root, play) => {
       layers[pair.dense], layers[pair.bn], one[at], j, values);
     find(".steps").replaceChildren(...steps);
 
-    const found = [layers, one, folded].map((each) => engine.classify(each, [pixels])[0]);
+    const found = [layers, one, folded].map((each) => engine.classify(each, [input])[0]);
     columns.forEach((each, i) => each.show(found[i]));
     const units = number(distance(...outputs), 2);
     const [change, all] = [found[1], found[2]].map((each) => distance(found[0], each));

@@ -3,7 +3,7 @@ parts.normalize = (root, play) => {
   const { make, number, button, slider } = elements;
   const find = (selector) => root.querySelector(selector);
   const { layers } = play.models.bn;
-  const batch = play.examples.map(({ pixels }) => pixels);
+  const batch = play.examples.map(({ input }) => input);
   const trace = batch.length ? engine.trace(layers, batch, "batch") : [];
   const LARGEST = 1e6; // of a value in the table
   const STAGES = ["− mean", "÷ deviation", "× γ + β"];

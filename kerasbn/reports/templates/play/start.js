@@ -8,13 +8,18 @@
   }
 
   const all = examples ? engine.bytes(examples.images) : new Uint8Array();
-  const images = (examples?.labels ?? []).map((label, i) =>
-    ({ pixels: all.subarray(784 * i, 784 * (i + 1)), label, name: `test image of a ${label}` }));
-  const blank = { pixels: new Uint8Array(784), label: null, name: "blank image" };
+  // An image has pixels (784 bytes, 255 for ink), what the models read of it, label and name.
+  const images = (examples?.labels ?? []).map((label, i, { length }) => {
+    const pixels = all.subarray(784 * i, 784 * (i + 1));
+    const oneHot = Float64Array.from({ length }, (_, j) => Number(i === j));
+    return { pixels, input: rest.drawable ? pixels : oneHot, label, name: `test image of a ${label}` };
+  });
+  const nothing = new Uint8Array(784);
+  const blank = { pixels: nothing, input: nothing, label: null, name: "blank image" };
   const play = {
     ...rest,
     models: models && { bn: model(models.bn), plain: model(models.plain) },
-    examples: images, // each has pixels (784 bytes, 255 for ink), label and name
+    examples: images,
     digit: elements.store(images[3] ?? blank), // what part 1 shows; a drawing has no label
   };
   document.documentElement.classList.add("scripted");
