@@ -179,11 +179,11 @@ def _mixes(kept: Kept) -> bool:
 
 
 def _takes_extreme(kept: Kept) -> bool:
+    if len(set(kept.call.data)) < len(kept.call.data):
+        return True  # a limit: compared to itself, a tensor stays as it is
     if kept.refusal.step == "forward":
         return not evidence.map_goes_on(kept.call, kept.refusal.maps)
     sign = -1 if "Minimum" in kept.call.type_name else 1
-    if len(set(kept.call.data)) < len(kept.call.data):
-        return True  # a limit: compared to itself, a tensor stays as it is
     return not evidence.is_convex(kept.call, kept.refusal.maps[0], sign)
 
 
