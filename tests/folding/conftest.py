@@ -56,8 +56,8 @@ def judged() -> Judged:
     from kerasbn.folding.keras.running import predict
     from kerasbn.folding.rounding import relative_difference
 
-    def judge(model: "keras.Model", allowed: float = 1e-9) -> Plan:
-        plan = fold_plan(model)
+    def judge(model: "keras.Model", allowed: float = 1e-9, *, clip: bool = True) -> Plan:
+        plan = fold_plan(model, clip=clip)
         folded = rewrite(model, plan)
         arrays = random_inputs(model)
         want = predict(model, arrays)
