@@ -1,7 +1,7 @@
 """Whether the reasons that a plan gives for keeping affine ONNX nodes are true.
 
-What a reason says of the graph, such as another reader, is looked up in the graph. Where a
-kernel is said to take no map, the best kernel is fitted by least squares, and must not fit.
+What a reason says of the graph, such as another reader, is looked up in the graph. Where the reason
+is that a kernel can take no map, the best kernel is fitted by least squares, and must not fit.
 """
 
 import re

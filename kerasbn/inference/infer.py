@@ -229,10 +229,10 @@ def predict_files(
 ) -> ImagePredictions:
     """Classify image files, folders of them, patterns, and standard input.
 
-    For a model trained on MNIST, all digits in an image are read, and it is said which seem to lie
-    on their side, unless images are `raw` or lie in a folder with a subfolder per class. With
-    `save_inputs`, the preprocessed inputs are written into this folder, one PNG per input, and
-    contact sheets of them with their predictions.
+    With a model trained on MNIST, an image may hold several digits, and those that seem to lie on
+    their side are marked. Neither applies to `raw` images, nor to a folder with one subfolder per
+    class. With `save_inputs`, the preprocessed inputs are written into this folder, one PNG per
+    input, and contact sheets of them with their predictions.
 
     Raises:
         InputError: If a source does not exist, or the only image cannot be classified.

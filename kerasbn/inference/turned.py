@@ -1,4 +1,4 @@
-"""Tell digits that lie on their side from upright ones, by what the model makes of a quarter turn.
+"""Find digits that lie on their side: the model reads them better after a quarter turn.
 
 A classifier is trained on upright digits. So it is surer of a digit that it sees upright, and
 upright digits are higher than wide. Both are evidence, which adds up in log-odds:

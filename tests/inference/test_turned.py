@@ -1,4 +1,4 @@
-"""Digits on their side are told from upright ones."""
+"""Finding digits that lie on their side among upright ones."""
 
 from typing import Any, cast
 

@@ -81,7 +81,7 @@ parts.batch = (root, play) => {
     actions[1].disabled ||= others.length === MOST - 1;
   }
 
-  // Let an image be dragged by mouse or finger; `drop` is told whether it ended in the batch.
+  // Let an image be dragged by mouse or finger; then call `drop` with whether it is in the batch.
   function draggable(element, example, drop) {
     let [start, ghost] = [null, null];
     element.addEventListener("pointerdown", (event) => {
