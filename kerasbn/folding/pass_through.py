@@ -266,6 +266,8 @@ def weighted_sum(call: Call, weights: Sequence[float]) -> PassThrough:
 
     def backward(b: Affine) -> list[list[Affine]]:
         """Every input takes `s`. One takes `t`, and so do the inputs that are the same tensor."""
+        if b.only_scales():
+            return [[b for _ in call.data]]
         terms = list(zip(weights, call.data, strict=True))
         choices = []
         for taker in dict.fromkeys(call.data):
@@ -273,8 +275,6 @@ def weighted_sum(call: Call, weights: Sequence[float]) -> PassThrough:
             if w == 0:
                 continue
             choices.append([affine(b.s, b.t / w if value is taker else 0.0) for _, value in terms])
-            if b.only_scales():
-                break
         if not choices:
             raise CannotFold("cancels the offset t")
         return choices

@@ -21,15 +21,16 @@ from .layers import L
 Array = np.ndarray
 CLOSE = 1e-8
 LARGEST = 300_000  # entries of a matrix that is probed
+LENGTH = 5  # for an unknown one; strides of 2, 3 and 4 leave a rest
 Run = Callable[..., Array]
 
 
-def runner(call: Call) -> tuple[Run, list[tuple[int, ...]]]:
+def runner(call: Call, **more: Any) -> tuple[Run, list[tuple[int, ...]]]:
     """The layer of a call as a function of one array per tensor that it reads, and their shapes."""
     values = list(dict.fromkeys(call.inputs))
     places = [values.index(value) for value in call.inputs]
     arguments = call.node.arguments
-    options = dict(arguments.kwargs)
+    options = {**arguments.kwargs, **more}
     if call.wraps:
         options.pop("mask", None)  # TimeDistributed takes one, the layer inside need not
 
@@ -50,7 +51,7 @@ def runner(call: Call) -> tuple[Run, list[tuple[int, ...]]]:
             made = tf.function(lambda: call.layer(*args, **kwargs), jit_compile=True)()
         return np.array(keras.ops.convert_to_numpy(keras.tree.flatten(made)[0]), np.float64)
 
-    return run, [tuple(n or 4 for n in call.seen(value)) for value in values]
+    return run, [tuple(n or LENGTH for n in call.seen(value)) for value in values]
 
 
 def examples(shapes: list[tuple[int, ...]], n: int) -> list[Array]:
@@ -105,6 +106,20 @@ def map_comes_from(call: Call, outgoing: Affine) -> bool:
     return bool(np.abs(m @ solved - t).max() <= CLOSE * max(np.abs(t).max(), 1e-300))
 
 
+def copies(call: Call) -> bool:
+    """Whether a layer only moves and repeats the values of its input."""
+    run, shapes = runner(call)
+    x = examples(shapes[:1], 1)[0]
+    return bool(np.isin(run(x).astype(np.float32), x.astype(np.float32)).all())
+
+
+def makes_no_difference(call: Call, a: Affine) -> bool:
+    """Whether L(a(x)) = L(x), as where L subtracts the mean, or multiplies by zeros."""
+    run, shapes = runner(call)
+    arrays = examples(shapes, call.node.input_tensors[0].shape[0] or 8)
+    return bool(np.allclose(run(*[mapped(a, x) for x in arrays]), run(*arrays), rtol=CLOSE))
+
+
 def is_convex(call: Call, outgoing: Affine, sign: int) -> bool:
     """Whether sign * b(L(x)) is convex, as sign * L(a(x)) is for every a, L being an extreme."""
     run, shapes = runner(call)
@@ -147,11 +162,12 @@ def weights_take(call: Call, side: str, a: Affine, argument: str) -> bool:
     L_W(x) is linear in W, so that trying each weight alone gives the equations to solve.
     """
     layer = _linear_in_weights(call.layer, argument)
-    example = tuple(n or 4 for n in call.seen(call.inputs[0]))
+    example = tuple(n or LENGTH for n in call.seen(call.inputs[0]))
     if isinstance(call.layer, L.MultiHeadAttention) and not argument:
         example = (*example[:-1], *layer.kernel.shape[:2])  # heads, and the values of each
     fixed = call.node.input_tensors[0].shape[0]
-    free = _with_every_variable(layer, (fixed, *example))
+    in_attention = isinstance(call.layer, L.MultiHeadAttention)
+    free = _with_every_variable(layer, (fixed, *example), in_attention)
     columns, variables = [], free.trainable_variables
 
     def run(x: Array) -> Array:
@@ -193,7 +209,7 @@ def _linear_in_weights(layer: Any, argument: str) -> Any:
     return layer.forward_layer if isinstance(layer, L.Bidirectional) else layer
 
 
-def _with_every_variable(layer: Any, shape: tuple[int | None, ...]) -> Any:
+def _with_every_variable(layer: Any, shape: tuple[int | None, ...], in_attention: bool) -> Any:
     """A copy of a linear layer with a bias and no activation, or one that can do more than it."""
     if isinstance(layer, L.RNN):
         cell = layer.cell.cells[0] if isinstance(layer.cell, L.StackedRNNCells) else layer.cell
@@ -212,9 +228,11 @@ def _with_every_variable(layer: Any, shape: tuple[int | None, ...]) -> Any:
         free.kernel.assign(np.einsum("...im,imo->...io", depthwise, pointwise))
         return free
     if isinstance(layer, L.EinsumDense):
-        kept["bias_axes"] = layer.equation.split("->")[1].replace(".", "")[1:]
-        if layer.equation.startswith("..."):
-            kept["bias_axes"] = layer.equation[-1]
+        kernel, output = layer.equation.split(",")[1].split("->")
+        free_axes = output.replace(".", "")[not output.startswith("...") :]
+        if in_attention or "..." in output:  # a bias for each position is no choice
+            free_axes = "".join(axis for axis in free_axes if axis in kernel)
+        kept["bias_axes"] = free_axes
         lengths = kept["output_shape"]  # those of the sequence are None in attention
         if isinstance(lengths, list | tuple):
             kept["output_shape"] = [

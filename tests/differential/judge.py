@@ -35,6 +35,7 @@ def judge(seed: int) -> Result:
     arrays = random_inputs(model)
     try:
         want = predict(model, arrays)
+        assert all(np.isfinite(each).all() for each in want)  # not so where it divided by 0
     except Exception:  # noqa: BLE001 - Keras built what it cannot run
         return Result(Counter({("models", "skipped"): 1}))
     result = Result(Counter({("models", "compared"): 1}))
@@ -71,7 +72,7 @@ def _compare(
         way = "kept" if isinstance(decision, Kept) else decision.direction
         result.counts["decision", way] += 1
     result.counts["decision", "clips"] += sum(bool(fold.clips) for fold in plan.folds())
-    for pattern, problem in unproved(record, folded):
+    for pattern, problem in unproved(record, folded, clip):
         result.counts["reason", pattern] += 1
         if problem:
             result.wrong.append(problem)

@@ -26,6 +26,7 @@ class Kept:
     names: tuple[str, ...]  # what the pattern's groups matched
     refusal: Refusal
     graph: FlatGraph
+    clips: bool  # whether folding was allowed to clip
 
     @property
     def call(self) -> Call:

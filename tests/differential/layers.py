@@ -96,8 +96,10 @@ def _transposed(kind: type) -> Callable[[Dice, Shape], Any]:
 
 def _einsum(d: Dice, shape: Shape) -> Any:
     known = [n or 1 for n in shape]
+    # Keras reverses the axes of the shape that it expects if "..." stands for two or more.
+    lead, output = ("...", 4) if len(shape) <= 2 else ("abcd"[: len(shape)], (*shape[:-1], 4))
     options: list[Callable[[], Any]] = [
-        lambda: L.EinsumDense("...x,xy->...y", output_shape=4, bias_axes=d.one([None, "y"]))
+        lambda: L.EinsumDense(f"{lead}x,xy->{lead}y", output, bias_axes=d.one([None, "y"]))
     ]
     if None not in shape and len(shape) == 2:
         bias = d.one([None, "d", "bd"])

@@ -20,7 +20,7 @@ def find(words: str) -> tuple[Reason, tuple[str, ...]] | None:
     return None
 
 
-def unproved(record: Record, folded: keras.Model) -> Iterator[tuple[str, str]]:
+def unproved(record: Record, folded: keras.Model, clips: bool) -> Iterator[tuple[str, str]]:
     """Yield the pattern of each reason in a plan, and what is wrong with it, if anything."""
     graph = flatten(folded)
     for layer, name, words in [
@@ -33,7 +33,7 @@ def unproved(record: Record, folded: keras.Model) -> Iterator[tuple[str, str]]:
             continue
         reason, names = found
         refusal = record.refusals.get(words, Refusal("", []))
-        kept = Kept(layer, name, words, names, refusal, graph)
+        kept = Kept(layer, name, words, names, refusal, graph, clips)
         try:
             shown = reason.shown(kept)
         except Exception as error:  # noqa: BLE001 - counted, and the rest goes on

@@ -36,17 +36,24 @@ def _tensors(kept: Kept) -> list[int]:
 
 
 def _also_read(kept: Kept) -> bool:
-    others = [call for t in _tensors(kept) for call in kept.graph.readers(t)]
+    found = _tensors(kept)
+    casts = [call for t in found for call in kept.graph.readers(t) if _is_cast(call)]
+    found += [t for call in casts for t in call.makes]  # a folded layer may have been what casts
+    others = [call for t in found for call in kept.graph.readers(t)]
     others = [call for call in others if call.name != kept.name]
     known = kept.graph.named(kept.names[-1])  # none if a clip without finite bounds is left out
     named = [call for call in others if call in known] if known else others
     return any(not _computes(call, kept.refusal.maps[0]) for call in named)
 
 
+def _is_cast(call: FlatCall) -> bool:
+    return name_of(type(call.layer)) == "ops.Cast"
+
+
 def _computes(call: FlatCall, a: Affine) -> bool:
     """Whether a layer computes a map, as running it shows."""
-    layer = call.layer
-    if type(layer) not in AFFINE or call.training or len(call.reads) > 1:
+    layer = call.node.operation  # what applies it to each time step included
+    if type(call.layer) not in AFFINE or call.training or len(call.reads) > 1:
         return False
     shape = tuple(n or 1 for n in call.node.input_tensors[0].shape[1:])
     if len(shape) != len(a.shape):
@@ -126,7 +133,9 @@ def _not_finite(kept: Kept) -> bool:
 
 def _trains(kept: Kept) -> bool:
     """The same example, in another batch, comes out otherwise."""
-    shape = tuple(n or 4 for n in kept.layer.input.shape[1:])
+    spec = kept.layer.input_spec  # the only thing a layer inside another one knows of its input
+    lengths = {axis % spec.ndim: n for axis, n in spec.axes.items()}
+    shape = tuple(lengths.get(axis, evidence.LENGTH) for axis in range(1, spec.ndim))
     one, two = (np.random.default_rng(n).normal(size=(3, *shape)) for n in (1, 2))
     two[0] = one[0]
     state = [np.array(v) for v in kept.layer.variables]
@@ -170,12 +179,15 @@ def _goes_nowhere(kept: Kept) -> bool:
 
 
 def _mixes(kept: Kept) -> bool:
-    """A limit: a layer that copies, or averages windows that do not overlap, could pass it on."""
+    """A limit: a layer that copies, or averages windows that do not overlap, could pass it on.
+
+    So could one that averages, where only t varies.
+    """
     layer = kept.call.layer
-    if kept.call.type_name.startswith("UpSampling"):
-        return True
     apart = getattr(layer, "strides", None) == getattr(layer, "pool_size", ())
-    return apart or _goes_nowhere(kept)
+    if apart or evidence.copies(kept.call) or np.ptp(kept.refusal.maps[0].s) == 0:
+        return True
+    return _goes_nowhere(kept)
 
 
 def _takes_extreme(kept: Kept) -> bool:
@@ -188,8 +200,8 @@ def _takes_extreme(kept: Kept) -> bool:
 
 
 def _activates(kept: Kept) -> bool:
-    if kept.refusal.step == "forward":
-        return not evidence.map_goes_on(kept.call, kept.refusal.maps)
+    if kept.refusal.step == "forward":  # a limit: a map that changes would take a clip along
+        return not (kept.clips and evidence.map_goes_on(kept.call, kept.refusal.maps))
     run, _ = evidence.runner(kept.call)
     a = kept.refusal.maps[0]
     return not evidence.activation_takes(run, a, _lengths(kept.call.inputs[0], a))
@@ -207,12 +219,15 @@ def _has_activation(kept: Kept) -> bool:
 
 def _lengths(value: Value, a: Affine) -> tuple[int, ...]:
     """A shape of a tensor that has the axes of a map, those of time steps included or not."""
-    return tuple(n or 4 for n in value.example[len(value.example) - len(a.shape) :])
+    return tuple(n or evidence.LENGTH for n in value.example[len(value.example) - len(a.shape) :])
 
 
 def _weights_refuse(kept: Kept) -> bool:
+    """A limit: a map that the layer undoes could be left out."""
     edit = kept.refusal.edit
     assert edit is not None
+    if edit.side == "before" and evidence.makes_no_difference(kept.call, edit.affine):
+        return True
     return not evidence.weights_take(kept.call, edit.side, edit.affine, edit.argument)
 
 
@@ -226,11 +241,14 @@ def _pads_in(kept: Kept) -> bool:
     run, shapes = evidence.runner(kept.call)
     zero, one = (np.full((1, *shapes[0]), value) for value in (0.0, 1.0))
     made = run(zero)
-    padded = made == run(one)
+    share = run(one) - made  # of each output that comes from the input
+    padded = ~np.isclose(share, 1)
+    if not padded.any():
+        return False
     a = kept.refusal.maps[0]
     if kept.refusal.step == "forward":
-        changed = run(evidence.mapped(a, zero))
-        return bool(changed[padded].size and (changed[~padded] != made[padded].flat[0]).any())
+        filled = np.full_like(zero, (made[padded] / (1 - share[padded])).flat[0])
+        return not np.allclose(run(evidence.mapped(a, filled)), run(filled))
     moved = evidence.mapped(a, made)[padded]
     return not np.allclose(moved, made[padded])
 
@@ -254,8 +272,10 @@ def _multiplies(kept: Kept) -> bool:
 
 
 def _is_noisy(kept: Kept) -> bool:
-    """The same input comes out otherwise each time."""
-    run, shapes = evidence.runner(kept.call)
+    """It is called so, and then the same input comes out otherwise each time."""
+    if not any(call.training for call in kept.graph.named(kept.names[0])):
+        return False
+    run, shapes = evidence.runner(kept.call, training=True)
     arrays = evidence.examples(shapes, 8)
     return not np.array_equal(run(*arrays), run(*arrays))
 

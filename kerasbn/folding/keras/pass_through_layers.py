@@ -61,9 +61,21 @@ def _padding(call: Call) -> PassThrough:
 
 def _resizing(call: Call) -> PassThrough:
     """The weights of every interpolation sum to 1. Padding does not interpolate."""
-    if not call.layer.pad_to_aspect_ratio:
-        return _average(call)
-    return laws.padding(_positions(call), call.layer.fill_value)
+    axes, layer = _positions(call), call.layer
+    lengths = [call.seen(call.inputs[0])[axis] for axis in axes]
+    if layer.pad_to_aspect_ratio and _pads(lengths, [layer.height, layer.width]):
+        return laws.padding(axes, layer.fill_value)
+    return _average(call)
+
+
+def _pads(lengths: list[int | None], wanted: list[int]) -> bool:
+    """Whether padding to an aspect ratio adds anything, which Keras rounds down on each side."""
+    if None in lengths:
+        return True
+    (height, width), (to_height, to_width) = np.array(lengths), np.array(wanted)
+    new = [width * to_height / to_width, height * to_width / to_height]
+    added = np.array(new, np.float32).astype(int) - lengths  # float32 as in Keras
+    return bool((added >= 2).any())
 
 
 def _cropping(call: Call) -> PassThrough:
