@@ -141,9 +141,18 @@ def test_zero_padding_needs_an_offset_of_zero(chain: Chain, judged: Judged) -> N
 
 def test_resizing_mixes_or_pads(chain: Chain, judged: Judged) -> None:
     stop, scaling = L.Activation("tanh"), L.Rescaling(0.5, 0.3)
-    for pads, folded in ((False, 1), (True, 0)):
-        resize = L.Resizing(3, 4, "nearest", pad_to_aspect_ratio=pads)
+    # The ratio 3 : 4 of a map of 5 x 6 would need 6.7 columns, and Keras rounds down on each side.
+    for pads, width, folded in ((False, 8, 1), (True, 8, 0), (True, 4, 1), (True, 5, 0)):
+        resize = L.Resizing(3, width, "nearest", pad_to_aspect_ratio=pads)
         plan = judged(chain((5, 6, 4), stop, scaling, resize, L.Dense(3)))
+        assert len(plan.folds()) == folded, width
+
+
+def test_a_difference_of_a_tensor_and_itself_passes_scales(judged: Judged) -> None:
+    x = keras.Input((4,))
+    for offset, folded in ((0.0, 1), (0.1, 0)):
+        y = L.Dense(3)(x)
+        plan = judged(keras.Model(x, L.Rescaling(-2.0, offset)(y - y)))
         assert len(plan.folds()) == folded
 
 
