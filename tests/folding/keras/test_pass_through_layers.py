@@ -152,7 +152,8 @@ def test_a_difference_of_a_tensor_and_itself_passes_scales(judged: Judged) -> No
     x = keras.Input((4,))
     for offset, folded in ((0.0, 1), (0.1, 0)):
         y = L.Dense(3)(x)
-        plan = judged(keras.Model(x, L.Rescaling(-2.0, offset)(y - y)))
+        scaled = L.Rescaling(-2.0, offset)(y - y)
+        plan = judged(keras.Model(x, L.Concatenate()([scaled, y])))
         assert len(plan.folds()) == folded
 
 
