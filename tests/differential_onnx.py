@@ -193,12 +193,13 @@ def main() -> int:
     triples = [name for name in counts if " into " in name and " through " in name]
     for name in sorted(set(counts) - set(triples)):
         print(f"{counts[name]:6} {name}")  # noqa: T201 - as above
-    folds = counts["backward"] + counts["forward"] + counts["merge"]
+    folds = sum(counts[way] for way in ("backward", "forward", "both", "merge"))
     print(  # noqa: T201 - as above
         f"never exercised: {', '.join(never(counts)) or 'nothing'}\n"
         f"{len(triples)} ways of a map through one operation into another\n"
         f"{given.models} graphs, {folds} folds ({counts['backward']} backward, "
-        f"{counts['forward']} forward, {counts['merge']} merged, {counts['clips']} with clips), "
+        f"{counts['forward']} forward, {counts['both']} both, {counts['merge']} merged, "
+        f"{counts['clips']} with clips), "
         f"{counts['kept']} kept, {counts['wrong']} wrong; {time.perf_counter() - begin:.0f} s"
     )
     return 1 if counts["wrong"] else 0

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from kerasbn.folding.affine import CannotFold
 from kerasbn.folding.graph import Graph, Kind, Layer
-from kerasbn.folding.search import Found, fold_backward, fold_forward
+from kerasbn.folding.search import Found, Split, backward, by_scale, by_sign, find_fold, forward
 
-Direction = Literal["backward", "forward", "merge"]
+Direction = Literal["backward", "forward", "both", "merge"]
 Search = Callable[[Graph, Layer], Found]
 
 
@@ -22,8 +22,8 @@ class Fold:
     Attributes:
         layer: the layer's name, prefixed by the names of the models around it (`backbone/bn_1`).
         into: the layers that it is folded into.
-        direction: "backward" into preceding layers, "forward" into following ones, or "merge" into
-            another affine layer.
+        direction: "backward" into preceding layers, "forward" into following ones, "both" in one
+            part each, or "merge" into another affine layer.
         through: the layers that its map passes through.
         clips: those of them that become a clip.
         kind: "BN layer" for a BatchNormalization, "scaling" for a Rescaling or Normalization, and
@@ -43,8 +43,7 @@ class Fold:
             return f"{self.layer}: removed, because it changes nothing"
         stops = [f"{name} (as a clip)" if name in self.clips else name for name in self.through]
         way = f" through {', '.join(stops)}" if stops else ""
-        verb = "merged" if self.direction == "merge" else f"folded {self.direction}"
-        return f"{self.layer}: {verb} into {', '.join(self.into)}{way}"
+        return f"{self.layer}: {_VERBS[self.direction]} into {', '.join(self.into)}{way}"
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,12 @@ class Kept:
         return f"{self.layer}: kept because {self.reason}"
 
 
+_VERBS: dict[Direction, str] = {
+    "backward": "folded backward",
+    "forward": "folded forward",
+    "both": "folded backward and forward",
+    "merge": "merged",
+}
 _NAMES: dict[type[Fold | Kept], str] = {Fold: "fold", Kept: "keep"}
 
 
@@ -137,20 +142,27 @@ def plan_folds(
         limit: the number of folds after which to stop. The first folds are the same as without it.
     """
     planner = _Planner(graph, excluded, limit)
-    merges = partial(fold_backward, merge=True), partial(fold_forward, merge=True)
+    merges = _search(backward, merge=True), _search(forward, merge=True)
+    parts = _search(by_sign, clip=clip), _search(by_scale, clip=clip)
     found = True
     while found:
         # Backward in the order of the model and forward against it, because each fold makes way for
         # the neighboring layer.
-        found = planner.fold(planner.left(), "backward", fold_backward)
-        found |= planner.fold(planner.left()[::-1], "forward", fold_forward)
+        found = planner.fold(planner.left(), "backward", _search(backward))
+        found |= planner.fold(planner.left()[::-1], "forward", _search(forward))
         if not found:
-            found = planner.fold(planner.left(), "merge", *merges)
+            found = planner.fold(planner.left(), None, *merges)
         if not found and clip:
-            found = planner.fold(planner.left()[::-1], "forward", partial(fold_forward, clip=True))
+            found = planner.fold(planner.left()[::-1], "forward", _search(forward, clip=True))
         if not found and clip:
-            found = planner.fold(planner.left(), "backward", partial(fold_backward, clip=True))
+            found = planner.fold(planner.left(), "backward", _search(backward, clip=True))
+        if not found:
+            found = planner.fold(planner.left(), None, *parts)
     return planner.plan()
+
+
+def _search(split: Split, *, merge: bool = False, clip: bool = False) -> Search:
+    return partial(find_fold, split=split, merge=merge, clip=clip)
 
 
 class _Planner:
@@ -180,8 +192,11 @@ class _Planner:
         """Return the layers that are not folded, by `id`."""
         return [key for key in self.layers if key not in self.graph.dropped]
 
-    def fold(self, keys: Iterable[int], direction: Direction, *searches: Search) -> bool:
-        """Fold each layer by the first search that finds a way. Return whether any was folded."""
+    def fold(self, keys: Iterable[int], way: Direction | None, *searches: Search) -> bool:
+        """Fold each layer by the first search that finds a way. Return whether any was folded.
+
+        The last reason against each `way` is the one to report.
+        """
         before = len(self.graph.dropped)
         for key, search in product(keys, searches):
             if key in self.graph.dropped or len(self.graph.dropped) >= self.limit:
@@ -189,10 +204,10 @@ class _Planner:
             try:
                 found = self._find(key, search)
             except CannotFold as refusal:
-                if direction != "merge":  # the last reason for each direction is the one to report
-                    self.reasons[key, direction] = str(refusal)
+                if way:
+                    self.reasons[key, way] = str(refusal)
             else:
-                self._apply(found, direction)
+                self._apply(found)
         return len(self.graph.dropped) > before
 
     def _find(self, key: int, search: Search) -> Found:
@@ -207,7 +222,7 @@ class _Planner:
                 raise CannotFold(reason)
         return found
 
-    def _apply(self, found: Found, direction: Direction) -> None:
+    def _apply(self, found: Found) -> None:
         into, through, clips = (
             tuple(dict.fromkeys(call.name for call in calls))
             for calls in (found.into.values(), found.through, found.clips)
@@ -215,7 +230,9 @@ class _Planner:
         for key, layer in found.dropped.items():
             self.graph.drop(layer)
             kept = self.decisions[key]
-            self.decisions[key] = Fold(kept.layer, into, direction, through, clips, kept.kind)
+            self.decisions[key] = Fold(
+                kept.layer, into, _direction(found), through, clips, kept.kind
+            )
         for key, edits in found.edits.items():
             self.graph.edits[key] += edits
         for call, clip in found.clips.items():
@@ -224,3 +241,10 @@ class _Planner:
     def _reason(self, key: int) -> str:
         reasons = dict.fromkeys(self.reasons.get((key, to), "") for to in ("backward", "forward"))
         return self.excluded.get(self.decisions[key].layer) or ", and ".join(reasons)
+
+
+def _direction(found: Found) -> Direction:
+    if any(call.kind for call in found.into.values()):
+        return "merge"
+    sides = {edit.side for edits in found.edits.values() for edit in edits}
+    return "both" if len(sides) > 1 else "forward" if "before" in sides else "backward"

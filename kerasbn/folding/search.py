@@ -1,21 +1,25 @@
-"""Find where an affine layer can be folded: into the layers before it or after it.
+"""Find where an affine layer can be folded: into the layers before it, after it, or both.
 
-A search follows the layer's map through the graph. It returns a `Found` with everything that has to
-change, or raises `CannotFold` with the first obstacle. It changes nothing itself.
+A search splits the layer's map in two, ``y = outer(inner(x))``, one of which may be the identity.
+It follows `inner` backward through the graph and `outer` forward. It returns a `Found` with
+everything that has to change, or raises `CannotFold` with the first obstacle. It changes nothing
+itself.
 
 - Backward, a tensor x on the way is *requested* as ``s*x + t``. Its producer has to take the map,
-  and its readers have to be affine layers with that same map, which are then dropped too.
+  and its readers have to be affine layers with that same inner map, which are then dropped too.
 - Forward, a tensor on the way *carries* x where ``s*x + t`` is meant. Every reader has to make up
   for it.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
-from kerasbn.folding.affine import Affine, CannotFold, compose, identity, same
+import numpy as np
+
+from kerasbn.folding.affine import Affine, CannotFold, affine, compose, identity, same
 from kerasbn.folding.clips import Clip, pass_clip, pass_clip_backward
 from kerasbn.folding.graph import Call, Graph, Layer, Value
 from kerasbn.folding.linear import Edit
@@ -32,18 +36,72 @@ class Found:
     clips: dict[Call, Clip] = field(default_factory=dict)  # what activations on the way become
 
 
-def fold_backward(graph: Graph, layer: Layer, *, merge: bool = False, clip: bool = False) -> Found:
-    """Find how to fold an affine layer into what precedes it. Raises `CannotFold`.
+Split = Callable[[Affine], tuple[Affine, Affine]]  # a map into `inner` and `outer`
 
-    With `merge`, it may be merged into another affine layer; with `clip`, activations on the way
-    may become clips.
+
+def backward(a: Affine) -> tuple[Affine, Affine]:
+    """Let all of a map go backward."""
+    return a, identity(len(a.shape))
+
+
+def forward(a: Affine) -> tuple[Affine, Affine]:
+    """Let all of a map go forward."""
+    return identity(len(a.shape)), a
+
+
+def by_sign(a: Affine) -> tuple[Affine, Affine]:
+    """Split y = sign * (|s|*x + sign*t): only |s| passes a maximum, only t = 0 zero padding."""
+    sign = np.where(a.s < 0, -1.0, 1.0)
+    return affine(sign * a.s, sign * a.t), affine(sign, 0.0)
+
+
+def by_scale(a: Affine) -> tuple[Affine, Affine]:
+    """Split y = s * (x + t/s): all terms of a sum take s, only one takes t.
+
+    Where s is 0 and t is not, all goes backward.
     """
-    search = _Backward(graph, merge, clip)
-    _run(search.drop(layer))
-    _check_clips(graph, search.found, "before")
-    return search.found
+    constant = (a.s == 0) & (a.t != 0)
+    s = np.where(constant, 1.0, a.s)
+    with np.errstate(over="ignore"):  # `affine` refuses what is not finite
+        t = np.divide(a.t, s, out=np.zeros_like(s), where=s != 0)
+    return affine(np.where(constant, 0.0, 1.0), t), affine(s, 0.0)
 
 
+def find_fold(
+    graph: Graph, layer: Layer, split: Split, *, merge: bool = False, clip: bool = False
+) -> Found:
+    """Find how to fold an affine layer, split in two. Raises `CannotFold`.
+
+    Where a layer that takes the outer map is shared, another affine layer may have to go too. With
+    `merge`, it may be merged into another affine layer; with `clip`, activations on the way may
+    become clips.
+    """
+    dropped = {id(layer): layer}
+    while True:
+        before = _Backward(graph, lambda call: split(graph.affine_of(call))[0], merge, clip)
+        for each in dropped.values():
+            _run(before.drop(each))
+        _check_clips(graph, before.found, "before")
+        after = _Forward(
+            graph, lambda call: split(graph.affine_of(call))[1], merge, clip, before.found
+        )
+        joined = after.run()
+        if joined is None:
+            return _both(before.found, after.found)
+        dropped[id(joined)] = joined
+
+
+def _both(before: Found, after: Found) -> Found:
+    """Return what folding one part backward and the other forward changes."""
+    edits = {
+        key: before.edits.get(key, []) + after.edits.get(key, [])
+        for key in before.edits | after.edits
+    }
+    others = [getattr(before, name) | getattr(after, name) for name in ("into", "through", "clips")]
+    return Found(before.dropped, edits, *others)
+
+
+Part = Callable[[Call], Affine]  # the inner or the outer map of an affine layer
 Steps = Generator["Steps", None, None]  # a search that yields the searches it depends on
 
 
@@ -65,8 +123,9 @@ def _run(steps: Steps) -> None:
 
 
 class _Backward:
-    def __init__(self, graph: Graph, merge: bool, clip: bool) -> None:
+    def __init__(self, graph: Graph, inner: Part, merge: bool, clip: bool) -> None:
         self.graph = graph
+        self.inner = inner
         self.merge = merge
         self.clip = clip
         self.found = Found()
@@ -76,11 +135,11 @@ class _Backward:
         self.failed: dict[tuple[Value, bool], str] = {}
 
     def drop(self, layer: Layer) -> Steps:
-        """Remove an affine layer: request its output in the place of its input."""
+        """Remove an affine layer: request its inner map in the place of its input."""
         if id(layer) not in self.found.dropped:
             self.found.dropped[id(layer)] = layer
             for call in self.graph.calls_of(layer):
-                yield self.request(call.inputs[0], self.graph.affine_of(call))
+                yield self.request(call.inputs[0], self.inner(call))
 
     def request(self, value: Value, a: Affine) -> Steps:
         """Request ``a(value)`` in the place of `value`."""
@@ -116,7 +175,7 @@ class _Backward:
                 continue
             if _is_unaffected(self.graph, reader, value, a):
                 continue
-            if not _computes(self.graph, reader, a):
+            if not _computes(reader, self.inner, a):
                 raise CannotFold(f"{self._name(value)} is also read by `{reader.name}`")
             yield self.drop(reader.layer)
 
@@ -190,32 +249,18 @@ class _Backward:
         return f"the output of `{value.producer.name}`" if value.producer else "a model input"
 
 
-def fold_forward(graph: Graph, layer: Layer, *, merge: bool = False, clip: bool = False) -> Found:
-    """Find how to fold an affine layer into what follows it. Raises `CannotFold`.
-
-    Where a layer that takes the map is shared, another affine layer may have to go too. With
-    `merge`, it may be merged into another affine layer; with `clip`, activations on the way may
-    become clips.
-    """
-    dropped = {id(layer): layer}
-    while True:
-        search = _Forward(graph, merge, clip, dropped)
-        joined = search.run()
-        if joined is None:
-            return search.found
-        dropped[id(joined)] = joined
-
-
 class _Forward:
-    def __init__(self, graph: Graph, merge: bool, clip: bool, dropped: dict[int, Layer]) -> None:
+    def __init__(self, graph: Graph, outer: Part, merge: bool, clip: bool, before: Found) -> None:
         self.graph = graph
+        self.outer = outer
         self.merge = merge
         self.clip = clip
-        self.found = Found(dropped)
+        self.found = Found(before.dropped)
+        self.clipped = {id(call.node) for call in before.clips}  # by the inner map
         self.carried: dict[Value, Affine] = {}
         self.due: set[Call] = set()
         self.queue: list[tuple[int, Call]] = []  # a heap
-        for layer in dropped.values():
+        for layer in before.dropped.values():
             self._follow(graph.calls_of(layer))
 
     def _follow(self, calls: Iterable[Call]) -> None:
@@ -242,7 +287,7 @@ class _Forward:
     def _visit(self, call: Call) -> None:
         """Fold what the inputs of a call carry into its layer, or pass it on to its output."""
         if id(call.layer) in self.found.dropped:
-            out = compose(self.graph.affine_of(call), self._on(call.inputs[0]))
+            out = compose(self.outer(call), self._on(call.inputs[0]))
         else:
             with _subject(f"`{call.name}` after it"):
                 if not call.is_pass_through and self.graph.clip_of(call) is None:
@@ -262,6 +307,8 @@ class _Forward:
     def _pass(self, call: Call) -> Affine:
         if any(value in self.carried and value not in call.data for value in call.inputs):
             raise CannotFold("reads it as a second argument")
+        if id(call.node) in self.clipped:
+            raise CannotFold("becomes a clip")
         incoming = [call.lower(self._on(value)) for value in call.data]
         clip = self.graph.clip_of(call) if self.clip else None
         if id(call.node) not in self.graph.clips:  # otherwise it is no longer what it was
@@ -300,7 +347,7 @@ class _Forward:
             if same(wanted, self._on(value)):
                 continue
             maker = value.producer
-            if value not in self.carried and maker and _computes(self.graph, maker, wanted):
+            if value not in self.carried and maker and _computes(maker, self.outer, wanted):
                 return maker.layer
             raise CannotFold(f"`{call.name}` after it is shared, and also reads other tensors")
         return None
@@ -327,10 +374,10 @@ def _is_unaffected(graph: Graph, call: Call, value: Value, a: Affine) -> bool:
         return False
 
 
-def _computes(graph: Graph, call: Call, a: Affine) -> bool:
-    """Return whether a call is of an affine layer with the map `a`."""
+def _computes(call: Call, part: Part, a: Affine) -> bool:
+    """Return whether a call is of an affine layer whose inner or outer map is `a`."""
     try:
-        return call.kind is not None and same(graph.affine_of(call), a)
+        return call.kind is not None and same(part(call), a)
     except CannotFold:
         return False
 

@@ -67,11 +67,12 @@ def main() -> int:
         print(f"never: {': '.join(key)}")  # noqa: T201 - a command prints
     wrong = counts["models", "wrong"]
     models, kept = counts["models", "compared"], counts["decision", "kept"]
-    folds = [counts["decision", way] for way in ("backward", "forward", "merge")]
+    clips = counts["decision", "clips"]
+    folds = [counts["decision", way] for way in ("backward", "forward", "both", "merge")]
     print(  # noqa: T201 - a command prints
         f"{models} models, {sum(folds)} folds ({folds[0]} backward, {folds[1]} forward, "
-        f"{folds[2]} merged, {counts['decision', 'clips']} with clips), {kept} kept, {wrong} "
-        f"wrong; {time.perf_counter() - begin:.0f} s"
+        f"{folds[2]} both, {folds[3]} merged, {clips} with clips), "
+        f"{kept} kept, {wrong} wrong; {time.perf_counter() - begin:.0f} s"
     )
     return 1 if wrong or absent else 0
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from kerasbn.folding import pass_through, search
+from kerasbn.folding import pass_through, plan, search
 from kerasbn.folding.affine import Affine, CannotFold
 from kerasbn.folding.clips import Clip
 from kerasbn.folding.graph import Call
@@ -20,7 +20,15 @@ from kerasbn.folding.pass_through import PassThrough
 from kerasbn.folding.windows import Window
 
 from .layers import L
-from .rare_models import clipped, joined, padded, permuted, shared_reads_others, two_readers
+from .rare_models import (
+    clipped,
+    joined,
+    padded,
+    permuted,
+    pooled,
+    shared_reads_others,
+    two_readers,
+)
 
 Breaking = AbstractContextManager[Any]
 
@@ -92,6 +100,11 @@ def _no_t(known: Any, part: LinearMap, k: Any, t: Any, names: Any) -> Any:
     return known(part, k, 0 * t, names)
 
 
+def _t_without_sign(known: search.Split, a: Affine) -> tuple[Affine, Affine]:
+    inner, outer = known(a)
+    return Affine(inner.s, a.t), outer
+
+
 def _readers_ignored(_: Any, backward: Any, value: Any, a: Affine) -> Iterator[None]:
     backward.requested[value] = a
     return iter(())  # no further steps
@@ -117,6 +130,7 @@ BROKEN: dict[str, Broken] = {
     "gru-bias-row": Broken(
         lambda: _parts(L.GRU, lambda p: replace(p, row=p.row if p.row is None else 1)), L.GRU
     ),
+    "t-without-sign": Broken(lambda: _changed(plan, "by_sign", _t_without_sign), pooled),
     "negative-max": Broken(lambda: _pass(AVERAGE, L.MaxPooling2D), L.MaxPooling2D),
     "t-into-zero-padding": Broken(lambda: _pass(AVERAGE, L.ZeroPadding2D), L.ZeroPadding2D),
     "split-reversed": Broken(

@@ -10,10 +10,9 @@ from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
 
 from .layers import L
 from .reasons import HIDDEN, REASONS
-from .refusals import name_of
+from .refusals import WAYS, name_of
 
 Key = tuple[str, ...]
-WAYS = {"after": "backward", "before": "forward"}
 
 
 def expected() -> Iterator[Key]:
@@ -25,6 +24,7 @@ def expected() -> Iterator[Key]:
     for kind in AFFINE_LAYERS:
         yield from (("affine", kind.__name__, way) for way in (*WAYS.values(), "merge"))
     for kind in (L.BatchNormalization, L.Rescaling):  # a Normalization takes no map
+        yield ("affine", kind.__name__, "both")
         yield from (("merged into", kind.__name__, way) for way in WAYS.values())
     yield from (("clip", name_of(key)) for key, _ in _CLIPS)
     yield from (("reason", reason.pattern) for reason in [*REASONS, *HIDDEN])

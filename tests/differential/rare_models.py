@@ -311,6 +311,18 @@ def clipped(_: Dice) -> Rare:
     return model, lambda: bn.gamma.assign([-1.0, 0.5, 0.0])
 
 
+def pooled(d: Dice) -> Rare:
+    x = keras.Input((4, 5, 2))
+    y = d.one([BN(), L.Rescaling(-0.5, 0.3)])(L.MaxPooling2D(2)(L.ReLU()(L.Conv2D(3, 2)(x))))
+    return _model(x, L.Conv2D(2, 3, padding="same")(y))
+
+
+def added_to_an_input(_: Dice) -> Rare:
+    x, z = keras.Input((4, 5, 2)), keras.Input((4, 5, 2))
+    y = BN()(L.Add()([L.Conv2D(2, 1)(x), z]))
+    return _model([x, z], L.Conv2D(2, 3, padding="same")(y))
+
+
 def two_readers(_: Dice) -> Rare:
     x = keras.Input((3,))
     y = L.Dense(4)(x)
@@ -366,5 +378,6 @@ RARE: list[Callable[[Dice], Rare]] = [
     custom_class, repeated, compared, scaled_and_not, summed_axis, no_bias, shared_needs_two,
     batch_operations, indexed, shared_over_ranks,
     unknown_part, shared_reads_others, clipped, two_readers, padded,
+    pooled, added_to_an_input,
     joined, permuted,
 ]  # fmt: skip

@@ -14,6 +14,8 @@ from kerasbn.folding.graph import Call, Value
 from kerasbn.folding.keras import graph as keras_graph
 from kerasbn.folding.linear import Edit
 
+WAYS = {"after": "backward", "before": "forward"}  # by the side of an edit
+
 
 @dataclass
 class Refusal:
@@ -103,21 +105,29 @@ def recorded() -> Iterator[Record]:
 def _count_folds(stack: ExitStack, record: Record) -> None:
     apply, finish = plan._Planner._apply, plan._Planner.plan
 
-    def applied(planner: Any, found: search.Found, direction: plan.Direction) -> None:
-        sides = {edit.side for edits in found.edits.values() for edit in edits}
-        way = "backward" if "after" in sides else "forward"
+    def applied(planner: Any, found: search.Found) -> None:
+        order = planner.graph.calls
+        last = max(
+            order[c] for each in found.dropped.values() for c in planner.graph.calls_of(each)
+        )
+        direction = plan._direction(found)
         for layer in found.dropped.values():
             record.counts["affine", type(layer).__name__, direction] += 1
-        for call in found.into.values():
-            name = name_of(type(call.layer))
-            record.counts["merged into" if call.kind else "linear", name, way] += 1
+        sides = {key: {edit.side for edit in edits} for key, edits in found.edits.items()}
+        ways = {WAYS[side] for each in sides.values() for side in each}
+        for key, call in found.into.items():
+            for side in sides[key]:
+                name = name_of(type(call.layer))
+                record.counts["merged into" if call.kind else "linear", name, WAYS[side]] += 1
         for call in found.through:
             if call.is_pass_through and call not in found.clips:
+                side = "forward" if order[call] > last else "backward"
+                way = side if len(ways) != 1 else next(iter(ways))
                 record.counts["pass-through", name_of(type(call.layer)), way] += 1
         for call in found.clips:
             function = getattr(call.layer, "activation", type(call.layer))
             record.counts["clip", name_of(function)] += 1
-        apply(planner, found, direction)
+        apply(planner, found)
 
     def planned(planner: Any) -> plan.Plan:
         made = finish(planner)

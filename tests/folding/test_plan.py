@@ -5,14 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
 import kerasbn
 from kerasbn.common.errors import InputError
+from kerasbn.folding.affine import CannotFold
 from kerasbn.folding.fold import fold_plan
 from kerasbn.folding.keras import graph
 from kerasbn.folding.keras.randomize import randomize_parameters
 from kerasbn.folding.plan import Fold, Kept, Plan
+from kerasbn.folding.search import by_scale, find_fold
 
 L = keras.layers
 BN = L.BatchNormalization
@@ -81,6 +84,65 @@ def test_two_in_a_row_merge_where_nothing_else_takes_them(chain: Chain, judged: 
     assert (len(plan.folds()), len(plan.kept())) == (2, 1)
     plan = judged(chain((4,), L.Dense(3), BN(), L.Rescaling(-2.0), BN(center=False)))
     assert len(plan.folds()) == 3
+
+
+def test_a_negative_scale_passes_max_pooling_in_part(chain: Chain, judged: Judged) -> None:
+    """Its size and shift go backward, since padding stops a shift, and its sign goes forward."""
+    conv, padded = L.Conv2D(4, 3, name="a"), L.Conv2D(2, 3, padding="same", name="b")
+    pool, act = L.MaxPooling2D(2, name="pool"), L.ReLU(name="act")
+    model = chain((8, 8, 3), conv, act, pool, BN(name="bn"), padded)
+    (fold,) = judged(model)
+    assert isinstance(fold, Fold)
+    assert fold.direction == "both"
+    assert str(fold) == "bn: folded backward and forward into a, b through pool, act (as a clip)"
+    (kept,) = judged(model, clip=False)
+    assert "a negative s would turn" in str(kept)
+    assert "pads its input with zeros" in str(kept)
+    model = chain((8, 8, 3), L.Conv2D(4, 3), L.GlobalMaxPooling2D(), BN(), opaque)
+    assert "is the activation 'tanh'" in str(*judged(model))
+
+
+def test_a_shift_goes_backward_into_one_term_where_no_scale_does(judged: Judged) -> None:
+    x, other = keras.Input((5, 5, 3)), keras.Input((5, 5, 3))
+    padded, bn = L.Conv2D(2, 3, padding="same", name="b"), BN()
+    y = bn(L.Add()([L.Conv2D(3, 1, name="a")(x), other]))
+    model = randomized([x, other], padded(L.ReLU()(y)))
+    bn.gamma.assign([-1.0, 0.5, 2.0])
+    (fold,) = judged(model)
+    assert isinstance(fold, Fold)
+    assert (fold.direction, fold.into) == ("both", ("a", "b"))
+    bn.gamma.assign([-1.0, 0.0, 2.0])  # the other input would have to be 0 as well
+    assert "it follows a model input" in str(*judged(model))
+
+
+def test_layers_that_go_forward_in_part_go_together(judged: Judged) -> None:
+    """A shared convolution takes one sign."""
+    padded, first, second = L.Conv2D(2, 3, padding="same"), BN(), BN()
+    inputs = [keras.Input((6, 6, 3)) for _ in range(2)]
+    pooled = [L.MaxPooling2D(2)(L.Conv2D(4, 1)(x)) for x in inputs]
+    model = randomized(inputs, [padded(first(pooled[0])), padded(second(pooled[1]))])
+    for bn in (first, second):
+        bn.gamma.assign(np.random.default_rng(0).uniform(0.5, 2.0, 4) * [1, -1, -1, 1])
+    plan = judged(model)
+    assert [fold.direction for fold in plan.folds()] == ["both", "both"]
+    second.gamma.assign([1.0, 1.0, -1.0, 1.0])
+    assert len(judged(model).kept()) == 2
+
+
+def test_no_activation_becomes_a_clip_for_both_parts(judged: Judged) -> None:
+    """`bn` is called twice. Its t goes backward through `act`, and its s meets it forward."""
+    x, bn = keras.Input((5, 5, 3)), BN(name="bn")
+    scaled = bn(L.Conv2D(4, 1)(x))[..., 2:]
+    joined = [L.Concatenate()([scaled, L.Conv2D(2, 1)(x)]) for _ in range(2)]
+    added = L.Add()([L.ReLU(name="act")(joined[0]), joined[1]])
+    model = randomized(x, L.Conv2D(3, 3, padding="same")(bn(added)))
+    bn.gamma.assign([2.0, 2.0, -3.0, -0.5])
+    bn.moving_mean.assign([0.0, 0.0, 0.3, 0.4])
+    bn.beta.assign([0.0, 0.0, 0.5, 0.2])
+    (layer,) = [call.layer for call in graph.read_model(model).calls if call.name == "bn"][:1]
+    with pytest.raises(CannotFold, match="`act` after it becomes a clip"):
+        find_fold(graph.read_model(model), layer, by_scale, clip=True)
+    assert judged(model).kept()
 
 
 # -- shared layers ------------------------------------------------------------------------------

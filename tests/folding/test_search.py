@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from kerasbn.folding.affine import Affine, CannotFold, affine
+from kerasbn.folding.affine import Affine, CannotFold, affine, compose
 from kerasbn.folding.clips import Clip
 from kerasbn.folding.graph import Call, Graph, Value
 from kerasbn.folding.linear import Edit
 from kerasbn.folding.plan import Plan, plan_folds
-from kerasbn.folding.search import fold_backward
+from kerasbn.folding.search import Split, backward, by_scale, by_sign, find_fold, forward
 
 
 @dataclass(eq=False, kw_only=True)
@@ -138,7 +138,28 @@ def test_memory_is_in_proportion_to_the_graph() -> None:
         model = tower(size)
         layer = next(call.layer for call in model.graph.calls if call.kind)
         tracemalloc.start()
-        fold_backward(model.graph, layer)
+        find_fold(model.graph, layer, backward)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] <= 6 * peaks[0]
+
+
+@pytest.mark.parametrize("split", [backward, forward, by_sign, by_scale])
+def test_both_parts_of_a_map_make_the_map(split: Split) -> None:
+    a = affine(np.repeat([-2.0, 0.0, 0.3], 3), np.tile([-0.5, 0.0, 4.0], 3))
+    made = compose(*split(a)[::-1])
+    np.testing.assert_allclose(made.s, a.s, rtol=1e-15)
+    np.testing.assert_allclose(made.t, a.t, rtol=1e-15)
+
+
+def test_what_goes_forward_only_scales() -> None:
+    a = affine([-2.0, 0.0, 0.0, 0.3], [-0.5, 0.0, 4.0, 1.0])
+    inner, outer = by_sign(a)
+    assert inner.keeps_order()
+    assert outer.only_scales()
+    assert set(outer.s) == {-1.0, 1.0}
+    inner, outer = by_scale(a)
+    assert inner.s.tolist() == [1.0, 1.0, 0.0, 1.0]
+    assert outer.only_scales()
+    with pytest.raises(CannotFold):
+        by_scale(affine([1e-200], [1e200]))

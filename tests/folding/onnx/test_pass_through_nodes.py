@@ -169,3 +169,10 @@ def test_what_stops_a_map_says_why(made: Node, reason: str) -> None:
         assert only_fold(model).through == ("n2",)
     else:
         assert reason in only_reason(model, tolerance=1e-2)
+
+
+def test_a_negative_scale_passes_max_pooling_in_part() -> None:
+    ends = node("Conv", X, R(4, 3, 3), R(4)), node("Conv", X, R(3, 4, 3), pads=[1, 1])
+    pool = node("MaxPool", kernel_shape=[2])
+    fold = only_fold(chain((2, 3, 9), TANH, ends[0], node("Relu"), pool, batch_norm(4), ends[1]))
+    assert (fold.direction, fold.into, fold.clips) == ("both", ("n1", "n5"), ("n2",))
