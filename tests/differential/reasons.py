@@ -369,7 +369,11 @@ REASONS = [
     Reason(f"{NAME} shares its kernel along an axis where s and t vary", _weights_refuse),
     Reason(f"{NAME} pads its input with zeros, which would miss the offset t", _weights_refuse),
     Reason(f"{NAME} applies other kernel taps at each position, .*", _weights_refuse),
-    Reason(f"{NAME} cannot fold a map that precedes it", _weights_refuse),
+    Reason(
+        f"{NAME} cannot fold a map that precedes it",
+        lambda kept: bool(np.all(np.abs(kept.refusal.maps[0].s) == 1)) or _weights_refuse(kept),
+        "gamma could take a sign, and the mean takes t away",
+    ),
     Reason(f"{NAME} cannot fold a map that follows it", _saturates),
     Reason(
         f"{NAME} is the same for all time steps, while s and t vary .*",
