@@ -166,6 +166,8 @@ def einsum(g: Growing, x: str) -> str:
     sizes = dict(zip(names, shape, strict=True)) | {"x": 3}
     last = names[-1]
     kinds = [(f"{last}x", f"{names[:-1]}x"), (f"x{last}", f"{names[:-1]}x")]
+    if d.chance(0.2):
+        return one(g, "Einsum", [x, g.weights(shape[-1], 3)], equation="...i,ij->...j")
     if len(shape) > 2:
         middle = names[-2]
         kinds += [

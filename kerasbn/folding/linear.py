@@ -44,9 +44,12 @@ class LinearMap:
     summed: Mapping[str, int | None] = field(default_factory=dict, kw_only=True)
     # The axes of an incoming example that the kernel moves along.
     windows: Mapping[int, Window] = field(default_factory=dict, kw_only=True)
+    # The axes of an outgoing example along which groups of positions share the kernel and bias.
+    groups: Mapping[int, Window] = field(default_factory=dict, kw_only=True)
 
     def after(self, k: Array, b: Array, a: Affine) -> tuple[Array, Array]:
         """Return K and b of s*(K x + b) + t = (s*K) x + (s*b + t)."""
+        a = self._made(a)
         scaled = k * self._along(k, a.s, self.outputs)
         if self.one_hot:
             return scaled + self._along(k, a.t, self.outputs), b
@@ -59,7 +62,7 @@ class LinearMap:
 
     def check(self, a: Affine, side: Side) -> None:
         """Raise `CannotFold` if K or b would have to vary along an axis that it has not."""
-        a, names = (a, self.outputs) if side == "after" else self._seen(a)
+        a, names = (self._made(a), self.outputs) if side == "after" else self._seen(a)
         for axis, name in enumerate(names):
             if set(name) & set(self.axes) or not a.varies_along(axis):
                 continue
@@ -82,6 +85,12 @@ class LinearMap:
         for axis, window in sorted(self.windows.items(), key=lambda each: each[1].seen.max()):
             a, names[axis] = window.at_taps(a, axis), window.letter
         return a, tuple(names)
+
+    def _made(self, a: Affine) -> Affine:
+        """Return a map after the operation with one value for each group."""
+        for axis, group in self.groups.items():
+            a = group.at_taps(a, axis)
+        return a
 
     def _along(self, k: Array, values: Array, tensor: tuple[str, ...]) -> Array:
         """Move values from the axes of a tensor to the axes of the kernel."""

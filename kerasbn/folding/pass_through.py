@@ -22,6 +22,7 @@ from kerasbn.folding.affine import (
     affine,
     compress,
     expand,
+    identity,
     join,
     same,
     split,
@@ -205,42 +206,40 @@ def _leading(old: NamedShape, new: NamedShape) -> list[tuple[range, range]]:
     return groups
 
 
-def selection(indices: Mapping[int, Indices | None], shape: Shape) -> PassThrough:
+def selection(call: Call, indices: Mapping[int, Indices | None]) -> PassThrough:
     """Taking some indices along each of some axes, such as slicing.
 
     The indices may be unknown, None, where the map does not vary.
     """
+    shape = call.seen(call.inputs[0])
 
     def forward(a: Affine) -> Affine:
-        for axis, taken in _along(a, indices):
-            a = Affine(a.s.take(taken, axis), a.t.take(taken, axis))
+        for axis, taken in indices.items():
+            if a.varies_along(axis):
+                if taken is None:
+                    raise CannotFold("takes an unknown part of an axis that s and t vary along")
+                a = Affine(a.s.take(taken, axis), a.t.take(taken, axis))
         return compress(a)
 
     def backward(b: Affine) -> Affine:
-        """What is not taken may have any map."""
-        for axis, taken in _along(b, indices):
+        """What is not taken may have any map, unless another call reads it."""
+        is_read = len(call.inputs[0].readers) > 1
+        for axis, taken in indices.items():
             n = shape[axis]
-            if n is None or len(np.unique(taken)) < len(taken):
-                raise CannotFold("takes several copies of its input, or an unknown part of it")
+            if n is None or taken is None or len({*taken}) < len(taken):
+                if b.varies_along(axis):
+                    raise CannotFold("takes several copies of its input, or an unknown part of it")
+                continue
+            if not (is_read or b.varies_along(axis)):
+                continue
             full = [*b.shape[:axis], n, *b.shape[axis + 1 :]]
             s, t = np.ones(full), np.zeros(full)
             at = (slice(None),) * axis + (taken,)
             s[at], t[at] = b.s, b.t
             b = Affine(s, t)
-        return b
+        return compress(b)
 
     return one_input(forward, backward)
-
-
-def _along(a: Affine, indices: Mapping[int, Indices | None]) -> list[tuple[int, Indices]]:
-    """Return the axes that the map varies along, and what is taken."""
-    found = []
-    for axis, taken in indices.items():
-        if a.varies_along(axis):
-            if taken is None:
-                raise CannotFold("takes an unknown part of an axis that s and t vary along")
-            found.append((axis, taken))
-    return found
 
 
 # -- several inputs -----------------------------------------------------------------------------
@@ -256,7 +255,6 @@ def concatenation(call: Call, axis: int) -> PassThrough:
 
 def weighted_sum(call: Call, weights: Sequence[float]) -> PassThrough:
     """A sum over inputs: sum of w*(s*x + t) = s * (sum of w*x) + t * (sum of w)."""
-    _check_ranks(call)
 
     def forward(incoming: list[Affine]) -> Affine:
         if not all(np.all(a.s == incoming[0].s) for a in incoming):
@@ -279,12 +277,11 @@ def weighted_sum(call: Call, weights: Sequence[float]) -> PassThrough:
             raise CannotFold("cancels the offset t")
         return choices
 
-    return PassThrough(forward, backward)
+    return _broadcast(call, PassThrough(forward, backward))
 
 
 def product(call: Call, powers: Sequence[int]) -> PassThrough:
     """A product of x**p over inputs, with p = 1 or -1, lets maps without t pass: s**p of each."""
-    _check_ranks(call)
 
     def check(a: Affine) -> Affine:
         if not a.only_scales():
@@ -300,19 +297,18 @@ def product(call: Call, powers: Sequence[int]) -> PassThrough:
 
     def backward(b: Affine) -> list[list[Affine]]:
         """One input that is multiplied, and read once, takes `s`."""
-        one = affine(np.ones_like(check(b).s), 0.0)
+        one = identity(len(check(b).shape))
         takers = [value for value, p in zip(call.data, powers, strict=True) if p > 0]
         once = [value for value in takers if call.data.count(value) == 1]
         if not once:
             raise CannotFold("multiplies its input by itself")
         return [[b if value is taker else one for value in call.data] for taker in once]
 
-    return PassThrough(forward, backward)
+    return _broadcast(call, PassThrough(forward, backward))
 
 
 def extreme(call: Call) -> PassThrough:
     """The maximum or minimum of several inputs lets the same map with s >= 0 pass on all."""
-    _check_ranks(call)
 
     def backward(b: Affine) -> list[list[Affine]]:
         if not b.keeps_order():
@@ -324,9 +320,27 @@ def extreme(call: Call) -> PassThrough:
             raise CannotFold("compares it to a tensor with another scale")
         return backward(incoming[0])[0][0]
 
+    return _broadcast(call, PassThrough(forward, backward))
+
+
+def _broadcast(call: Call, law: PassThrough) -> PassThrough:
+    """Return the law of an operation that adds axes ahead of those of inputs of lower rank."""
+    rank = len(call.seen(call.outputs[0]))
+    wider = [with_axes(range(rank - len(call.seen(value)))) for value in call.data]
+
+    def forward(incoming: list[Affine]) -> Affine:
+        return law.forward([each.forward([a]) for each, a in zip(wider, incoming, strict=True)])
+
+    def backward(b: Affine) -> list[list[Affine]]:
+        choices, refusal = [], None
+        for choice in law.backward(b):
+            try:
+                pairs = zip(wider, choice, strict=True)
+                choices.append([each.backward(a)[0][0] for each, a in pairs])
+            except CannotFold as reason:
+                refusal = reason
+        if refusal and not choices:
+            raise refusal
+        return choices
+
     return PassThrough(forward, backward)
-
-
-def _check_ranks(call: Call) -> None:
-    if any(len(value.example) != len(call.outputs[0].example) for value in call.data):
-        raise CannotFold("combines tensors of different rank")

@@ -243,11 +243,12 @@ def along_the_batch(_: Dice) -> Rare:
 
 
 def ranks_differ(d: Dice) -> Rare:
-    x, y = keras.Input((3,)), keras.Input((2, 3))
+    x, y = keras.Input((3,), batch_size=2), keras.Input((2, 3), batch_size=2)
+    add = d.one([lambda a, b: L.Add()([a, b]), keras.ops.add])
     if d.chance(0.5):
-        return _model([x, y], BN()(L.Add()([L.Dense(3)(x), L.Dense(3)(y)])))
+        return _model([x, y], BN()(add(L.Dense(3)(x), L.Dense(3)(y))))
     scaling = L.Rescaling(0.5, 1.0)
-    return _model([x, y], L.Dense(2)(L.Add()([scaling(x), scaling(y)])))
+    return _model([x, y], L.Dense(2)(add(scaling(x), scaling(y))))
 
 
 def cancels(_: Dice) -> Rare:

@@ -5,8 +5,6 @@ Some reasons are limits of what folding tries: a cleverer fold is conceivable. T
 such, with what is shown nevertheless. A reason that is not in this table fails the run.
 """
 
-import re
-
 import keras
 import numpy as np
 
@@ -14,115 +12,9 @@ from kerasbn.folding.affine import Affine
 from kerasbn.folding.graph import Value
 from kerasbn.folding.keras.pass_through_layers import PASS_THROUGH_LAYERS
 
-from . import evidence
-from .flat_graph import FlatCall, FlatGraph
-from .kept import AFFINE, LINEAR, NAME, Kept, Reason
+from . import evidence, surroundings
+from .kept import LINEAR, NAME, Kept, Reason
 from .refusals import name_of
-
-# -- what other layers do -------------------------------------------------------------------------
-
-
-def _tensors(kept: Kept) -> list[int]:
-    """The tensors that "its input" or "the output of ..." may be, from which the layer is made."""
-    if kept.words.startswith("its input"):
-        calls = [call for call in kept.graph.calls if isinstance(call.layer, AFFINE)]
-        found = [call.reads[0] for call in calls if len(call.reads) == 1]
-    else:
-        name = next(iter(re.findall("^the output of `([^`]+)`", kept.words)), None)
-        makers = kept.graph.named(name) if name else []
-        found = [t for call in makers for t in call.makes] if name else kept.graph.inputs
-    reads = set(kept.reads())
-    return [t for t in found if kept.graph.behind([t]) & reads or kept.graph.is_shared(t)]
-
-
-def _also_read(kept: Kept) -> bool:
-    found = _tensors(kept)
-    casts = [call for t in found for call in kept.graph.readers(t) if _is_cast(call)]
-    found += [t for call in casts for t in call.makes]  # a folded layer may have been what casts
-    others = [call for t in found for call in kept.graph.readers(t)]
-    others = [call for call in others if call.name != kept.name]
-    known = kept.graph.named(kept.names[-1])  # none if a clip without finite bounds is left out
-    named = [call for call in others if call in known] if known else others
-    return any(not _computes(call, kept.refusal.maps[0]) for call in named)
-
-
-def _is_cast(call: FlatCall) -> bool:
-    return name_of(type(call.layer)) == "ops.Cast"
-
-
-def _computes(call: FlatCall, a: Affine) -> bool:
-    """Whether a layer computes a map, as running it shows."""
-    layer = call.node.operation  # what applies it to each time step included
-    if type(call.layer) not in AFFINE or call.training or len(call.reads) > 1:
-        return False
-    shape = tuple(n or 1 for n in call.node.input_tensors[0].shape[1:])
-    if len(shape) != len(a.shape):
-        return False
-    arguments = call.node.arguments.args, call.node.arguments.kwargs
-
-    def run(value: float) -> np.ndarray:
-        x = np.full((1, *shape), value)
-        args, kwargs = keras.tree.map_structure(
-            lambda leaf: x if isinstance(leaf, keras.KerasTensor) else leaf, arguments
-        )
-        return np.asarray(np.array(layer(*args, **kwargs), np.float64)[0])
-
-    zero, one = run(0.0), run(1.0)
-    return bool(
-        np.allclose(zero, a.t, rtol=1e-12) and np.allclose(one - zero, a.s, rtol=1e-9, atol=1e-12)
-    )
-
-
-def _is_output(kept: Kept) -> bool:
-    return bool(set(_tensors(kept)) & set(kept.graph.outputs))
-
-
-def _reaches_output(kept: Kept) -> bool:
-    behind = kept.graph.behind(kept.makes(), LINEAR)
-    return bool(behind & set(kept.graph.outputs))
-
-
-def _follows_input(kept: Kept) -> bool:
-    return bool(kept.graph.behind(kept.graph.inputs, LINEAR) & set(kept.reads()))
-
-
-def _requested_twice(kept: Kept) -> bool:
-    """Two paths lead from the tensor to affine layers."""
-    return any(
-        len(kept.graph.readers(t)) > 1 or _is_read_twice(kept.graph, t) for t in _tensors(kept)
-    )
-
-
-def _is_read_twice(graph: FlatGraph, tensor: int) -> bool:
-    behind = graph.behind([tensor])
-    return any(
-        len(set(call.reads) & behind) > 1 or call.reads.count(tensor) > 1 for call in graph.calls
-    )
-
-
-def _is_broadcast(kept: Kept) -> bool:
-    shape, a = kept.refusal.value.example, kept.refusal.maps[0]  # type: ignore[union-attr]
-    return any(n == 1 < m for n, m in zip(shape, a.shape, strict=True))
-
-
-def _has_outputs(kept: Kept) -> bool:
-    return any(len(call.makes) > 1 for call in kept.graph.named(kept.names[0]))
-
-
-def _is_shared(kept: Kept) -> bool:
-    return len(kept.graph.named(kept.names[0])) > 1
-
-
-def _changes(kept: Kept) -> bool:
-    """The layer is called twice, and a flag is set that Keras hands on from call to call."""
-    flags = [call.training for call in kept.graph.calls]
-    return len(kept.graph.named(kept.names[0])) > 1 and True in flags
-
-
-def _reads_second(kept: Kept) -> bool:
-    carried = kept.graph.behind(kept.makes(), LINEAR)
-    return any(carried & set(call.reads[1:]) for call in kept.graph.named(kept.names[0]))
-
 
 # -- what the layer itself does --------------------------------------------------------------------
 
@@ -330,23 +222,23 @@ def _takes_no_map(kept: Kept) -> bool:
 
 TENSOR = "(?:its input|the output of `[^`]+`|a model input)"
 REASONS = [
-    Reason(f"{TENSOR} is also read by {NAME}", _also_read),
-    Reason(f"{TENSOR} is also a model output", _is_output),
-    Reason(f"{TENSOR} would need two different scales", _requested_twice),
-    Reason(f"{TENSOR} is broadcast before it is scaled", _is_broadcast),
-    Reason("it follows a model input", _follows_input),
-    Reason(f"(?:its output|the output of {NAME}) is a model output", _reaches_output),
+    Reason(f"{TENSOR} is also read by {NAME}", surroundings.also_read),
+    Reason(f"{TENSOR} is also a model output", surroundings.is_output),
+    Reason(f"{TENSOR} would need two different scales", surroundings.requested_twice),
+    Reason(f"{TENSOR} is broadcast before it is scaled", surroundings.is_broadcast),
+    Reason("it follows a model input", surroundings.follows_input),
+    Reason(f"(?:its output|the output of {NAME}) is a model output", surroundings.reaches_output),
     Reason("its statistics are not finite", _not_finite),
     Reason("it uses batch statistics at inference: .*", _trains),
     Reason("it normalizes along the batch axis", _along_batch),
     Reason("its scale or offset has more axes than its input", _gains_axes),
-    Reason(f"{NAME} is called both with and without training=True, .*", _changes),
-    Reason(f"{NAME} has several outputs", _has_outputs),
-    Reason(f"{NAME} is shared, and its calls need different maps", _is_shared),
-    Reason(f"{NAME} is shared, and its calls need other clips", _is_shared),
-    Reason(f"{NAME} is shared, and also reads other tensors", _is_shared),
-    Reason(f"{NAME} reads it as a second argument", _reads_second),
-    Reason(f"{NAME} reads it as an argument that no kernel multiplies", _reads_second),
+    Reason(f"{NAME} is called both with and without training=True, .*", surroundings.changes),
+    Reason(f"{NAME} has several outputs", surroundings.has_outputs),
+    Reason(f"{NAME} is shared, and its calls need different maps", surroundings.is_shared),
+    Reason(f"{NAME} is shared, and its calls need other clips", surroundings.is_shared),
+    Reason(f"{NAME} is shared, and also reads other tensors", surroundings.is_shared),
+    Reason(f"{NAME} reads it as a second argument", surroundings.reads_second),
+    Reason(f"{NAME} reads it as an argument that no kernel multiplies", surroundings.reads_second),
     Reason(f"{NAME} mixes positions between which s and t vary", _mixes),
     Reason(f"{NAME} takes the maximum, .*", _takes_extreme),
     Reason(f"{NAME} compares its inputs, whose order a negative s would reverse", _takes_extreme),
@@ -397,7 +289,7 @@ REASONS = [
     Reason(
         f"{NAME} combines tensors of different rank",
         lambda kept: len({len(value.example) for value in kept.call.inputs}) > 1,
-        "the map of the one with fewer axes could be broadcast",
+        "an operation broadcasts one over the batch of the other, which could pass an even map",
     ),
     Reason(
         f"{NAME} concatenates along the batch axis",

@@ -121,8 +121,8 @@ def _count_folds(stack: ExitStack, record: Record) -> None:
                 record.counts["merged into" if call.kind else "linear", name, WAYS[side]] += 1
         for call in found.through:
             if call.is_pass_through and call not in found.clips:
-                side = "forward" if order[call] > last else "backward"
-                way = side if len(ways) != 1 else next(iter(ways))
+                way = "forward" if order[call] > last else "backward"
+                way = next(iter(ways)) if len(ways) == 1 else way
                 record.counts["pass-through", name_of(type(call.layer)), way] += 1
         for call in found.clips:
             function = getattr(call.layer, "activation", type(call.layer))

@@ -93,7 +93,7 @@ def _selection(call: Call, parts: dict[int, slice]) -> PassThrough:
     def taken(axis: int) -> NDArray[np.int64] | None:
         return None if (n := shape[axis]) is None else np.arange(n)[parts[axis]]
 
-    return laws.selection({axis: taken(axis) for axis in parts}, shape)
+    return laws.selection(call, {axis: taken(axis) for axis in parts})
 
 
 def _globally(pool: Law) -> Law:
@@ -232,9 +232,21 @@ def _stack(call: Call) -> PassThrough:
     )
 
 
+def _combined(law: Law) -> Law:
+    """A layer adds axes behind the batch axis to inputs of lower rank, an operation ahead of it."""
+
+    def checked(call: Call) -> PassThrough:
+        ranks = {len(value.example) for value in (*call.data, *call.outputs)}
+        if len(ranks) > 1 and not isinstance(call.layer, layers.Layer):
+            raise CannotFold("combines tensors of different rank")
+        return law(call)
+
+    return checked
+
+
 def _weighted_sum(weights: Callable[[int], list[float]]) -> Law:
     """A sum whose weights depend on the number of inputs."""
-    return lambda call: laws.weighted_sum(call, weights(len(call.data)))
+    return _combined(lambda call: laws.weighted_sum(call, weights(len(call.data))))
 
 
 # -- the table ----------------------------------------------------------------------------------
@@ -301,14 +313,14 @@ _LAWS: list[tuple[Law, tuple[type, ...]]] = [
         layers.Subtract, operation_class(lambda x: keras.ops.subtract(x, x)),
     )),
     (_weighted_sum(lambda n: [1.0 / n] * n), (layers.Average,)),
-    (laws.extreme, (
+    (_combined(laws.extreme), (
         layers.Maximum, layers.Minimum, operation_class(lambda x: keras.ops.maximum(x, x)),
         operation_class(lambda x: keras.ops.minimum(x, x)),
     )),
-    (lambda call: laws.product(call, [1] * len(call.data)), (
+    (_combined(lambda call: laws.product(call, [1] * len(call.data))), (
         layers.Multiply, operation_class(lambda x: keras.ops.multiply(x, x)),
     )),
-    (lambda call: laws.product(call, [1, -1]), QUOTIENTS),
+    (_combined(lambda call: laws.product(call, [1, -1])), QUOTIENTS),
     (_stack, (operation_class(lambda x: keras.ops.stack([x, x])),)),
     (_concatenation, (
         layers.Concatenate, operation_class(lambda x: keras.ops.concatenate([x, x])),

@@ -209,11 +209,6 @@ def infer_shapes(model: ir.Model) -> tuple[_Shapes, dict[ir.Value, str]]:
             node.op_type = "Identity"
             node.attributes.clear()
             node.resize_inputs(1)
-        equation = node.attributes.get_string("equation", "")
-        if "..." in equation and not all(
-            "..." in term for term in equation.split("->")[0].split(",")
-        ):
-            node.op_type = "Unknown"  # onnx infers a wrong rank
     infer = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
     infer(copy)
     while _settle_ranks(copy):

@@ -15,7 +15,7 @@ from kerasbn.folding.affine import Array, CannotFold
 from kerasbn.folding.linear import Edit, LinearMap, Side
 from kerasbn.folding.onnx.constants import constant, is_constant
 from kerasbn.folding.onnx.nodes import NodeCall
-from kerasbn.folding.windows import Steps, Window, convolution, transposed
+from kerasbn.folding.windows import SHARED, Steps, Window, convolution, transposed
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _equation(call: NodeCall) -> tuple[tuple[str, str], str]:
         raise CannotFold(f"computes '{equation}', which has other than two inputs")
     ranks = [len(call.shape(value)) for value in call.layer.inputs]
     extra = [
-        _EXTRA[len(_EXTRA) - max(0, rank - len(term) + 3) :]
+        _EXTRA[len(_EXTRA) - max(0, rank - len(term) + 3) :] if "..." in term else ""
         for rank, term in zip(ranks, terms, strict=True)
     ]
     left, right = (t.replace("...", e) for t, e in zip(terms, extra, strict=True))
@@ -225,10 +225,14 @@ def _layer_norm(call: NodeCall) -> Part:
 
 
 def _channel_norm(call: NodeCall) -> Part:
-    shape = call.inputs[0].example
     # Below opset 21, a GroupNormalization has one gamma and beta for each group of channels.
-    name = "c" if _kernel(call, 1) == shape[1:2] else ""
-    return Part("c", (), _channels(name, len(shape)), call=call, kernel=1, bias=2, loose=not name)
+    shape, (own,) = call.inputs[0].example, _kernel(call, 1)
+    channels = np.arange(shape[1] or own)
+    if len(channels) % own:
+        raise CannotFold("has a scale for other channels than its input")
+    groups = {1: Window("c", shape[1], channels.reshape(own, -1), SHARED)}
+    names = _channels("c", len(shape))
+    return Part("c", (), names, call=call, kernel=1, bias=2, groups=groups)
 
 
 def _recurrent(call: NodeCall) -> Part:

@@ -91,17 +91,16 @@ def _slice(call: NodeCall) -> PassThrough:
     except CannotFold:  # a bound that is not constant
         axes = call.axes("axes", 3, len(shape)) or list(range(len(shape)))
         indices = dict.fromkeys(axes)
-    return laws.selection(indices, shape)
+    return laws.selection(call, indices)
 
 
 def _split(call: NodeCall) -> PassThrough:
-    shape = call.inputs[0].example
-    axis = call.layer.attributes.get_int("axis", 0) % len(shape)
+    axis = call.layer.attributes.get_int("axis", 0) % _rank(call)
     lengths = [call.shape(value)[axis] for value in call.layer.outputs[: call.output + 1]]
     known = [n for n in lengths if n is not None]
     if len(known) < len(lengths):
-        return laws.selection({axis: None}, shape)
-    return laws.selection({axis: np.arange(sum(known[:-1]), sum(known))}, shape)
+        return laws.selection(call, {axis: None})
+    return laws.selection(call, {axis: np.arange(sum(known[:-1]), sum(known))})
 
 
 # -- one input, the axes change ------------------------------------------------------------------

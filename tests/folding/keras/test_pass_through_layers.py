@@ -243,6 +243,20 @@ def test_a_tensor_added_to_itself_takes_half(judged: Judged) -> None:
     assert plan.kept()
 
 
+def test_a_term_of_lower_rank_is_broadcast_behind_the_batch_axis(judged: Judged) -> None:
+    x, y = keras.Input((4,), batch_size=2), keras.Input((2, 4), batch_size=2)
+    for layer, last, folded in (
+        (L.Add(), BN(), 1),
+        (L.Multiply(), L.Rescaling(np.array([0.5, -2.0, 3.0])), 1),
+        (L.Maximum(), L.Rescaling(0.5, 0.3), 1),
+        (keras.ops.add, BN(), 0),  # which would broadcast it against the batch
+        (L.Add(), BN(axis=1), 0),
+    ):
+        pair = [L.Dense(3)(x), L.Dense(3)(y)]
+        arguments = pair if layer is keras.ops.add else [pair]
+        assert len(judged(randomized([x, y], last(layer(*arguments)))).folds()) == folded
+
+
 def test_a_term_that_is_broadcast_takes_what_is_even(judged: Judged) -> None:
     x, y = keras.Input((3, 2, 4)), keras.Input((1, 1, 4))
     model = randomized([x, y], BN()(L.Add()([L.Dense(3)(x), L.Dense(3)(y)])))

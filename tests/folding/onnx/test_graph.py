@@ -203,7 +203,8 @@ def test_other_types_pass_by() -> None:
     assert decisions(model) == ["n3: folded backward into n2"]
 
 
-def test_what_reads_another_part_of_a_tensor_does_not_keep_a_node() -> None:
+@pytest.mark.parametrize("s", [R(2), R(1)])
+def test_what_reads_another_part_of_a_tensor_does_not_keep_a_node(s: np.ndarray) -> None:
     model = written(
         """g (float[2, 4] x) => (float[2, 2] y, float[2, 2] z, float[2, 2] u) {
             t = MatMul (x, w)
@@ -214,9 +215,36 @@ def test_what_reads_another_part_of_a_tensor_does_not_keep_a_node() -> None:
             e = Slice (t, two, four, one)
             u = Tanh (e)
         }""",
-        w=R(4, 4), n=np.array([2, 2]), s=R(2), one=np.array([1]), two=np.array([2]),
+        w=R(4, 4), n=np.array([2, 2]), s=s, one=np.array([1]), two=np.array([2]),
         four=np.array([4]),
     )  # fmt: skip
     made, plan = judge(model)
     assert [str(each) for each in plan] == ["n2: folded backward into n0 through n1"]
     assert "Mul" not in [each.op_type for each in made.graph.node]
+
+
+@pytest.mark.parametrize(
+    ("op", "scale", "folded"),
+    [
+        ("Add", R(4), True),
+        ("Mul", R(4), True),
+        ("Max", np.abs(R(4)), True),
+        ("Add", R(2, 1, 1), False),
+        ("Mul", R(2, 1, 1), False),
+    ],
+)
+def test_a_term_of_lower_rank_takes_what_is_even_along_further_axes(
+    op: str, scale: np.ndarray, *, folded: bool
+) -> None:
+    model = written(
+        f"""g (float[2, 3, 4] x, float[3, 4] z) => (float[2, 3, 4] y) {{
+            a = MatMul (x, w)
+            b = MatMul (z, v)
+            c = {op} (a, b)
+            d = Mul (c, s)
+            y = Tanh (d)
+        }}""",
+        w=R(4, 4), v=R(4, 4, seed=1), s=scale,
+    )  # fmt: skip
+    _, plan = judge(model)
+    assert bool(plan.folds()) == folded
