@@ -73,7 +73,7 @@ def command(
     )
     if as_json:
         found: dict[str, Any] = {"out": out and str(out), "plan": plan.to_json()}
-        found |= {"added_bytes": plan.added_bytes} if is_onnx else {}
+        found |= {"added_bytes": plan.added_bytes, "unrun": plan.unrun} if is_onnx else {}
         found |= {"difference": asdict(difference)} if difference else {}
         echo(json.dumps(found))
         return

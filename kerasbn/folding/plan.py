@@ -81,17 +81,19 @@ class Plan(tuple[Fold | Kept, ...]):
     In a Keras model, a BN layer inside a custom layer is kept; only an export folds it. `graph` is
     the planned model with what carrying the plan out changes.
     `added_bytes` is the size of the weights that an ONNX model has several times after folding,
-    because nodes that shared them need different ones.
+    because nodes that shared them need different ones. `unrun` says that onnxruntime cannot run
+    the model, so that only each fold was checked.
     """
 
     graph: Graph
     added_bytes: int
+    unrun: bool
 
     def __new__(cls, decisions: Iterable[Fold | Kept] = (), graph: Graph | None = None) -> "Plan":
         """Return the plan with these decisions, by default an empty one."""
         plan = super().__new__(cls, decisions)
         plan.graph = graph or Graph()
-        plan.added_bytes = 0
+        plan.added_bytes, plan.unrun = 0, False
         return plan
 
     def folds(self, kind: Kind | None = None) -> list[Fold]:
@@ -114,7 +116,8 @@ class Plan(tuple[Fold | Kept, ...]):
         copies = f" Shared weights were copied: {self.added_bytes:,} bytes." * bool(
             self.added_bytes
         )
-        return f"{', '.join(parts)}.{copies}"
+        alone = " onnxruntime cannot run the model: each fold was checked by itself." * self.unrun
+        return f"{', '.join(parts)}.{copies}{alone}"
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the decisions as JSON data."""

@@ -11,11 +11,12 @@ import onnx_ir as ir
 from kerasbn.common.errors import expected
 from kerasbn.folding.agreement import Agreement, Arrays, in_batches, measure_agreement
 from kerasbn.folding.carry_out import Folded, carry_out
+from kerasbn.folding.onnx.evaluate import CannotEvaluate
 from kerasbn.folding.onnx.files import load_model
 from kerasbn.folding.onnx.graph import read_model
 from kerasbn.folding.onnx.nodes import named_axes, plain
 from kerasbn.folding.onnx.rewrite import rewrite
-from kerasbn.folding.onnx.running import CannotRun, predictor
+from kerasbn.folding.onnx.running import CannotRun, evaluator, predictor
 from kerasbn.folding.onnx.verification import SelfCheck
 from kerasbn.folding.plan import Plan, plan_folds
 
@@ -54,8 +55,10 @@ def fold_model(
         return SelfCheck(model, inputs)
 
     def problem(plan: Plan, folded: ir.Model) -> str | None:
-        # Without any fold, the copy is equal node by node.
-        return self_check().problem(plan, folded) if plan.folds() else None
+        if not plan.folds():  # the copy is equal node by node
+            return None
+        plan.unrun = self_check().runner is None
+        return self_check().problem(plan, folded)
 
     name = f"model '{model.graph.name}'"
     read = partial(read_model, model)
@@ -65,14 +68,20 @@ def fold_model(
 def compare(original: ir.Model, folded: ir.Model, samples: Arrays) -> Agreement:
     """Return how far the predictions of a folded model are from those of the original.
 
+    Where onnxruntime cannot run them, they are computed in float64.
+
     Raises:
-        InputError: if onnxruntime cannot run them.
+        InputError: if they cannot process the samples.
     """
     ports = [value for value in original.graph.inputs if not value.is_initializer()]
     size = plain(named_axes(ports[0].shape))[0]
     try:
-        got, want = (in_batches(predictor(model), samples, size) for model in (folded, original))
-    except CannotRun as error:
-        found = f"samples that onnxruntime cannot process ({error})"
+        predictors = [predictor(model) for model in (folded, original)]
+    except CannotRun:
+        predictors = [evaluator(model) for model in (folded, original)]
+    try:
+        got, want = (in_batches(predict, samples, size) for predict in predictors)
+    except (CannotRun, CannotEvaluate) as error:
+        found = f"samples that the model cannot process ({error})"
         raise expected("inputs", found, "others") from error
     return measure_agreement(got, want, len(samples[0]))

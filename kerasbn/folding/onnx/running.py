@@ -1,6 +1,7 @@
 """Run an ONNX model in memory with onnxruntime, node by node as written, on inputs that fit."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -9,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from kerasbn.common.errors import expected, quoted
-from kerasbn.folding.onnx.evaluate import Array, is_float
+from kerasbn.folding.onnx.evaluate import Array, evaluate, is_float
 from kerasbn.folding.onnx.nodes import named_axes
 from kerasbn.folding.rounding import unit_of
 
@@ -90,12 +91,24 @@ def predictor(model: ir.Model) -> Callable[[list[Array]], list[Array]]:
     Raises:
         CannotRun: if onnxruntime cannot run the model. So may the function.
     """
-    runner = Runner(model)
+    return _in_order(model, partial(Runner(model).run, everything=False))
+
+
+def evaluator(model: ir.Model) -> Callable[[list[Array]], list[Array]]:
+    """Return the same function in float64, without onnxruntime. It may raise `CannotEvaluate`."""
+    nodes, outputs = list(model.graph), [str(value.name) for value in model.graph.outputs]
+    return _in_order(model, lambda feeds: evaluate(nodes, feeds, outputs, model.opset_imports))
+
+
+def _in_order(
+    model: ir.Model, run: Callable[[Arrays], Arrays]
+) -> Callable[[list[Array]], list[Array]]:
     names = [str(value.name) for value in model.graph.inputs if not value.is_initializer()]
+    outputs = [str(value.name) for value in model.graph.outputs]
 
     def predict(arrays: list[Array]) -> list[Array]:
-        made = runner.run(dict(zip(names, arrays, strict=True)), everything=False)
-        return [made[name] for name in runner.outputs]
+        made = run(dict(zip(names, arrays, strict=True)))
+        return [made[name] for name in outputs]
 
     return predict
 

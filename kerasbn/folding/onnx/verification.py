@@ -51,7 +51,8 @@ class SelfCheck:
         self.model = model
         self.tensors = {str(v.name): v for node in model.graph for v in node.outputs if v.name}
         self.outputs = [str(value.name) for value in model.graph.outputs]
-        self.runs = list(_runs(model, inputs))
+        self.runner, reason = _runner(model)
+        self.runs = list(_runs(model, self.runner, reason, inputs))
 
     def problem(self, plan: Plan, folded: ir.Model) -> str | None:
         """Return what is wrong with a plan and the model it led to, None if nothing is."""
@@ -146,12 +147,21 @@ class _Run:
     allowed: float | None
 
 
-def _runs(model: ir.Model, inputs: Any) -> Iterator[_Run]:  # noqa: ANN401 - as above
-    """Yield a run on random inputs, if it runs on any, and on the given ones, if there are any."""
+def _runner(model: ir.Model) -> tuple[Runner | None, str]:
+    """Return what runs a model in onnxruntime, or else why nothing does."""
     try:
-        runner = Runner(model)
+        return Runner(model), ""
     except CannotRun as error:
-        runner, reason = None, str(error)
+        return None, str(error)
+
+
+def _runs(
+    model: ir.Model,
+    runner: Runner | None,
+    reason: str,
+    inputs: Any,  # noqa: ANN401 - as above
+) -> Iterator[_Run]:
+    """Yield a run on random inputs, if it runs on any, and on the given ones, if there are any."""
     for feeds in example_inputs(model):
         try:
             yield _run(model, runner, feeds)
