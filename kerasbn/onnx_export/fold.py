@@ -26,26 +26,31 @@ def fold_nodes(
         inputs: An array for each input, to check the folds with.
         clip: Whether a ReLU may become a clip.
     """
+    paths = {path for node in model.graph.all_nodes() for path in _paths([node])}
     if not any(map(kind_of, model.graph)):
-        return model, plan
+        return model, joined(plan, Plan(), paths)
     sort_and_name(model.graph)
     folded, found = fold_model(model, clip=clip, inputs=inputs)
     if found.folds():
         simplify(folded)
-    return folded, joined(plan, found)
+    return folded, joined(plan, found, paths)
 
 
-def joined(plan: Plan, found: Plan) -> Plan:
+def joined(plan: Plan, found: Plan, paths: Iterable[str]) -> Plan:
     """Return the plan of a Keras model, with what was found out later about its nodes.
 
     A layer that was kept is folded if all its nodes were. If it is inside another layer, its nodes
-    say why it was kept. Other nodes are arithmetic, which has a decision only where it was folded.
+    say why it was kept, and without nodes it is not called, or does nothing. Other nodes are
+    arithmetic, which has a decision only where it was folded. `paths` are those of the layers that
+    all nodes belong to.
     """
     layers = {call.name: _layers(call) for call in _calls(found)}
     kept = {decision.layer for decision in plan.kept()}
     hidden = {name for name, *_ in plan.graph.hidden.values()}
     of_layer: dict[str, list[Fold | Kept]] = defaultdict(list)
     arithmetic: list[Fold] = []
+    present = {_owner(path, kept) for path in paths}
+    names = {part for path in paths if not _owner(path, kept) for part in path.split("/")}
     for node in found:
         owners = {_owner(path, kept) for path in layers.get(node.layer, ())} - {""}
         for owner in owners:
@@ -63,6 +68,9 @@ def joined(plan: Plan, found: Plan) -> Plan:
             return _folded(decision.layer, decision.kind, folds, layers)
         if reasons and decision.layer in hidden:
             return replace(decision, reason=reasons[0])
+        is_gone = decision.layer not in present and decision.layer.split("/")[-1] not in names
+        if is_gone and decision.layer in hidden:
+            return Fold(decision.layer, (), "backward", kind=decision.kind)
         return decision
 
     result = Plan([*map(decide, plan), *arithmetic], plan.graph)
@@ -87,7 +95,10 @@ def _calls(plan: Plan) -> list[Call]:
 
 def _layers(call: Call) -> list[str]:
     """Return the paths of the layers that the nodes of a call belong to, or its name."""
-    nodes = filter(None, (call.layer, getattr(call, "offset", None)))
+    return _paths(filter(None, (call.layer, getattr(call, "offset", None))))
+
+
+def _paths(nodes: Iterable[ir.Node]) -> list[str]:
     return [*_unique(node.metadata_props.get(LAYER) or str(node.name) for node in nodes)]
 
 

@@ -37,6 +37,22 @@ class Block(L.Layer):
 
 
 @keras.saving.register_keras_serializable("tests")
+class Branched(Block):
+    """It has a BN layer for a branch that it was built without, and a GELU."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.unused = L.BatchNormalization(name="unused")
+
+    def build(self, shape: Any) -> None:
+        super().build(shape)
+        self.unused.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.gelu(super().call(x), approximate=False)
+
+
+@keras.saving.register_keras_serializable("tests")
 class Subclassed(keras.Model):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -53,6 +69,11 @@ def custom() -> keras.Model:
     x = keras.Input((8, 8, 3), name="x")
     y = Block(name="second")(Block(name="first")(x))
     return keras.Model(x, L.Dense(3, name="head")(L.GlobalAveragePooling2D(name="pool")(y)))
+
+
+def branched() -> keras.Model:
+    x = keras.Input((8, 8, 3), name="x")
+    return keras.Model(x, L.GlobalAveragePooling2D(name="pool")(Branched(name="block")(x)))
 
 
 def pyramid() -> keras.Model:
@@ -100,6 +121,17 @@ MODELS: dict[Callable[[], keras.Model], tuple[dict[str, int], list[str], int]] =
         [
             "first/bn: folded backward into first/conv",
             "second/bn: folded backward into second/conv",
+        ],
+        0,
+    ),
+    branched: (
+        {
+            "Transpose": 1, "Conv": 1, "Relu": 1, "Div": 1, "Erf": 1, "Add": 1, "Mul": 2,
+            "ReduceMean": 1,
+        },
+        [
+            "block/bn: folded backward into block/conv",
+            "block/unused: removed, because it changes nothing",
         ],
         0,
     ),
