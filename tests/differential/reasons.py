@@ -150,7 +150,9 @@ def _saturates(kept: Kept) -> bool:
     run, shapes = evidence.runner(kept.call)
     made = run(1e9 * evidence.examples([shapes[0]], 3)[0])
     changed = evidence.mapped(kept.refusal.maps[0], made)
-    states = np.array([0, 1, np.tanh(1), 2, 1 + np.tanh(1)])
+    states = np.array([0, 1, np.tanh(1)])
+    if getattr(kept.call.layer, "merge_mode", "") == "sum":  # of both directions
+        states = np.append(states, [2, 1 + np.tanh(1)])
     return bool((np.abs(np.abs(changed)[..., None] - states).min(-1) > 1e-6).any())
 
 
