@@ -158,12 +158,13 @@ def survey(root: Path = ROOT) -> tuple[list[Run], list[InputError]]:
     return sorted(runs, key=lambda run: run.record.finished), problems
 
 
-def find_run(name: str, root: Path = ROOT) -> Run:
+def find_run(name: str, root: Path | str = ROOT) -> Run:
     """Return the run called `name` in `root`, or the run in the folder `name`.
 
     Raises:
         InputError: If there is none; the message lists the runs.
     """
+    root = Path(root)
     for path in (root / name, Path(name)):
         if path.is_dir():
             return read_run(path)

@@ -1,8 +1,10 @@
 """The wheel holds the tree, and the package is quiet."""
 
+import inspect
 import subprocess
 import sys
 import tomllib
+import typing
 import zipfile
 from collections.abc import Callable
 from importlib import metadata
@@ -70,6 +72,19 @@ def test_the_lowest_versions_are_the_bounds() -> None:
 
 
 @pytest.mark.slow
+def test_a_path_may_be_given_as_text() -> None:
+    functions = {name: getattr(library, name) for name in library.__all__}
+    paths = {
+        (name, parameter.name): typing.get_args(parameter.annotation)
+        for name, function in functions.items()
+        if inspect.isfunction(function)
+        for parameter in inspect.signature(function).parameters.values()
+        if Path in (parameter.annotation, *typing.get_args(parameter.annotation))
+    }
+    assert ("train", "root") in paths
+    assert [place for place, kinds in paths.items() if str not in kinds] == []
+
+
 def test_python_is_as_quiet_as_the_command_line() -> None:
     code = "import kerasbn; model = kerasbn.mlp(hidden=(4,)); kerasbn.fold(model); print('done')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

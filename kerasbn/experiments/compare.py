@@ -37,7 +37,7 @@ def compare(
     tensorboard: bool = False,
     device: str = "auto",
     quiet: bool = True,
-    root: Path = runs.ROOT,
+    root: Path | str = runs.ROOT,
     **settings: Any,  # noqa: ANN401 - the settings of models and trainings
 ) -> Comparison:
     """Train the same model with and without BN, and compare the two.
@@ -78,7 +78,7 @@ def compare(
     """
     if "bn" in settings:
         raise InputError("bn: received it as a setting, expected none; both models are trained")
-    start = None
+    root, start = Path(root), None
     if resume is None:
         model, training = settings_from(settings)
         session = TrainingSession("compare", model, training, device, probe, tensorboard, seeds)

@@ -68,7 +68,7 @@ def train(
     tensorboard: bool = False,
     device: str = "auto",
     quiet: bool = True,
-    root: Path = runs.ROOT,
+    root: Path | str = runs.ROOT,
     **settings: Any,  # noqa: ANN401 - the settings of the model and its training
 ) -> TrainedModel:
     """Train a model with or without BN, and keep the run.
@@ -102,7 +102,7 @@ def train(
         >>> sorted(trained.history)
         ['accuracy', 'epoch', 'loss', 'step', 'val_accuracy', 'val_loss']
     """
-    start = None
+    root, start = Path(root), None
     if resume is None:
         session = TrainingSession("train", *settings_from(settings), device, probe, tensorboard)
         if run is not None:

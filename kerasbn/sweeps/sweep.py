@@ -42,7 +42,7 @@ def sweep(
     device: str = "auto",
     force: bool = False,
     quiet: bool = True,
-    root: Path = STUDIES,
+    root: Path | str = STUDIES,
     **settings: Any,  # noqa: ANN401 - the settings of models and trainings
 ) -> Study:
     """Train a grid of configurations, each with and without BN, over several seeds.
@@ -92,8 +92,9 @@ def sweep(
         raise ArgumentError("workers", workers, "a whole number above 0")
     changes = settings if seeds is None else {"seeds": seeds, **settings}
     load = partial(load_dataset, quiet=quiet) if data is None else lambda: data
-    how: dict[str, Any] = {"run": run, "yes": True, "root": root, "force": force, "quiet": quiet}
-    return run_sweep(grid, changes, load, **how, address=address, workers=workers, device=device)
+    how: dict[str, Any] = {"run": run, "yes": True, "force": force, "quiet": quiet}
+    where: dict[str, Any] = {"root": Path(root), "address": address, "device": device}
+    return run_sweep(grid, changes, load, workers=workers, **how, **where)
 
 
 def requested(

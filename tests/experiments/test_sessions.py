@@ -72,7 +72,7 @@ def test_a_probed_comparison_is_resumed(
     assert not problems
     # Another run takes the name that the first one had only reserved.
     kerasbn.train(few_digits, run="plain", bn=False, root=root, epochs=1)
-    resumed = kerasbn.compare(few_digits, resume="compare", root=root)
+    resumed = kerasbn.compare(few_digits, resume="compare", root=str(root))
     assert [member.name for member in resumed.members] == ["bn", "plain-2"]
     for actual, expected in zip(resumed.members, whole.members, strict=True):
         assert_same(actual.run, expected.run)
@@ -136,7 +136,7 @@ def test_only_the_same_training_is_resumed(
         kerasbn.compare(few_digits, resume="x", root=tmp_path)
     with pytest.raises(ArgumentError, match=r"resume with --resume x, or add --force"):
         kerasbn.train(few_digits, run="x", root=tmp_path)
-    same = kerasbn.train(few_digits, resume="x", root=tmp_path, lr=0.02, hidden=[8])
+    same = kerasbn.train(few_digits, resume="x", root=str(tmp_path), lr=0.02, hidden=[8])
     assert same.status == "finished"
     assert len(same.history["epoch"]) == 4
 

@@ -96,7 +96,7 @@ def test_the_public_function_returns_a_study(
     assert capfd.readouterr() == ("", "")
     assert not list(temporary.iterdir())  # the workers were killed
     before = {path: path.stat().st_mtime_ns for path in study.path.glob("*/run.json")}
-    assert kerasbn.sweep(grid, few_digits, run="rates", epochs=1, root=tmp_path) == study
+    assert kerasbn.sweep(grid, few_digits, run="rates", epochs=1, root=str(tmp_path)) == study
     assert {path: path.stat().st_mtime_ns for path in study.path.glob("*/run.json")} == before
 
 
