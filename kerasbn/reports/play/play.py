@@ -4,47 +4,48 @@ Each part has an explanation in ``templates/play/PART.html`` and a script in ``P
 one, add these files and a row to `PARTS`.
 """
 
-import base64
-from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 from kerasbn.data.datasets import Split
 from kerasbn.data.examples import read_examples
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.document import Interactive, Paragraph, Section
+from kerasbn.reports.play.recorded import fit_a_page, start_later
 from kerasbn.reports.play.training import Training, training
 from kerasbn.reports.play.weights import (
+    BatchNormalization,
     Dense,
     Layer,
     NotPlayableError,
-    TooLargeError,
-    on_images,
     read_layers,
 )
 
-MOST_WEIGHTS = 131_072  # of both models: 683 KB in the page
 
-PICK = "Pick a digit"
-ON_EXAMPLES = (
-    "The kernel of the first layer is too large for a page: the page holds its products with these "
-    "test images instead."
-)
-TOO_LARGE = (
-    "These models are too large to run on a page: behind their first layers they may have at most "
-    f"{MOST_WEIGHTS:,} weights together."
-)
+class Part(NamedTuple):
+    """A part to play with; it needs one of these fields of `Play`."""
 
+    heading: str
+    needs: tuple[str, ...] = ("models",)
+
+
+# By the name of its files.
 PARTS = {
-    "draw": "Draw a digit",
-    "batch": "Choose the rest of the batch",
-    "normalize": "Normalize by hand",
-    "training": "Watch it train",
-    "fold": "Fold a layer",
+    "draw": Part("Draw a digit"),
+    "batch": Part("Choose the rest of the batch", ("examples",)),
+    "normalize": Part("Normalize by hand"),
+    "training": Part("Watch it train", ("models", "training")),  # it says if there is no training
+    "fold": Part("Fold a layer"),
 }
+PICK = Part("Pick a digit")  # where nothing can be drawn
+
+RECORDED = (
+    "These models are too large for a page: it holds the outputs of {start} (without BN, of the "
+    "last layer) for {count} test images, and computes the rest."
+)
+AHEAD = " BN layers ahead of {start} always use their moving statistics and are not folded here."
 
 
 class Model(Struct):
@@ -61,87 +62,75 @@ class Models(Struct):
 
 
 class Examples(Struct):
-    """Test images, 784 bytes each in base64, and their labels."""
+    """Test images, 784 bytes each, and their labels."""
 
-    images: str
+    images: bytes
     labels: list[int]
 
 
 class Play(Struct):
-    """All that the scripts of the parts read; `seed` is that of the pair if there are several.
+    """All that the scripts of the parts read.
 
-    If it is `drawable`, the models read images; large ones read the numbers of the examples,
-    one-hot. `too_large` says that the models are left out because even so they are too large.
+    If it is `drawable`, the models read images; otherwise, they read the numbers of the examples,
+    one-hot. `note` says what readers have to know of the models, or why there are none.
     """
 
     models: Models | None = None
     examples: Examples | None = None
     training: Training | None = None
-    seed: int | None = None
     drawable: bool = True
-    too_large: bool = False
+    note: str = ""
 
     def sections(self) -> list[Section]:
-        """Return a section for each part that there is data for.
-
-        Where the models can be played with, the training says if it was not recorded.
-        """
-        has_data = {
-            "draw": self.models is not None,
-            "batch": self.examples is not None,
-            "normalize": self.models is not None,
-            "training": self.models is not None or self.training is not None,
-            "fold": self.models is not None,
-        }
-        notes = [] if self.drawable else [ON_EXAMPLES]
-        if self.seed is not None:
-            notes.append(f"The models of this part are the pair with seed {self.seed}.")
-        note = Paragraph(" ".join(notes), "note") if notes else None
+        """Return a section for each part that there is data for, or for the note alone."""
+        note = Paragraph(self.note, "note") if self.note else None
+        parts = PARTS if self.drawable else PARTS | {"draw": PICK}
         found = [
-            Section(part, heading, Interactive(part), note)
-            for part, heading in (PARTS if self.drawable else PARTS | {"draw": PICK}).items()
-            if has_data[part]
+            Section(name, part.heading, Interactive(name), note if self.models else None)
+            for name, part in parts.items()
+            if any(getattr(self, field) is not None for field in part.needs)
         ]
-        if self.too_large:
-            found.insert(0, Section("draw", PARTS["draw"], Paragraph(TOO_LARGE, "note")))
+        if note and not self.models:
+            found.insert(0, Section("draw", PARTS["draw"].heading, note))
         return found
 
 
 def play(comparison: Comparison) -> Play:
     """Return the data of the first pair of a comparison."""
-    pair = comparison.probed_runs
-    seed = comparison.seeds[0] if len(comparison.seeds) > 1 else None
-    found = Play(training=training(pair), seed=seed)
+    seeds = comparison.seeds
+    which = f"These models are the pair with seed {seeds[0]}. " if len(seeds) > 1 else ""
     try:
-        layers = [read_layers(run.model_path) for run in pair]
-        examples = _examples(comparison) if layers else None
-        drawable = _weights(layers) <= MOST_WEIGHTS
-        if examples and not drawable:
-            layers = [on_images(each, examples.images) for each in layers]
-    except TooLargeError:
-        return replace(found, too_large=True)
-    except NotPlayableError:
-        return found
-    if not layers or _weights(layers) > MOST_WEIGHTS:
-        return replace(found, too_large=bool(layers))
-    return replace(
-        found,
-        models=Models(*map(Model, layers)),
-        examples=examples and Examples(_base64(examples.images), examples.labels.tolist()),
-        drawable=drawable,
-    )
+        found = _playable(comparison)
+    except NotPlayableError as error:
+        found = Play(note=f"At least one of these models cannot run on a page: it {error}.")
+    note = f"{which}{found.note}".strip()
+    return replace(found, training=training(comparison.probed_runs), note=note)
 
 
-def _weights(models: Sequence[Sequence[Layer]]) -> int:
-    """Return how many weights the Dense layers of models have."""
-    denses = [each for layers in models for each in layers if isinstance(each, Dense)]
-    return sum(each.inputs * each.units for each in denses)
+def _playable(comparison: Comparison) -> Play:
+    """Return the models of the first pair and the test images.
 
-
-def _examples(comparison: Comparison) -> Split | None:
+    Raises:
+        NotPlayableError: If the page cannot run one of the models.
+    """
+    if not comparison.probed_runs:
+        raise NotPlayableError("no longer exists")
+    bn, plain = (read_layers(run.model_path) for run in comparison.probed_runs)
     data = comparison.first.data
-    return read_examples(comparison.path, data.name, data.digest)
+    test = read_examples(comparison.path, data.name, data.digest)
+    if fit_a_page(bn, plain):
+        return Play(Models(Model(bn), Model(plain)), _examples(test) if test else None)
+    if test is None:
+        raise NotPlayableError("is too large for a page without test images")
+    later, last = start_later(bn, plain, test.images)
+    start = later[0]
+    assert isinstance(start, Dense)
+    note = RECORDED.format(start=start.name, count=start.inputs)
+    if any(isinstance(layer, BatchNormalization) for layer in bn[: -len(later)]):
+        note += AHEAD.format(start=start.name)
+    kept = Split(test.images[: start.inputs], test.labels[: start.inputs])
+    return Play(Models(Model(later), Model(last)), _examples(kept), drawable=False, note=note)
 
 
-def _base64(array: NDArray[np.uint8]) -> str:
-    return base64.b64encode(array.tobytes()).decode()
+def _examples(test: Split) -> Examples:
+    return Examples(test.images.tobytes(), test.labels.tolist())

@@ -4,11 +4,10 @@ A ``.keras`` file is a zip archive: ``config.json`` lists the layers, and ``mode
 their variables by class and order, as ``layers/dense_1/vars/0`` for the kernel of the second Dense.
 """
 
-import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import ZipFile
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 
 from kerasbn.training.settings import ACTIVATIONS
 
-MOST_BYTES = 2**24  # of weights, with what the optimizer keeps; a page holds no larger model
+MOST_BYTES = 2**28  # of weights, with what the optimizer keeps
+TOO_LARGE = "is too large"
 _WEIGHTS = "model.weights.h5"
 
 Variables = list[NDArray[np.float32]]
@@ -40,18 +40,18 @@ class Dense(msgspec.Struct, tag_field="kind", tag="dense"):
     name: str
     inputs: int
     units: int
-    kernel: str
-    bias: str | None
+    kernel: bytes
+    bias: bytes | None
 
 
 class BatchNormalization(msgspec.Struct, tag_field="kind", tag="batch_normalization"):
     """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, with the moving statistics."""
 
     name: str
-    gamma: str
-    beta: str
-    mean: str
-    variance: str
+    gamma: bytes
+    beta: bytes
+    mean: bytes
+    variance: bytes
     epsilon: float
 
 
@@ -66,11 +66,7 @@ Layer = Rescaling | Dense | BatchNormalization | Activation
 
 
 class NotPlayableError(ValueError):
-    """The model is no chain of the layers that the scripts of a page can compute."""
-
-
-class TooLargeError(NotPlayableError):
-    """The model has more weights than a page holds."""
+    """The scripts of a page cannot compute a model; the message is why: ``is too large``."""
 
 
 class _Saved(NamedTuple):
@@ -83,21 +79,19 @@ def read_layers(path: Path) -> list[Layer]:
     """Return the layers of a ``.keras`` file in their order; arrays are little-endian float32.
 
     Raises:
-        TooLargeError: If the file is large.
-        NotPlayableError: If the file cannot be read, holds other layers than these or
-            branches, a BN layer has no Dense layer beside it, or a weight is not finite.
+        NotPlayableError: If the file is too large or cannot be read, holds other layers than these
+            or branches, a BN layer has no Dense layer beside it, or a weight is not finite.
     """
     try:
         with ZipFile(path) as archive, archive.open(_WEIGHTS) as file:
-            if archive.getinfo(_WEIGHTS).file_size > MOST_BYTES:
-                raise TooLargeError
+            _require(archive.getinfo(_WEIGHTS).file_size <= MOST_BYTES, TOO_LARGE)
             config = json.loads(archive.read("config.json"))
             saved = list(_saved_layers(config, h5py.File(file, "r")["layers"]))
             layers = [layer for kind, each in saved for layer in _READERS[kind](each)]
-    except TooLargeError:
+    except NotPlayableError:
         raise
     except Exception as error:  # a damaged file raises many types
-        raise NotPlayableError(str(error)) from error
+        raise NotPlayableError("has no file that can be read") from error
     for i, layer in enumerate(layers):
         beside = layers[max(i - 1, 0) : i + 2]
         has_taker = any(isinstance(each, Dense) for each in beside)
@@ -105,39 +99,26 @@ def read_layers(path: Path) -> list[Layer]:
     return layers
 
 
-def on_images(layers: Sequence[Layer], images: NDArray[np.uint8]) -> list[Layer]:
-    """Return layers that read the number of an image, one-hot, where the given ones read the image.
-
-    The kernel of the first Dense layer, the largest by far, becomes its product with each image.
-
-    Raises:
-        NotPlayableError: If another layer than Rescaling is ahead of the first Dense layer.
-    """
-    first = next(i for i, layer in enumerate(layers) if isinstance(layer, Dense))
-    values = images.reshape(len(images), -1).astype(np.float64)
-    for layer in layers[:first]:
-        if not isinstance(layer, Rescaling):
-            raise NotPlayableError
-        values = values * layer.scale + layer.offset
-    dense = layers[first]
-    assert isinstance(dense, Dense)
-    kernel = np.frombuffer(base64.b64decode(dense.kernel), "<f4").reshape(-1, dense.units)
-    products = _base64((values @ kernel).astype("<f4"))
-    return [Dense(dense.name, len(images), dense.units, products, dense.bias), *layers[first + 1 :]]
+def floats(array: bytes) -> NDArray[np.float64]:
+    """Return the numbers of an array of a layer."""
+    return np.frombuffer(array, "<f4").astype(np.float64)
 
 
 def _saved_layers(config: Config, weights: h5py.Group) -> Iterator[tuple[str, _Saved]]:
     """Yield the class of each layer with its name, configuration and variables."""
+    _require(config["class_name"] == "Functional")
     layers, seen = config["config"]["layers"], Counter[str]()
     for before, layer in zip([None, *layers], layers, strict=False):
         kind, name = layer["class_name"], layer["config"]["name"]
+        _require(kind in _READERS)
         _require(_inputs_of(layer) == ([before["config"]["name"]] if before else []))
         key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind).lower()
         group = f"{key}_{seen[key]}" if seen[key] else key
         seen[key] += 1
         stored = weights[group]["vars"]
         variables = [np.asarray(stored[str(i)], "<f4") for i in range(len(stored))]
-        _require(all(np.isfinite(each).all() for each in variables))
+        is_finite = all(np.isfinite(each).all() for each in variables)
+        _require(is_finite, "has weights that are not finite")
         yield kind, _Saved(name, layer["config"], variables)
 
 
@@ -150,7 +131,8 @@ def _dense(saved: _Saved) -> Iterator[Layer]:
     kernel, *bias = saved.variables
     inputs, units = kernel.shape
     _require(len(bias) == saved.config["use_bias"])
-    yield Dense(saved.name, inputs, units, _base64(kernel), _base64(bias[0]) if bias else None)
+    shift = bias[0].tobytes() if bias else None
+    yield Dense(saved.name, inputs, units, kernel.tobytes(), shift)
     yield from _activation(saved)
 
 
@@ -159,9 +141,14 @@ def _batch_normalization(saved: _Saved) -> Iterator[Layer]:
     size = len(saved.variables[-1])
     gamma = next(variables) if config["scale"] else np.ones(size, "<f4")
     beta = next(variables) if config["center"] else np.zeros(size, "<f4")
-    mean, variance = map(_base64, variables)
+    mean, variance = variables
     yield BatchNormalization(
-        saved.name, _base64(gamma), _base64(beta), mean, variance, config["epsilon"]
+        saved.name,
+        gamma.tobytes(),
+        beta.tobytes(),
+        mean.tobytes(),
+        variance.tobytes(),
+        config["epsilon"],
     )
 
 
@@ -193,10 +180,8 @@ _READERS: dict[str, Callable[[_Saved], Iterator[Layer]]] = {
 }
 
 
-def _base64(array: NDArray[np.float32]) -> str:
-    return base64.b64encode(array.tobytes()).decode()
-
-
-def _require(condition: bool) -> None:
+def _require(
+    condition: bool, otherwise: str = "is no chain of Dense, BN and activation layers"
+) -> None:
     if not condition:
-        raise NotPlayableError
+        raise NotPlayableError(otherwise)

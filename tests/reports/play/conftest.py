@@ -1,6 +1,5 @@
 """Pages of interactive parts alone."""
 
-import base64
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ SAVED_MODELS = Path(__file__).parents[3] / "saved_models"
 def trained() -> Play:
     """The models trained on MNIST that the repository has, with made-up images."""
     images = np.random.default_rng(4).integers(0, 256, (64, 28, 28), np.uint8)
-    examples = Examples(base64.b64encode(images.tobytes()).decode(), [i % 10 for i in range(64)])
+    examples = Examples(images.tobytes(), [i % 10 for i in range(64)])
     found = play(read_comparison(SAVED_MODELS / "mnist-compare"))
     assert found.models is not None
     return msgspec.structs.replace(found, examples=examples)
@@ -52,3 +51,10 @@ def after(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> P
     """Likewise with BN after the activation."""
     folder = tmp_path_factory.mktemp("after")
     return playable(folder, sample_digits, bn_position="after", activation="tanh")
+
+
+@pytest.fixture(scope="session")
+def large(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Playable:
+    """Likewise of models whose second kernel is too large for a page, as their first is."""
+    folder = tmp_path_factory.mktemp("large")
+    return playable(folder, sample_digits, hidden=(512, 512), activation="gelu")

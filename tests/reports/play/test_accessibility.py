@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from chromium import Tab
+from sample_play import Playable
 
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.document import Article, render
@@ -50,6 +51,12 @@ def test_the_parts_violate_no_rule(
     tab: Callable[..., Tab], parts: Path, width: int, dark: bool
 ) -> None:
     assert violations(tab(parts, width, dark=dark)) == []
+
+
+def test_parts_that_start_at_a_later_layer_violate_no_rule(
+    tab: Callable[..., Tab], large: Playable
+) -> None:
+    assert violations(tab(large.page, 360, dark=True)) == []
 
 
 def test_the_rest_of_the_page_violates_no_rule(

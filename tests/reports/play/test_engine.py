@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import Tab
-from sample_play import Playable
+from sample_play import Playable, with_batch_statistics
 
 from kerasbn.data.datasets import Dataset
 from kerasbn.data.digits import as_digit
+from kerasbn.data.examples import choose_examples
 from kerasbn.data.images import Picture
 from kerasbn.training.settings import ACTIVATIONS
 
@@ -64,7 +65,7 @@ def test_statistics_are_used_as_in_keras(
 ) -> None:
     """Batches of several sizes; that of one image normalizes it to beta."""
     made = request.getfixturevalue(position)
-    page, weights = tab(made.page, 1280), made.bn.get_weights()
+    page = tab(made.page, 1280)
     layers = LAYERS.format("bn")
     plain = made.plain(images, training=False).numpy()
     assert_same_answers(logits(page, LAYERS.format("plain"), images), plain)
@@ -72,13 +73,41 @@ def test_statistics_are_used_as_in_keras(
     assert_same_answers(logits(page, layers, images), moving)
     assert_same_answers(logits(page, f"engine.fold({layers})", images), moving)
     for size in (64, 2):
-        wanted = made.bn(images[:size], training=True).numpy()
-        made.bn.set_weights(weights)
+        wanted = with_batch_statistics(made.bn, images[:size])
         found = logits(page, layers, images[:size], "batch")
         assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
         assert np.abs(found - moving[:size]).max() > 0.01
     one, other = (logits(page, layers, images[i : i + 1], "batch") for i in (0, 1))
     np.testing.assert_array_equal(one, other)
+
+
+def test_large_models_answer_for_test_images_as_in_keras(
+    tab: Open, large: Playable, sample_digits: Dataset
+) -> None:
+    """Batch statistics are those of the last BN layer alone; the page says so."""
+    assert large.page.stat().st_size < 1_500_000
+    page, model = tab(large.page, 1280), large.bn
+    assert page.run("data.play.models.bn.layers.map(each => each.name)") == [
+        "dense_2", "bn_2", "gelu_2", "logits",
+    ]  # fmt: skip
+    images, layers = choose_examples(sample_digits.test).images, LAYERS.format("bn")
+
+    def logits(layers: str, count: int, statistics: str) -> np.ndarray:
+        numbers = f"Array.from({{length: {count}}}, (_, i) => i)"
+        batch = f"{numbers}.map(i => {{ const x = new Float64Array(64); x[i] = 1; return x; }})"
+        found = page.run(f"engine.trace({layers}, {batch}, '{statistics}').at(-1).map(x => [...x])")
+        return np.array(found)
+
+    plain = large.plain(images, training=False).numpy()
+    assert_same_answers(logits(LAYERS.format("plain"), 64, "moving"), plain)
+    moving = model(images, training=False).numpy()
+    assert_same_answers(logits(layers, 64, "moving"), moving)
+    assert_same_answers(logits(f"engine.fold({layers})", 64, "moving"), moving)
+    for size in (64, 20):
+        wanted = with_batch_statistics(model, images[:size], moving=("bn_1",))
+        assert_same_answers(logits(layers, size, "batch"), wanted)
+        assert np.abs(wanted - moving[:size]).max() > 0.01
+    assert page.errors() == []
 
 
 def test_activations_are_those_of_keras(tab: Open, pair: Playable) -> None:

@@ -1,6 +1,5 @@
 """Normalizing by hand: the numbers and histograms of the page against NumPy."""
 
-import base64
 from collections.abc import Callable
 
 import msgspec
@@ -9,20 +8,16 @@ import pytest
 from chromium import Tab, number
 
 from kerasbn.reports.play.play import Model, Play
-from kerasbn.reports.play.weights import BatchNormalization, Dense
+from kerasbn.reports.play.weights import BatchNormalization, Dense, floats
 
 pytestmark = pytest.mark.slow
-
-
-def floats(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float64)
 
 
 def preactivations(data: Play) -> np.ndarray:
     """The inputs of the first BN layer, `[examples, units]`."""
     assert data.models is not None
     assert data.examples is not None
-    images = np.frombuffer(base64.b64decode(data.examples.images), np.uint8).reshape(-1, 784)
+    images = np.frombuffer(data.examples.images, np.uint8).reshape(-1, 784)
     dense = next(each for each in data.models.bn.layers if isinstance(each, Dense))
     kernel: np.ndarray = floats(dense.kernel).reshape(784, -1)
     return np.asarray(images / 255 @ kernel)

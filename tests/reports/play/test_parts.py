@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from chromium import Tab
-from sample_play import Playable
+from sample_play import Playable, with_batch_statistics
 
 from kerasbn.data.datasets import Dataset
 from kerasbn.data.examples import choose_examples
-from kerasbn.reports.play import play
+from kerasbn.reports.play import recorded
 from kerasbn.reports.report import report
 
 pytestmark = pytest.mark.slow
@@ -177,7 +177,6 @@ def test_the_batch_changes_the_answer_under_batch_statistics(
     page = tab(pair.page, 1280)
     examples = choose_examples(sample_digits.test)
     fixed = columns(page, "batch")[1:]
-    weights = pair.bn.get_weights()
     found = []
     for fill, size in [(0, 64), (0, 1), (3, 5), (3, 40)]:
         page.run(f"""(() => {{ const choice = document.querySelector(".fill select");
@@ -193,8 +192,7 @@ def test_the_batch_changes_the_answer_under_batch_statistics(
         for label in labels:  # each class in the order of the test images, and then again
             batch.append(same[label][at[label] % len(same[label])])
             at[label] += 1
-        wanted = softmax(pair.bn(np.array(batch), training=True))[0]
-        pair.bn.set_weights(weights)
+        wanted = softmax(with_batch_statistics(pair.bn, np.array(batch)))[0]
         found.append(columns(page, "batch"))
         np.testing.assert_allclose(found[-1][0], wanted, atol=0.0006)
         np.testing.assert_array_equal(found[-1][1:], fixed)
@@ -295,7 +293,7 @@ def test_folding_keeps_the_output_of_every_unit(
         page.run(f"""(() => {{ const choice = document.querySelector(".pick select");
             choice.value = {index}; choice.dispatchEvent(new Event("change")); }})()""")
         last = bn if position == "pair" else dense
-        part = keras.Model(made.bn.inputs, made.bn.get_layer(last).output)
+        part = keras.Model(made.bn.input, made.bn.get_layer(last).output)
         wanted = part(seen(page)[None], training=False).numpy()[0]
         for unit in (1, len(wanted)):
             set_slider(page, "fold", unit)
@@ -359,7 +357,7 @@ def test_large_models_answer_for_the_test_images_as_they_do_for_any(
         return [columns(page, part) for part in ("draw", "batch", "fold")], values
 
     wanted, values = answers(tab(pair.page, 1280))
-    monkeypatch.setattr(play, "MOST_WEIGHTS", 5_000)
+    monkeypatch.setattr(recorded, "MOST_WEIGHTS", 5_000)
     comparison = pair.page.parent / "saved_models" / "compare"
     page = tab(report(comparison, output=tmp_path / "large.html"), 1280)
     assert page.run('document.querySelector(".pad").hidden')
@@ -368,3 +366,42 @@ def test_large_models_answer_for_the_test_images_as_they_do_for_any(
         np.testing.assert_allclose(each, other, atol=0.0011)  # one in the last digit
     assert len(values) == 4
     assert found_values == values
+
+
+def test_parts_of_the_largest_models_start_at_a_later_layer(
+    tab: Open, large: Playable, sample_digits: Dataset
+) -> None:
+    import keras
+
+    page, model = tab(large.page, 360), large.bn
+    images = choose_examples(sample_digits.test).images
+    page.run('document.querySelector("[data-part=draw] .examples").children[6].click()')
+    settle(page)
+    np.testing.assert_array_equal(seen(page), images[6])
+    with_bn, without = (
+        softmax(each(images[6:7], training=False))[0] for each in (model, large.plain)
+    )
+    np.testing.assert_allclose(columns(page, "draw"), [with_bn, with_bn, without], atol=0.00051)
+    set_slider(page, "batch", 12)
+    assert len(members(page)) == 12
+    batch = images[[6, *range(11)]]
+    wanted = softmax(with_batch_statistics(model, batch, moving=("bn_1",)))[0]
+    np.testing.assert_allclose(columns(page, "batch"), [wanted, with_bn, without], atol=0.00051)
+    assert np.abs(wanted - with_bn).max() > 0.01
+    inside = keras.Model(
+        model.input, [model.get_layer(f"{each}_2").output for each in ("dense", "bn")]
+    )
+    dense, bn = (each.numpy() for each in inside(images, training=False))
+    assert texts(page, ".pick option") == ["bn_2 into dense_2"]
+    set_slider(page, "fold", 512)
+    shown = [number(text.split(" = ")[1]) for text in texts(page, ".result b")]
+    np.testing.assert_allclose(shown, [dense[6, 511], *[bn[6, 511]] * 2], rtol=6e-5)
+    np.testing.assert_allclose(columns(page, "fold"), [with_bn] * 2, atol=0.00051)
+    unit = int(texts(page, "[data-part=normalize] output")[0]) - 1
+    words = texts(page, "[data-finding]")[0].split()
+    mean, deviation = (
+        number(words[words.index(name) + 1].rstrip(".,")) for name in ("mean", "deviation")
+    )
+    values = dense[:, unit]
+    assert (mean, deviation) == pytest.approx((values.mean(), values.std()), rel=0.05)
+    assert page.errors() == []

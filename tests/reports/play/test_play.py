@@ -1,14 +1,18 @@
 """Which parts a page has, and for which models."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from kerasbn.experiments.comparison import read_comparison
-from kerasbn.reports.play import play as play_module
+from kerasbn.reports.document import Paragraph
+from kerasbn.reports.play import recorded
 from kerasbn.reports.play import weights as weights_module
 from kerasbn.reports.play.play import PARTS, Play, play
+from kerasbn.reports.play.weights import Dense
 
 COMPARED = Path(__file__).parents[3] / "saved_models" / "mnist-compare"
 
@@ -22,7 +26,7 @@ def test_a_comparison_of_small_models_has_all_parts() -> None:
     assert found.examples is not None
     assert len(found.examples.labels) == 64
     assert parts_of(found) == list(PARTS)
-    assert found.seed is None
+    assert found.note == ""
 
 
 @pytest.mark.usefixtures("alone")
@@ -38,38 +42,71 @@ def test_without_test_images_there_is_no_batch_to_choose(tmp_path: Path) -> None
     assert parts_of(found) == [part for part in PARTS if part != "batch"]
 
 
-def test_of_large_models_a_page_has_what_they_make_of_the_test_images(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    small = play(read_comparison(COMPARED)).models
-    monkeypatch.setattr(play_module, "MOST_WEIGHTS", 52_000)
-    found = play(read_comparison(COMPARED))
-    assert small is not None
-    assert found.models is not None
-    assert not found.drawable
-    assert found.models.bn.layers[1:] == small.bn.layers[2:]  # from the first BN layer on
-    headings = [section.heading for section in found.sections()]
-    assert headings == ["Pick a digit", *[*PARTS.values()][1:]]
+def notes(found: Play) -> dict[str, str]:
+    """The notes under each heading."""
+    return {
+        section.heading: " ".join(
+            block.text for block in section.blocks if isinstance(block, Paragraph)
+        )
+        for section in found.sections()
+    }
 
 
 @pytest.mark.parametrize(
-    ("module", "limit"), [(play_module, "MOST_WEIGHTS"), (weights_module, "MOST_BYTES")]
+    ("most", "first", "count"),
+    [(5_000, 1, 64), (4_000, 4, 64), (2_000, 4, 32), (1_000, 4, 16)],
+)
+def test_large_models_start_at_a_later_layer(
+    monkeypatch: pytest.MonkeyPatch, most: int, first: int, count: int
+) -> None:
+    """As early as possible, with as many test images as possible."""
+    small = play(read_comparison(COMPARED))
+    monkeypatch.setattr(recorded, "MOST_WEIGHTS", most)
+    found = play(read_comparison(COMPARED))
+    assert small.models is not None
+    assert found.models is not None
+    assert found.examples is not None
+    assert small.examples is not None
+    whole, (start, *rest) = small.models.bn.layers[first:], found.models.bn.layers
+    assert rest == whole[1:]
+    assert len(found.models.plain.layers) == 1
+    assert found.examples.images == small.examples.images[: 784 * count]
+    assert len(found.examples.labels) == count
+    assert isinstance(start, Dense)
+    said = notes(found)
+    assert [*said] == ["Pick a digit", *[part.heading for part in PARTS.values()][1:]]
+    for each in said.values():
+        assert f"the outputs of {start.name} " in each
+        assert f"for {count} test images" in each
+        assert ("BN layers ahead" in each) == (first == 4)
+
+
+@pytest.mark.parametrize(
+    ("module", "limit"), [(recorded, "MOST_WEIGHTS"), (weights_module, "MOST_BYTES")]
 )
 def test_a_page_says_that_models_are_too_large(
     monkeypatch: pytest.MonkeyPatch, module: Any, limit: str
 ) -> None:
-    monkeypatch.setattr(module, limit, 1_000)
+    monkeypatch.setattr(module, limit, 700)
     found = play(read_comparison(COMPARED))
     assert (found.models, found.examples) == (None, None)
-    first, *others = found.sections()
-    assert "at most" in str(first.blocks[0])
-    assert [each.anchor for each in others] in ([], ["training"])
+    assert notes(found) == {
+        "Draw a digit": "At least one of these models cannot run on a page: it is too large.",
+        "Watch it train": "",
+    }
 
 
-def test_models_without_a_file_have_no_parts(seeds: Path) -> None:
+def test_of_runs_that_no_longer_exist_a_page_says_so(tmp_path: Path) -> None:
+    (tmp_path / "compare").mkdir()
+    shutil.copy(COMPARED / "compare.json", tmp_path / "compare")
+    found = play(read_comparison(tmp_path / "compare"))
+    said = "At least one of these models cannot run on a page: it no longer exists."
+    assert notes(found) == {"Draw a digit": said}
+
+
+def test_of_models_without_a_file_a_page_says_so(seeds: Path) -> None:
+    said = "At least one of these models cannot run on a page: it has no file that can be read."
     found = play(read_comparison(seeds))
-    assert parts_of(found) == []
-    assert found.seed == 4
-    with_models = play(read_comparison(COMPARED)).models
-    first = Play(with_models, seed=4).sections()[0]
-    assert "seed 4" in str(first.blocks[1])
+    assert notes(found) == {"Draw a digit": f"These models are the pair with seed 4. {said}"}
+    with_models = msgspec.structs.replace(play(read_comparison(COMPARED)), note=found.note)
+    assert [*notes(with_models).values()] == [found.note] * 5

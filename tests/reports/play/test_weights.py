@@ -31,7 +31,7 @@ def test_files_that_cannot_be_read_are_not_playable(tmp_path: Path) -> None:
         archive.writestr("config.json", json.dumps({"config": {"layers": []}}))
     for name in ("empty", "text", "bare", "missing"):
         path = tmp_path / f"{name}.keras"
-        with pytest.raises(NotPlayableError):
+        with pytest.raises(NotPlayableError, match="no file that can be read"):
             read_layers(path)
 
 
@@ -39,7 +39,7 @@ def test_a_large_file_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(__file__).parents[3] / "saved_models" / "mnist-bn" / "model.keras"
     assert len(read_layers(path)) == 8
     monkeypatch.setattr(weights, "MOST_BYTES", 100_000)
-    with pytest.raises(NotPlayableError):
+    with pytest.raises(NotPlayableError, match="is too large"):
         read_layers(path)
 
 
@@ -117,5 +117,6 @@ def test_other_models_are_not_playable(tmp_path: Path) -> None:
     models["infinite"].set_weights([np.full((4, 3), np.inf), np.zeros(3)])
     for name, model in models.items():
         model.save(tmp_path / f"{name}.keras")
-        with pytest.raises(NotPlayableError):
+        reason = "not finite" if name == "infinite" else "no chain"
+        with pytest.raises(NotPlayableError, match=reason):
             read_layers(tmp_path / f"{name}.keras")

@@ -81,7 +81,7 @@ parts.fold = (root, play) => {
     const [w, v] = [weightsOf(before, j), weightsOf(after, j)];
     // Of a large model, the first layer is known by its products with the test images.
     const [noun, old, joined] = !play.drawable && before === layers[0]
-      ? ["products", "Products w·x with all test images", "Products w′·x, with w′ = s·w"]
+      ? ["products", "Products w·x for all test images", "Products w′·x, with w′ = s·w"]
       : ["weights", "Kernel w", "Kernel w′ = s·w"];
     const [gamma, beta, mean, variance] = [bn.gamma, bn.beta, bn.mean, bn.variance]
       .map((each) => each[j]);
