@@ -77,9 +77,10 @@ def _mixes(kept: Kept) -> bool:
     """
     layer = kept.call.layer
     apart = getattr(layer, "strides", None) == getattr(layer, "pool_size", ())
-    if apart or evidence.copies(kept.call) or np.ptp(kept.refusal.maps[0].s) == 0:
-        return True
-    return _goes_nowhere(kept)
+    s = np.atleast_1d(kept.refusal.maps[0].s)
+    channels = (s.reshape(len(s), -1), s.reshape(-1, s.shape[-1]).T)  # first or last
+    only_t_varies = any(not np.ptp(each, axis=1).any() for each in channels)
+    return apart or evidence.copies(kept.call) or only_t_varies or _goes_nowhere(kept)
 
 
 def _takes_extreme(kept: Kept) -> bool:
@@ -96,7 +97,7 @@ def _activates(kept: Kept) -> bool:
         return not (kept.clips and evidence.map_goes_on(kept.call, kept.refusal.maps))
     run, _ = evidence.runner(kept.call)
     a = kept.refusal.maps[0]
-    return not evidence.activation_takes(run, a, _lengths(kept.call.inputs[0], a))
+    return _is_sign(a) or not evidence.activation_takes(run, a, _lengths(kept.call.inputs[0], a))
 
 
 def _has_activation(kept: Kept) -> bool:
@@ -106,7 +107,12 @@ def _has_activation(kept: Kept) -> bool:
         return np.array(keras.ops.convert_to_numpy(function(x)))
 
     a = kept.refusal.maps[0]
-    return not evidence.activation_takes(run, a, _lengths(kept.call.outputs[0], a))
+    return _is_sign(a) or not evidence.activation_takes(run, a, _lengths(kept.call.outputs[0], a))
+
+
+def _is_sign(a: Affine) -> bool:
+    """A limit: an odd function would let signs pass."""
+    return bool((np.abs(a.s) == 1).all() and not a.t.any())
 
 
 def _lengths(value: Value, a: Affine) -> tuple[int, ...]:
@@ -295,7 +301,7 @@ REASONS = [
     ),
     Reason(
         f"{NAME} concatenates along the batch axis",
-        lambda kept: kept.call.layer.axis == 0,
+        lambda kept: kept.call.layer.axis in (0, -1 - len(kept.call.outputs[0].example)),
         "the same map on all parts could pass",
     ),
     Reason(
