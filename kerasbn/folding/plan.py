@@ -41,8 +41,12 @@ class Fold:
         """Return the decision as one line."""
         if not self.into:
             return f"{self.layer}: removed, because it changes nothing"
-        stops = [f"{name} (as a clip)" if name in self.clips else name for name in self.through]
-        way = f" through {', '.join(stops)}" if stops else ""
+
+        def stop(name: str) -> str:
+            what = f"the activation of {name}" if name in self.into else name
+            return f"{what} (as a clip)" if name in self.clips else what
+
+        way = f" through {', '.join(map(stop, self.through))}" if self.through else ""
         return f"{self.layer}: {_VERBS[self.direction]} into {', '.join(self.into)}{way}"
 
 
@@ -230,6 +234,8 @@ class _Planner:
             tuple(dict.fromkeys(call.name for call in calls))
             for calls in (found.into.values(), found.through, found.clips)
         )
+        # The activation of a linear layer has its name, and matters only where it is a clip.
+        through = tuple(name for name in through if name not in into or name in clips)
         for key, layer in found.dropped.items():
             self.graph.drop(layer)
             kept = self.decisions[key]

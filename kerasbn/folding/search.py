@@ -175,9 +175,18 @@ class _Backward:
                 continue
             if _is_unaffected(self.graph, reader, value, a):
                 continue
+            if twin := self._passing_twin(reader):
+                requested = twin.lower(self.requested[twin.outputs[0]])
+                yield self.request(reader.outputs[0], reader.lift(requested))
+                continue
             if not _computes(reader, self.inner, a):
                 raise CannotFold(f"{self._name(value)} is also read by `{reader.name}`")
             yield self.drop(reader.layer)
+
+    def _passing_twin(self, call: Call) -> Call | None:
+        """Return another call at the same place in the model that a map passes through, if any."""
+        twins = self.graph.calls_at(call.node)
+        return next((twin for twin in twins if twin in self.found.through), None)
 
     def _ask_producer(self, value: Value, a: Affine) -> Steps:
         """Fold the map into the producer of a tensor, or pass it on to the producer's inputs."""

@@ -84,7 +84,8 @@ def _folded(layer: str, kind: Kind, folds: Sequence[Fold], layers: dict[str, lis
         _unique(path for fold in folds for name in getattr(fold, names) for path in layers[name])
         for names in ("into", "through", "clips")
     )
-    through = tuple(name for name in through if name not in into)  # changes of layout in these
+    # Those in the same layers are changes of layout, and activations, which matter as clips.
+    through = tuple(name for name in through if name not in into or name in clips)
     return Fold(layer, into, folds[0].direction, through, clips, kind)
 
 

@@ -101,7 +101,9 @@ def _activates(kept: Kept) -> bool:
 
 
 def _has_activation(kept: Kept) -> bool:
-    function = kept.call.layer.activation
+    if kept.refusal.step == "forward":
+        return not evidence.map_goes_on(kept.call, kept.refusal.maps)
+    function = kept.call.layer.activation  # of an Activation layer, or of a linear one
 
     def run(x: np.ndarray) -> np.ndarray:
         return np.array(keras.ops.convert_to_numpy(function(x)))
@@ -260,11 +262,12 @@ REASONS = [
     Reason(f"{NAME} divides by it, and some s is 0", _multiplies),
     Reason("its constant broadcasts its input to another shape", _grows),
     Reason(f"{NAME} has a kink .*", _activates),
-    Reason(f"{NAME} is the activation '.*', which this map does not pass through", _activates),
+    Reason(
+        f"{NAME} has the activation '.*', which this map does not pass through", _has_activation
+    ),
     Reason(f"{NAME} lets no map pass unchanged", _activates),
     Reason(f"{NAME} is active: it is called with training=True", _is_noisy),
     Reason(f"{NAME} drops part of its input, because it is called with training=True", _is_noisy),
-    Reason(f"{NAME} has the activation '.*'", _has_activation),
     Reason(f"{NAME} has no bias for the offset t", _weights_refuse),
     Reason(f"{NAME} shares its kernel along an axis where s and t vary", _weights_refuse),
     Reason(f"{NAME} pads its input with zeros, which would miss the offset t", _weights_refuse),

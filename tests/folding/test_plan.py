@@ -73,7 +73,7 @@ def test_every_reader_has_to_fold_it(judged: Judged) -> None:
     (fold,) = judged(randomized(x, [L.Dense(2, name="d1")(y), L.Dense(3, name="d2")(y)])).folds()
     assert sorted(fold.into) == ["d1", "d2"]
     plan = judged(randomized(x, [L.Dense(2)(y), L.Activation("gelu", name="g")(y)]))
-    assert "`g` after it is the activation 'gelu'" in plan.kept()[0].reason
+    assert "`g` after it has the activation 'gelu'" in plan.kept()[0].reason
 
 
 def test_two_in_a_row_merge_where_nothing_else_takes_them(chain: Chain, judged: Judged) -> None:
@@ -99,7 +99,7 @@ def test_a_negative_scale_passes_max_pooling_in_part(chain: Chain, judged: Judge
     assert "a negative s would turn" in str(kept)
     assert "pads its input with zeros" in str(kept)
     model = chain((8, 8, 3), L.Conv2D(4, 3), L.GlobalMaxPooling2D(), BN(), opaque)
-    assert "is the activation 'tanh'" in str(*judged(model))
+    assert "has the activation 'tanh'" in str(*judged(model))
 
 
 def test_a_shift_goes_backward_into_one_term_where_no_scale_does(judged: Judged) -> None:
@@ -171,6 +171,21 @@ def test_a_shared_layer_behind_agrees_too(judged: Judged) -> None:
     dense = L.Dense(3)
     plan = judged(randomized([x, y], [dense(BN()(opaque(x))), dense(opaque(y))]))
     assert "is shared" in plan.kept()[0].reason
+
+
+def test_a_model_called_twice_passes_the_same_map_in_both_calls(judged: Judged) -> None:
+    for act in ("linear", "relu"):
+        layers = (
+            L.Dense(3, name="dense"),
+            L.Dropout(0.5),
+            L.Activation(act),
+            BN(name="bn"),
+            L.Softmax(),
+        )
+        inner = keras.Sequential([keras.Input((4,)), *layers], name="tower")
+        x, y = keras.Input((4,)), keras.Input((4,))
+        (fold,) = judged(randomized([x, y], [inner(x), inner(y)])).folds()
+        assert (fold.into, bool(fold.clips)) == (("tower/dense",), act == "relu")
 
 
 def test_a_layer_called_on_its_own_output(judged: Judged) -> None:

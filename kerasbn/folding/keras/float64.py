@@ -70,6 +70,8 @@ class InFloat64(Rewriter):
         attributes = attributes_for(old, fold_into(old, edits)) if edits else {}
         if attributes is None:
             return None
+        if id(old) in self.graph.clips:
+            attributes["activation"] = keras.activations.linear
         if getattr(old, "groups", 1) > 1 and isinstance(old, _CONVOLUTIONS):
             attributes["convolution_op"] = _by_groups(old)
         return _StandIn(old, attributes)

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -91,6 +91,7 @@ class _Reader:
         self.last: bool | None = None  # the `training` flag of the call before
         self.trains = False  # whether any call so far has training=True
         self.unset: dict[int, set[bool | None]] = {}  # flags of nodes that take the last one
+        self.activations: dict[int, keras.layers.Activation] = {}  # of linear layers
         flag = training_at_inference(model)
         for value in self._write_out(model, self.graph.inputs, prefix="", lead=(), training=flag):
             value.is_output = True
@@ -153,8 +154,30 @@ class _Reader:
                 ]
                 self.graph.add(call)
                 self._note_hidden(call)
+                made = self._activated(call)
             values.update({id(t): value for t, value in zip(node.outputs, made, strict=True)})
         return [values[id(t)] for t in model.outputs]
+
+    def _activated(self, call: _KerasCall) -> list[Value]:
+        """Add the activation of a linear layer as a call of its own. Return what comes out.
+
+        Its place in the model is the layer, since all calls of that have the same activation.
+        """
+        layer = call.layer
+        function = getattr(layer, "activation", keras.activations.linear)
+        takes_maps = call.is_linear and "after" in LINEAR_LAYERS[type(layer)].sides
+        if not takes_maps or function is keras.activations.linear:
+            return call.outputs
+        if id(layer) not in self.activations:
+            self.activations[id(layer)] = keras.layers.Activation(function, name=layer.name)
+        activation = replace(
+            call, layer=self.activations[id(layer)], type_name="Activation", node=layer,
+            is_linear=False, is_pass_through=True, training=False, inputs=call.outputs,
+            slots=["0"], tensors_only=True,
+        )  # fmt: skip
+        activation.outputs = [Value(v.example, v.dtype, activation) for v in call.outputs]
+        self.graph.add(activation)
+        return activation.outputs
 
     def _note_hidden(self, call: Call) -> None:
         """Note affine layers of custom classes, and those inside layers other than models."""

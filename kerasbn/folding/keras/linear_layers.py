@@ -15,7 +15,6 @@ from keras import layers
 from kerasbn.common.keras_internals import attention_projections
 from kerasbn.folding.affine import Array, CannotFold, Shape, affine
 from kerasbn.folding.graph import Layer
-from kerasbn.folding.keras.activations import name_of, passes_function
 from kerasbn.folding.keras.affine_layers import values_of
 from kerasbn.folding.linear import Edit, LinearMap, Side
 from kerasbn.folding.windows import Steps, Window, convolution, transposed
@@ -277,9 +276,6 @@ def check(layer: Layer, edit: Edit) -> None:
         raise CannotFold(f"cannot fold a map that {where} it")
     parts = law.parts(layer, edit.example, edit.argument)
     if edit.side == "after":
-        activation = getattr(layer, "activation", None)
-        if activation is not None and not passes_function(activation, edit.affine):
-            raise CannotFold(f"has the activation '{name_of(activation)}'")
         last = parts[-1]
         last.check(edit.affine, "after")
         if last.bias is None and not last.one_hot and not edit.affine.only_scales():

@@ -34,7 +34,7 @@ def _activation(call: Call) -> PassThrough:
     def change(a: Affine) -> Affine:
         if not passes_function(call.layer.activation, a):
             name = name_of(call.layer.activation)
-            raise CannotFold(f"is the activation '{name}', which this map does not pass through")
+            raise CannotFold(f"has the activation '{name}', which this map does not pass through")
         return a
 
     return laws.one_input(change)

@@ -7,6 +7,7 @@ import keras
 
 from kerasbn.common.keras_internals import nodes_in_order, takes_argument
 from kerasbn.folding.affine import Array
+from kerasbn.folding.clips import Clip
 from kerasbn.folding.graph import Graph, Layer
 from kerasbn.folding.keras.activations import build_clip
 from kerasbn.folding.keras.affine_layers import AFFINE_LAYERS, merged
@@ -91,18 +92,24 @@ class Rewriter:
             for node in nodes
             if self._is_dropped(node.operation)
         )
-        return casts or any(id(node) in self.graph.clips for node in nodes)
+        return casts or any(self._clip_of(node) for node in nodes)
 
     def changes(self, node: Any) -> bool:  # noqa: ANN401 - a node of Keras's graph
         """Return whether a node may become anything but a call of an equal layer."""
         layer, _ = unwrap(node.operation)
         changed = id(layer) in self.graph.edits or id(layer) in self.graph.dropped
-        return changed or id(node) in self.graph.clips or is_graph(layer)
+        return changed or self._clip_of(node) is not None or is_graph(layer)
+
+    def _clip_of(self, node: Any) -> Clip | None:  # noqa: ANN401 - as above
+        """Return the clip that a node became, or the activation of its linear layer."""
+        clips = self.graph.clips
+        return clips.get(id(node)) or clips.get(id(unwrap(node.operation)[0]))
 
     def call(self, node: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
         """Return what a node becomes: a call of the new layer, its input, or a clip."""
-        old, clip = node.operation, self.graph.clips.get(id(node))
-        if clip or self._is_dropped(old):
+        old, clip = node.operation, self._clip_of(node)
+        is_clip = id(node) in self.graph.clips
+        if is_clip or self._is_dropped(old):
             leaves = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
             pairs = zip(leaves, keras.tree.flatten((args, kwargs)), strict=False)
             read = next(new for leaf, new in pairs if isinstance(leaf, keras.KerasTensor))
@@ -113,7 +120,8 @@ class Rewriter:
             return read if is_wanted else keras.ops.cast(read, wanted)
         if id(node) in self.graph.training and takes_argument(old, "training"):
             kwargs = {**kwargs, "training": self.graph.training[id(node)]}
-        return self.call_layer(old, args, kwargs)
+        made = self.call_layer(old, args, kwargs)
+        return build_clip(made, clip, old.name, self._free_name) if clip else made
 
     def call_layer(self, old: Layer, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
         """Return what the new layer for an old one makes of symbolic tensors."""
@@ -153,11 +161,12 @@ class Rewriter:
     def _settings(self, old: Layer) -> dict[str, Any]:
         """Return the configuration that changes where something is folded into a layer."""
         edits = self.graph.edits.get(id(old), [])
+        without = {"activation": "linear"} if id(old) in self.graph.clips else {}
         if not edits:
-            return {}
+            return without
         if type(old) not in AFFINE_LAYERS:
             self.weights[id(old)] = fold_into(old, edits)
-            return settings_for(old, self.weights[id(old)])
+            return settings_for(old, self.weights[id(old)]) | without
         call = self.graph.calls_of(old)[0]
         settings, self.variables[id(old)] = merged(old, call.lower(self.graph.affine_of(call)))
         return settings

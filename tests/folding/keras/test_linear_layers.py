@@ -226,12 +226,42 @@ def test_every_row_of_an_embedding_is_scaled(chain: Chain, judged: Judged) -> No
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
 def test_an_activation_stands_between(chain: Chain, judged: Judged, activation: str) -> None:
     model = chain((4,), L.Dense(3, activation=activation), BN(), L.Activation("tanh"))
-    assert f"activation '{activation}'" in judged(model).kept()[0].reason
+    assert f"activation '{activation}'" in judged(model, clip=False).kept()[0].reason
 
 
 def test_a_positive_scale_crosses_a_rectifier_in_the_layer(chain: Chain, judged: Judged) -> None:
-    assert judged(chain((4,), L.Dense(3, activation="relu"), L.Rescaling(0.5))).folds()
-    assert judged(chain((4,), L.Dense(3, activation="relu"), L.Rescaling(-0.5))).kept()
+    for scale, folded in ((0.5, True), (-0.5, False)):
+        model = chain((4,), L.Dense(3, activation="relu"), L.Rescaling(scale))
+        assert bool(judged(model, clip=False).folds()) == folded
+        assert not any(fold.through for fold in judged(model, clip=False).folds())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **how: L.Conv1D(4, 2, **how),
+        lambda **how: L.SeparableConv1D(4, 2, **how),
+        lambda **how: L.EinsumDense("abc,cd->abd", (None, 4), **how),  # which gains a bias
+        lambda name, **how: L.TimeDistributed(L.Dense(4, **how), name=name),
+    ],
+)
+def test_the_activation_of_a_layer_becomes_a_clip(
+    chain: Chain, judged: Judged, make: Callable[..., Any]
+) -> None:
+    for activation in ("relu", "relu6", "hard_sigmoid"):
+        model = chain((5, 3), make(activation=activation, name="a"), BN(name="b"), L.Softmax())
+        (fold,) = judged(model)
+        assert str(fold).endswith("into a through the activation of a (as a clip)")
+
+
+def test_the_activation_of_a_shared_layer_becomes_one_clip(judged: Judged) -> None:
+    x, y = keras.Input((4,)), keras.Input((4,))
+    dense, first, second = L.Dense(3, activation="relu"), BN(), BN()
+    model = keras.Model([x, y], [L.Softmax()(first(dense(x))), L.Softmax()(second(dense(y)))])
+    randomize_parameters(model, 1)
+    assert len(judged(model).kept()) == 2
+    second.set_weights(first.get_weights())
+    assert len(judged(model).folds()) == 2
 
 
 @pytest.mark.slow
