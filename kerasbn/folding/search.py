@@ -163,7 +163,8 @@ class _Backward:
     def _check_readers(self, value: Value, a: Affine) -> Steps:
         """Drop the other readers of a tensor, which have to be affine layers with the same map.
 
-        Those that read another part of it, where s = 1 and t = 0, stay as they are.
+        Those that read another part of it, where s = 1 and t = 0, stay as they are. A call at the
+        same place in the model as one that the map passes through has to pass it on as well.
         """
         if any(n not in (1, m) for n, m in zip(a.shape, value.example, strict=True)):
             raise CannotFold(f"{self._name(value)} is broadcast before it is scaled")
