@@ -291,6 +291,16 @@ def test_nothing_is_folded_where_predictions_depend_on_the_order_of_calls(judged
     assert "`twice` is called both with and without training=True" in plan.kept()[1].reason
 
 
+def test_a_model_whose_predictions_depend_on_the_order_of_calls_is_copied(judged: Judged) -> None:
+    """Keras decides call by call whether a layer trains, which a copy must leave to it."""
+    part = keras.Input((3,))
+    trains = keras.Sequential([L.Dense(3), BN()])
+    inside = keras.Model(part, trains(BN()(part), training=True))
+    steps, x, y = L.TimeDistributed(inside), keras.Input((2, 3)), keras.Input((2, 3))
+    plan = judged(randomized([x, y], L.Maximum()([steps(x), steps(L.Add()([x, y]))])))
+    assert not plan.folds()
+
+
 class Own(keras.layers.BatchNormalization):
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         return 2 * super().call(inputs, training=training, mask=mask)

@@ -95,14 +95,15 @@ class _Reader:
         flag = training_at_inference(model)
         for value in self._write_out(model, self.graph.inputs, prefix="", lead=(), training=flag):
             value.is_output = True
-        if self.trains:  # folding removes calls, and so changes which one comes before
-            self.graph.training = {
-                node: flag for node, (flag, *others) in self.unset.items() if not others
-            }
         for call in self.graph.calls:
             flags = {other.training for other in self.graph.calls_of(call.layer)}
             if call.kind == "BN layer" and call.layer.trainable and len(flags) > 1:
                 self.graph.changing = self.graph.changing or call.name
+        # Folding removes calls, and so changes which one comes before.
+        if self.trains and not self.graph.changing:
+            self.graph.training = {
+                node: flag for node, (flag, *others) in self.unset.items() if not others
+            }
 
     def _write_out(
         self,
