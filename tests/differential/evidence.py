@@ -107,10 +107,13 @@ def map_comes_from(call: Call, outgoing: Affine) -> bool:
 
 
 def copies(call: Call) -> bool:
-    """Whether a layer only moves and repeats the values of its input."""
+    """Whether a layer only moves and repeats the values of its input, and adds constants."""
     run, shapes = runner(call)
     x = examples(shapes[:1], 1)[0]
-    return bool(np.isin(run(x).astype(np.float32), x.astype(np.float32)).all())
+    made, constants = run(x), run(np.zeros_like(x))
+    return bool(
+        (np.isin(made.astype(np.float32), x.astype(np.float32)) | (made == constants)).all()
+    )
 
 
 def makes_no_difference(call: Call, a: Affine) -> bool:

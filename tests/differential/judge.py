@@ -19,6 +19,8 @@ from .models import random_model
 from .proofs import unproved
 from .refusals import recorded
 
+LEAST = 1e-6  # the mean of a normalized tensor is 0 but for rounding, which says nothing
+
 
 @dataclass
 class Result:
@@ -57,7 +59,7 @@ def _compare(
     with recorded() as record:
         result.plan = plan = fold_plan(model, clip=clip)
     folded = rewrite(model, plan)
-    error = relative_difference(predict(folded, arrays), want)
+    error = relative_difference(predict(folded, arrays), want, LEAST)
     text = str(model.get_config())
     single = any(word in text for word in ("bilinear", "Resizing", "CenterCrop", "float32"))
     allowed = 1e-6 if single else 1e-9

@@ -93,14 +93,18 @@ def _takes_extreme(kept: Kept) -> bool:
 
 
 def _activates(kept: Kept) -> bool:
+    if _is_sign(kept):
+        return True
     if kept.refusal.step == "forward":  # a limit: a map that changes would take a clip along
         return not (kept.clips and evidence.map_goes_on(kept.call, kept.refusal.maps))
     run, _ = evidence.runner(kept.call)
     a = kept.refusal.maps[0]
-    return _is_sign(a) or not evidence.activation_takes(run, a, _lengths(kept.call.inputs[0], a))
+    return not evidence.activation_takes(run, a, _lengths(kept.call.inputs[0], a))
 
 
 def _has_activation(kept: Kept) -> bool:
+    if _is_sign(kept):
+        return True
     if kept.refusal.step == "forward":
         return not evidence.map_goes_on(kept.call, kept.refusal.maps)
     function = kept.call.layer.activation  # of an Activation layer, or of a linear one
@@ -109,11 +113,12 @@ def _has_activation(kept: Kept) -> bool:
         return np.array(keras.ops.convert_to_numpy(function(x)))
 
     a = kept.refusal.maps[0]
-    return _is_sign(a) or not evidence.activation_takes(run, a, _lengths(kept.call.outputs[0], a))
+    return not evidence.activation_takes(run, a, _lengths(kept.call.outputs[0], a))
 
 
-def _is_sign(a: Affine) -> bool:
-    """A limit: an odd function would let signs pass."""
+def _is_sign(kept: Kept) -> bool:
+    """A limit: an odd function would let signs pass, and so would a sigmoid, with an offset."""
+    a = kept.refusal.maps[0]
     return bool((np.abs(a.s) == 1).all() and not a.t.any())
 
 
