@@ -19,6 +19,7 @@ from kerasbn.experiments.comparison import PICTURE, Comparison, comparison_of, r
 from kerasbn.experiments.sessions import OpenSession, TrainingSession, find_session
 from kerasbn.experiments.train import TrainingJob, train_in_folders
 from kerasbn.experiments.trained_model import trained_model
+from kerasbn.probes import readings
 from kerasbn.probes.results import save_pictures
 from kerasbn.training.settings import TrainingSettings, seed_settings, settings_from
 
@@ -119,6 +120,12 @@ def compare(
     return read_comparison(folder.placed)
 
 
+def _is_complete(run: runs.Run, *, curves: bool, probes: bool) -> bool:
+    """Return whether a run is finished and has all its files, the last of which are these."""
+    last = (runs.CURVES,) * curves + readings.FILES * probes
+    return run.status != "interrupted" and all((run.path / name).exists() for name in last)
+
+
 def _train_group(
     group: Sequence[TrainingSettings],
     data: Dataset,
@@ -144,7 +151,11 @@ def _train_group(
     ]
     names = {job.key: session.names.get(job.key, job.key if several else None) for job in jobs}
     earlier = [session.run_of(parent / name) if name else None for name in names.values()]
-    trained = [run for run in earlier if run and run.status != "interrupted"]
+    trained = [
+        run
+        for job, run in zip(jobs, earlier, strict=True)
+        if run and _is_complete(run, curves=not several, probes=job.probe)
+    ]
     if len(trained) == len(jobs):
         return trained
     with ExitStack() as stack:

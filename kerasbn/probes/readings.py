@@ -21,7 +21,7 @@ from kerasbn.common.errors import expected
 from kerasbn.common.records import read_csv, read_json, write_csv, write_json
 from kerasbn.runs import Run
 
-TABLE, RECORD = "probes.csv", "probes.json"
+FILES = TABLE, RECORD = "probes.csv", "probes.json"
 MODEL = "model"  # in place of a layer's name where a quantity belongs to the whole model
 
 Floats = NDArray[np.float64]

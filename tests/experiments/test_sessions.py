@@ -1,5 +1,6 @@
 """A training that was stopped goes on with `resume` and ends as if it had never stopped."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,10 @@ from sample_runs import run_record, write_run
 
 import kerasbn
 from kerasbn.common.errors import ArgumentError, StoppedError
+from kerasbn.common.plotting import save_figure
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments import sessions
-from kerasbn.runs import Run, read_run
+from kerasbn.runs import CURVES, RECORD, Run, read_run
 from kerasbn.training import callbacks
 
 SETTINGS: dict[str, Any] = {"epochs": 4, "hidden": (8,)}
@@ -36,6 +38,21 @@ def stopped_in_epoch(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.SaveCheckpoints, "on_epoch_begin", stop)
+        with pytest.raises(StoppedError, match="resume with --resume"):
+            yield
+
+
+@contextmanager
+def stopped_at_the_curves_with_bn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The block is stopped at once when all of a run but its last file has been written."""
+
+    def stop(figure: Any, path: Path) -> None:
+        if path.name == CURVES and json.loads(path.with_name(RECORD).read_text())["model"]["bn"]:
+            raise KeyboardInterrupt
+        save_figure(figure, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kerasbn.experiments.train.save_figure", stop)
         with pytest.raises(StoppedError, match="resume with --resume"):
             yield
 
@@ -72,6 +89,8 @@ def test_a_probed_comparison_is_resumed(
     assert not problems
     # Another run takes the name that the first one had only reserved.
     kerasbn.train(few_digits, run="plain", bn=False, root=root, epochs=1)
+    with stopped_at_the_curves_with_bn(monkeypatch):
+        kerasbn.compare(few_digits, resume="compare", root=root)
     resumed = kerasbn.compare(few_digits, resume="compare", root=str(root))
     assert [member.name for member in resumed.members] == ["bn", "plain-2"]
     for actual, expected in zip(resumed.members, whole.members, strict=True):
