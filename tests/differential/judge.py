@@ -37,7 +37,6 @@ def judge(seed: int) -> Result:
     arrays = random_inputs(model)
     try:
         want = predict(model, arrays)
-        assert all(np.isfinite(each).all() for each in want)  # not so where it divided by 0
     except Exception:  # noqa: BLE001 - Keras built what it cannot run
         return Result(Counter({("models", "skipped"): 1}))
     result = Result(Counter({("models", "compared"): 1}))
@@ -59,7 +58,9 @@ def _compare(
     with recorded() as record:
         result.plan = plan = fold_plan(model, clip=clip)
     folded = rewrite(model, plan)
-    error = relative_difference(predict(folded, arrays), want, LEAST)
+    made = zip(predict(folded, arrays), want, strict=True)
+    known = [np.where(np.isfinite(own), got, own) for got, own in made]  # 0/0 may be anything
+    error = relative_difference(known, want, LEAST)
     text = str(model.get_config())
     single = any(word in text for word in ("bilinear", "Resizing", "CenterCrop", "float32"))
     allowed = 1e-6 if single else 1e-9

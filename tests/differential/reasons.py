@@ -77,15 +77,25 @@ def _mixes(kept: Kept) -> bool:
     """
     layer = kept.call.layer
     apart = getattr(layer, "strides", None) == getattr(layer, "pool_size", ())
-    s = np.atleast_1d(kept.refusal.maps[0].s)
-    channels = (s.reshape(len(s), -1), s.reshape(-1, s.shape[-1]).T)  # first or last
-    only_t_varies = any(not np.ptp(each, axis=1).any() for each in channels)
+    only_t_varies = not _s_varies_by_position(kept)
     return apart or evidence.copies(kept.call) or only_t_varies or _goes_nowhere(kept)
 
 
+def _s_varies_by_position(kept: Kept) -> bool:
+    s = np.atleast_1d(kept.refusal.maps[0].s)
+    channels = (s.reshape(len(s), -1), s.reshape(-1, s.shape[-1]).T)  # first or last
+    return all(np.ptp(each, axis=1).any() for each in channels)
+
+
 def _takes_extreme(kept: Kept) -> bool:
-    if len(set(kept.call.data)) < len(kept.call.data):
-        return True  # a limit: compared to itself, a tensor stays as it is
+    """A limit: the extreme of one value, or of a tensor and itself, is that value.
+
+    Where s varies between positions, there is one more obstacle, which is not reported.
+    """
+    if len(set(kept.call.data)) < len(kept.call.data) or evidence.only_reshapes(kept.call):
+        return True
+    if kept.refusal.step == "backward" and _s_varies_by_position(kept):
+        return True
     if kept.refusal.step == "forward":
         return not evidence.map_goes_on(kept.call, kept.refusal.maps)
     sign = -1 if "Minimum" in kept.call.type_name else 1
@@ -160,6 +170,8 @@ def _pads_in(kept: Kept) -> bool:
 
 def _saturates(kept: Kept) -> bool:
     """Saturated states are among a few numbers for any weights, and the map's values are not."""
+    if _is_sign(kept):
+        return True
     run, shapes = evidence.runner(kept.call)
     made = run(1e9 * evidence.examples([shapes[0]], 3)[0])
     changed = evidence.mapped(kept.refusal.maps[0], made)
