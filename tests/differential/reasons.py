@@ -83,8 +83,8 @@ def _mixes(kept: Kept) -> bool:
 
 def _s_varies_by_position(kept: Kept) -> bool:
     s = np.atleast_1d(kept.refusal.maps[0].s)
-    channels = (s.reshape(len(s), -1), s.reshape(-1, s.shape[-1]).T)  # first or last
-    return all(np.ptp(each, axis=1).any() for each in channels)
+    channels = 0 if getattr(kept.call.layer, "data_format", "") == "channels_first" else -1
+    return bool(np.ptp(np.moveaxis(s, channels, 0).reshape(s.shape[channels], -1), axis=1).any())
 
 
 def _takes_extreme(kept: Kept) -> bool:
