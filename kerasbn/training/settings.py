@@ -272,7 +272,10 @@ def _convert(kind: type, value: object) -> Any:  # noqa: ANN401 - a value of tha
     accepted = {float: Real, int: Integral}.get(kind, kind)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         return None
-    return kind(value)
+    try:
+        return kind(value)
+    except OverflowError:  # an integer that no float can hold
+        return None
 
 
 _SIZES = r"\s*[0-9]{1,9}\s*(,\s*[0-9]{1,9}\s*)*"

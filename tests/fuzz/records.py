@@ -126,7 +126,7 @@ def _report(path: Path) -> None:
         subject.findings()
         deployment([subject])
     if crc32(path.read_bytes()) % 100 == 0:
-        report(folder, output=folder.parent / PAGE)
+        report(folder, output=Path.cwd() / PAGE)
 
 
 def _list(_: Path) -> None:

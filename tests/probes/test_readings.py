@@ -18,6 +18,7 @@ from kerasbn.probes.readings import (
     write_probes,
 )
 from kerasbn.probes.results import findings_of
+from kerasbn.probes.topics.panels import draw_bn_layers
 from kerasbn.runs import Run
 
 LAYERS = (LayerNames("dense_1", "bn_1"), LayerNames("logits"))
@@ -42,6 +43,20 @@ def test_probes_are_read_as_written(tmp_path: Path) -> None:
     assert found.layers == ["dense_1", "logits"]
     assert found.bn_layers == ["bn_1"]
     assert found.diverged
+
+
+def test_a_band_is_drawn_where_both_its_edges_were_read(tmp_path: Path) -> None:
+    steps = {"15": (0, 10, 20), "50": (0, 10, 20), "85": (10, 20)}
+    readings = [
+        Reading(step, "bn_1", "gamma", which, float(which))
+        for which, given in steps.items()
+        for step in given
+    ]
+    write_probes(tmp_path, readings, RECORD)
+    found = read_probes(Run(tmp_path, run_record()))
+    _, (panel,) = draw_bn_layers("BN", [found], {"gamma": "gamma"}, (15, 50, 85))
+    (band,) = panel.collections
+    assert set(band.get_paths()[0].vertices[:, 0]) == {10, 20}
 
 
 @pytest.mark.parametrize(

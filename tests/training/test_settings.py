@@ -116,6 +116,11 @@ def test_a_bad_value_names_the_argument_or_the_option(name: str, value: Any) -> 
     assert error.value.for_command_line().startswith(f"--{name.replace('_', '-')}")
 
 
+def test_an_integer_that_no_float_can_hold_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="expected a finite number above 0"):
+        settings_from({"lr": 10**400})
+
+
 def test_numbers_of_other_libraries_are_taken() -> None:
     training = TrainingSettings(lr=np.float32(0.5), batch_size=np.int64(8))  # type: ignore[arg-type]
     assert training == TrainingSettings(lr=0.5, batch_size=8)

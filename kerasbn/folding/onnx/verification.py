@@ -275,7 +275,8 @@ def _like(array: Array, step: int, axes: slice, random: np.random.Generator) -> 
         every[axes] = [slice(None, None, step)] * len(every[axes])
         array = array[tuple(every)]
     array = np.nan_to_num(as_double(array), posinf=1.0, neginf=-1.0)
-    return array + (array.std() or 1.0) * random.normal(size=array.shape)
+    spread = (array.size and array.std()) or 1.0
+    return array + spread * random.normal(size=array.shape)
 
 
 def _gap(got: Array, want: Array, least: float = 0.0) -> float:

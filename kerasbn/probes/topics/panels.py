@@ -88,7 +88,9 @@ def _draw_layers(
         low, middle, high = (run.series(name, quantity, x) for x in percentiles or ("", "", ""))
         draw_line(panel, middle, color=color, label=name)
         if percentiles:
-            panel.fill_between(low.steps, low.values, high.values, color=color, alpha=0.15, lw=0)
+            steps, *at = np.intersect1d(low.steps, high.steps, return_indices=True)
+            band = low.values[at[0]], high.values[at[1]]
+            panel.fill_between(steps, *band, color=color, alpha=0.15, lw=0)
     if layers and panel is panel.figure.axes[0]:
         panel.legend(frameon=False, fontsize=8, ncols=1 + len(layers) // 5)
 

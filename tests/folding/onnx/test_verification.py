@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from kerasbn.common.errors import InputError
 from kerasbn.folding.affine import Affine
 from kerasbn.folding.linear import LinearMap
 from kerasbn.folding.onnx.fold import compare, fold_model
-from kerasbn.folding.onnx.verification import SelfCheck
+from kerasbn.folding.onnx.verification import SelfCheck, _surroundings
 from kerasbn.folding.plan import Kept
 from kerasbn.folding.rounding import unit_of
 
@@ -178,6 +179,13 @@ def test_inputs_that_do_not_fit_are_named() -> None:
 
 
 @pytest.mark.slow
+def test_an_empty_tensor_has_no_spread() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (arrays,) = _surroundings({"x": np.empty((0, 3), np.float32)})
+    assert arrays["x"].shape == (0, 3)
+
+
 def test_the_check_loads_no_tensorflow() -> None:
     code = "import sys, kerasbn.folding.onnx.verification; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
