@@ -38,6 +38,7 @@ class NewFolder:
         complete: Whether it is worth keeping even if what comes next fails; set by its writer.
         cleared: Whether something unfinished was removed that had its name.
         replaced: Whether `path` now holds what had the name before.
+        tried: The name that it was about to get; Ctrl-C may come before that is in `placed`.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class NewFolder:
     complete: bool = False
     cleared: bool = False
     replaced: bool = False
+    tried: Path | None = None
 
     @property
     def name(self) -> str:
@@ -81,6 +83,7 @@ def new_folder(
         folder = NewFolder(_part(target))
         try:
             folder.cleared = _prepare(folder.path, start)
+            itself = folder.path.stat()
         except BaseException:
             os.close(lock)
             raise
@@ -93,6 +96,8 @@ def new_folder(
             kept = f"it is kept as {folder.placed}"
             raise expected(target, "a name that was taken in the meantime", "a free one", kept)
     except BaseException as error:
+        if folder.tried and folder.tried.exists() and os.path.samestat(itself, folder.tried.stat()):
+            folder.placed, folder.replaced = folder.tried, folder.path.exists()
         if isinstance(error, InputError):  # users should not see the temporary name of the folder
             error.args = (str(error).replace(str(folder.path), str(target)),)
         if folder.complete and not folder.placed:
@@ -181,17 +186,16 @@ def _prepare(part: Path, start: Path | None) -> bool:
 
 
 def _place(folder: NewFolder, target: Path, *, replace: bool) -> None:
-    """Give a complete folder its name, or the next free one.
-
-    What it was given is noted at once: Ctrl-C may come at any time.
-    """
+    """Give a complete folder its name, or the next free one."""
     if replace and target.is_dir():
+        folder.tried = target
         _exchange(folder.path, target)
         folder.placed, folder.replaced = target, True
         return
     for path in _names(target, numbered=True):
         if path.exists():  # rename would silently replace an empty folder
             continue
+        folder.tried = path
         try:
             folder.path.rename(path)
             folder.placed = path

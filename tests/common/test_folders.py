@@ -131,6 +131,32 @@ def test_at_no_instant_is_there_no_folder(tmp_path: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("replaces", [False, True])
+def test_a_stop_right_after_the_renaming_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaces: bool
+) -> None:
+    """Ctrl-C may come before a name is noted, and a second renaming would undo the first."""
+    if replaces:
+        make_folder(tmp_path, "run", "old")
+    owner, method = (folders, "_exchange") if replaces else (Path, "rename")
+    rename = getattr(owner, method)
+
+    def stopped(*names: Path) -> None:
+        rename(*names)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, method, stopped)
+    with (  # noqa: PT012 - the interrupt comes when the inner block ends
+        pytest.raises(KeyboardInterrupt),
+        new_folder(tmp_path, "run", replace=replaces) as folder,
+    ):
+        (folder.path / "record").write_text("new")
+        folder.complete = True
+    assert folder.placed == tmp_path / "run"
+    assert (tmp_path / "run/record").read_text() == "new"
+    assert names(tmp_path) == ["run"]
+
+
 def test_a_name_is_taken_from_the_start(tmp_path: Path) -> None:
     with new_folder(tmp_path, "run") as first:
         assert is_being_written(tmp_path / "run")

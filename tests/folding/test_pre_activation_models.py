@@ -1,6 +1,6 @@
 """Random models with BN before the activation, each against itself unfolded, in float64.
 
-A few dozen in the suite, and 2,000 by
+A dozen in the suite, and 2,000 by
 
     pytest tests/folding/test_pre_activation_models.py --hypothesis-profile=full
 
@@ -26,7 +26,7 @@ from kerasbn.folding.rounding import relative_difference
 
 L = keras.layers
 Tensor = Any  # Keras ships no types
-EXAMPLES = settings().max_examples if settings.get_current_profile_name() == "full" else 25
+EXAMPLES = settings().max_examples if settings.get_current_profile_name() == "full" else 12
 
 # What a channel is scaled by: either sign, nothing at all, little, and so little that a bound,
 # which is divided by it, is more than float64 holds or a kernel can make up for.
