@@ -56,7 +56,7 @@ def test_a_band_is_drawn_where_both_its_edges_were_read(tmp_path: Path) -> None:
     found = read_probes(Run(tmp_path, run_record()))
     _, (panel,) = draw_bn_layers("BN", [found], {"gamma": "gamma"}, (15, 50, 85))
     (band,) = panel.collections
-    assert set(band.get_paths()[0].vertices[:, 0]) == {10, 20}
+    assert set(np.asarray(band.get_paths()[0].vertices)[:, 0]) == {10, 20}
 
 
 @pytest.mark.parametrize(
