@@ -78,6 +78,8 @@ class Session:
                 "install what it needs, or use cpu",
                 received=f"an onnxruntime whose {providers[0]} does not start",
             )  # fmt: skip
+        if not self.outputs:
+            raise expected(self.path, "a model without outputs", "an ONNX model that has some")
         for port in self.inputs:
             if (size := prod(axis or 1 for axis in port.shape)) > MOST_ELEMENTS:
                 raise expected(

@@ -32,6 +32,15 @@ def test_an_input_that_would_fill_the_memory_is_refused(
         Session(write_model(tmp_path / "model.onnx", *shape))
 
 
+def test_a_model_without_outputs_is_refused(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "model.onnx", "batch", 3)
+    model = onnx.load(path)
+    del model.graph.output[:]
+    onnx.save(model, path)
+    with pytest.raises(InputError, match="received a model without outputs, expected"):
+        Session(path)
+
+
 def test_an_input_of_any_batch_size_is_accepted(tmp_path: Path) -> None:
     session = Session(write_model(tmp_path / "model.onnx", "batch", MOST_ELEMENTS))
     assert session.inputs[0].shape == (None, MOST_ELEMENTS)
