@@ -230,10 +230,12 @@ def _settle_ranks(model: ir.Model) -> bool:
     """Give the results of reshaping to an unknown shape its rank; return whether any is new."""
     settled = False
     for node in model.graph:
-        given, target = node.inputs[:2] if node.op_type == "Reshape" else (None, None)
-        if given is None or target is None or target.shape is None or node.outputs[0].shape:
+        if node.op_type != "Reshape" or len(node.inputs) < 2 or node.outputs[0].shape:
             continue
-        (rank,) = target.shape
+        given, target = node.inputs[:2]
+        if given is None or target is None or target.shape is None or len(target.shape) != 1:
+            continue
+        rank = target.shape[0]
         if isinstance(rank, int) and given.type is not None:
             node.outputs[0].shape, node.outputs[0].type = ir.Shape([None] * rank), given.type
             settled = True

@@ -67,10 +67,11 @@ class SelfCheck:
         if wrong := self._wrong_part(exact, made[0] if made else {}):
             return wrong
         for run, arrays in zip(self.runs, made, strict=False):
-            error = max(
+            gaps = (
                 _gap(arrays[name], run.values[name], _least(self.tensors.get(name)))
                 for name in self.outputs
             )
+            error = max(gaps, default=0.0)
             if run.allowed is not None and not error <= run.allowed:
                 return f"in its own dtype they differ by {error:.1e} (allowed: {run.allowed:.1e})"
         return None

@@ -17,6 +17,8 @@ from onnx_chains import (
     written,
 )
 
+from kerasbn.folding.onnx.fold import fold_plan, fold_with_plan
+
 X = "x"
 R = random
 TANH = node("Tanh")
@@ -173,6 +175,34 @@ def test_unknown_ranks_are_refused() -> None:
     model.graph.output[0].type.tensor_type.ClearField("shape")
     _, plan = folded(model)
     assert [each.reason for each in plan.kept()] == ["it has an input or output of unknown rank"]
+
+
+@pytest.mark.parametrize("target", ["int64[2, 1] target", "int64[1] target, int64[1] more"])
+def test_an_impossible_reshape_is_no_obstacle_to_a_plan(target: str) -> None:
+    model = written(
+        f"""g (float[2, 3] x, {target}) => (float[2, 3] y) {{
+            r = Reshape ({"target" if "more" in target else "x, target"})
+            t = MatMul (x, w)
+            y = Mul (t, s)
+        }}""",
+        w=R(3, 3),
+        s=R(3),
+    )
+    assert [decision.layer for decision in fold_plan(model, clip=True)] == ["n2"]
+
+
+def test_a_model_without_outputs_is_folded() -> None:
+    model = written(
+        """g (float[2, 3] x) => (float[2, 3] y) {
+            t = MatMul (x, w)
+            y = Mul (t, s)
+        }""",
+        w=R(3, 3),
+        s=R(3),
+    )
+    del model.graph.output[:]
+    _, plan = fold_with_plan(model, clip=True, check=True, inputs=None)
+    assert len(plan.folds()) == 1
 
 
 def test_free_axes_are_allowed() -> None:
