@@ -375,11 +375,6 @@ REASONS = [
         _reads_constant,
         "a new axis could be inserted into the map",
     ),
-    Reason(
-        f"{NAME} takes (?:an unknown part of an axis|several copies) .*",
-        _unknown_length,
-        "the numbers of what is taken are not known",
-    ),
 ]
 HIDDEN = [
     Reason(
