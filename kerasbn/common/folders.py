@@ -38,7 +38,7 @@ class NewFolder:
         complete: Whether it is worth keeping even if what comes next fails; set by its writer.
         cleared: Whether something unfinished was removed that had its name.
         replaced: Whether `path` now holds what had the name before.
-        tried: The name that it was about to get; Ctrl-C may come before that is in `placed`.
+        tried: The last place that it was to be moved to, whether that succeeded or not.
     """
 
     path: Path
@@ -96,6 +96,7 @@ def new_folder(
             kept = f"it is kept as {folder.placed}"
             raise expected(target, "a name that was taken in the meantime", "a free one", kept)
     except BaseException as error:
+        # Ctrl-C may have come between the renaming and the note of it.
         if folder.tried and folder.tried.exists() and os.path.samestat(itself, folder.tried.stat()):
             folder.placed, folder.replaced = folder.tried, folder.path.exists()
         if isinstance(error, InputError):  # users should not see the temporary name of the folder

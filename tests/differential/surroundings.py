@@ -91,7 +91,8 @@ def _is_read_twice(graph: FlatGraph, tensor: int) -> bool:
 
 
 def is_broadcast(kept: Kept) -> bool:
-    shape, a = kept.refusal.value.example, kept.refusal.maps[0]  # type: ignore[union-attr]
+    assert kept.refusal.value is not None
+    shape, a = kept.refusal.value.example, kept.refusal.maps[0]
     return any(n == 1 < m for n, m in zip(shape, a.shape, strict=True))
 
 

@@ -100,8 +100,8 @@ class Rewriter:
         changed = id(layer) in self.graph.edits or id(layer) in self.graph.dropped
         return changed or self._clip_of(node) is not None or is_graph(layer)
 
-    def _clip_of(self, node: Any) -> Clip | None:  # noqa: ANN401 - as above
-        """Return the clip that a node became, or the activation of its linear layer."""
+    def _clip_of(self, node: Any) -> Clip | None:  # noqa: ANN401 - a node of Keras's graph
+        """Return the clip that replaces a node, or the activation of its linear layer."""
         clips = self.graph.clips
         return clips.get(id(node)) or clips.get(id(unwrap(node.operation)[0]))
 

@@ -95,7 +95,10 @@ def predictor(model: ir.Model) -> Callable[[list[Array]], list[Array]]:
 
 
 def evaluator(model: ir.Model) -> Callable[[list[Array]], list[Array]]:
-    """Return the same function in float64, without onnxruntime. It may raise `CannotEvaluate`."""
+    """Return what `predictor` does, but computed in float64, without onnxruntime.
+
+    The function may raise `CannotEvaluate`.
+    """
     nodes, outputs = list(model.graph), [str(value.name) for value in model.graph.outputs]
     return _in_order(model, lambda feeds: evaluate(nodes, feeds, outputs, model.opset_imports))
 

@@ -160,7 +160,7 @@ def _runs(
     model: ir.Model,
     runner: Runner | None,
     reason: str,
-    inputs: Any,  # noqa: ANN401 - as above
+    inputs: Any,  # noqa: ANN401 - as `fold` takes them
 ) -> Iterator[_Run]:
     """Yield a run on random inputs, if it runs on any, and on the given ones, if there are any."""
     for feeds in example_inputs(model):
