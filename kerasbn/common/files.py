@@ -3,11 +3,16 @@
 import fcntl
 import os
 import shutil
+import signal
 import stat
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any, Self
 from uuid import uuid4
 
 from kerasbn.common.errors import InputError, expected
@@ -29,23 +34,78 @@ def atomic_write(path: Path) -> Iterator[Path]:
             a folder or a device.
     """
     path = Path(path)
-    with describe_errors(path):
-        target = path.resolve()
-        if target.exists() and not target.is_file():
-            raise expected(path, _kind(target.stat()), "the path of a file to write")
-        temporary, lock = _temporary_file(target)
-        if target.exists():
-            shutil.copymode(target, temporary)
-    try:
-        with describe_errors(path, temporary):
-            yield temporary
-            temporary.replace(target)
-    except BaseException:  # once it is renamed, its name may be another writer's
-        with suppress(OSError):  # the error being raised says more
-            temporary.unlink()
-        raise
-    finally:
-        os.close(lock)
+    with Uninterrupted() as uninterrupted:
+        with describe_errors(path):
+            target = path.resolve()
+            if target.exists() and not target.is_file():
+                raise expected(path, _kind(target.stat()), "the path of a file to write")
+            temporary, lock = _temporary_file(target)
+            if target.exists():
+                shutil.copymode(target, temporary)
+        try:
+            with describe_errors(path, temporary):
+                with uninterrupted.interruptible():
+                    yield temporary
+                temporary.replace(target)
+        except BaseException:  # once it is renamed, its name may be another writer's
+            with suppress(OSError):  # the error being raised says more
+                temporary.unlink()
+            raise
+        finally:
+            os.close(lock)
+
+
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary folder, which is removed at the end of the block whatever happens."""
+    made = TemporaryDirectory(prefix="kerasbn-", dir=parent, ignore_cleanup_errors=True)
+    with Uninterrupted() as uninterrupted, made as name, uninterrupted.interruptible():
+        yield Path(name)
+
+
+class Uninterrupted:
+    """Puts off Ctrl-C until the end of its block, so that what is created there is also removed.
+
+    Only the blocks of `interruptible` within can be interrupted. On the command line, SIGTERM
+    becomes Ctrl-C and is put off as well.
+    """
+
+    def __init__(self) -> None:
+        self._previous: Any = None  # the handler while signals are put off
+        self._received = False
+
+    def __enter__(self) -> Self:
+        self._put_off()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._deliver()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C interrupt the block, at once if it came before."""
+        self._deliver()
+        try:
+            yield
+        finally:
+            self._put_off()
+
+    def _put_off(self) -> None:
+        is_main = threading.current_thread() is threading.main_thread()  # no other is interrupted
+        if is_main and signal.getsignal(signal.SIGINT) is not None:  # None could not be restored
+            self._previous = signal.signal(signal.SIGINT, self._note)
+
+    def _deliver(self) -> None:
+        if self._previous is None:
+            return
+        signal.signal(signal.SIGINT, self._previous)
+        self._previous = None
+        if self._received:
+            self._received = False
+            signal.raise_signal(signal.SIGINT)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's
+        self._received = True
 
 
 def check_file(path: Path, what: str, advice: str = "") -> None:

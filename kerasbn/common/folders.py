@@ -18,7 +18,13 @@ from itertools import count
 from pathlib import Path
 
 from kerasbn.common.errors import InputError, KerasbnError, StoppedError, expected
-from kerasbn.common.files import atomic_write, describe_errors, open_locked, try_lock
+from kerasbn.common.files import (
+    Uninterrupted,
+    atomic_write,
+    describe_errors,
+    open_locked,
+    try_lock,
+)
 
 CHECKPOINT = "checkpoint"  # the folder inside an unfinished folder that it is resumed from
 SESSION = "session.json"  # the file in there that comes first and goes last
@@ -38,7 +44,6 @@ class NewFolder:
         complete: Whether it is worth keeping even if what comes next fails; set by its writer.
         cleared: Whether something unfinished was removed that had its name.
         replaced: Whether `path` now holds what had the name before.
-        tried: The last place that it was to be moved to, whether that succeeded or not.
     """
 
     path: Path
@@ -46,7 +51,6 @@ class NewFolder:
     complete: bool = False
     cleared: bool = False
     replaced: bool = False
-    tried: Path | None = None
 
     @property
     def name(self) -> str:
@@ -78,39 +82,33 @@ def new_folder(
             or the folder cannot be written.
     """
     target = parent / name
-    with describe_errors(target):
-        target, lock = _reserve(parent, name, numbered=numbered, replace=replace, start=start)
+    with Uninterrupted() as uninterrupted:
+        with describe_errors(target):
+            target, lock = _reserve(parent, name, numbered=numbered, replace=replace, start=start)
         folder = NewFolder(_part(target))
         try:
-            folder.cleared = _prepare(folder.path, start)
-            itself = folder.path.stat()
-        except BaseException:
-            os.close(lock)
+            with describe_errors(target):
+                folder.cleared = _prepare(folder.path, start)
+            with describe_errors(target, folder.path), uninterrupted.interruptible():
+                yield folder
+            with describe_errors(target):
+                _place(folder, target, replace=replace or start is not None)
+            if folder.placed != target and not numbered:
+                kept = f"it is kept as {folder.placed}"
+                raise expected(target, "a name that was taken in the meantime", "a free one", kept)
+        except BaseException as error:
+            if isinstance(error, InputError):  # users should not see its temporary name
+                error.args = (str(error).replace(str(folder.path), str(target)),)
+            if folder.complete and not folder.placed:
+                _place(folder, target, replace=replace or start is not None)
+                _add(error, f"what was finished is kept as {folder.placed}")
+            elif not folder.placed and is_resumable(folder.path):
+                _add(error, f"resume with --resume {folder.name}")
             raise
-    try:
-        with describe_errors(target, folder.path):
-            yield folder
-        with describe_errors(target):
-            _place(folder, target, replace=replace or start is not None)
-        if folder.placed != target and not numbered:
-            kept = f"it is kept as {folder.placed}"
-            raise expected(target, "a name that was taken in the meantime", "a free one", kept)
-    except BaseException as error:
-        # Ctrl-C may have come between the renaming and the note of it.
-        if folder.tried and folder.tried.exists() and os.path.samestat(itself, folder.tried.stat()):
-            folder.placed, folder.replaced = folder.tried, folder.path.exists()
-        if isinstance(error, InputError):  # users should not see the temporary name of the folder
-            error.args = (str(error).replace(str(folder.path), str(target)),)
-        if folder.complete and not folder.placed:
-            _place(folder, target, replace=replace or start is not None)
-            _add(error, f"what was finished is kept as {folder.placed}")
-        elif not folder.placed and is_resumable(folder.path):
-            _add(error, f"resume with --resume {folder.name}")
-        raise
-    finally:
-        if folder.replaced or (not folder.placed and not is_resumable(folder.path)):
-            shutil.rmtree(folder.path, ignore_errors=True)
-        os.close(lock)
+        finally:
+            if folder.replaced or (not folder.placed and not is_resumable(folder.path)):
+                shutil.rmtree(folder.path, ignore_errors=True)
+            os.close(lock)
 
 
 def final_name(part: Path) -> str:
@@ -189,14 +187,12 @@ def _prepare(part: Path, start: Path | None) -> bool:
 def _place(folder: NewFolder, target: Path, *, replace: bool) -> None:
     """Give a complete folder its name, or the next free one."""
     if replace and target.is_dir():
-        folder.tried = target
         _exchange(folder.path, target)
         folder.placed, folder.replaced = target, True
         return
     for path in _names(target, numbered=True):
         if path.exists():  # rename would silently replace an empty folder
             continue
-        folder.tried = path
         try:
             folder.path.rename(path)
             folder.placed = path

@@ -4,23 +4,21 @@ Time-outs start only after the host name is resolved and count for each address.
 network, pooch could hang for minutes: `unreachable` finds the dead mirrors within a few seconds.
 """
 
-import atexit
 import gzip
 import logging
 import shutil
 import socket
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kerasbn.common.errors import InputError
-from kerasbn.common.files import atomic_write
+from kerasbn.common.files import atomic_write, scratch_folder
 from kerasbn.data.idx import IdxFile, find_file, read_file
 
 if TYPE_CHECKING:
@@ -98,7 +96,7 @@ def _download(
         try:
             with (
                 atomic_write(path) as part,
-                _scratch_folder() as scratch,
+                scratch_folder() as scratch,
                 gzip.open(_retrieve(f"{mirror}{name}", file, scratch, advance)) as source,
                 part.open("wb") as to,
             ):
@@ -110,19 +108,7 @@ def _download(
     raise _unavailable(failures)
 
 
-@contextmanager
-def _scratch_folder() -> Iterator[str]:
-    """Make a temporary folder, which is removed even if Ctrl-C comes while it is being removed."""
-    scratch = tempfile.mkdtemp(prefix="kerasbn-")
-    remove = atexit.register(partial(shutil.rmtree, scratch, ignore_errors=True))
-    try:
-        yield scratch
-    finally:
-        remove()
-        atexit.unregister(remove)
-
-
-def _retrieve(url: str, file: IdxFile, scratch: str, advance: Callable[[int], None]) -> Path:
+def _retrieve(url: str, file: IdxFile, scratch: Path, advance: Callable[[int], None]) -> Path:
     """Download a gzipped file into the folder `scratch`, and verify its hash.
 
     Raises:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from kerasbn import runs
 from kerasbn.common.errors import CheckFailedError, expected
+from kerasbn.common.files import scratch_folder
 from kerasbn.common.wording import listed
 from kerasbn.data.datasets import Dataset, load_dataset
 from kerasbn.experiments.train import TrainingJob, train_jobs
@@ -57,10 +57,8 @@ def repeat(
     if data is None:
         data = load_dataset(record.data.name, quiet=quiet)
     job = TrainingJob(run.name, record.model, record.training)
-    with TemporaryDirectory(prefix="kerasbn-") as folder:
-        (again,) = train_jobs(
-            [job], data, root=Path(folder), device=device, quiet=quiet, figures=False
-        )
+    with scratch_folder() as folder:
+        (again,) = train_jobs([job], data, root=folder, device=device, quiet=quiet, figures=False)
         is_same = runs.digest_of(again) == runs.digest_of(run)
         return Repetition(run, is_same, tuple(_differences(record, again.record)))
 

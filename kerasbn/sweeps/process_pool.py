@@ -20,11 +20,11 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 
 import numpy as np
 
+from kerasbn.common.files import scratch_folder
 from kerasbn.data.datasets import Dataset
 from kerasbn.sweeps.trials import Event, TrialBatch, error_line
 
@@ -54,9 +54,9 @@ def train_in_processes(
     tasks: dict[
         Connection, tuple[TrialBatch, int]
     ] = {}  # what each trains, and which attempt it is
-    with TemporaryDirectory(prefix="kerasbn-sweep-") as scratch:
-        _save(data, Path(scratch))
-        arguments = (Path(scratch), device, verbose, checkpoints)
+    with scratch_folder() as scratch:
+        _save(data, scratch)
+        arguments = (scratch, device, verbose, checkpoints)
         try:
             while waiting or tasks:
                 while waiting and len(tasks) < workers:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from kerasbn import runs
 from kerasbn.common.errors import InputError, expected
-from kerasbn.common.files import try_lock
+from kerasbn.common.files import Uninterrupted, try_lock
 from kerasbn.common.folders import new_folder
 from kerasbn.common.records import read_json, write_json
 from kerasbn.common.terminal import progress_terminal
@@ -217,22 +217,24 @@ def running(path: Path) -> Iterator[None]:
 
     The lock ends with the process.
     """
-    try:
-        # Without O_NONBLOCK, a pipe of that name would wait forever.
-        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    with os.fdopen(lock, "r+b", buffering=0):
-        if not try_lock(lock):
-            found = "a study that another process is training"
-            advice = "watch it with --status, or choose another --run"
-            raise expected(path, found, "an idle study", advice)
+    with Uninterrupted() as uninterrupted:
         try:
-            yield
-        finally:
-            for name in (PROGRESS, LOCK):
-                with suppress(OSError):
-                    (path / name).unlink()
+            # Without O_NONBLOCK, a pipe of that name would wait forever.
+            lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        with os.fdopen(lock, "r+b", buffering=0):
+            if not try_lock(lock):
+                found = "a study that another process is training"
+                advice = "watch it with --status, or choose another --run"
+                raise expected(path, found, "an idle study", advice)
+            try:
+                with uninterrupted.interruptible():
+                    yield
+            finally:
+                for name in (PROGRESS, LOCK):
+                    with suppress(OSError):
+                        (path / name).unlink()
 
 
 def is_running(path: Path) -> bool:

@@ -4,12 +4,12 @@ import gc
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import keras
 import tensorflow as tf
 
 from kerasbn.common.errors import InputError
+from kerasbn.common.files import scratch_folder
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.sessions import OpenSession, TrainingSession
 from kerasbn.experiments.train import TrainingJob, train_jobs
@@ -62,12 +62,12 @@ def train_batch(
         checkpoint.mkdir(parents=True, exist_ok=True)
         session = OpenSession(TrainingSession("train", jobs[0].model, jobs[0].training), checkpoint)
         _remove_if_damaged(session.state(jobs[0].key), str(batch), warn)
-    with TemporaryDirectory(prefix="kerasbn-", dir=scratch) as folder:
+    with scratch_folder(scratch) as folder:
         trained = train_jobs(
             jobs,
             data,
             device=device,
-            root=Path(folder),
+            root=folder,
             figures=False,
             callbacks=[ReportShare(report)],
             session=session,

@@ -10,7 +10,9 @@ from socket import AF_UNIX, socket
 
 import pytest
 from sample_folders import make_folder, names
+from sample_stops import stops_at_each_step
 
+from kerasbn.common import files
 from kerasbn.common.errors import ArgumentError, InputError, KerasbnError
 from kerasbn.common.files import atomic_write, check_file
 from kerasbn.common.folders import new_folder
@@ -254,3 +256,13 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
         part.write_text("whole")
     assert names(tmp_path) == ["model.onnx"]
     assert path.read_text() == "whole"
+
+
+def test_a_stop_at_any_step_leaves_one_complete_file(tmp_path: Path) -> None:
+    path, found = tmp_path / "model.onnx", set()
+    write(path, b"old")
+    for _ in stops_at_each_step(lambda: write(path, b"new"), files):
+        assert names(tmp_path) == ["model.onnx"]
+        found.add(path.read_bytes())
+        write(path, b"old")
+    assert found == {b"old", b"new"}

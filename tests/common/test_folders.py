@@ -6,14 +6,15 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from sample_folders import make_folder, names
+from sample_stops import stops_at_each_step
 
-from kerasbn.common import folders
+from kerasbn.common import files, folders
 from kerasbn.common.errors import InputError, StoppedError
 from kerasbn.common.folders import (
     CHECKPOINT,
@@ -131,30 +132,27 @@ def test_at_no_instant_is_there_no_folder(tmp_path: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("complete", [False, True])
 @pytest.mark.parametrize("replaces", [False, True])
-def test_a_stop_right_after_the_renaming_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaces: bool
+def test_a_stop_at_any_step_leaves_complete_folders(
+    tmp_path: Path, replaces: bool, complete: bool
 ) -> None:
-    """Ctrl-C may come before a name is noted, and a second renaming would undo the first."""
+    def write() -> None:
+        with suppress(StoppedError), new_folder(tmp_path, "run", replace=replaces) as folder:
+            (folder.path / "record").write_text("new")
+            folder.complete = complete
+
+    run, found = tmp_path / "run", set()
     if replaces:
         make_folder(tmp_path, "run", "old")
-    owner, method = (folders, "_exchange") if replaces else (Path, "rename")
-    rename = getattr(owner, method)
-
-    def stopped(*names: Path) -> None:
-        rename(*names)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(owner, method, stopped)
-    with (  # noqa: PT012 - the interrupt comes when the inner block ends
-        pytest.raises(KeyboardInterrupt),
-        new_folder(tmp_path, "run", replace=replaces) as folder,
-    ):
-        (folder.path / "record").write_text("new")
-        folder.complete = True
-    assert folder.placed == tmp_path / "run"
-    assert (tmp_path / "run/record").read_text() == "new"
-    assert names(tmp_path) == ["run"]
+    for _ in stops_at_each_step(write, folders, files):
+        assert names(tmp_path) in ([], ["run"])
+        found.add((run / "record").read_text() if run.exists() else "")
+        if run.exists():
+            shutil.rmtree(run)
+        if replaces:
+            make_folder(tmp_path, "run", "old")
+    assert found == {"old" if replaces else "", "new"}
 
 
 def test_a_name_is_taken_from_the_start(tmp_path: Path) -> None:
@@ -219,25 +217,6 @@ def test_an_error_keeps_a_checkpoint(tmp_path: Path) -> None:
             (folder.path / CHECKPOINT / SESSION).touch()
             raise InputError("full")
     assert names(tmp_path) == [".other.part", ".run.part"]
-
-
-def test_ctrl_c_while_the_old_folder_is_removed_keeps_the_new_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_folder(tmp_path, "run", "old")
-    remove = shutil.rmtree
-
-    def stop(*arguments: Any, **options: Any) -> None:
-        monkeypatch.undo()
-        remove(*arguments, **options)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(shutil, "rmtree", stop)
-    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path, "run", replace=True) as folder:  # noqa: PT012
-        (folder.path / "record").write_text("new")
-        folder.complete = True
-    assert (tmp_path / "run" / "record").read_text() == "new"
-    assert names(tmp_path) == ["run"]
 
 
 @pytest.mark.parametrize(

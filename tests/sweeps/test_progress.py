@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_folders import names
+from sample_stops import stops_at_each_step
 
+from kerasbn.common import files
 from kerasbn.common.errors import InputError
+from kerasbn.sweeps import progress
 from kerasbn.sweeps.progress import (
     CHECKPOINTS,
     RunningSweep,
@@ -97,6 +101,17 @@ def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path: Path) -> No
     with running(tmp_path):
         pass
     assert not (tmp_path / ".lock").exists()
+
+
+def test_a_stop_at_any_step_leaves_no_lock(tmp_path: Path) -> None:
+    def run() -> None:
+        with running(tmp_path):
+            assert names(tmp_path) == [".lock"]
+
+    for stopped in stops_at_each_step(run, progress, files):
+        assert stopped
+        assert names(tmp_path) == []
+    run()  # it is not locked any more
 
 
 def test_a_missing_folder_is_not_running(tmp_path: Path) -> None:
