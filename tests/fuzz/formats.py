@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -158,6 +159,11 @@ def damage_image(random: Random, content: bytes) -> bytes:
     return bytes(damaged)
 
 
+@cache
+def _large_chunk() -> bytes:
+    return zlib.compress(bytes(10**7))
+
+
 def _damage_png(random: Random, content: bytes) -> bytes:
     chunks, at = [], 8
     while at < len(content):
@@ -179,9 +185,7 @@ def _damage_png(random: Random, content: bytes) -> bytes:
             chunks[0] = (b"IHDR", struct.pack(">IIBBBBB", *header))
         case 5:
             more = (b"tEXt", b"zTXt", b"iCCP", b"eXIf", b"tRNS", b"PLTE", b"acTL", b"fdAT", b"IDAT")
-            data = random.choice(
-                (data, zlib.compress(bytes(10**7)), random.randbytes(40), b"a\0\0")
-            )
+            data = random.choice((data, _large_chunk(), random.randbytes(40), b"a\0\0"))
             chunks.insert(random.randrange(1, len(chunks) + 1), (random.choice(more), data))
         case 6 if kind == b"IDAT":
             chunks[i] = (kind, zlib.compress(damage_bytes(random, zlib.decompress(data))))

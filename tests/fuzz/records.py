@@ -1,9 +1,9 @@
 """Readers of records: runs, comparisons, studies, unfinished trainings and grids."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from zlib import crc32
 
@@ -26,7 +26,7 @@ from kerasbn.sweeps.study_data import Outcome
 from kerasbn.sweeps.trials import list_trials
 from kerasbn.training.settings import ModelSettings, TrainingSettings
 
-PAGE = "page.html"
+PAGE, PAGES = "page.html", 1000  # a page takes as long as a thousand readings
 GRID = """question = "Which learning rates work?"
 seeds = 2
 [options]
@@ -125,7 +125,7 @@ def _report(path: Path) -> None:
         assert subject.title()
         subject.findings()
         deployment([subject])
-    if crc32(path.read_bytes()) % 100 == 0:
+    if crc32(path.read_bytes()) % PAGES == 0:
         report(folder, output=Path.cwd() / PAGE)
 
 
@@ -145,8 +145,23 @@ def _grid(path: Path) -> None:
         assert len(list_trials(grid)) >= 1
 
 
-def _record(target: str, damage: Damage, read: Callable[[Path], object] = _report) -> Reader:
-    return Reader(target, lambda: [_project()[target]], damage, read, _project)
+def _record(target: str, damage: Damage) -> Reader:
+    return Reader(target, lambda: [_project()[target]], damage, _report, partial(_beside, target))
+
+
+def _list_with(target: str) -> Reader:
+    return Reader(target, lambda: [_project()[target]], damage_json, _list, _project)
+
+
+def _beside(target: str) -> Mapping[str, bytes]:
+    """Return the files that are read with a file; the probes only where they can contradict it."""
+    folder, name = target.split("/", 1)
+    alone = name in ("history.csv", "plan.json", "verify.json")
+    return {
+        path: content
+        for path, content in _project().items()
+        if path.startswith(f"{folder}/") and not (alone and "probes" in path)
+    } | {PAGE: b""}
 
 
 RECORDS: dict[str, Reader] = {
@@ -160,7 +175,7 @@ RECORDS: dict[str, Reader] = {
     "study": _record("study/study.json", damage_json),
     "study-results": _record("study/results.csv", damage_lines),
     "study-history": _record("study/history.csv", damage_lines),
-    "session": _record(".new.part/checkpoint/session.json", damage_json, _list),
-    "listing": _record("run/run.json", damage_json, _list),
+    "session": _list_with(".new.part/checkpoint/session.json"),
+    "listing": _list_with("run/run.json"),
     "grid": Reader("grid.toml", lambda: [GRID.encode(), DRAWN.encode()], damage_lines, _grid),
 }

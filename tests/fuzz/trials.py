@@ -10,7 +10,6 @@ import signal
 import sys
 import tempfile
 import traceback
-import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +30,8 @@ MOST_ADDRESSES = 8 * 2**30  # a request for more fails, and the machine survives
 MOST_SECONDS = 5.0  # of the processor
 STALLED_SECONDS = 90.0  # on the clock: no handler of signals runs within a library
 LONGEST_MESSAGE = 1200  # without the path
+IN_MEMORY = next(filter(os.path.isdir, ["/dev/shm"]), None)  # noqa: S108 - else on the disk
+LONG_AGO = 10**18  # a time in nanoseconds: a folder that has it is as the bench left it
 
 READ, REFUSED, UNCHANGED = "read", "refused", "unchanged"
 
@@ -51,7 +52,6 @@ class Reader:
         beside: Makes the other files in the folder, by their paths.
         trials: The default number of trials.
         seconds: The most processor time for one.
-        leaves: Files that reading writes, as a command does.
     """
 
     target: str
@@ -93,6 +93,8 @@ class Bench:
             self.target.write_bytes(content)
             reader.read(self.target)  # what is loaded only once counts for no trial
         self.names = self._names()
+        self._folders = [folder, *filter(os.path.isdir, map(folder.joinpath, self.names))]
+        self._seal()
         self._file = os.open(self.target, os.O_RDWR)
         self._clear_peak = os.open("/proc/self/clear_refs", os.O_WRONLY)
         # What libraries print to descriptor 2 stays hidden, and fails the trial.
@@ -149,12 +151,25 @@ class Bench:
         grown = _peak() - before
         if grown > MOST_MEMORY:
             outcome = f"grew by {grown / 2**30:.1f} GiB ({outcome})"
-        if (names := self._names()) != self.names:
-            outcome = f"left {sorted(names ^ self.names)} ({outcome})"
-            for name in names - self.names:
-                shutil.rmtree(self.folder / name, ignore_errors=True)
-                (self.folder / name).unlink(missing_ok=True)
+        if left := self._clean():
+            outcome = f"left {left} ({outcome})"
         return outcome
+
+    def _clean(self) -> list[str]:
+        """Remove what a trial left behind; return the names that it left or took away."""
+        # Cheaper than listing the folders; a new or lost name changes the time of its folder.
+        if all(each.stat().st_mtime_ns == LONG_AGO for each in self._folders):
+            return []
+        names = self._names()
+        for name in names - self.names:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / name).unlink(missing_ok=True)
+        self._seal()
+        return sorted(names ^ self.names)
+
+    def _seal(self) -> None:
+        for each in self._folders:
+            os.utime(each, ns=(LONG_AGO, LONG_AGO))
 
     def _take_printed(self) -> str:
         """Return what was printed to standard error since the last call."""
@@ -226,7 +241,7 @@ def _work(connection: Any, name: str, seeds: range, at: Any) -> None:
 @contextmanager
 def bench(reader: Reader) -> Iterator[Bench]:
     """Yield a bench in a temporary folder, in a process with limited memory."""
-    with tempfile.TemporaryDirectory(prefix="kerasbn-fuzz-") as name:
+    with tempfile.TemporaryDirectory(prefix="kerasbn-fuzz-", dir=IN_MEMORY) as name:
         folder, old = Path(name) / "bench", (Path.cwd(), tempfile.tempdir)
         folder.mkdir()
         os.chdir(folder)
@@ -246,15 +261,15 @@ def bench(reader: Reader) -> Iterator[Bench]:
 
 def _judge_message(message: str, path: str) -> str:
     text = message.replace(path, "")
-    odd = sorted({f"U+{ord(c):04X}" for c in text if unicodedata.category(c) in _CONTROL})
+    odd = {f"U+{ord(c):04X}" for c in _CONTROL.findall(text)}
     if odd:
-        return f"a message with {', '.join(odd)}: {json.dumps(text)[:300]}"
+        return f"a message with {', '.join(sorted(odd))}: {json.dumps(text)[:300]}"
     if len(text) > LONGEST_MESSAGE:
         return f"a message of {len(text):,} characters: {text[:300]}"
     return REFUSED if text.strip() else "an empty message"
 
 
-_CONTROL = ("Cc", "Cs", "Zl", "Zp")
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # Cc, Zl, Zp and Cs
 
 
 def _describe(error: BaseException) -> str:
