@@ -1,5 +1,6 @@
 """Fixtures shared by tests of several packages."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -25,6 +26,13 @@ FULL_MNIST = Path(
 # Tests of a file share what they made, so a file goes to one process. The tests of these files are
 # long and share little: each goes to whichever process is free, the last ones of the suite.
 APART = ("test_crash.py", "test_differential.py", "test_sessions.py", "test_checkpoint.py")
+
+
+def pytest_configure() -> None:
+    """Save a fifth of the time."""
+    gc.set_threshold(20_000, 20, 20)  # among so many objects of libraries, collecting takes long
+    for pool in ("INTRAOP", "INTEROP"):  # the threads of two processes would wait for each other
+        os.environ.setdefault(f"TF_NUM_{pool}_THREADS", "1")
 
 
 @pytest.hookimpl(optionalhook=True)

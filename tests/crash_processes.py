@@ -2,6 +2,7 @@
 
 A process of kerasbn spends most of its time importing TensorFlow. A forked one is the child of a
 server that has imported it, but has run no operation. It has its own memory, signals and exit code.
+The workers of a sweep are its children in the same way.
 """
 
 import atexit
@@ -14,6 +15,7 @@ import tempfile
 import threading
 import traceback
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -42,7 +44,8 @@ class Command(ABC):
     def kill(self, number: int) -> None:
         """Send it a signal, if it still runs."""
         if self.is_running():
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
 
 
 class FreshCommand(Command):
@@ -112,7 +115,9 @@ def _run(output: Connection, command: str, folder: Path, setup: str) -> None:
     sys.argv = ["kerasbn", *command.split()]
     exec(setup)  # noqa: S102 - a line of the case
     from kerasbn.__main__ import start
+    from kerasbn.sweeps import process_pool
 
+    process_pool.CONTEXT = multiprocessing.get_context("fork")  # type: ignore[assignment] # instead of spawn
     _handle_ctrl_c()
     try:
         start()

@@ -73,7 +73,11 @@ def choose_device(choice: str = "auto") -> Device:
 
 def environment(device: Device) -> dict[str, str]:
     """Return what results may depend on besides device and versions, such as XLA's flags."""
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    threads = (
+        tf.config.threading.get_intra_op_parallelism_threads()
+        or os.environ.get("TF_NUM_INTRAOP_THREADS")  # TensorFlow reads it where none is set
+        or os.cpu_count()
+    )
     flags = {name: os.environ[name] for name in _FLAGS if name in os.environ}
     return {"threads": str(threads), **flags, **(_gpu_environment() if device.is_gpu else {})}
 

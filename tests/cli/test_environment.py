@@ -15,12 +15,13 @@ TRAIN = "train --steps 40 --dataset mnist-sample --quiet --run run --json"
 
 
 def run(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell command in a folder; `kerasbn` is this one."""
+    """Run a shell command in a folder, with all threads; `kerasbn` is this one."""
     command = command.replace("kerasbn", f"{sys.executable} -m kerasbn", 1)
     folder.mkdir(exist_ok=True)
+    inherited = {name: value for name, value in os.environ.items() if "_THREADS" not in name}
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], cwd=folder, check=False,
-        text=True, errors="replace", capture_output=True, env={**os.environ, **environment},
+        text=True, errors="replace", capture_output=True, env={**inherited, **environment},
     )  # fmt: skip
 
 

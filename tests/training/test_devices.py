@@ -143,8 +143,10 @@ def test_what_a_gpu_computes_with_is_recorded(
         tf.sysconfig, "get_build_info", lambda: {"cuda_version": "12.5.1", "cudnn_version": "9"}
     )
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=0")
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     cpu, gpu = (devices.environment(Device(name, "")) for name in ("/CPU:0", "/GPU:0"))
     assert cpu.keys() == {"threads", *(name for name in devices._FLAGS if name in os.environ)}
+    assert cpu["threads"] == "3"
     software = {"cuda": "12.5.1", "cudnn": "9", "driver": "580.159.04", "TF32": "on"}
     assert gpu == cpu | software
     driver.unlink()
