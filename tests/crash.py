@@ -51,7 +51,7 @@ class Case(NamedTuple):
     """A command, what goes on with it after a kill, and the files that hold its result."""
 
     command: str
-    results: str  # a glob
+    results: str  # globs, separated by spaces
     again: str = ""
     setup: str = ""
 
@@ -68,7 +68,7 @@ CASES = {
     "ensemble": Case(
         f"compare --run x {TRAINING} 3 --seeds 2", "saved_models/x", "compare --resume x", OFTEN
     ),
-    "export": Case("export model.onnx --model base", "model.*"),
+    "export": Case("export model.onnx --model base", "model.* saved_models/base/plan.json"),
     "recalibrate": Case("recalibrate base --dataset mnist-sample --out out.keras", "out.keras"),
     "report": Case("report base -o page.html", "page.html"),
     "sweep": Case(
@@ -163,10 +163,11 @@ def keras_weights(file: Path) -> bytes:
     return b"".join(sorted(parts))
 
 
-def results(folder: Path, pattern: str) -> dict[str, str]:
+def results(folder: Path, patterns: str) -> dict[str, str]:
     """Return the digest of each file of a result."""
     files = [
         file
+        for pattern in patterns.split()
         for match in sorted(folder.glob(pattern))
         for file in ([match] if match.is_file() else sorted(match.rglob("*")))
         if file.is_file()
