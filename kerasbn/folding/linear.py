@@ -11,7 +11,7 @@ A map after the operation scales the kernel along its outputs, a map before it a
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from string import ascii_letters
 from typing import Literal
@@ -73,9 +73,9 @@ class LinearMap:
         if side == "before" and unknown and not a.only_scales():
             raise CannotFold("sums over an axis of unknown length, which t would be multiplied by")
 
-    def lengths(self, k: Array, tensor: tuple[str, ...]) -> list[int]:
+    def lengths(self, kernel: Sequence[int], tensor: tuple[str, ...]) -> list[int]:
         """Return the lengths of a tensor's axes as the kernel has them, 1 for its other axes."""
-        sizes = dict(zip(self.axes, k.shape, strict=True))
+        sizes = dict(zip(self.axes, kernel, strict=True))
         return [math.prod(sizes.get(c, 1) for c in names) for names in tensor]
 
     def _seen(self, a: Affine) -> tuple[Affine, tuple[str, ...]]:

@@ -167,8 +167,10 @@ def damage_lines(random: Random, content: bytes) -> bytes:
     """Change, drop, repeat and reorder lines of a text, and words and numbers in them."""
     lines = content.decode().split("\n")
     for _ in range(random.choice((1, 1, 1, 2, 5))):
-        at = random.randrange(len(lines) or 1)
-        match random.randrange(9) if lines else -1:
+        if not lines:
+            break
+        at = random.randrange(len(lines))
+        match random.randrange(9):
             case 0:
                 del lines[at]
             case 1:

@@ -49,7 +49,7 @@ class Part(LinearMap):
         b = values_of(bias) if self.row is None else values_of(bias)[self.row]
         if self.loose:
             return k, b.reshape((1,) * (len(self.outputs) - b.ndim) + b.shape)
-        return k, b.reshape(self.lengths(k, self.outputs))
+        return k, b.reshape(self.lengths(k.shape, self.outputs))
 
     def stored(self, k: Array, b: Array) -> dict[str, Array]:
         """Return K and b as the attributes `kernel` and `bias` store them, if the owner has both.
@@ -60,14 +60,13 @@ class Part(LinearMap):
         found = {self.kernel: k if kernel is None else k.reshape(kernel.shape)}
         if self.bias is None or (bias is None and not b.any()):
             return found
-        values = (
-            np.zeros(self.lengths(k, self.outputs)).ravel() if bias is None else values_of(bias)
-        )
+        lengths = self.lengths(k.shape, self.outputs)
+        values = np.zeros(lengths).ravel() if bias is None else values_of(bias)
         changed = values if self.row is None else values[self.row]
         if self.loose:
             changed[...] = b.reshape(b.shape[b.ndim - changed.ndim :])
         else:
-            full = np.broadcast_to(b, self.lengths(k, self.outputs))
+            full = np.broadcast_to(b, lengths)
             changed[...] = full.reshape(changed.shape)
         return {**found, self.bias: values}
 

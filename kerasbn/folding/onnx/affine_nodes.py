@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from kerasbn.folding.affine import Affine, Array, CannotFold, affine, compose
 from kerasbn.folding.graph import Kind
-from kerasbn.folding.onnx.constants import constant, is_constant
+from kerasbn.folding.onnx.constants import constant, in_float64, is_constant
 from kerasbn.folding.onnx.nodes import NodeCall
 
 _EPSILON = float(np.float32(1e-5))  # the default, as attributes are float32
@@ -123,14 +123,12 @@ def _statistics(call: NodeCall) -> list[Array]:
         values = [call.constant(slot, "a scale, offset or statistic") for slot in range(1, 5)]
     except CannotFold as reason:
         raise CannotFold(f"it {reason}") from None
-    return [np.asarray(value, np.float64) for value in values]
+    return [in_float64(value) for value in values]
 
 
 def _arithmetic(node: ir.Node, rank: int) -> Affine:
     """Return the map of a Mul, Add, Sub or Div with a constant, on a tensor of a rank."""
-    x, y = (
-        np.asarray(constant(v), np.float64) if v and is_constant(v) else None for v in node.inputs
-    )
+    x, y = (in_float64(constant(v)) if v and is_constant(v) else None for v in node.inputs)
     first = x is not None  # whether the constant comes first, as in c - x
     c = x if x is not None else y
     assert c is not None

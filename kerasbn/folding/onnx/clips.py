@@ -6,7 +6,7 @@ import numpy as np
 
 from kerasbn.folding.affine import Array
 from kerasbn.folding.clips import Clip
-from kerasbn.folding.onnx.constants import constant, is_constant
+from kerasbn.folding.onnx.constants import constant, in_float64, is_constant
 from kerasbn.folding.onnx.nodes import NodeCall
 
 _INFINITY = np.asarray(np.inf)
@@ -19,7 +19,7 @@ def _bound(call: NodeCall, name: str, slot: int, default: Array) -> Array | None
     value = call.input(slot)
     if value is None:
         return default
-    return np.asarray(constant(value), np.float64) if is_constant(value) else None
+    return in_float64(constant(value)) if is_constant(value) else None
 
 
 def _clip(call: NodeCall) -> Clip | None:

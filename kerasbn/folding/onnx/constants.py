@@ -37,6 +37,12 @@ def is_constant(value: ir.Value | None) -> bool:
     return node.op_type in _REARRANGE and all(map(is_constant, node.inputs))
 
 
+@np.errstate(invalid="ignore")  # the conversion of a signaling NaN
+def in_float64(array: object) -> Array:
+    """Return an array in float64."""
+    return np.asarray(array, np.float64)
+
+
 def _axes(node: ir.Node, axes: Array | None) -> tuple[int, ...] | None:
     given = node.attributes.get_ints("axes") if axes is None else axes.tolist()
     return None if given is None else tuple(given)
@@ -47,10 +53,15 @@ def _reshape(node: ir.Node, x: Array, shape: Array) -> Array:
     return x.reshape([x.shape[i] if n == 0 and copied else n for i, n in enumerate(shape.tolist())])
 
 
+@np.errstate(invalid="ignore")  # NaN as an integer
+def _cast(node: ir.Node, x: Array) -> Array:
+    return x.astype(ir.DataType(node.attributes.get_int("to", 1)).numpy())
+
+
 # The operations that only cast or rearrange, given the node and its inputs.
 _REARRANGE: dict[str, Callable[..., Array]] = {
     "Identity": lambda _, x: x,
-    "Cast": lambda node, x: x.astype(ir.DataType(node.attributes.get_int("to", 1)).numpy()),
+    "Cast": _cast,
     "Reshape": _reshape,
     "Transpose": lambda node, x: x.transpose(node.attributes.get_ints("perm")),
     "Unsqueeze": lambda node, x, axes=None: np.expand_dims(x, _axes(node, axes) or ()),

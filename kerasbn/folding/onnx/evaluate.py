@@ -20,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_resize as reference
 
-from kerasbn.folding.onnx.constants import constant, is_constant
+from kerasbn.folding.onnx.constants import constant, in_float64, is_constant
 from kerasbn.folding.onnx.nodes import captured
 
 Array = NDArray[Any]
@@ -94,7 +94,7 @@ def run_nodes(
 
 def as_double(array: Array) -> Array:
     """Return an array with floats of any kind, bfloat16 included, as float64."""
-    return np.asarray(array, np.float64) if is_float(array.dtype) else array
+    return in_float64(array) if is_float(array.dtype) else array
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

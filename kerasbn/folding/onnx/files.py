@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from kerasbn.common.errors import expected, quoted
 from kerasbn.common.files import atomic_write, check_new_file
+from kerasbn.folding.onnx.constants import constant, is_constant
 
 # The limit of protocol buffers is 2 GiB; the graph itself needs some of it.
 LARGEST_FILE = 2**31 - 2**24
@@ -35,6 +36,9 @@ def load_model(model: onnx.ModelProto | Path | str) -> ir.Model:
         loaded = ir.load(path)
         for tensor in _tensors(loaded):
             tensor.numpy()  # raises if there are too few or too many bytes
+        for node in loaded.graph:
+            for value in filter(is_constant, node.outputs):
+                constant(value)  # raises if it cannot be cast or rearranged like that
         ir.to_proto(loaded)  # raises if a text is none
     except Exception as error:  # a damaged file makes onnx raise many types
         raise expected(

@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasbn.folding.affine import Array, CannotFold
 from kerasbn.folding.linear import Edit, LinearMap, Side
-from kerasbn.folding.onnx.constants import constant, is_constant
+from kerasbn.folding.onnx.constants import constant, in_float64, is_constant
 from kerasbn.folding.onnx.nodes import NodeCall
 from kerasbn.folding.windows import SHARED, Steps, Window, convolution, transposed
 
@@ -36,17 +36,26 @@ class Part(LinearMap):
 
     def read(self) -> tuple[Array, Array]:
         """Return K in named axes, and b in the axes of the output, in float64."""
-        k = np.asarray(self.call.constant(self.kernel, "a kernel"), np.float64) * self.factors[0]
+        k = in_float64(self.call.constant(self.kernel, "a kernel")) * self.factors[0]
         if self.view is not None:
             k = np.broadcast_to(k, self.view) if k.size < prod(self.view) else k.reshape(self.view)
+        return k, self.read_bias(k.shape)
+
+    def read_bias(self, shape: Sequence[int]) -> Array:
+        """Return b, given the shape of K. Raises `CannotFold` if it does not fit."""
         b = self._bias()
         if b is None:
-            return k, np.zeros((1,) * len(self.outputs))
+            return np.zeros((1,) * len(self.outputs))
         if self.loose:
-            return k, b.reshape((1,) * (len(self.outputs) - b.ndim) + b.shape)
-        lengths = self.lengths(k, self.outputs)
+            return b.reshape((1,) * (len(self.outputs) - b.ndim) + b.shape)
+        lengths = self.lengths(shape, self.outputs)
         named = [n for n, names in zip(lengths, self.outputs, strict=True) if names]
-        return k, np.broadcast_to(b[..., : self.share], named).reshape(lengths)
+        if self.share is not None:
+            b = b[..., : self.share]
+        try:
+            return np.broadcast_to(b, named).reshape(lengths)
+        except ValueError:
+            raise CannotFold(f"has a bias of shape {b.shape} where {tuple(named)} fits") from None
 
     def write(self, k: Array, b: Array) -> dict[int, Array]:
         """Return the new inputs of the node, by place, with factors of 1."""
@@ -54,7 +63,7 @@ class Part(LinearMap):
         new = {self.kernel: k if shape is None or shape.size < k.size else k.reshape(shape.shape)}
         if self.bias is None or (self._bias() is None and not b.any()):
             return new
-        lengths = self.lengths(k, self.outputs)
+        lengths = self.lengths(k.shape, self.outputs)
         if self.loose:
             full = np.broadcast_to(b, np.broadcast_shapes(b.shape, lengths))
             while full.ndim > 1 and full.shape[0] == 1:
@@ -72,9 +81,9 @@ class Part(LinearMap):
         if self.bias == -1:
             add = self.call.offset
             value = next((v for v in add.inputs if is_constant(v)), None) if add else None
-            return None if value is None else np.asarray(constant(value), np.float64)
+            return None if value is None else in_float64(constant(value))
         array = None if self.bias is None else self.call.constant(self.bias, "a bias")
-        return None if array is None else np.asarray(array, np.float64) * self.factors[1]
+        return None if array is None else in_float64(array) * self.factors[1]
 
 
 # -- the parts of each operation -----------------------------------------------------------------
@@ -279,6 +288,7 @@ def check(call: NodeCall, edit: Edit) -> None:
         raise CannotFold(f"cannot fold a map that {where} it")
     part = law.part(call)
     part.check(edit.affine, edit.side)
+    part.read_bias(part.view or _kernel(call, part.kernel))
     is_lost = edit.side == "after" and part.bias is None and not part.one_hot
     if is_lost and not edit.affine.only_scales():
         raise CannotFold("has no bias for the offset t")

@@ -137,7 +137,11 @@ def _reshape(call: NodeCall) -> PassThrough:
 
 
 def _transpose(call: NodeCall) -> PassThrough:
-    return laws.permutation(call.layer.attributes.get_ints("perm", range(_rank(call))[::-1]))
+    axes = range(_rank(call))
+    order = call.layer.attributes.get_ints("perm", axes[::-1])
+    if sorted(order) != [*axes]:
+        raise CannotFold(f"has the order {list(order)} for {len(axes)} axes")
+    return laws.permutation(order)
 
 
 def _depth_to_space(call: NodeCall) -> PassThrough:

@@ -12,7 +12,7 @@ from kerasbn.folding.clips import Clip
 from kerasbn.folding.graph import Call
 from kerasbn.folding.linear import Edit
 from kerasbn.folding.onnx.affine_nodes import merged
-from kerasbn.folding.onnx.constants import constant, is_constant
+from kerasbn.folding.onnx.constants import constant, in_float64, is_constant
 from kerasbn.folding.onnx.graph import ConstantCall
 from kerasbn.folding.onnx.linear_nodes import fold_into
 from kerasbn.folding.onnx.nodes import NodeCall
@@ -83,7 +83,7 @@ class _Rewriter:
             self._append_add(node, new[-1], dtype)
 
     def _edit_constant(self, call: ConstantCall, edits: Sequence[Edit]) -> None:
-        values = np.asarray(constant(call.layer), np.float64)
+        values = in_float64(constant(call.layer))
         for edit in edits:
             values = edit.affine.s * values + edit.affine.t
         for reader in call.outputs[0].readers:

@@ -173,12 +173,13 @@ class BatchComposition(Topic):
         for run, where in phrases.with_bn(runs):
             if rows := _results(run, "batch", "shuffled"):
                 claims += _claims(run, rows, where)
-                by_class = _results(run, "batch", "sorted")[-1]
-                details.append(
-                    f"{where}in batches of {by_class.batch_size}, another order changes "
-                    f"{wording.percent(rows[-1].changed)} of the predictions with batch "
-                    f"statistics; sorted by class, accuracy is {wording.percent(by_class.accuracy)}"
-                )
+                for by_class in _results(run, "batch", "sorted")[-1:]:
+                    details.append(
+                        f"{where}in batches of {by_class.batch_size}, another order changes "
+                        f"{wording.percent(rows[-1].changed)} of the predictions with batch "
+                        "statistics; sorted by class, accuracy is "
+                        f"{wording.percent(by_class.accuracy)}"
+                    )
         for run in runs:
             if not run.bn and (rows := _results(run, "moving", "shuffled")):
                 changed = max(row.changed for row in rows)
@@ -206,7 +207,10 @@ def _claims(run: ProbedRun, rows: Sequence[BatchResult], where: str) -> list[str
         shown = shown if len(shown) < 4 else [*shown[:2], shown[-1]]
         each = [f"{share} {batches.get(size, f'in batches of {size}')}" for size, share in shown]
         accuracy = f"accuracy depends on the batch: {wording.listed(each)}"
+    claims = [f"{where}with batch statistics, {accuracy}"]
     moving = [row.accuracy for row in _results(run, "moving", "shuffled")]
+    if not moving:
+        return claims
     low, high = (wording.percent(end(moving)) for end in (min, max))
     fixed = f"it is {low} in every case" if low == high else f"it is {low} to {high}"
-    return [f"{where}with batch statistics, {accuracy}", f"with moving statistics {fixed}"]
+    return [*claims, f"with moving statistics {fixed}"]

@@ -20,6 +20,8 @@ from onnx_chains import (
     written,
 )
 
+from kerasbn.folding.onnx.fold import fold_plan
+
 R = random
 TANH = node("Tanh")
 CONV = node("Conv", X, R(4, 4, 1), R(4))
@@ -178,3 +180,9 @@ def test_a_layer_normalization_of_many_nodes_stays_whole() -> None:
     _, plan = judge(model)
     assert [each.layer for each in plan.kept()] == ["n4", "n7 + n8"]
     assert "as part of a LayerNormalization or GELU" in plan.kept()[1].reason
+
+
+def test_a_signaling_nan_folds_nowhere_and_warns_of_nothing() -> None:
+    scale = np.array([[0x7F800001]] * 4, np.uint32).view(np.float32)
+    plan = fold_plan(chain((2, 4, 5), TANH, CONV, node("Mul", X, scale), TANH), clip=False)
+    assert "are not finite" in repr(plan)

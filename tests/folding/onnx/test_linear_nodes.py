@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from onnx_chains import (
     Node,
     X,
@@ -17,6 +18,8 @@ from onnx_chains import (
     random,
     run,
 )  # fmt: skip
+
+from kerasbn.folding.onnx.fold import fold_plan
 
 R = random
 TANH = node("Tanh")
@@ -263,3 +266,14 @@ def test_what_cannot_be_folded_after_a_node_says_why(
     made: Node, shape: tuple[int, ...], channels: tuple[int, ...], reason: str
 ) -> None:
     assert reason in only_reason(chain(shape, TANH, made, node("Mul", X, R(*channels)), TANH))
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 4)])
+def test_a_node_with_a_bias_of_another_shape_takes_no_map(shape: tuple[int, ...]) -> None:
+    conv = node("Conv", X, R(4, 6, 1), R(4))
+    model = chain((2, 6, 5), TANH, conv, batch_norm(4), TANH)
+    name = model.graph.node[1].input[2]
+    (bias,) = (each for each in model.graph.initializer if each.name == name)
+    bias.CopyFrom(numpy_helper.from_array(R(*shape), name))
+    plan = fold_plan(model, clip=False)
+    assert f"has a bias of shape {shape} where (4,) fits" in repr(plan)

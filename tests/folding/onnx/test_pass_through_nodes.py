@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from onnx_chains import Node, X, batch_norm, chain, judge, node, only_fold, only_reason, random
 
+from kerasbn.folding.onnx.fold import fold_plan
+
 R = random
 TANH = node("Tanh")
 
@@ -176,3 +178,13 @@ def test_a_negative_scale_passes_max_pooling_in_part() -> None:
     pool = node("MaxPool", kernel_shape=[2])
     fold = only_fold(chain((2, 3, 9), TANH, ends[0], node("Relu"), pool, batch_norm(4), ends[1]))
     assert (fold.direction, fold.into, fold.clips) == ("both", ("n1", "n5"), ("n2",))
+
+
+@pytest.mark.parametrize("perm", [[0, 1], [0, 1, 1], [0, 1, 3]])
+def test_no_map_passes_an_order_of_other_axes(perm: list[int]) -> None:
+    conv, turned = node("Conv", X, R(4, 4, 1)), node("Transpose", perm=[0, 1, 2])
+    model = chain((2, 4, 5), TANH, conv, turned, batch_norm(4), TANH)
+    (node_,) = (each for each in model.graph.node if each.op_type == "Transpose")
+    node_.attribute[0].ints[:] = perm
+    plan = fold_plan(model, clip=False)
+    assert not plan.folds()

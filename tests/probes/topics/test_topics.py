@@ -195,6 +195,15 @@ def test_batch_composition_that_makes_no_difference() -> None:
     assert claim.startswith("With batch statistics, accuracy is 10.00% in batches of every size.")
 
 
+@pytest.mark.parametrize("left", [("moving", "shuffled"), ("batch", "sorted")])
+def test_batch_composition_of_which_a_part_is_missing(left: tuple[str, str]) -> None:
+    kinds = {("moving", "shuffled"), ("batch", "shuffled"), ("batch", "sorted")} - {left}
+    results = tuple(BatchResult(kind, 8, order, 0.1, 0.0, 0.0) for kind, order in sorted(kinds))
+    found = told(run(True, {}, results))["batch-composition"]
+    assert ("moving" in found.claim) == (left[0] != "moving")
+    assert ("sorted by class" in found.details) == (left[1] != "sorted")
+
+
 def test_two_runs_of_one_kind_are_told_apart_by_name() -> None:
     runs = (with_gradients(True, [1], [1], "one"), with_gradients(True, [5], [1], "other"))
     claim = told(*runs)["gradients"].claim
