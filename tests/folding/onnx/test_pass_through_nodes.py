@@ -180,11 +180,10 @@ def test_a_negative_scale_passes_max_pooling_in_part() -> None:
     assert (fold.direction, fold.into, fold.clips) == ("both", ("n1", "n5"), ("n2",))
 
 
-@pytest.mark.parametrize("perm", [[0, 1], [0, 1, 1], [0, 1, 3]])
-def test_no_map_passes_an_order_of_other_axes(perm: list[int]) -> None:
+def test_no_map_passes_an_order_of_other_axes() -> None:
     conv, turned = node("Conv", X, R(4, 4, 1)), node("Transpose", perm=[0, 1, 2])
     model = chain((2, 4, 5), TANH, conv, turned, batch_norm(4), TANH)
     (node_,) = (each for each in model.graph.node if each.op_type == "Transpose")
-    node_.attribute[0].ints[:] = perm
+    node_.attribute[0].ints[:] = [0, 1]
     plan = fold_plan(model, clip=False)
     assert not plan.folds()
