@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzz import trials
 from fuzz.readers import READERS
 from fuzz.trials import READ, REFUSED, UNCHANGED, Reader, Tally, bench
 
@@ -38,7 +37,7 @@ def one_byte(read: Callable[[Path], Any]) -> Reader:
         if path.read_bytes() != b"x":
             read(path)
 
-    return Reader("file", lambda: [b"x"], lambda *_: b"y", careful, seconds=1.0)
+    return Reader("file", lambda: [b"x"], lambda *_: b"y", careful, seconds=1.0, memory=2**26)
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -84,10 +83,7 @@ def warn(_: Path) -> None:
         (lambda path: np.empty(2**40, np.uint8), "MemoryError"),
     ],
 )  # fmt: skip
-def test_failures_are_noticed(
-    read: Callable[[Path], Any], problem: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trials, "MOST_MEMORY", 2**26)
+def test_failures_are_noticed(read: Callable[[Path], Any], problem: str) -> None:
     with bench(one_byte(read)) as place:
         assert problem in place.trial(0)
         place.reader = one_byte(len)  # type: ignore[arg-type]

@@ -112,7 +112,8 @@ def random_samples(session: Session, proto: onnx.ModelProto, count: int) -> Arra
             raise expected(session.path, f"an input '{port.name}' without a number type", "numbers")
         if port.dtype == np.bool_ or np.issubdtype(port.dtype, np.integer):
             top = min(lengths, default=256 if port.dtype == np.uint8 else 2)
-            samples.append(random.integers(0, top, (count, *axes)).astype(port.dtype))
+            top = min(top, 2 if port.dtype == np.bool_ else np.iinfo(port.dtype).max + 1)
+            samples.append(random.integers(0, top, (count, *axes), port.dtype))
         else:
             samples.append(random.standard_normal((count, *axes), np.float32).astype(port.dtype))
     return samples

@@ -301,7 +301,8 @@ def _load_saved(path: Path) -> None:
 
 MODELS: dict[str, Reader] = {
     "infer": _model("m.onnx", _onnx_models, damage_onnx, _infer),
-    "verify": _model("m.onnx", _onnx_models, damage_onnx, _verify),
+    # A batch of fixed size may have half a gigabyte; it and the activations are held several times.
+    "verify": _model("m.onnx", _onnx_models, damage_onnx, _verify, memory=6 * 2**30),
     "fold-onnx": _model("m.onnx", _onnx_models, damage_onnx, _fold_onnx),
     "keras": _model("m.keras", lambda: _keras_models(".keras"), damage_keras, _load_keras),
     "h5": _model("m.h5", lambda: _keras_models(".h5"), damage_h5, _load_keras),

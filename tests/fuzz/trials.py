@@ -25,7 +25,6 @@ from fuzz.damage import Damage, damage_bytes, splice
 from kerasbn.common.errors import KerasbnError
 
 CONTEXT = multiprocessing.get_context("spawn")
-MOST_MEMORY = 1.5 * 2**30  # by which a trial may grow
 MOST_ADDRESSES = 8 * 2**30  # a request for more fails, and the machine survives
 MOST_SECONDS = 5.0  # of the processor
 STALLED_SECONDS = 90.0  # on the clock: no handler of signals runs within a library
@@ -52,6 +51,7 @@ class Reader:
         beside: Makes the other files in the folder, by their paths.
         trials: The default number of trials.
         seconds: The most processor time for one.
+        memory: By how many bytes one may grow.
     """
 
     target: str
@@ -61,6 +61,7 @@ class Reader:
     beside: Callable[[], Mapping[str, bytes]] = dict
     trials: int = 100_000
     seconds: float = MOST_SECONDS
+    memory: float = 1.5 * 2**30
 
 
 @dataclass
@@ -149,7 +150,7 @@ class Bench:
         if printed := self._take_printed():
             outcome = f"printed {printed} ({outcome})"
         grown = _peak() - before
-        if grown > MOST_MEMORY:
+        if grown > self.reader.memory:
             outcome = f"grew by {grown / 2**30:.1f} GiB ({outcome})"
         if left := self._clean():
             outcome = f"left {left} ({outcome})"
