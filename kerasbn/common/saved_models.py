@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from struct import unpack_from
 from traceback import extract_tb
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ SAVED_MODEL = "saved_model.pb"  # in the folders of that format
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 _ADVICE = "save the whole model with model.save"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\1\0\0\0"
 _BEGINNINGS = {".keras": b"PK\3\4", ".h5": _HDF5, ".hdf5": _HDF5}
 # How Keras names a class or function that it does not know.
 _UNKNOWN = (
@@ -142,8 +145,32 @@ def _check_file(path: Path) -> None:
             raise _damaged(path) from error
         if damaged is not None:
             raise _damaged(path)
+        if len(set(names)) < len(names):  # only the last one of a name was checked
+            raise _damaged(path, "it has two members of one name")
         if "config.json" not in names:
             raise expected(path, "an archive without config.json", "a saved model", _ADVICE)
+    elif path.stat().st_size and not _has_intact_heaps(path):
+        raise _damaged(path, "a text in it has no end")
+
+
+def _has_intact_heaps(path: Path) -> bool:
+    """Return whether the objects of each global heap, which hold texts, fill it one by one.
+
+    HDF5 1.14 reads an object of no length without end. See "Global Heap" in the specification of
+    its file format: a number, 0 for free space, and a size, which counts the header only there.
+    """
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        start = content.find(_HEAP)
+        while start >= 0:
+            at, end = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
+            while at + 16 <= min(end, len(content)):
+                number, size = unpack_from("<H6xQ", content, at)
+                size = size if number == 0 else 16 + (size + 7) // 8 * 8
+                if not 0 < size <= end - at:
+                    return False
+                at += size
+            start = content.find(_HEAP, start + 1)
+    return True
 
 
 def _damaged(path: Path, reason: str = "") -> InputError:

@@ -1,6 +1,8 @@
 import json
 import os
 import random
+import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -183,6 +185,30 @@ def test_the_damaged_part_of_an_archive_is_named(
     with pytest.raises(InputError, match=reason) as caught:
         load_model(tmp_path / "model.keras")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_with_two_members_of_one_name_is_refused(tmp_path: Path) -> None:
+    rewritten(tmp_path / "model.keras", {})
+    with zipfile.ZipFile(tmp_path / "model.keras", "a") as archive:
+        archive.writestr("metadata.json", "{}")
+    with pytest.raises(InputError, match="two members of one name"):
+        load_model(tmp_path / "model.keras")
+
+
+def test_texts_without_an_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.h5"
+    small().save(path)
+    content = path.read_bytes()
+    heap = content.index(b"GCOL")
+    load_model(path)
+    path.write_bytes(content[: heap + 16] + bytes(8) + content[heap + 16 :])  # size 0
+    # In a process, since HDF5 itself would read on forever.
+    code = f"from kerasbn.common.saved_models import load_model; load_model({str(path)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "a text in it has no end" in done.stderr
 
 
 def edited(path: Path, old: str, new: str, version: str = keras.__version__) -> None:
