@@ -1,13 +1,18 @@
 """A few trials of `python -m tests.fuzz` for each reader, and what the trials notice."""
 
+import io
 import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+from fuzz.damage import Damage, damage_lines
+from fuzz.models import damage_h5
 from fuzz.readers import READERS
 from fuzz.trials import READ, REFUSED, UNCHANGED, Reader, Tally, bench
 
@@ -90,6 +95,21 @@ def test_failures_are_noticed(read: Callable[[Path], Any], problem: str) -> None
         assert "TypeError" in place.trial(0)  # and not the same again
         place.reader = one_byte(Path.read_bytes)
         assert place.trial(0) == READ
+
+
+def hdf5() -> bytes:
+    """An HDF5 file with groups within groups."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name in ("a/b/c", "a/d", "e/f"):
+            file[name] = np.zeros(3)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("damage", "content"), [(damage_h5, hdf5()), (damage_lines, b"a,b\n1,2")])
+def test_damage_does_not_fail_on_what_it_damaged_before(damage: Damage, content: bytes) -> None:
+    made = {damage(Random(seed), content) for seed in range(1500)}  # noqa: S311 - no secret
+    assert len(made) > 300
 
 
 def test_the_same_seed_makes_the_same_file() -> None:

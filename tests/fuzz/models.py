@@ -218,36 +218,39 @@ def damage_h5(random: Random, content: bytes) -> bytes:
         file.visit(names.append)
         config = str(file.attrs.get("model_config", "{}")).encode()
         for _ in range(random.choice((1, 1, 2, 4))):
-            name = random.choice(["/", *names])
-            item = None
-            with suppress(RuntimeError):  # for links that lead to each other
-                item = file.get(name)
-            if item is None:
-                continue
-            key = random.choice(list(item.attrs) or ["keras_version"])
-            match random.randrange(9):
-                case 0 | 1 | 2 if "model_config" in file.attrs:
-                    file.attrs["model_config"] = damage_json(random, config).replace(b"\0", b"")
-                case 3 if item.attrs:
-                    del item.attrs[key]
-                case 4:
-                    odd = ("", "2.0", 7, np.zeros(3), [b"a", b"\xff"], h5py.Empty("f"), np.zeros(0))
-                    item.attrs[key] = random.choice(odd)
-                case 5 if name != "/":
-                    del file[name]
-                case 6 if isinstance(item, h5py.Dataset):
-                    _replace_dataset(random, file, name, item[()])
-                case 7 if name != "/":
-                    del file[name]
-                    file[name] = random.choice(
-                        (
-                            h5py.SoftLink(random.choice(["/", *names])), h5py.SoftLink("/gone"),
-                            h5py.ExternalLink("/etc/passwd", "/"), np.float32(3), "text",
-                        )
-                    )  # fmt: skip
-                case _ if name != "/" and isinstance(item, h5py.Group):
-                    file.move(name, f"{name}_moved")
+            # Links may lead to each other by now, or into another file.
+            with suppress(RuntimeError, ValueError, KeyError, OSError):
+                _damage_item(random, file, names, config)
     return buffer.getvalue()
+
+
+def _damage_item(random: Random, file: Any, names: list[str], config: bytes) -> None:
+    """Change an attribute, a dataset or a link somewhere in a file."""
+    name = random.choice(["/", *names])
+    item = file[name]
+    key = random.choice(list(item.attrs) or ["keras_version"])
+    match random.randrange(9):
+        case 0 | 1 | 2 if "model_config" in file.attrs:
+            file.attrs["model_config"] = damage_json(random, config).replace(b"\0", b"")
+        case 3 if item.attrs:
+            del item.attrs[key]
+        case 4:
+            odd = ("", "2.0", 7, np.zeros(3), [b"a", b"\xff"], h5py.Empty("f"), np.zeros(0))
+            item.attrs[key] = random.choice(odd)
+        case 5 if name != "/":
+            del file[name]
+        case 6 if isinstance(item, h5py.Dataset):
+            _replace_dataset(random, file, name, item[()])
+        case 7 if name != "/":
+            del file[name]
+            file[name] = random.choice(
+                (
+                    h5py.SoftLink(random.choice(["/", *names])), h5py.SoftLink("/gone"),
+                    h5py.ExternalLink("/etc/passwd", "/"), np.float32(3), "text",
+                )
+            )  # fmt: skip
+        case _ if name != "/" and isinstance(item, h5py.Group):
+            file.move(name, f"{name}_moved")
 
 
 def _replace_dataset(random: Random, file: Any, name: str, value: Any) -> None:
