@@ -8,6 +8,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+MOST_AXES = 64  # of a NumPy array
 
 
 def constant(value: ir.Value) -> Array:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from kerasbn.common.errors import expected, quoted
 from kerasbn.common.files import atomic_write, check_new_file
-from kerasbn.folding.onnx.constants import constant, is_constant
+from kerasbn.folding.onnx.constants import MOST_AXES, constant, is_constant
 
 # The limit of protocol buffers is 2 GiB; the graph itself needs some of it.
 LARGEST_FILE = 2**31 - 2**24
@@ -46,10 +46,11 @@ def load_model(model: onnx.ModelProto | Path | str) -> ir.Model:
         ) from error
     for value in _with_free_axes(loaded).graph.inputs:
         axes = [axis for axis in value.shape or () if isinstance(axis, int)]
-        if min(axes, default=0) < 0 or prod(axes) > MOST_ELEMENTS:
+        is_array = len(value.shape or ()) <= MOST_AXES and min(axes, default=0) >= 0
+        if not is_array or prod(axes) > MOST_ELEMENTS:
             raise expected(
                 path, f"an input '{value.name}' of shape {value.shape}",
-                f"at most {MOST_ELEMENTS:,} numbers",
+                f"at most {MOST_ELEMENTS:,} numbers in {MOST_AXES} axes",
             )  # fmt: skip
     return loaded
 

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from kerasbn.folding.affine import Affine, CannotFold
+from kerasbn.folding.affine import Affine, CannotFold, Shape
 from kerasbn.folding.clips import LARGEST, Clip
 from kerasbn.folding.graph import Call, Graph, Value
 from kerasbn.folding.linear import Edit
 from kerasbn.folding.onnx import affine_nodes, linear_nodes
 from kerasbn.folding.onnx.affine_nodes import kind_of
 from kerasbn.folding.onnx.clips import CLIPS
-from kerasbn.folding.onnx.constants import constant, is_constant
+from kerasbn.folding.onnx.constants import MOST_AXES, constant, is_constant
 from kerasbn.folding.onnx.linear_nodes import LINEAR_NODES
 from kerasbn.folding.onnx.nodes import NodeCall, captured, named_axes, plain, subgraphs
 from kerasbn.folding.onnx.pass_through_nodes import PASS_THROUGH_NODES
 from kerasbn.folding.pass_through import NamedShape, PassThrough
+
+_LONGEST_AXIS = 2**24  # what a kernel moves along in a second
 
 
 class _Call(NodeCall):
@@ -219,11 +221,16 @@ def infer_shapes(model: ir.Model) -> tuple[_Shapes, dict[ir.Value, str]]:
         tensor = old.const_value
         shape = new.shape if tensor is None else tensor.shape
         dtype = new.dtype if tensor is None else tensor.dtype
-        if shape is not None:
+        # No array has another shape, whatever a damaged file says.
+        if shape is not None and (tensor is not None or _is_possible(plain(named_axes(shape)))):
             shapes[old] = named_axes(shape)
         if dtype is not None and isinstance(new.type, ir.TensorType | None):
             dtypes[old] = _DTYPES.get(dtype, dtype.name.lower())
     return shapes, dtypes
+
+
+def _is_possible(shape: Shape) -> bool:
+    return len(shape) <= MOST_AXES and all(n is None or n <= _LONGEST_AXIS for n in shape)
 
 
 def _settle_ranks(model: ir.Model) -> bool:

@@ -130,6 +130,9 @@ def _windows(
     pads = get.get_ints("pads", zeros) if auto == "NOTSET" else zeros
     more = get.get_ints("output_padding", zeros)
     is_same = auto.startswith("SAME") or "output_shape" in get
+    ranks = len(call.inputs[0].example) - 2, len(call.outputs[0].example) - 2
+    if {len(strides), len(dilations), *ranks} != {count} or len(pads) != len(zeros):
+        raise CannotFold(f"has {count} axes of taps for an input, output or steps of other axes")
     for axis, letter in enumerate(letters):
         lengths = call.inputs[0].example[2 + axis], call.outputs[0].example[2 + axis]
         steps = Steps(

@@ -60,6 +60,10 @@ def large_axis(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 2**40
 
 
+def many_axes(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim.extend([onnx.TensorShapeProto.Dimension()] * 70)
+
+
 def rearranged_otherwise(model: onnx.ModelProto) -> None:
     weights = model.graph.initializer[0].name
     model.graph.node.insert(0, helper.make_node("Transpose", [weights], ["turned"], perm=[0, 1, 2]))
@@ -69,7 +73,7 @@ def rearranged_otherwise(model: onnx.ModelProto) -> None:
     "damage",
     [
         dangling, too_few_bytes, twice, unnamed, attribute_of_another_type, no_opset,
-        negative_axis, large_axis, rearranged_otherwise,
+        negative_axis, large_axis, many_axes, rearranged_otherwise,
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_refused(

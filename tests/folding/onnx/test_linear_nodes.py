@@ -277,3 +277,29 @@ def test_a_node_with_a_bias_of_another_shape_takes_no_map(shape: tuple[int, ...]
     bias.CopyFrom(numpy_helper.from_array(R(*shape), name))
     plan = fold_plan(model, clip=False)
     assert f"has a bias of shape {shape} where (4,) fits" in repr(plan)
+
+
+@pytest.mark.parametrize("name", ["strides", "dilations", "pads", "kernel"])
+def test_a_convolution_along_other_axes_than_its_steps_takes_no_map(name: str) -> None:
+    steps = {"strides": [1], "dilations": [1], "pads": [0, 0]}
+    model = chain((2, 6, 5), TANH, node("Conv", X, R(4, 6, 1), **steps), batch_norm(4), TANH)
+    conv = model.graph.node[1]
+    for attribute in conv.attribute:
+        if attribute.name == name:
+            del attribute.ints[:]
+    kernel = next(each for each in model.graph.initializer if each.name == conv.input[1])
+    if name == "kernel":
+        kernel.dims.append(1)
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info(conv.output[0], 1, [2, 4, 5]))
+    assert "axes of taps for an input, output" in repr(fold_plan(model, clip=False))
+
+
+@pytest.mark.parametrize("shape", [(2,) * 70, (2, 6, 2**33)])
+def test_a_shape_that_no_array_can_have_is_unknown(shape: tuple[int, ...]) -> None:
+    model = chain((2, 6, 5), TANH, node("Mul", X, R()), node("Conv", X, R(4, 6, 1)), TANH)
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    del dims[:]
+    for n in shape:
+        dims.add().dim_value = n
+    del model.graph.value_info[:], model.graph.output[0].type.tensor_type.shape.dim[:]
+    assert not fold_plan(model, clip=False).folds()
