@@ -16,8 +16,8 @@ from kerasbn.experiments.comparison import Comparison, comparison_of
 from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.reports import charts, diagram, inside, reproduce, results
 from kerasbn.reports.deployment import deployment
-from kerasbn.reports.document import Article, Section, render
-from kerasbn.reports.play.play import Play, play
+from kerasbn.reports.document import Article, render
+from kerasbn.reports.play.play import play
 from kerasbn.reports.sources import Subject, check_same_data, data_of, find_subject
 from kerasbn.reports.studies import study_article
 from kerasbn.reports.svg import escape_label
@@ -25,6 +25,9 @@ from kerasbn.runs import Run
 from kerasbn.sweeps.study import Study
 
 PAGE = ".html"
+# Bytes of a page without scripts and the played-back training; with them, it stays below 1.5 MB.
+MOST_BYTES = 1_350_000
+LEAST_ROOM = 300_000  # bytes for models and images, however large the rest of a page is
 
 
 def report(
@@ -82,17 +85,22 @@ def report(
 def _page(subjects: Sequence[Subject], *, interactive: bool) -> str:
     """Return one article for each comparison, one for all runs, and one for each study.
 
-    The first comparison has the interactive parts.
+    The first comparison has the interactive parts, behind its diagram.
     """
     compared, members, studies = _split(subjects)
-    played = play(compared[0]) if compared and interactive else Play()
-    parts = [played.sections(), *([] for _ in compared)]
     articles = [
-        *(_comparison_article(each, f"c{i}", parts[i]) for i, each in enumerate(compared)),
+        *(_comparison_article(each, f"c{i}") for i, each in enumerate(compared)),
         *([_runs_article(members, "r")] if members else []),
         *(study_article(each, f"s{i}") for i, each in enumerate(studies)),
     ]
-    return render(articles, [each.name for each in subjects], to_builtins(played))
+    names = [each.name for each in subjects]
+    static = render(articles, names)
+    if not compared or not interactive:
+        return static
+    room = (MOST_BYTES - len(static.encode(errors="replace"))) * 3 // 4  # base64: four of three
+    played = play(compared[0], max(room, LEAST_ROOM))
+    articles[0].sections[1:1] = played.sections()
+    return render(articles, names, to_builtins(played))
 
 
 def _split(
@@ -106,16 +114,13 @@ def _split(
     return compared, members, [each for each in subjects if isinstance(each, Study)]
 
 
-def _comparison_article(
-    comparison: Comparison, prefix: str, interactive: Sequence[Section]
-) -> Article:
+def _comparison_article(comparison: Comparison, prefix: str) -> Article:
     has_metrics = any(each.history["epoch"] for each in comparison.members)
     statistics = comparison.statistics() if len(comparison.seeds) > 1 else None
     return Article(
         f"Does batch normalization help a {results.model_title(comparison.first)}?",
         comparison.summary(),
         diagram.comparison_diagram(comparison),
-        *interactive,
         results.comparison_results(comparison),
         charts.learning_curves(comparison.curves(), prefix, statistics) if has_metrics else None,
         inside.batch_normalization(comparison.first),

@@ -13,7 +13,7 @@ from kerasbn.data.datasets import Split
 from kerasbn.data.examples import read_examples
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.document import Interactive, Paragraph, Section
-from kerasbn.reports.play.recorded import fit_a_page, start_later
+from kerasbn.reports.play.recorded import size_of, start_later
 from kerasbn.reports.play.training import Training, training
 from kerasbn.reports.play.weights import (
     BatchNormalization,
@@ -95,19 +95,22 @@ class Play(Struct):
         return found
 
 
-def play(comparison: Comparison) -> Play:
-    """Return the data of the first pair of a comparison."""
+def play(comparison: Comparison, room: int) -> Play:
+    """Return the data of the first pair of a comparison.
+
+    The arrays of the models and the test images have at most `room` bytes.
+    """
     seeds = comparison.seeds
     which = f"These models are the pair with seed {seeds[0]}. " if len(seeds) > 1 else ""
     try:
-        found = _playable(comparison)
+        found = _playable(comparison, room)
     except NotPlayableError as error:
         found = Play(note=f"At least one of these models cannot run on a page: it {error}.")
     note = f"{which}{found.note}".strip()
     return replace(found, training=training(comparison.probed_runs), note=note)
 
 
-def _playable(comparison: Comparison) -> Play:
+def _playable(comparison: Comparison, room: int) -> Play:
     """Return the models of the first pair and the test images.
 
     Raises:
@@ -118,11 +121,11 @@ def _playable(comparison: Comparison) -> Play:
     bn, plain = (read_layers(run.model_path) for run in comparison.probed_runs)
     data = comparison.first.data
     test = read_examples(comparison.path, data.name, data.digest)
-    if fit_a_page(bn, plain):
+    if size_of(bn, plain) + (test.images.nbytes if test else 0) <= room:
         return Play(Models(Model(bn), Model(plain)), _examples(test) if test else None)
     if test is None:
         raise NotPlayableError("is too large for a page without test images")
-    later, last = start_later(bn, plain, test.images)
+    later, last = start_later(bn, plain, test.images, room)
     start = later[0]
     assert isinstance(start, Dense)
     note = RECORDED.format(start=start.name, count=start.inputs)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 
 import numpy as np
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
@@ -21,8 +22,7 @@ from kerasbn.reports.play.weights import (
     floats,
 )
 
-MOST_WEIGHTS = 131_072  # of both models: 683 KB in the page
-COUNTS = (64, 32, 16)  # of test images
+COUNTS = (64, 32, 16, 8, 4)  # of test images
 
 Values = NDArray[np.float64]  # [examples, units]
 
@@ -38,19 +38,20 @@ ACTIVATIONS: dict[str, Callable[[Values], Values]] = {
 }
 
 
-def fit_a_page(*models: Sequence[Layer]) -> bool:
-    """Return whether the Dense layers of models have at most `MOST_WEIGHTS`."""
-    denses = [each for layers in models for each in layers if isinstance(each, Dense)]
-    return sum(each.inputs * each.units for each in denses) <= MOST_WEIGHTS
+def size_of(*models: Sequence[Layer]) -> int:
+    """Return the bytes of all arrays of models."""
+    values = [value for layers in models for layer in layers for value in astuple(layer)]
+    return sum(len(value) for value in values if isinstance(value, bytes))
 
 
 def start_later(
-    bn: Sequence[Layer], plain: Sequence[Layer], images: NDArray[np.uint8]
+    bn: Sequence[Layer], plain: Sequence[Layer], images: NDArray[np.uint8], room: int
 ) -> tuple[list[Layer], list[Layer]]:
-    """Return models that fit a page and read the number of an image, one-hot.
+    """Return models that read the number of an image, one-hot.
 
     The one with BN starts as early as possible, for as many images as possible. Without BN, an
-    image's answer never depends on other images: that model starts at its last layer.
+    image's answer never depends on other images: that model starts at its last layer. The arrays of
+    both and the images have at most `room` bytes.
 
     Raises:
         NotPlayableError: If even the last BN layer and a few images do not fit.
@@ -61,7 +62,7 @@ def start_later(
         without = _start_at(plain, _denses(plain)[-1], images[:count])
         for start in starts:
             pair = _start_at(bn, start, images[:count]), without
-            if fit_a_page(*pair):
+            if size_of(*pair) + images[:count].nbytes <= room:
                 return pair
     raise NotPlayableError(TOO_LARGE)
 

@@ -11,6 +11,7 @@ from sample_play import Playable, playable
 
 from kerasbn.data.datasets import Dataset
 from kerasbn.experiments.comparison import read_comparison
+from kerasbn.reports import report
 from kerasbn.reports.document import Article, render
 from kerasbn.reports.play.play import Examples, Play, play
 
@@ -22,7 +23,7 @@ def trained() -> Play:
     """The models trained on MNIST that the repository has, with made-up images."""
     images = np.random.default_rng(4).integers(0, 256, (64, 28, 28), np.uint8)
     examples = Examples(images.tobytes(), [i % 10 for i in range(64)])
-    found = play(read_comparison(SAVED_MODELS / "mnist-compare"))
+    found = play(read_comparison(SAVED_MODELS / "mnist-compare"), room=700_000)
     assert found.models is not None
     return msgspec.structs.replace(found, examples=examples)
 
@@ -58,3 +59,14 @@ def large(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> P
     """Likewise of models whose second kernel is too large for a page, as their first is."""
     folder = tmp_path_factory.mktemp("large")
     return playable(folder, sample_digits, hidden=(512, 512), activation="gelu")
+
+
+@pytest.fixture(scope="session")
+def wide(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Playable:
+    """Likewise of models with one layer, as wide as a page holds for four test images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "MOST_BYTES", 0)
+        patch.setattr(report, "LEAST_ROOM", 8_000)
+        return playable(
+            tmp_path_factory.mktemp("wide"), sample_digits, hidden=(40,), activation="silu"
+        )

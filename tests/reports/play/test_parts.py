@@ -12,8 +12,7 @@ from sample_play import Playable, with_batch_statistics
 
 from kerasbn.data.datasets import Dataset
 from kerasbn.data.examples import choose_examples
-from kerasbn.reports.play import recorded
-from kerasbn.reports.report import report
+from kerasbn.reports import report
 
 pytestmark = pytest.mark.slow
 Open = Callable[..., Tab]
@@ -325,7 +324,7 @@ def test_parts_fit_and_request_nothing(tab: Open, pair: Playable, width: int, da
 
 def test_a_static_page_has_no_parts(pair: Playable, tmp_path: Path) -> None:
     compared = pair.page.parent / "saved_models" / "compare"
-    static = report(compared, output=tmp_path / "static.html", interactive=False).read_text()
+    static = report.report(compared, output=tmp_path / "static.html", interactive=False).read_text()
     assert "data-part" not in static
     assert "engine" not in static
     parts = pair.page.read_text()
@@ -357,9 +356,10 @@ def test_large_models_answer_for_the_test_images_as_they_do_for_any(
         return [columns(page, part) for part in ("draw", "batch", "fold")], values
 
     wanted, values = answers(tab(pair.page, 1280))
-    monkeypatch.setattr(recorded, "MOST_WEIGHTS", 5_000)
+    monkeypatch.setattr(report, "MOST_BYTES", 0)
+    monkeypatch.setattr(report, "LEAST_ROOM", 60_000)
     comparison = pair.page.parent / "saved_models" / "compare"
-    page = tab(report(comparison, output=tmp_path / "large.html"), 1280)
+    page = tab(report.report(comparison, output=tmp_path / "large.html"), 1280)
     assert page.run('document.querySelector(".pad").hidden')
     found, found_values = answers(page)
     for each, other in zip(found, wanted, strict=True):
@@ -404,4 +404,33 @@ def test_parts_of_the_largest_models_start_at_a_later_layer(
     )
     values = dense[:, unit]
     assert (mean, deviation) == pytest.approx((values.mean(), values.std()), rel=0.05)
+    assert page.errors() == []
+
+
+def test_parts_of_a_very_wide_layer_have_a_few_images(
+    tab: Open, wide: Playable, sample_digits: Dataset
+) -> None:
+    page, images = tab(wide.page, 360), choose_examples(sample_digits.test).images[:4]
+    notes = texts(page, "section > .note")
+    assert (
+        sum("of dense_1 (without BN, of the last layer) for 4 test images" in x for x in notes) == 5
+    )
+    choices = [f"only {label}s" for label in range(4)]
+    assert texts(page, ".fill option") == ["all test images", *choices, "copies of your image"]
+    set_slider(page, "batch", 7)
+    assert [name[-1] for name in members(page)] == [*"3", *"012301"]
+    batch = images[[3, 0, 1, 2, 3, 0, 1]]
+    wanted = [
+        with_batch_statistics(wide.bn, batch),
+        *(each(batch, training=False).numpy() for each in (wide.bn, wide.plain)),
+    ]
+    answers = [softmax(each)[0] for each in wanted]
+    np.testing.assert_allclose(columns(page, "batch"), answers, atol=0.00051)
+    assert np.abs(answers[0] - answers[1]).max() > 0.01
+    set_slider(page, "fold", 40)
+    output = wide.bn.get_layer("bn_1").output
+    value = type(wide.bn)(wide.bn.input, output)(images[3:], training=False).numpy()[0, 39]
+    shown = [number(text.split(" = ")[1]) for text in texts(page, ".result b")]
+    np.testing.assert_allclose(shown[1:], [value] * 2, rtol=6e-5)
+    assert texts(page, "[data-finding]")[0].startswith("4 test images: mean ")
     assert page.errors() == []

@@ -2,19 +2,18 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from kerasbn.experiments.comparison import read_comparison
 from kerasbn.reports.document import Paragraph
-from kerasbn.reports.play import recorded
-from kerasbn.reports.play import weights as weights_module
+from kerasbn.reports.play import weights
 from kerasbn.reports.play.play import PARTS, Play, play
 from kerasbn.reports.play.weights import Dense
 
 COMPARED = Path(__file__).parents[3] / "saved_models" / "mnist-compare"
+ROOM = 700_000  # bytes: more than the models of that comparison need
 
 
 def parts_of(found: Play) -> list[str]:
@@ -22,7 +21,7 @@ def parts_of(found: Play) -> list[str]:
 
 
 def test_a_comparison_of_small_models_has_all_parts() -> None:
-    found = play(read_comparison(COMPARED))
+    found = play(read_comparison(COMPARED), ROOM)
     assert found.examples is not None
     assert len(found.examples.labels) == 64
     assert parts_of(found) == list(PARTS)
@@ -36,7 +35,7 @@ def test_without_test_images_there_is_no_batch_to_choose(tmp_path: Path) -> None
     place = (COMPARED.parent / "mnist-").resolve()
     text = text.replace('"run": "../mnist-', f'"run": "{place}')
     (tmp_path / "compare" / "compare.json").write_text(text)
-    found = play(read_comparison(tmp_path / "compare"))
+    found = play(read_comparison(tmp_path / "compare"), ROOM)
     assert found.models is not None
     assert found.examples is None
     assert parts_of(found) == [part for part in PARTS if part != "batch"]
@@ -53,16 +52,20 @@ def notes(found: Play) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("most", "first", "count"),
-    [(5_000, 1, 64), (4_000, 4, 64), (2_000, 4, 32), (1_000, 4, 16)],
+    ("room", "first", "count"),
+    [
+        (70_000, 1, 64),
+        (64_000, 4, 64),
+        (34_000, 4, 32),
+        (20_000, 4, 16),
+        (14_100, 1, 8),
+        (8_000, 4, 4),
+    ],
 )
-def test_large_models_start_at_a_later_layer(
-    monkeypatch: pytest.MonkeyPatch, most: int, first: int, count: int
-) -> None:
+def test_large_models_start_at_a_later_layer(room: int, first: int, count: int) -> None:
     """As early as possible, with as many test images as possible."""
-    small = play(read_comparison(COMPARED))
-    monkeypatch.setattr(recorded, "MOST_WEIGHTS", most)
-    found = play(read_comparison(COMPARED))
+    small = play(read_comparison(COMPARED), ROOM)
+    found = play(read_comparison(COMPARED), room)
     assert small.models is not None
     assert found.models is not None
     assert found.examples is not None
@@ -81,14 +84,12 @@ def test_large_models_start_at_a_later_layer(
         assert ("BN layers ahead" in each) == (first == 4)
 
 
-@pytest.mark.parametrize(
-    ("module", "limit"), [(recorded, "MOST_WEIGHTS"), (weights_module, "MOST_BYTES")]
-)
+@pytest.mark.parametrize(("room", "file"), [(700, 2**28), (ROOM, 700)])
 def test_a_page_says_that_models_are_too_large(
-    monkeypatch: pytest.MonkeyPatch, module: Any, limit: str
+    monkeypatch: pytest.MonkeyPatch, room: int, file: int
 ) -> None:
-    monkeypatch.setattr(module, limit, 700)
-    found = play(read_comparison(COMPARED))
+    monkeypatch.setattr(weights, "MOST_BYTES", file)
+    found = play(read_comparison(COMPARED), room)
     assert (found.models, found.examples) == (None, None)
     assert notes(found) == {
         "Draw a digit": "At least one of these models cannot run on a page: it is too large.",
@@ -99,14 +100,14 @@ def test_a_page_says_that_models_are_too_large(
 def test_of_runs_that_no_longer_exist_a_page_says_so(tmp_path: Path) -> None:
     (tmp_path / "compare").mkdir()
     shutil.copy(COMPARED / "compare.json", tmp_path / "compare")
-    found = play(read_comparison(tmp_path / "compare"))
+    found = play(read_comparison(tmp_path / "compare"), ROOM)
     said = "At least one of these models cannot run on a page: it no longer exists."
     assert notes(found) == {"Draw a digit": said}
 
 
 def test_of_models_without_a_file_a_page_says_so(seeds: Path) -> None:
     said = "At least one of these models cannot run on a page: it has no file that can be read."
-    found = play(read_comparison(seeds))
+    found = play(read_comparison(seeds), ROOM)
     assert notes(found) == {"Draw a digit": f"These models are the pair with seed 4. {said}"}
-    with_models = msgspec.structs.replace(play(read_comparison(COMPARED)), note=found.note)
+    with_models = msgspec.structs.replace(play(read_comparison(COMPARED), ROOM), note=found.note)
     assert [*notes(with_models).values()] == [found.note] * 5

@@ -10,7 +10,7 @@ parts.batch = (root, play) => {
   let tried = []; // the answers of all batches with the present digit
 
   const pools = [
-    ["all digits", () => play.examples],
+    ["all test images", () => play.examples],
     ...Array.from({ length: 10 }, (_, label) =>
       [`only ${label}s`, () => play.examples.filter((each) => each.label === label)])
       .filter(([, pool]) => pool().length),
