@@ -12,6 +12,8 @@ import pytest
 from kerasbn import runs
 from kerasbn.common.errors import InputError
 from kerasbn.experiments.comparison import Comparison
+from kerasbn.reports import report as report_module
+from kerasbn.reports.play.play import Play
 from kerasbn.reports.report import report
 
 Compared = tuple[Path, Comparison]
@@ -199,3 +201,24 @@ def test_a_full_disk_is_one_line(comparison: Compared, full_disk: Path) -> None:
     root, _ = comparison
     with pytest.raises(InputError, match="cannot be written"):
         report(root / "bn", output=full_disk / "a.html")
+
+
+@pytest.mark.slow
+def test_what_is_played_with_gets_the_room_that_the_rest_of_a_page_leaves(
+    comparison: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = []
+
+    def played(_: Comparison, room: int) -> Play:
+        rooms.append(room)
+        return Play()
+
+    monkeypatch.setattr(report_module, "play", played)
+    folder = comparison[0] / "compare"
+    static = report(folder, output=tmp_path / "static.html", interactive=False).stat().st_size
+    assert rooms == []
+    for most in (1_350_000, static):
+        monkeypatch.setattr(report_module, "MOST_BYTES", most)
+        report(folder, output=tmp_path / "page.html")
+    assert static + rooms[0] * 4 / 3 == pytest.approx(1_350_000, abs=4)
+    assert rooms[1] == report_module.LEAST_ROOM

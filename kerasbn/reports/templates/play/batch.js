@@ -142,8 +142,9 @@ parts.batch = (root, play) => {
 
   function evaluate() {
     const batch = [play.digit.value, ...others].map((each) => each.input);
+    const own = batch.slice(0, 1); // with moving statistics, the other images do not matter
     const found = columns.map(({ layers, statistics }) =>
-      engine.classify(layers, batch, statistics)[0]);
+      engine.classify(layers, statistics === "batch" ? batch : own, statistics)[0]);
     columns.forEach((each, i) => each.bars.show(found[i]));
     tried.push(found);
     find(".finding").textContent = sentence(found, batch.length);
