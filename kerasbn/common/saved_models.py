@@ -160,7 +160,8 @@ def _check_file(path: Path) -> None:
         return
     # HDF5 files in an archive are rarely packed: they are found in it as they are.
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        if not all(map(_has_intact_heaps, [content, *packed])):
+        contents: list[bytes | mmap] = [content, *packed]
+        if not all(map(_has_intact_heaps, contents)):
             raise _damaged(path, "a text in it has no end")
 
 

@@ -1,6 +1,8 @@
 """Run an ONNX model with onnxruntime. Keras is not loaded."""
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from os import PathLike
@@ -29,6 +31,9 @@ _GPU_PROVIDERS = (
     "CUDAExecutionProvider", "ROCMExecutionProvider", "CoreMLExecutionProvider",
     "DmlExecutionProvider",
 )  # fmt: skip
+
+# What onnxruntime puts ahead of a reason: the file, and where in its source the reason was found.
+_LOCATION = re.compile(r"^Load model from .*? failed:\s*|/\S+\.(?:h|cc):\d+ [^(]*\([^)]*\) ")
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,12 @@ class Session:
             properties = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # onnxruntime's errors have no common class
             check_intact(self.path)  # says so if the file is damaged
-            raise expected(
-                self.path, f"a file that onnxruntime cannot read ({runtime_message(error)})",
-                "an intact ONNX model", "kerasbn export writes one",
-            ) from error  # fmt: skip
+            what, wanted = "file that onnxruntime cannot read", "an intact ONNX model"
+            if _is_model(self.path):
+                what = f"model that onnxruntime {onnxruntime.__version__} cannot load"
+                wanted = "a valid one whose opset, operations and types it has"
+            found = f"a {what} ({runtime_message(error)})"
+            raise expected(self.path, found, wanted, "kerasbn export writes one") from error
         if providers[0] not in used:  # onnxruntime only warns, and computes on the CPU
             raise ArgumentError(
                 "device", device, "a GPU with the driver and libraries that it needs",
@@ -106,6 +113,15 @@ class Session:
             ) from error
 
 
+def _is_model(path: Path) -> bool:
+    """Return whether a file holds an ONNX graph, of any version."""
+    import onnx  # only here, where a file is refused
+
+    with suppress(Exception):  # a damaged file makes onnx raise many types
+        return bool(onnx.load(path, load_external_data=False).graph.node)
+    return False
+
+
 def run_unoptimized(
     content: bytes, arrays: Sequence[Array], folder: Path | None = None
 ) -> list[Array]:
@@ -127,7 +143,9 @@ def run_unoptimized(
 def runtime_message(error: BaseException) -> str:
     """Return the message of an onnxruntime error in one line, without its source locations."""
     message = quoted(error, longest=None)
-    return message.rpartition(" : ")[2][:200] if "[ONNXRuntimeError]" in message else message[:200]
+    if "[ONNXRuntimeError]" in message:
+        message = _LOCATION.sub("", message.rpartition(" : ")[2])
+    return message[:200]
 
 
 def _check_file(path: Path) -> None:

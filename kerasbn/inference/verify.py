@@ -154,7 +154,9 @@ def verify(
         proto = onnx.load(path)
     except Exception as error:  # a damaged file makes onnx raise many types
         raise expected(
-            path, f"a file that onnx cannot read ({quoted(error)})", "an intact ONNX model"
+            path,
+            f"a file that onnx cannot read ({quoted(error)})",
+            "an intact ONNX model of a version that it has",
         ) from error
     samples = samples_for(session, proto, inputs, LARGEST_BATCH)
     compared = samples if inputs is not None else [a[: batch_size(samples)] for a in samples]

@@ -48,7 +48,7 @@ def test_a_file_of_keras_2_predicts_what_it_did(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["multiaxis.keras", "tfop.h5", "convs.h5"])
+@pytest.mark.parametrize("name", ["multiaxis.keras", "tfop.h5", "convs.h5", "seq.keras"])
 def test_a_file_of_keras_2_folds(name: str) -> None:
     folded = fold_with_plan(load_model(FOLDER / name))
     assert not any(isinstance(e, keras.layers.BatchNormalization) for e in folded.model.layers)

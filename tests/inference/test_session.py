@@ -1,5 +1,6 @@
 """A model is loaded only if its inputs fit into the memory."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,26 @@ def test_an_input_that_would_fill_the_memory_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=r"received an input 'image' of [\d,]+ numbers, expected"):
         Session(write_model(tmp_path / "model.onnx", *shape))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: setattr(m.opset_import[0], "version", 400), "Opset 400 is under development"),
+        (lambda m: setattr(m, "ir_version", 90), "Unsupported model IR version: 90"),
+        (lambda m: setattr(m.graph.node[0], "op_type", "Strange"), "No Op registered for Strange"),
+    ],
+)
+def test_a_model_that_onnxruntime_lacks_something_for_is_not_called_damaged(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None], reason: str
+) -> None:
+    path = write_model(tmp_path / "model.onnx", "batch", 3)
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    wanted = r"\), expected a valid one whose opset, operations and types it has; kerasbn export"
+    with pytest.raises(InputError, match=rf"cannot load \(.*{reason}.*{wanted}"):
+        Session(path)
 
 
 def test_a_model_without_outputs_is_refused(tmp_path: Path) -> None:

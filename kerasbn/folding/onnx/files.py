@@ -42,7 +42,9 @@ def load_model(model: onnx.ModelProto | Path | str) -> ir.Model:
         ir.to_proto(loaded)  # raises if a text is none
     except Exception as error:  # a damaged file makes onnx raise many types
         raise expected(
-            path, f"a file that onnx cannot read ({quoted(error)})", "an intact ONNX model"
+            path,
+            f"a file that onnx cannot read ({quoted(error)})",
+            "an intact ONNX model of a version that it has",
         ) from error
     for value in _with_free_axes(loaded).graph.inputs:
         axes = [axis for axis in value.shape or () if isinstance(axis, int)]
