@@ -183,8 +183,9 @@ def _name_ports(
         value.name = f"#{at}"
     for values, ports in ((graph.inputs, inputs), (graph.outputs, outputs)):
         for value, (name, tensor) in zip(values, ports.items(), strict=True):
-            free = (size or f"{name}_{at}" for at, size in enumerate(tensor.shape[1:], 1))
-            value.name, value.shape = name, ir.Shape([tensor.shape[0] or "batch", *free])
+            free = (f"{name}_{at}" if at else "batch" for at in range(len(tensor.shape)))
+            sizes = [size or each for size, each in zip(tensor.shape, free, strict=True)]
+            value.name, value.shape = name, ir.Shape(sizes)
 
 
 def trace(clone: keras.Model) -> Traced:
@@ -270,7 +271,7 @@ def _shorter_call(operation: Layer) -> Callable[..., Tensor] | None:
     """Return a `call` that computes the same with a better graph, None where there is none."""
     kind, call = type(operation), operation.call
     if not isinstance(operation, keras.Layer):
-        if kind in _extremes() and operation.axis is not None:
+        if kind in _extremes():
             call = partial(_position, _extremes()[kind], operation)
         return partial(_in_scope, operation.name, call)
     if kind is keras.layers.TimeDistributed and _is_per_example(operation.layer):
@@ -304,8 +305,11 @@ def _extremes() -> dict[type, Callable[..., Tensor]]:
 
 def _position(function: Callable[..., Tensor], operation: Layer, x: Tensor) -> Tensor:
     """Compute an argmax or argmin; Keras tells 0 from -0 by their bits, which ONNX cannot read."""
-    made = function(x, operation.axis, output_type=tf.int32)
-    return tf.expand_dims(made, operation.axis) if operation.keepdims else made
+    if operation.axis is not None:
+        made = function(x, operation.axis, output_type=tf.int32)
+        return tf.expand_dims(made, operation.axis) if operation.keepdims else made
+    made = function(tf.reshape(x, [-1]), 0, output_type=tf.int32)  # among all numbers
+    return tf.reshape(made, [1] * x.shape.rank) if operation.keepdims else made
 
 
 def _all_steps_at_once(

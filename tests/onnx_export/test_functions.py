@@ -73,6 +73,17 @@ def test_an_argmax_is_one_node(tmp_path: Path, name: str, keepdims: bool) -> Non
     assert {each.lower() for each in found} <= {name, "cast", "unsqueeze"}
 
 
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("name", ["argmax", "argmin", "max", "sum"])
+def test_all_numbers_of_a_batch_become_one(tmp_path: Path, name: str, keepdims: bool) -> None:
+    def build(x: keras.KerasTensor) -> keras.KerasTensor:
+        return getattr(keras.ops, name)(x, keepdims=keepdims)
+
+    exported(build, tmp_path / "a.onnx")  # which compares the answers
+    (output,) = onnx.load(tmp_path / "a.onnx").graph.output
+    assert [d.dim_value for d in output.type.tensor_type.shape.dim] == [1, 1, 1] * keepdims
+
+
 def test_a_fixed_batch_size_is_written(tmp_path: Path) -> None:
     x = keras.Input(batch_shape=(1, 4), name="x")
     export(keras.Model(x, keras.layers.Dense(2, name="y")(x)), tmp_path / "a.onnx")
