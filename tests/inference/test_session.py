@@ -33,10 +33,17 @@ def test_an_input_that_would_fill_the_memory_is_refused(
         Session(write_model(tmp_path / "model.onnx", *shape))
 
 
+def negate_in_bfloat16(model: onnx.ModelProto) -> None:
+    model.graph.node[0].op_type = "Neg"
+    for port in (*model.graph.input, *model.graph.output):
+        port.type.tensor_type.elem_type = TensorProto.BFLOAT16
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         (lambda m: setattr(m.opset_import[0], "version", 400), "Opset 400 is under development"),
+        (negate_in_bfloat16, "Could not find an implementation for Neg"),
         (lambda m: setattr(m, "ir_version", 90), "Unsupported model IR version: 90"),
         (lambda m: setattr(m.graph.node[0], "op_type", "Strange"), "No Op registered for Strange"),
     ],
