@@ -57,7 +57,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary folder, which is removed at the end of the block whatever happens."""
+    """Yield a temporary folder, which is removed at the end of the block."""
     made = TemporaryDirectory(prefix="kerasbn-", dir=parent, ignore_cleanup_errors=True)
     with Uninterrupted() as uninterrupted, made as name, uninterrupted.interruptible():
         yield Path(name)
@@ -104,7 +104,7 @@ class Uninterrupted:
             self._received = False
             signal.raise_signal(signal.SIGINT)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
         self._received = True
 
 

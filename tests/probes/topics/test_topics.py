@@ -33,7 +33,7 @@ def run(
     return ProbedRun(name or ("bn" if bn else "plain"), record, readings)
 
 
-def told(*runs: ProbedRun) -> dict[str, Finding]:
+def findings_by_topic(*runs: ProbedRun) -> dict[str, Finding]:
     found = [topic().describe(runs) for topic in TOPICS]
     return {finding.topic: finding for finding in found if finding}
 
@@ -48,7 +48,7 @@ def with_gradients(bn: bool, first: list[float], last: list[float], name: str = 
 
 def test_vanishing_gradients() -> None:
     pair = with_gradients(True, [1, NAN], [1.5, NAN]), with_gradients(False, [2e-5, 1], [1, 1])
-    finding = told(*pair)["gradients"]
+    finding = findings_by_topic(*pair)["gradients"]
     assert finding.title == "Vanishing gradients"
     assert finding.claim == (
         "Without BN, the first layer's gradient starts 50,000 times smaller than the last layer's. "
@@ -57,7 +57,7 @@ def test_vanishing_gradients() -> None:
 
 
 def test_exploding_gradients() -> None:
-    finding = told(with_gradients(False, [3e9], [1]))["gradients"]
+    finding = findings_by_topic(with_gradients(False, [3e9], [1]))["gradients"]
     assert finding.title == "Exploding gradients"
     assert "starts 10⁹ times larger" in finding.claim
 
@@ -70,7 +70,7 @@ def test_exploding_gradients() -> None:
     ],
 )
 def test_gradients_that_explode_during_training(gradients: list[float], words: str) -> None:
-    finding = told(with_gradients(False, gradients, [1, INF, NAN]))["gradients"]
+    finding = findings_by_topic(with_gradients(False, gradients, [1, INF, NAN]))["gradients"]
     assert finding.title == "Exploding gradients"
     assert finding.claim.endswith(words.replace("10¹⁹", "1.0·10¹⁹"))
 
@@ -82,16 +82,19 @@ def test_pre_activation_gradients_tell_of_explosion_where_kernels_hide_it() -> N
         ("dense_1", "preactivation_gradient", ""): [30_000.0],
         ("logits", "preactivation_gradient", ""): [1.0],
     }
-    finding = told(run(False, values))["gradients"]
+    finding = findings_by_topic(run(False, values))["gradients"]
     assert finding.title == "Exploding gradients"
     assert "pre-activation gradient starts 30,000 times larger" in finding.claim
 
 
 def test_ordinary_zero_and_missing_gradients() -> None:
-    assert told(with_gradients(True, [3], [1]))["gradients"].title == "Gradients"
-    assert "is zero at the start" in told(with_gradients(False, [0], [1]))["gradients"].claim
-    assert "gradients" not in told(with_gradients(True, [NAN], [NAN]))
-    assert "gradients" not in told(run(True, {}))
+    assert findings_by_topic(with_gradients(True, [3], [1]))["gradients"].title == "Gradients"
+    assert (
+        "is zero at the start"
+        in findings_by_topic(with_gradients(False, [0], [1]))["gradients"].claim
+    )
+    assert "gradients" not in findings_by_topic(with_gradients(True, [NAN], [NAN]))
+    assert "gradients" not in findings_by_topic(run(True, {}))
 
 
 @pytest.mark.parametrize(("shift", "inputs"), [(0.1, 0.1), (0.9, 0.9), (0.1, 0.9), (0.9, 0.1)])
@@ -101,11 +104,11 @@ def test_the_verdict_on_covariate_shift_follows_the_data(shift: float, inputs: f
         for bn, a, b in ((True, shift, inputs), (False, 0.5, 0.5))
     ]
     verdict = {True: ": BN reduces it.", False: ": BN does not reduce it."}
-    finding = told(*pair)["covariate-shift"]
+    finding = findings_by_topic(*pair)["covariate-shift"]
     assert f"changes by {100 * shift:g}% with BN and 50% without BN" in finding.claim
     assert finding.claim.endswith(verdict[shift < 0.5])
     assert finding.details.endswith(verdict[inputs < 0.5])
-    assert "reduce" not in told(pair[0])["covariate-shift"].claim
+    assert "reduce" not in findings_by_topic(pair[0])["covariate-shift"].claim
 
 
 @pytest.mark.parametrize("rough", [1.0, 9.0])
@@ -121,7 +124,7 @@ def test_the_verdict_on_the_landscape_follows_the_data(rough: float) -> None:
         )
         for bn, beta, norm in ((True, rough, 2.0), (False, 3.0, 0.2))
     ]
-    finding = told(*pair)["landscape"]
+    finding = findings_by_topic(*pair)["landscape"]
     assert "3 times smoother " + ("with BN" if rough < 3 else "without BN") in finding.claim
     assert ("also flat there: the gradient is 10 times smaller" in finding.claim) == (rough > 3)
     assert "changes the gradient by 25% with BN and 25% without BN" in finding.details
@@ -139,16 +142,16 @@ def test_a_relu_unit_that_is_0_for_every_example_is_dead() -> None:
 def test_shares_of_one_run_and_of_two() -> None:
     dead = ("dense_1", "dead", "")
     first, second = run(True, {dead: [0.5, 0.25]}), run(False, {dead: [0.1]})
-    assert told(first)["activations"].claim == (
+    assert findings_by_topic(first)["activations"].claim == (
         "At the end, 25% of the ReLU units with BN are 0 for every example."
     )
-    both = told(first, second)["activations"].claim
+    both = findings_by_topic(first, second)["activations"].claim
     assert "25% of the ReLU units with BN and 10% without BN are 0" in both
 
 
 def test_a_range_of_one_value_is_one_number() -> None:
     sd = ("dense_1", "preactivation_sd", "")
-    both = told(run(True, {sd: [3.0, 1.0]}), run(False, {sd: [2.0, NAN]}))
+    both = findings_by_topic(run(True, {sd: [3.0, 1.0]}), run(False, {sd: [2.0, NAN]}))
     assert both["preactivations"].claim == (
         "At the last finite probe, their standard deviation in the hidden layers is 1 with BN "
         "and 2 without BN."
@@ -156,7 +159,7 @@ def test_a_range_of_one_value_is_one_number() -> None:
 
 
 def test_a_model_without_bn_has_no_statistics() -> None:
-    found = told(run(False, {}))
+    found = findings_by_topic(run(False, {}))
     assert "no BN layers" in found["statistics"].claim
     assert "gamma-beta" not in found
 
@@ -172,13 +175,13 @@ def test_batch_composition() -> None:
         for size, accuracy in zip((1, 2, 8, 64), accuracies, strict=True)
     )
     with_bn, without_bn = run(True, {}, results), run(False, {}, results[:4])
-    assert told(with_bn)["batch-composition"].claim == (
+    assert findings_by_topic(with_bn)["batch-composition"].claim == (
         "With batch statistics, accuracy depends on the batch: 10.00% for single images, 39.10% in "
         "pairs and 87.00% in batches of 64. With moving statistics it is 89.30% in every case."
     )
     plain = "Without BN, predictions do not depend on the batch."
-    assert told(without_bn)["batch-composition"].claim == plain
-    assert plain in told(with_bn, without_bn)["batch-composition"].details
+    assert findings_by_topic(without_bn)["batch-composition"].claim == plain
+    assert plain in findings_by_topic(with_bn, without_bn)["batch-composition"].details
 
 
 def test_batch_composition_that_makes_no_difference() -> None:
@@ -191,7 +194,7 @@ def test_batch_composition_that_makes_no_difference() -> None:
         )
         for size in (1, 2)
     )
-    claim = told(run(True, {}, results))["batch-composition"].claim
+    claim = findings_by_topic(run(True, {}, results))["batch-composition"].claim
     assert claim.startswith("With batch statistics, accuracy is 10.00% in batches of every size.")
 
 
@@ -199,13 +202,13 @@ def test_batch_composition_that_makes_no_difference() -> None:
 def test_batch_composition_of_which_a_part_is_missing(left: tuple[str, str]) -> None:
     kinds = {("moving", "shuffled"), ("batch", "shuffled"), ("batch", "sorted")} - {left}
     results = tuple(BatchResult(kind, 8, order, 0.1, 0.0, 0.0) for kind, order in sorted(kinds))
-    found = told(run(True, {}, results))["batch-composition"]
+    found = findings_by_topic(run(True, {}, results))["batch-composition"]
     assert ("moving" in found.claim) == (left[0] != "moving")
     assert ("sorted by class" in found.details) == (left[1] != "sorted")
 
 
 def test_two_runs_of_one_kind_are_told_apart_by_name() -> None:
     runs = (with_gradients(True, [1], [1], "one"), with_gradients(True, [5], [1], "other"))
-    claim = told(*runs)["gradients"].claim
+    claim = findings_by_topic(*runs)["gradients"].claim
     assert claim.startswith("In other, the first layer's gradient starts 5 times larger")
     assert "In one, the two start about equal." in claim
