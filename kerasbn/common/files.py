@@ -58,8 +58,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """Yield a temporary folder, which is removed at the end of the block."""
-    made = TemporaryDirectory(prefix="kerasbn-", dir=parent, ignore_cleanup_errors=True)
-    with Uninterrupted() as uninterrupted, made as name, uninterrupted.interruptible():
+    with (
+        Uninterrupted() as uninterrupted,
+        TemporaryDirectory(prefix="kerasbn-", dir=parent, ignore_cleanup_errors=True) as name,
+        uninterrupted.interruptible(),
+    ):
         yield Path(name)
 
 

@@ -1,7 +1,9 @@
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from sample_stops import stops_at_each_step
 
 from kerasbn.common import files
 from kerasbn.common.errors import ArgumentError, InputError, KerasbnError
-from kerasbn.common.files import atomic_write, check_file
+from kerasbn.common.files import atomic_write, check_file, scratch_folder
 from kerasbn.common.folders import new_folder
 
 
@@ -266,3 +268,14 @@ def test_a_stop_at_any_step_leaves_one_complete_file(tmp_path: Path) -> None:
         found.add(path.read_bytes())
         write(path, b"old")
     assert found == {b"old", b"new"}
+
+
+def test_a_stop_at_any_step_leaves_no_scratch_folder(tmp_path: Path) -> None:
+    def use() -> None:
+        with scratch_folder(tmp_path) as folder:
+            (folder / "file").write_bytes(b"content")
+
+    use()  # the first time, tempfile takes a lock, which a stop may leave locked
+    for stopped in stops_at_each_step(use, files, tempfile, shutil):
+        assert stopped
+        assert names(tmp_path) == []
