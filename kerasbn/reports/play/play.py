@@ -4,6 +4,7 @@ Each part has an explanation in ``templates/play/PART.html`` and a script in ``P
 one, add these files and a row to `PARTS`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -13,7 +14,7 @@ from kerasbn.data.datasets import Split
 from kerasbn.data.examples import read_examples
 from kerasbn.experiments.comparison import Comparison
 from kerasbn.reports.document import Interactive, Paragraph, Section
-from kerasbn.reports.play.recorded import size_of, start_later
+from kerasbn.reports.play.recorded import Model, record, size_of
 from kerasbn.reports.play.training import Training, training
 from kerasbn.reports.play.weights import (
     BatchNormalization,
@@ -45,13 +46,11 @@ RECORDED = (
     "These models are too large for a page: it holds the outputs of {start} (without BN, of the "
     "last layer) for {count} test images, and computes the rest."
 )
+SOME_UNITS = (
+    "These models are too large for a page: it holds the first {units} units of {start}, and what "
+    "the models answer for {count} test images, alone and in certain batches."
+)
 AHEAD = " BN layers ahead of {start} always use their moving statistics and are not folded here."
-
-
-class Model(Struct):
-    """One model, in the order of its layers."""
-
-    layers: list[Layer]
 
 
 class Models(Struct):
@@ -125,14 +124,19 @@ def _playable(comparison: Comparison, room: int) -> Play:
         return Play(Models(Model(bn), Model(plain)), _examples(test) if test else None)
     if test is None:
         raise NotPlayableError("is too large for a page without test images")
-    later, last = start_later(bn, plain, test.images, room)
-    start = later[0]
+    later, without = record(bn, plain, test, room)
+    start = later.layers[0]
     assert isinstance(start, Dense)
-    note = RECORDED.format(start=start.name, count=start.inputs)
-    if any(isinstance(layer, BatchNormalization) for layer in bn[: -len(later)]):
-        note += AHEAD.format(start=start.name)
+    note = SOME_UNITS if later.answers else RECORDED
+    if _count_bn(bn) > _count_bn(later.layers):
+        note += AHEAD
+    note = note.format(start=start.name, count=start.inputs, units=start.units)
     kept = Split(test.images[: start.inputs], test.labels[: start.inputs])
-    return Play(Models(Model(later), Model(last)), _examples(kept), drawable=False, note=note)
+    return Play(Models(later, without), _examples(kept), drawable=False, note=note)
+
+
+def _count_bn(layers: Sequence[Layer]) -> int:
+    return sum(isinstance(layer, BatchNormalization) for layer in layers)
 
 
 def _examples(test: Split) -> Examples:

@@ -61,12 +61,13 @@ def large(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> P
     return playable(folder, sample_digits, hidden=(512, 512), activation="gelu")
 
 
-@pytest.fixture(scope="session")
-def wide(sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Playable:
-    """Likewise of models with one layer, as wide as a page holds for four test images."""
+@pytest.fixture(scope="session", params=["before", "after"])
+def wide(
+    request: pytest.FixtureRequest, sample_digits: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Playable:
+    """Likewise of models with one layer, too wide for a page; BN before or after the activation."""
+    settings = {"hidden": (40,), "activation": "silu", "bn_position": request.param}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "MOST_BYTES", 0)
-        patch.setattr(report, "LEAST_ROOM", 8_000)
-        return playable(
-            tmp_path_factory.mktemp("wide"), sample_digits, hidden=(40,), activation="silu"
-        )
+        patch.setattr(report, "LEAST_ROOM", 0)
+        return playable(tmp_path_factory.mktemp("wide"), sample_digits, **settings)

@@ -53,10 +53,11 @@ def test_the_parts_violate_no_rule(
     assert violations(tab(parts, width, dark=dark)) == []
 
 
-def test_parts_that_start_at_a_later_layer_violate_no_rule(
-    tab: Callable[..., Tab], large: Playable
+@pytest.mark.parametrize("wide", ["after"], indirect=True)
+def test_parts_with_recorded_answers_violate_no_rule(
+    tab: Callable[..., Tab], wide: Playable
 ) -> None:
-    assert violations(tab(large.page, 360, dark=True)) == []
+    assert violations(tab(wide.page, 360, dark=True)) == []
 
 
 def test_the_rest_of_the_page_violates_no_rule(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from chromium import Tab, number
 
-from kerasbn.reports.play.play import Model, Play
+from kerasbn.reports.play.play import Play
+from kerasbn.reports.play.recorded import Model
 from kerasbn.reports.play.weights import BatchNormalization, Dense, floats
 
 pytestmark = pytest.mark.slow

@@ -3,11 +3,23 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from chromium import Tab
+from chromium import Tab, number
+from parts import (
+    columns,
+    finding,
+    members,
+    middle,
+    seen,
+    select,
+    set_slider,
+    settle,
+    show,
+    softmax,
+    texts,
+)
 from sample_play import Playable, with_batch_statistics
 
 from kerasbn.data.datasets import Dataset
@@ -17,64 +29,6 @@ from kerasbn.reports import report
 pytestmark = pytest.mark.slow
 Open = Callable[..., Tab]
 SEVEN = [(40, 30), (110, 34), (70, 130)]  # on a field of 160 x 160
-FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-
-
-def settle(page: Tab) -> None:
-    """Wait until what was asked for is on the screen."""
-    page.call("Runtime.evaluate", expression=FRAMES, awaitPromise=True)
-
-
-def show(page: Tab, selector: str) -> tuple[float, float, float]:
-    """Scroll to an element, and return its left, top and width once it stands still."""
-    script = f"""(() => {{ const each = document.querySelector({selector!r});
-        each.scrollIntoView({{behavior: "instant", block: "center"}});
-        const box = each.getBoundingClientRect(); return [box.left, box.top, box.width]; }})()"""
-    found = None
-    while found != (found := page.run(script)):
-        settle(page)
-    left, top, width = found
-    return left, top, width
-
-
-def seen(page: Tab) -> np.ndarray:
-    """The image that the models see: uint8 (28, 28)."""
-    settle(page)
-    script = """(() => { const canvas = document.querySelector(".seen canvas");
-        const copy = new OffscreenCanvas(28, 28).getContext("2d", {willReadFrequently: true});
-        copy.drawImage(canvas, 0, 0);
-        const pixels = copy.getImageData(0, 0, 28, 28).data;
-        return Array.from({length: 784}, (_, i) => 255 - pixels[4 * i]); })()"""
-    return np.array(page.run(script), np.uint8).reshape(28, 28)
-
-
-def columns(page: Tab, part: str) -> np.ndarray:
-    """The probabilities that the bars of a part state, one row for each table."""
-    script = f"""[...document.querySelectorAll("[data-part={part}] .bars")].map(table =>
-        [...table.querySelectorAll("td:last-child")].map(cell => parseFloat(cell.textContent)))"""
-    return np.array(page.run(script)) / 100
-
-
-def finding(page: Tab, part: str) -> str:
-    text = page.run(f'document.querySelector("[data-part={part}] .finding").textContent')
-    assert isinstance(text, str)
-    return text
-
-
-def texts(page: Tab, selector: str) -> list[str]:
-    script = f"[...document.querySelectorAll({selector!r})].map(each => each.innerText.trim())"
-    return [str(text) for text in page.run(script)]
-
-
-def number(text: str) -> float:
-    """A number of the page, with its minus sign and its commas."""
-    return float(text.replace("\N{MINUS SIGN}", "-").replace(",", ""))
-
-
-def softmax(values: Any) -> np.ndarray:
-    powers = np.exp(np.asarray(values) - np.max(values, -1, keepdims=True))
-    result: np.ndarray = powers / powers.sum(-1, keepdims=True)
-    return result
 
 
 def assert_shows_the_answers(page: Tab, pair: Playable) -> None:
@@ -158,18 +112,6 @@ def test_a_test_image_is_chosen_with_the_keyboard(
     assert_shows_the_answers(page, pair)
 
 
-def members(page: Tab) -> list[str]:
-    """What the images of the batch are called."""
-    settle(page)
-    script = '[...document.querySelectorAll(".members button")].map(x => x.ariaLabel)'
-    return [str(name) for name in page.run(script)]
-
-
-def set_slider(page: Tab, part: str, value: object) -> None:
-    page.run(f"""(() => {{ const slider = document.querySelector("[data-part={part}] [type=range]");
-        slider.value = {value}; slider.dispatchEvent(new Event("input")); }})()""")
-
-
 def test_the_batch_changes_the_answer_under_batch_statistics(
     tab: Open, pair: Playable, sample_digits: Dataset
 ) -> None:
@@ -178,8 +120,7 @@ def test_the_batch_changes_the_answer_under_batch_statistics(
     fixed = columns(page, "batch")[1:]
     found = []
     for fill, size in [(0, 64), (0, 1), (3, 5), (3, 40)]:
-        page.run(f"""(() => {{ const choice = document.querySelector(".fill select");
-            choice.value = {fill}; choice.dispatchEvent(new Event("change")); }})()""")
+        select(page, ".fill select", fill)
         set_slider(page, "batch", size)
         names = members(page)
         assert len(names) == size
@@ -206,13 +147,6 @@ def test_the_batch_changes_the_answer_under_batch_statistics(
     assert high > low + 1
     assert f"always {100 * fixed[0].max():.1f}% with moving statistics" in text
     assert page.errors() == []
-
-
-def middle(page: Tab, selector: str, index: int) -> tuple[float, float]:
-    x, y = page.run(f"""(() => {{ const box =
-        document.querySelectorAll({selector!r})[{index}].getBoundingClientRect();
-        return [box.left + box.width / 2, box.top + box.height / 2]; }})()""")
-    return x, y
 
 
 def test_images_are_moved_with_the_finger(tab: Open, pair: Playable) -> None:
@@ -289,8 +223,7 @@ def test_folding_keeps_the_output_of_every_unit(
         order = [("bn_1", "dense_2"), ("bn_2", "logits")]
     assert chosen == [f"{bn} into {dense}" for bn, dense in order]
     for index, (bn, dense) in enumerate(order):
-        page.run(f"""(() => {{ const choice = document.querySelector(".pick select");
-            choice.value = {index}; choice.dispatchEvent(new Event("change")); }})()""")
+        select(page, ".pick select", index)
         last = bn if position == "pair" else dense
         part = keras.Model(made.bn.input, made.bn.get_layer(last).output)
         wanted = part(seen(page)[None], training=False).numpy()[0]
@@ -342,95 +275,3 @@ def test_without_scripts_the_explanations_stay(tab: Open, pair: Playable, tmp_pa
     for each in shown:
         assert each.endswith("This part needs JavaScript.")
         assert "BN" in each
-
-
-def test_large_models_answer_for_the_test_images_as_they_do_for_any(
-    tab: Open, pair: Playable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def answers(page: Tab) -> tuple[list[np.ndarray], list[str]]:
-        page.run('document.querySelector("[data-part=draw] .examples").children[6].click()')
-        settle(page)
-        assert page.errors() == []
-        values = page.run("""[...document.querySelectorAll("[data-part=fold] .result b, "
-            + "[data-part=normalize] [data-finding]")].map(each => each.textContent)""")
-        return [columns(page, part) for part in ("draw", "batch", "fold")], values
-
-    wanted, values = answers(tab(pair.page, 1280))
-    monkeypatch.setattr(report, "MOST_BYTES", 0)
-    monkeypatch.setattr(report, "LEAST_ROOM", 60_000)
-    comparison = pair.page.parent / "saved_models" / "compare"
-    page = tab(report.report(comparison, output=tmp_path / "large.html"), 1280)
-    assert page.run('document.querySelector(".pad").hidden')
-    found, found_values = answers(page)
-    for each, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(each, other, atol=0.0011)  # one in the last digit
-    assert len(values) == 4
-    assert found_values == values
-
-
-def test_parts_of_the_largest_models_start_at_a_later_layer(
-    tab: Open, large: Playable, sample_digits: Dataset
-) -> None:
-    import keras
-
-    page, model = tab(large.page, 360), large.bn
-    images = choose_examples(sample_digits.test).images
-    page.run('document.querySelector("[data-part=draw] .examples").children[6].click()')
-    settle(page)
-    np.testing.assert_array_equal(seen(page), images[6])
-    with_bn, without = (
-        softmax(each(images[6:7], training=False))[0] for each in (model, large.plain)
-    )
-    np.testing.assert_allclose(columns(page, "draw"), [with_bn, with_bn, without], atol=0.00051)
-    set_slider(page, "batch", 12)
-    assert len(members(page)) == 12
-    batch = images[[6, *range(11)]]
-    wanted = softmax(with_batch_statistics(model, batch, moving=("bn_1",)))[0]
-    np.testing.assert_allclose(columns(page, "batch"), [wanted, with_bn, without], atol=0.00051)
-    assert np.abs(wanted - with_bn).max() > 0.01
-    inside = keras.Model(
-        model.input, [model.get_layer(f"{each}_2").output for each in ("dense", "bn")]
-    )
-    dense, bn = (each.numpy() for each in inside(images, training=False))
-    assert texts(page, ".pick option") == ["bn_2 into dense_2"]
-    set_slider(page, "fold", 512)
-    shown = [number(text.split(" = ")[1]) for text in texts(page, ".result b")]
-    np.testing.assert_allclose(shown, [dense[6, 511], *[bn[6, 511]] * 2], rtol=6e-5)
-    np.testing.assert_allclose(columns(page, "fold"), [with_bn] * 2, atol=0.00051)
-    unit = int(texts(page, "[data-part=normalize] output")[0]) - 1
-    words = texts(page, "[data-finding]")[0].split()
-    mean, deviation = (
-        number(words[words.index(name) + 1].rstrip(".,")) for name in ("mean", "deviation")
-    )
-    values = dense[:, unit]
-    assert (mean, deviation) == pytest.approx((values.mean(), values.std()), rel=0.05)
-    assert page.errors() == []
-
-
-def test_parts_of_a_very_wide_layer_have_a_few_images(
-    tab: Open, wide: Playable, sample_digits: Dataset
-) -> None:
-    page, images = tab(wide.page, 360), choose_examples(sample_digits.test).images[:4]
-    notes = texts(page, "section > .note")
-    assert (
-        sum("of dense_1 (without BN, of the last layer) for 4 test images" in x for x in notes) == 5
-    )
-    choices = [f"only {label}s" for label in range(4)]
-    assert texts(page, ".fill option") == ["all test images", *choices, "copies of your image"]
-    set_slider(page, "batch", 7)
-    assert [name[-1] for name in members(page)] == [*"3", *"012301"]
-    batch = images[[3, 0, 1, 2, 3, 0, 1]]
-    wanted = [
-        with_batch_statistics(wide.bn, batch),
-        *(each(batch, training=False).numpy() for each in (wide.bn, wide.plain)),
-    ]
-    answers = [softmax(each)[0] for each in wanted]
-    np.testing.assert_allclose(columns(page, "batch"), answers, atol=0.00051)
-    assert np.abs(answers[0] - answers[1]).max() > 0.01
-    set_slider(page, "fold", 40)
-    output = wide.bn.get_layer("bn_1").output
-    value = type(wide.bn)(wide.bn.input, output)(images[3:], training=False).numpy()[0, 39]
-    shown = [number(text.split(" = ")[1]) for text in texts(page, ".result b")]
-    np.testing.assert_allclose(shown[1:], [value] * 2, rtol=6e-5)
-    assert texts(page, "[data-finding]")[0].startswith("4 test images: mean ")
-    assert page.errors() == []

@@ -2,6 +2,8 @@
 parts.batch = (root, play) => {
   const { answer, bars, button, make, percent, slider, thumbnail } = elements;
   const MOST = 64;
+  const { layers, moving, batches, sizes } = play.models.bn;
+  const counts = sizes ?? Array.from({ length: MOST }, (_, i) => i + 1); // of images in a batch
   const find = (selector) => root.querySelector(selector);
   const [members, examples] = [find(".members"), find(".examples")];
   const say = elements.announcer(find(".spoken"));
@@ -18,10 +20,12 @@ parts.batch = (root, play) => {
   ];
   const choice = make("select", {}, ...pools.map(([text], i) => make("option", { value: i, text })));
   const size = slider({
-    label: "Images in the batch", min: 1, max: MOST, step: 1, value: 16, format: String,
-    change: (count) => change([...others, ...filling().slice(others.length)].slice(0, count - 1)),
+    label: "Images in the batch", min: 1, max: counts.length, step: 1, value: counts.indexOf(16) + 1,
+    format: (i) => counts[i - 1],
+    change: () => change([...others, ...filling().slice(others.length)].slice(0, wanted())),
   });
-  choice.addEventListener("change", () => change(filling().slice(0, size.value - 1)));
+  const wanted = () => counts[size.value - 1] - 1; // images beside the digit
+  choice.addEventListener("change", () => change(filling().slice(0, wanted())));
   find(".fill").append(make("label", {}, make("span", { text: "Fill with" }), choice), size.root);
 
   // Return as many images of the chosen kind as a batch can hold beside the digit.
@@ -33,7 +37,7 @@ parts.batch = (root, play) => {
   function change(changed, focus = null) {
     others = changed.slice(0, MOST - 1);
     selected = selected !== null && selected < others.length ? selected : null;
-    size.set(others.length + 1);
+    size.set(counts.indexOf(others.length + 1) + 1);
     showMembers(focus);
     evaluate();
   }
@@ -73,6 +77,7 @@ parts.batch = (root, play) => {
       return each;
     });
     members.replaceChildren(own, ...rest);
+    for (const each of members.children) each.disabled = Boolean(batches);
     elements.roving(members);
     if (focus !== null) members.children[focus + 1].focus({ preventScroll: true });
     const images = others.length === 1 ? "image" : "images";
@@ -85,7 +90,7 @@ parts.batch = (root, play) => {
   function draggable(element, example, drop) {
     let [start, ghost] = [null, null];
     element.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || !event.isPrimary) return;
+      if (event.button !== 0 || !event.isPrimary || element.disabled) return;
       start = [event.clientX, event.clientY];
       element.setPointerCapture(event.pointerId);
     });
@@ -134,17 +139,32 @@ parts.batch = (root, play) => {
   }));
   elements.roving(examples);
 
-  const columns = [["With BN, batch statistics", "with_bn", play.models.bn, "batch"],
-    ["With BN, moving statistics", "with_bn", play.models.bn, "moving"],
-    ["Without BN", "without_bn", play.models.plain, "moving"]].map(
-    ([title, tone, { layers }, statistics]) => ({ layers, statistics, bars: bars(title, tone) }));
+  // Return the number of the batch among those whose answers are recorded.
+  function batchNumber() {
+    const filled = play.examples.indexOf(play.digit.value) * pools.length + Number(choice.value);
+    return filled * counts.length + size.value - 1;
+  }
+
+  if (batches) {
+    for (const each of [".tools", ".source"]) find(each).remove();
+    find(".keys").textContent = "Only the answers for these batches are on this page: images can " +
+      "neither be added nor removed.";
+  }
+
+  // With batch statistics, all images of the batch matter, otherwise the first one alone.
+  const inBatch = batches
+    ? () => engine.classify(batches, [engine.oneHot(batchNumber(), batches[0].inputs)])[0]
+    : (batch) => engine.classify(layers, batch, "batch")[0];
+  const alone = (chain) => ([own]) => engine.classify(chain, [own])[0];
+  const columns = [["With BN, batch statistics", "with_bn", inBatch],
+    ["With BN, moving statistics", "with_bn", alone(moving)],
+    ["Without BN", "without_bn", alone(play.models.plain.moving)]].map(
+    ([title, tone, classify]) => ({ classify, bars: bars(title, tone) }));
   find(".answers").append(...columns.map((each) => each.bars.root));
 
   function evaluate() {
     const batch = [play.digit.value, ...others].map((each) => each.input);
-    const own = batch.slice(0, 1); // with moving statistics, the other images do not matter
-    const found = columns.map(({ layers, statistics }) =>
-      engine.classify(layers, statistics === "batch" ? batch : own, statistics)[0]);
+    const found = columns.map(({ classify }) => classify(batch));
     columns.forEach((each, i) => each.bars.show(found[i]));
     tried.push(found);
     find(".finding").textContent = sentence(found, batch.length);
@@ -173,6 +193,6 @@ parts.batch = (root, play) => {
   play.digit.watch(() => {
     tried = [];
     const isCopies = Number(choice.value) === pools.length - 1;
-    change(isCopies || !others.length ? filling().slice(0, size.value - 1) : others);
+    change(isCopies || !others.length ? filling().slice(0, wanted()) : others);
   });
 };

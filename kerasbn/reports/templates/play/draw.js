@@ -112,8 +112,8 @@ parts.draw = (root, play) => {
   else examples.parentElement.remove();
 
   const { bn, plain } = play.models;
-  const columns = [["With BN", "with_bn", bn.layers], ["With BN, folded", "with_bn", bn.folded],
-    ["Without BN", "without_bn", plain.layers]].map(([title, tone, layers]) =>
+  const columns = [["With BN", "with_bn", bn.moving], ["With BN, folded", "with_bn", bn.folded],
+    ["Without BN", "without_bn", plain.moving]].map(([title, tone, layers]) =>
     ({ layers, bars: bars(title, tone) }));
   find(".answers").append(...columns.map((each) => each.bars.root));
 

@@ -36,6 +36,11 @@ const engine = (() => {
     return Math.exp(-x * x) / Math.sqrt(Math.PI) / fraction;
   }
 
+  // Return what a layer reads that reads a number.
+  function oneHot(i, length) {
+    return Float64Array.from({ length }, (_, j) => Number(i === j));
+  }
+
   const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 
   // As Keras defines them, with the defaults of Keras.
@@ -144,5 +149,5 @@ const engine = (() => {
     return next ? fold(foldOne(layers, next)) : layers;
   }
 
-  return { activations, affine, bytes, classify, decode, fold, foldOne, folds, moments, softmax, trace };
+  return { activations, affine, bytes, classify, decode, fold, foldOne, folds, moments, oneHot, softmax, trace };
 })();

@@ -3,7 +3,7 @@ parts.fold = (root, play) => {
   const { answer, bars, distance, make, number, slider } = elements;
   const find = (selector) => root.querySelector(selector);
   const say = elements.announcer(find(".spoken"));
-  const { layers, folded } = play.models.bn;
+  const { layers, moving, folded, batches } = play.models.bn;
   const pairs = engine.folds(layers);
 
   const choice = make("select", {}, ...pairs.map(({ bn, dense }, value) => make("option", {
@@ -133,6 +133,8 @@ parts.fold = (root, play) => {
     const { input } = play.digit.value;
     const one = engine.foldOne(layers, pair);
     const isAfter = pair.dense < pair.bn;
+    const { name, inputs } = layers[pair.dense];
+    const rest = batches && !isAfter ? ` Of the inputs of ${name}, y sums the first ${inputs} only.` : "";
     const at = isAfter ? pair.dense : pair.bn; // of the joined layer
     const traces = [layers, one].map((each) => engine.trace(each, [input]));
     const outputs = [traces[0][Math.max(pair.bn, pair.dense)][0], traces[1][at][0]];
@@ -142,14 +144,15 @@ parts.fold = (root, play) => {
       layers[pair.dense], layers[pair.bn], one[at], j, values);
     find(".steps").replaceChildren(...steps);
 
-    const found = [layers, one, folded].map((each) => engine.classify(each, [input])[0]);
+    const found = [moving, pairs.length > 1 ? one : folded, folded].map((each) =>
+      engine.classify(each, [input])[0]);
     columns.forEach((each, i) => each.show(found[i]));
     const units = number(distance(...outputs), 2);
     const [change, all] = [found[1], found[2]].map((each) => distance(found[0], each));
     find(".finding").textContent = `Before folding the answer is ${answer(found[0])}, after it ` +
-      `${answer(found[1])}. The outputs of this layer's ${outputs[0].length} units differ by at ` +
-      `most ${units}, the probabilities by ${number(Math.max(change, all), 2)}: the new weights ` +
-      "are rounded to float32.";
+      `${answer(found[1])}. The outputs of the ${outputs[0].length} units differ by at most ` +
+      `${units}, the probabilities by ${number(Math.max(change, all), 2)}: the new weights are ` +
+      `rounded to float32.${rest}`;
     say(`Unit ${unit.value}: ${isAfter ? values.bn : values.dense} before and ${values.folded} ` +
       `after folding. ${find(".finding").textContent}`);
   }
