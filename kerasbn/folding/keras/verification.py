@@ -6,6 +6,7 @@ Both are computed layer by layer, side by side. What is equal in both is compute
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ from kerasbn.folding.keras.clone import SINGLE_ONLY, is_builtin, recurrent_state
 from kerasbn.folding.keras.float64 import InFloat64
 from kerasbn.folding.keras.graph import read_model
 from kerasbn.folding.keras.randomize import check_examples, check_size, random_inputs
-from kerasbn.folding.keras.running import as_inputs, call_own, predict, run, to_numpy
+from kerasbn.folding.keras.running import Perform, as_inputs, call_own, predict, run, to_numpy
 from kerasbn.folding.plan import Plan
 from kerasbn.folding.rounding import EXACT, ROUNDING, UNITS, relative_difference, unit_of
 
@@ -31,62 +32,56 @@ NORMALIZING = (
 
 
 class SelfCheck:
-    """Compares folded versions of a model with the model, on random and on given inputs.
-
-    Raises:
-        InputError: if the model cannot run on random inputs, or on the given ones.
-    """
+    """Compares folded versions of a model with the model, on random and on given inputs."""
 
     def __init__(self, model: keras.Model, inputs: Any = None) -> None:  # noqa: ANN401 - arrays in the model's own structure
         graph = read_model(model)
         self.model = model
         self.tolerance = SINGLE if any(map(_may_be_single, graph.calls)) else EXACT
         full, small = (random_inputs(model, graph, small=is_small) for is_small in (False, True))
-        self.full: Arrays | None = full
-        own = _predict_on_small(model, small) if _shapes(small) != _shapes(full) else None
-        if own is None:
-            self.full, small, own = None, full, predict(model, full)
-        self.runs = [(small, own)]
-        if inputs is not None:
-            arrays = check_examples(model, inputs)
-            self.runs.append((arrays, predict(model, arrays)))
+        self.full = full
+        self.small: Arrays | None = small if _shapes(small) != _shapes(full) else None
+        self.given = [] if inputs is None else [check_examples(model, inputs)]
 
     def problem(self, plan: Plan, folded: keras.Model) -> str | None:
-        """Return what is wrong with a plan and the model it led to, None if nothing is."""
-        found = (self._problem_on(*run, plan, folded) for run in self.runs)
-        wrong = next(filter(None, found), None)
-        if wrong is None or self.full is None:
-            return wrong
-        # Images of the model's own size have the last word.
-        self.runs[0], self.full = (self.full, predict(self.model, self.full)), None
-        return self.problem(plan, folded)
+        """Return what is wrong with a plan and the model it led to, None if nothing is.
+
+        Raises:
+            InputError: if one of the two cannot run on random inputs, or on the given ones.
+        """
+        found = (self._problem_on(arrays, plan, folded) for arrays in self.given)
+        return self._problem_on_random(plan, folded) or next(filter(None, found), None)
+
+    def _problem_on_random(self, plan: Plan, folded: keras.Model) -> str | None:
+        if self.small is not None:
+            with suppress(Exception):  # a layer that needs larger images may raise anything
+                if self._problem_on(self.small, plan, folded, _call_if_large_enough) is None:
+                    return None
+            self.small = None  # images of the model's own size have the last word
+        return self._problem_on(self.full, plan, folded)
 
     def _problem_on(
-        self, arrays: Arrays, own: Arrays, plan: Plan, folded: keras.Model
+        self, arrays: Arrays, plan: Plan, folded: keras.Model, perform: Perform = call_own
     ) -> str | None:
+        made = predict(folded, arrays, perform)
         want, got = _both_in_float64(self.model, plan, arrays)
         error = relative_difference(got, want)
         if not error <= self.tolerance:
             return f"in float64 they differ by {error:.1e} (allowed: {self.tolerance:.0e})"
-        before = relative_difference(own, want)
-        error = relative_difference(predict(folded, arrays), want)
-        least = UNITS * max(unit_of(output.dtype) for output in own)
-        if not error <= max(ROUNDING * before, least, self.tolerance):
+        error = relative_difference(made, want)
+        if error <= max(self.tolerance, UNITS * max(unit_of(output.dtype) for output in made)):
+            return None
+        before = relative_difference(predict(self.model, arrays), want)
+        if not error <= ROUNDING * before:
             return f"in the model's own dtype the error grows from {before:.1e} to {error:.1e}"
         return None
 
 
-def _predict_on_small(model: keras.Model, arrays: Arrays) -> Arrays | None:
-    """Return the outputs for small images, None if some layer needs them larger."""
-
-    def call(node: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
-        for tensor in keras.tree.flatten((args, kwargs)):
-            check_size(node.operation, tensor)
-        return call_own(node, args, kwargs)
-
-    with suppress(Exception):  # a layer may raise anything
-        return predict(model, arrays, call)
-    return None
+def _call_if_large_enough(node: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
+    """Call a layer unless images are smaller than the window that it moves over them."""
+    for tensor in keras.tree.flatten((args, kwargs)):
+        check_size(node.operation, tensor)
+    return call_own(node, args, kwargs)
 
 
 def _both_in_float64(model: keras.Model, plan: Plan, arrays: Arrays) -> tuple[Arrays, Arrays]:
@@ -98,10 +93,26 @@ def _both_in_float64(model: keras.Model, plan: Plan, arrays: Arrays) -> tuple[Ar
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """A tensor of the model as it is and of the changed model: the same one if they are equal."""
+    """A tensor of the model as it is, and of the changed model."""
 
     want: Any
     got: Any
+
+    @cached_property
+    def is_equal(self) -> bool:
+        """Whether the two are equal up to rounding.
+
+        They are compared channel by channel. Channels may be along the first axis of an example or
+        along the last.
+        """
+        if self.got is self.want:
+            return True
+        a, b = to_numpy(self.want), to_numpy(self.got)
+        if a.shape != b.shape or a.dtype != b.dtype or a.dtype.kind != "f":
+            return False
+        gap, size = np.abs(a - b), np.abs(a)
+        others = [tuple({*range(a.ndim)} - {axis}) for axis in {1, a.ndim - 1}]
+        return all((gap.max(axes) <= EXACT * size.max(axes)).all() for axes in others)
 
 
 class _Both:
@@ -113,13 +124,12 @@ class _Both:
 
     def call(self, node: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - as Keras has them
         """Return the pairs that a node of Keras's graph makes of others."""
-        read = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, _Pair)]
-        want = self.old.call(node, *_each(args, kwargs, lambda pair: pair.want))
-        is_equal = not self.new.changes(node) and all(pair.got is pair.want for pair in read)
-        if is_equal and not self.new.trains and _is_repeatable(node.operation):
-            return keras.tree.map_structure(lambda x: _Pair(x, x), want)
-        got = self.new.call(node, *_each(args, kwargs, lambda pair: pair.got))
-        return keras.tree.map_structure(_paired, want, got)
+        pairs = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, _Pair)]
+        want = got = self.old.call(node, *_each(args, kwargs, lambda pair: pair.want))
+        is_same = _is_repeatable(node.operation) and not (self.new.changes(node) or self.new.trains)
+        if not (is_same and all(pair.is_equal for pair in pairs)):
+            got = self.new.call(node, *_each(args, kwargs, lambda pair: pair.got))
+        return keras.tree.map_structure(_Pair, want, got)
 
 
 def _is_repeatable(operation: Any) -> bool:  # noqa: ANN401 - a layer or operation
@@ -141,23 +151,6 @@ def _each(args: Any, kwargs: Any, side: Callable[[_Pair], Any]) -> Any:  # noqa:
     return keras.tree.map_structure(
         lambda x: side(x) if isinstance(x, _Pair) else x, (args, kwargs)
     )
-
-
-def _paired(want: Any, got: Any) -> _Pair:  # noqa: ANN401 - tensors
-    """Return the pair of two tensors, which are the same one if equal up to rounding.
-
-    They are compared channel by channel. Channels may be along the first axis of an example or
-    along the last.
-    """
-    a, b = to_numpy(want), to_numpy(got)
-    if a.shape != b.shape or a.dtype != b.dtype or a.dtype.kind != "f":
-        return _Pair(want, got)
-    gap, size = np.abs(a - b), np.abs(a)
-    for axis in {1, a.ndim - 1}:
-        others = tuple(each for each in range(a.ndim) if each != axis)
-        if not (gap.max(others) <= EXACT * size.max(others)).all():
-            return _Pair(want, got)
-    return _Pair(want, want)
 
 
 def _may_be_single(call: Call) -> bool:

@@ -77,8 +77,8 @@ def test_a_right_plan_passes_on_small_images(model: keras.Model, check: SelfChec
     assert not plan.kept()
     assert [fold.layer for fold in plan.folds() if fold.clips] == ["clipped"]
     assert check.problem(plan, rewrite(model, plan)) is None
-    ((arrays, _),) = check.runs
-    assert arrays[0].shape[1:] == small_examples(read_model(model))[0] != (64, 48, 3)
+    assert check.small is not None
+    assert check.small[0].shape[1:] == small_examples(read_model(model))[0] != (64, 48, 3)
 
 
 @pytest.mark.parametrize("broken", MAPS)
@@ -143,11 +143,33 @@ def test_images_are_as_small_as_the_windows_and_strides_allow(
     assert tuple(sides) == small
 
 
-def test_a_model_that_needs_its_size_is_judged_at_it() -> None:
+class Unsteady(keras.layers.Layer):
+    """Adds noise to images smaller than 12 pixels."""
+
+    def call(self, x: Any) -> Any:
+        return x if x.shape[1] == 12 else x + keras.random.normal(x.shape, dtype=x.dtype)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [L.Flatten(), L.Dense(2)],
+        [L.Conv2D(2, 1, strides=(1, 2)), L.Conv2D(2, 3, padding="same")],
+        [Unsteady()],
+    ],
+)
+def test_a_model_that_needs_its_size_is_judged_at_it(layers: list[Any]) -> None:
     x = images(12, 12)
-    y = L.Flatten()(L.ReLU()(BN()(L.Conv2D(3, 3)(x))))
-    check = SelfCheck(keras.Model(x, L.Dense(2)(y)))
-    assert check.runs[0][0][0].shape == (3, 12, 12, 2)
+    y = L.ReLU()(BN()(L.Conv2D(3, 1)(x)))
+    for layer in layers:
+        y = layer(y)
+    model = keras.Model(x, y)
+    check = SelfCheck(model)
+    assert check.small is not None
+    plan = fold_plan(model)
+    assert check.problem(plan, rewrite(model, plan)) is None
+    assert check.small is None
+    assert check.full[0].shape == (3, 12, 12, 2)
 
 
 # -- how models are run -------------------------------------------------------------------------
