@@ -8,6 +8,7 @@ The workers of a sweep are its children in the same way.
 import atexit
 import multiprocessing
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,12 +20,15 @@ from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
+from unittest.mock import patch
 
-PRELOADED = [
-    "kerasbn.cli.main", "kerasbn.experiments.compare", "kerasbn.experiments.recalibrate",
-    "kerasbn.onnx_export.export", "kerasbn.reports.report", "kerasbn.sweeps.sweep", "tf2onnx",
-    "pooch", "requests", "rich.progress",
-]  # fmt: skip
+# A setup for commands that train: XLA takes longer to compile than to train a few epochs.
+WITHOUT_XLA = """
+from functools import partial
+from kerasbn.training import loop
+loop.TrainingLoop = partial(loop.TrainingLoop, compiled=False)
+"""
+_HERE = str(Path(__file__).parent)
 _SERVER = multiprocessing.get_context("forkserver")
 
 
@@ -53,10 +57,11 @@ class FreshCommand(Command):
 
     def __init__(self, command: str, folder: Path, setup: str = "") -> None:
         start = f"{setup}\nfrom kerasbn.__main__ import start; start()"
+        python = [sys.executable, *(["-c", start] if setup else ["-m", "kerasbn"])]
         self._process = subprocess.Popen(
-            [sys.executable, *(["-c", start] if setup else ["-m", "kerasbn"]), *command.split()],
+            [*python, *shlex.split(command)],
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=os.environ | _temporary(folder) | {"PYTHONPATH": str(Path(__file__).parent)},
+            env={**os.environ, "TMPDIR": str(_temporary(folder)), "PYTHONPATH": _HERE},
             preexec_fn=_handle_ctrl_c,
         )  # fmt: skip
         self.pid = self._process.pid
@@ -70,12 +75,14 @@ class FreshCommand(Command):
 
 
 class ForkedCommand(Command):
-    """A command in a child of the server."""
+    """A command in a child of the server; `errors`, if any, is a file for its standard error."""
 
-    def __init__(self, command: str, folder: Path, setup: str = "") -> None:
+    def __init__(
+        self, command: str, folder: Path, setup: str = "", errors: Path | None = None
+    ) -> None:
         _start_server()
         self._output, far_end = _SERVER.Pipe(duplex=False)
-        self._process = _SERVER.Process(target=_run, args=(far_end, command, folder, setup))
+        self._process = _SERVER.Process(target=_run, args=(far_end, command, folder, setup, errors))
         self._process.start()
         far_end.close()
         assert self._process.pid
@@ -95,24 +102,33 @@ class ForkedCommand(Command):
         return code, output
 
 
+def run_forked(command: str, folder: Path, setup: str = "") -> tuple[int, str, str]:
+    """Run a command in a child of the server; return its exit code, standard output and error."""
+    errors = _temporary(folder) / "stderr"
+    code, output = ForkedCommand(command, folder, setup, errors).wait()
+    return code, output, errors.read_text()
+
+
 def _start_server() -> None:
     """Start the server, if that is still to be done; its children ignore SIGINT at first."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _SERVER.set_forkserver_preload(PRELOADED)
-    forkserver.ensure_running()
+    _SERVER.set_forkserver_preload(["preloaded"])
+    with patch.dict(os.environ, PYTHONPATH=_HERE):
+        forkserver.ensure_running()
     signal.signal(signal.SIGINT, before)
 
 
-def _run(output: Connection, command: str, folder: Path, setup: str) -> None:
+def _run(output: Connection, command: str, folder: Path, setup: str, errors: Path | None) -> None:
     """Run a command as a fresh process does, and leave as it does."""
-    for descriptor in (1, 2):
-        os.dup2(output.fileno(), descriptor)
+    os.dup2(output.fileno(), 1)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if errors else 1, 2)
     output.close()
-    sys.stdout, sys.stderr = (open(each, "w", closefd=False) for each in (1, 2))  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     os.chdir(folder)
-    os.environ |= _temporary(folder)
+    os.environ["TMPDIR"] = str(_temporary(folder))
     tempfile.tempdir = None
-    sys.argv = ["kerasbn", *command.split()]
+    sys.argv = ["kerasbn", *shlex.split(command)]
     exec(setup)  # noqa: S102 - a line of the case
     from kerasbn.__main__ import start
     from kerasbn.sweeps import process_pool
@@ -128,11 +144,11 @@ def _run(output: Connection, command: str, folder: Path, setup: str) -> None:
         atexit._run_exitfuncs()
 
 
-def _temporary(folder: Path) -> dict[str, str]:
-    """Return the environment in which temporary files go into a folder of their own."""
+def _temporary(folder: Path) -> Path:
+    """Return the folder beside that of a command which its temporary files go into."""
     temporary = folder.with_name(f"{folder.name}-tmp")
     temporary.mkdir(exist_ok=True)
-    return {"TMPDIR": str(temporary)}
+    return temporary
 
 
 def _handle_ctrl_c() -> None:

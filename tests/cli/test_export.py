@@ -1,9 +1,6 @@
-"""`kerasbn train --bn && kerasbn export model.onnx && kerasbn verify model.onnx`, typed just so."""
+"""`kerasbn train --bn`, then `export model.onnx`, `infer` and `verify model.onnx`."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,34 +8,26 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from crash_processes import WITHOUT_XLA, run_forked
 from PIL import Image
 
-TRAIN = ["train", "--bn", "--dataset", "mnist-sample", "--epochs", "2", "--quiet", "--run", "first"]
-
+TRAIN = "train --bn --dataset mnist-sample --epochs 2 --quiet --run first"
 
 Kerasbn = Callable[..., tuple[int, str, str]]
-
-
-def in_a_process(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "kerasbn", *arguments], cwd=folder, capture_output=True, text=True,
-        check=False, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A current folder with one run."""
     folder = tmp_path_factory.mktemp("work")
-    code, _, err = in_a_process(folder, *TRAIN)
+    code, _, err = run_forked(TRAIN, folder, WITHOUT_XLA)
     assert code == 0, err
     return folder
 
 
 @pytest.fixture(scope="module")
 def exported(trained: Path) -> tuple[Path, Any]:
-    code, out, err = in_a_process(trained, "export", "model.onnx")
+    code, out, err = run_forked("export model.onnx", trained)
     assert (code, err) == (0, "")
     return trained, out
 
@@ -72,7 +61,7 @@ def test_the_plan_is_written_beside_the_run(exported: tuple[Path, str]) -> None:
 def test_infer_then_shows_the_accuracy_of_training(exported: tuple[Path, str]) -> None:
     folder, _ = exported
     record = json.loads((folder / "saved_models/first/run.json").read_text())
-    code, out, err = in_a_process(folder, "infer", "--json")
+    code, out, err = run_forked("infer --json", folder)
     assert (code, err) == (0, "")
     trained = [f"{value:.4f}" for value in numbers(record)]
     assert f"{json.loads(out)['accuracy']:.4f}" in trained

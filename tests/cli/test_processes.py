@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from crash_processes import WITHOUT_XLA, ForkedCommand
 
 QUICK = ["--dataset", "mnist-sample", "--hidden", "8", "--epochs", "1"]
 
@@ -76,32 +79,28 @@ def test_report_lists_and_draws(
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_nothing_behind(full_disk: Path) -> None:
-    done = start("train", *QUICK, cwd=full_disk)
-    assert done.returncode == 2, done.stderr
-    assert "cannot be written" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_full_disk_leaves_nothing_behind(
+    full_disk: Path, kerasbn: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(full_disk)
+    code, _, err = kerasbn("train", *QUICK)
+    assert code == 2, err
+    assert "cannot be written" in err
     assert list((full_disk / "saved_models").iterdir()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_keeps_the_epochs_so_far(sent: signal.Signals, code: int, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kerasbn", "train", *QUICK, "--epochs", "9999"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch    2/9999"):
-            break
-    process.send_signal(sent)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == code
-    assert out == ""
+    errors = tmp_path / "errors"
+    command = " ".join(["train", *QUICK, "--epochs", "9999"])
+    process = ForkedCommand(command, tmp_path, WITHOUT_XLA, errors)
+    while not (errors.exists() and "epoch    2/9999" in errors.read_text()):
+        assert process.is_running()
+        time.sleep(0.02)
+    process.kill(sent)
+    assert process.wait() == (code, "")
+    err = errors.read_text()
     assert "stopping; Ctrl-C again" in err
     assert re.search(
         r"kerasbn: stopped; \d+ epochs kept in saved_models.bn; resume with "
@@ -138,24 +137,19 @@ def test_ctrl_c_before_the_first_epoch_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kerasbn", "train", *QUICK, "--epochs", "3"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=follower,
-        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"},
-    )
-    os.close(follower)
+    process = ForkedCommand(
+        " ".join(["train", *QUICK, "--epochs", "3"]), tmp_path,
+        WITHOUT_XLA + "os.environ |= {'TERM': 'xterm-256color', 'COLUMNS': '100'}",
+        Path(os.ttyname(follower)),
+    )  # fmt: skip
     shown = b""
-    while True:
-        try:
-            part = os.read(leader, 4096)
-        except OSError:  # Linux's way to say that the other end is closed
-            break
-        if not part:
-            break
-        shown += part
-    assert process.wait(120) == 0
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(process.wait)
+        ended.add_done_callback(lambda _: os.close(follower))
+        with suppress(OSError):  # Linux's way to say that the other end is closed
+            while part := os.read(leader, 4096):
+                shown += part
+    assert ended.result()[0] == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert "epoch 3/3" in text
     assert "━" in text
@@ -163,14 +157,16 @@ def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_verbose_shows_what_is_otherwise_silent(tmp_path: Path) -> None:
+def test_verbose_shows_what_is_otherwise_silent(
+    kerasbn: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     """A device that is not there is refused after TensorFlow was loaded."""
-    loud, silent = (
-        start(*flags, "train", "--device", "gpu:9", *QUICK, cwd=tmp_path) for flags in (["-v"], [])
-    )
-    assert silent.stderr.startswith("kerasbn: --device gpu:9: received a GPU that TensorFlow")
-    assert silent.stderr.count("\n") == 1
-    assert loud.stderr.endswith(silent.stderr)
+    arguments = ["train", "--device", "gpu:9", *QUICK]
+    loud = start("-v", *arguments, cwd=tmp_path)
+    _, _, silent = kerasbn(*arguments)
+    assert silent.startswith("kerasbn: --device gpu:9: received a GPU that TensorFlow")
+    assert silent.count("\n") == 1
+    assert loud.stderr.endswith(silent)
     assert loud.stderr.count("\n") > 1
 
 

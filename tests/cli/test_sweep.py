@@ -1,21 +1,22 @@
 """`kerasbn sweep`: recipes, resuming, lost workers, and invalid input.
 
-Real processes train only where it matters; elsewhere `main` runs in this one.
+Processes train only where it matters; elsewhere `main` runs in this one.
 """
 
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from crash_processes import Command, ForkedCommand, FreshCommand, run_forked
 from sample_sweeps import made_up_backend
 
 from kerasbn.cli.main import main
@@ -46,18 +47,8 @@ def run(*arguments: str) -> int:
     return 0
 
 
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "kerasbn", "sweep", *arguments],
-        cwd=folder, env=os.environ | environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
 def sweep(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    process = start(folder, *arguments)
-    out, err = process.communicate(timeout=280)
-    return process.returncode, out, err
+    return run_forked(shlex.join(["sweep", *arguments]), folder)
 
 
 def until(found: Callable[[], bool], seconds: float = 120) -> None:
@@ -72,14 +63,14 @@ def table(study: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
+def workers(process: Command) -> list[int]:
     """The worker processes of a sweep."""
     listed = subprocess.run(
         ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
-    return [int(p) for p, parent, *args in rows
-            if int(parent) == process.pid and "spawn_main" in "".join(args)]  # fmt: skip
+    return [int(pid) for pid, parent, *args in rows
+            if int(parent) == process.pid and "resource_tracker" not in "".join(args)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -175,47 +166,47 @@ def test_a_study_kept_without_its_runs_is_drawn_again(whole: Path, here: Path) -
 def test_killed_in_mid_sweep_it_leaves_nothing_behind_and_is_continued(
     whole: Path, tmp_path: Path
 ) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
+    command = shlex.join(["sweep", *GRID, "--workers", "1", *SAMPLE])
+    scratch = tmp_path.with_name(f"{tmp_path.name}-tmp")
     study = tmp_path / STUDIES / "grid"
-    process = start(tmp_path, *GRID, "--workers", "1", *SAMPLE, TMPDIR=str(scratch))
+    process: Command = FreshCommand(command, tmp_path)
     try:
         until(lambda: len(list(study.glob("[!.]*/run.json"))) > 0)
-        trainers = children(process)
+        trainers = workers(process)
+        assert trainers
         assert list(scratch.glob("kerasbn-*"))
         code, out, _ = sweep(tmp_path, "grid", "--status")  # from another terminal
         assert code == 0
         assert "running" in out
     finally:
-        process.kill()
-        process.communicate(timeout=60)
+        process.kill(signal.SIGKILL)
+        process.wait()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in trainers), 30)
     assert not list(scratch.glob("kerasbn-*"))  # TensorFlow leaves small files of its own
     code, out, _ = sweep(tmp_path, "grid", "--status", "--json")
     assert (code, json.loads(out)["state"]) == (0, "stopped")
-    process = start(tmp_path, *GRID, "--workers", "1", *SAMPLE)
-    try:
-        until(lambda: len(children(process)) > 0)
-        # Killed before it has read what to train: another one takes its place.
-        os.kill(children(process)[0], signal.SIGKILL)
-        out, err = process.communicate(timeout=200)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err
+    process = ForkedCommand(command, tmp_path)
+    kill_worker(process)  # another one takes its place
+    code, out = process.wait()
+    assert code == 0, out
     assert (study / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+
+
+def kill_worker(process: Command) -> None:
+    """Kill the first worker of a sweep before it has read what to train."""
+    until(lambda: len(workers(process)) > 0)
+    os.kill(workers(process)[0], signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_ctrl_c_stops_a_sweep_whose_worker_was_killed(tmp_path: Path) -> None:
-    process = start(tmp_path, *GRID, "--workers", "1", *SAMPLE)
-    try:
-        until(lambda: len(children(process)) > 0)
-        os.kill(children(process)[0], signal.SIGKILL)
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert (process.returncode, out) == (130, "")
+    errors = tmp_path / "errors"
+    command = shlex.join(["sweep", *GRID, "--workers", "1", *SAMPLE])
+    process = ForkedCommand(command, tmp_path, errors=errors)
+    kill_worker(process)
+    process.kill(signal.SIGINT)
+    assert process.wait() == (130, "")
+    err = errors.read_text()
     assert "0 of 8 trials are kept in" in err.splitlines()[-1]
     assert "Traceback" not in err
 
