@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,27 @@ def kerasbn(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def quick() -> Iterator[None]:
+    """Train without XLA and write figures as empty files: both take longer than a few epochs."""
+    from matplotlib.figure import Figure
+
+    from kerasbn.training import loop
+
+    savefig = Figure.savefig
+
+    def save(figure: Figure, file: Any, **options: Any) -> None:
+        if isinstance(file, Path):
+            file.write_bytes(bytes(100))
+        else:
+            savefig(figure, file, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "TrainingLoop", partial(loop.TrainingLoop, compiled=False))
+        patch.setattr(Figure, "savefig", save)
+        yield
 
 
 @pytest.fixture

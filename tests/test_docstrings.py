@@ -16,8 +16,12 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(tmp_path)  # some examples write files
+    if name in SLOW:
+        request.getfixturevalue("quick")
     public = getattr(kerasbn, name)
     if "Examples:" not in (getattr(public, "__doc__", None) or ""):
         pytest.skip("no section Examples")

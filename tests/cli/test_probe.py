@@ -1,12 +1,11 @@
 """`--probe` as a user types it, on the sample."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from crash_processes import WITHOUT_XLA, run_forked
 
 pytestmark = pytest.mark.slow
 
@@ -20,11 +19,11 @@ TITLES = [
 
 
 def test_compare_ends_with_the_findings(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kerasbn", "compare", "--seeds", "2", "--probe", "--quiet"]
-    done = subprocess.run([*command, *QUICK], cwd=tmp_path, capture_output=True, text=True)
+    command = " ".join(["compare", "--seeds", "2", "--probe", "--quiet", *QUICK])
+    code, out, err = run_forked(command, tmp_path, WITHOUT_XLA)
     # Nothing else is printed: no warning of NumPy or matplotlib.
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
     start = lines.index("Probes of the pair with seed 0:") + 1
     titles = [line.split(":")[0] for line in lines[start:]]
     assert titles[0].lower().endswith("gradients")
@@ -36,6 +35,7 @@ def test_compare_ends_with_the_findings(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("quick")
 def test_train_without_bn_says_that_there_are_no_statistics(
     kerasbn: Kerasbn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +49,7 @@ def test_train_without_bn_says_that_there_are_no_statistics(
     assert "probes-statistics.png" not in pictures
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_diverged_model_has_findings_too(
     kerasbn: Kerasbn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

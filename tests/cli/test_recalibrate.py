@@ -41,6 +41,7 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_a_run_becomes_a_new_run(
     recalibrate: Kerasbn, sample_digits: Dataset, tmp_path: Path
 ) -> None:

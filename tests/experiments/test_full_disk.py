@@ -17,6 +17,8 @@ from kerasbn.experiments.trained_model import TrainedModel
 from kerasbn.runs import read_run
 from kerasbn.training import callbacks
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
+
 SETTINGS: dict[str, Any] = {"epochs": 3, "hidden": (8,)}
 When = Callable[..., None]
 
@@ -38,7 +40,6 @@ def at_epoch_end(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[],
     return happen
 
 
-@pytest.mark.slow
 def test_training_goes_on_without_checkpoints_and_can_be_resumed_without_room_for_its_model(
     disk: Disk,
     few_digits: Dataset,
@@ -79,7 +80,6 @@ def test_training_goes_on_without_checkpoints_and_can_be_resumed_without_room_fo
     assert {path.name for path in disk.path.iterdir()} == {"probed", "x"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "compare", "ensemble"])
 def test_a_failing_figure_leaves_models_and_records(
     command: str, disk: Disk, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
@@ -114,9 +114,8 @@ def test_a_failing_figure_leaves_models_and_records(
         assert member.run.model_path.is_file()
 
 
-@pytest.mark.slow
 def test_a_recalibration_leaves_the_run_as_it_was(disk: Disk, few_digits: Dataset) -> None:
-    trained = kerasbn.train(few_digits, run="x", root=disk.path, **SETTINGS)
+    trained = kerasbn.train(few_digits, run="x", root=disk.path, **SETTINGS | {"epochs": 1})
     assert trained.run
     before = {path: path.read_bytes() for path in trained.run.path.iterdir()}
     disk.fill()

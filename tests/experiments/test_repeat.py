@@ -17,7 +17,8 @@ from kerasbn.training.settings import ModelSettings, TrainingSettings
 def trained(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     settings = TrainingSettings(epochs=1)
     root = tmp_path_factory.mktemp("repeat")
-    (run,) = train_runs([job(ModelSettings(hidden=(5,)))], few_digits, settings, root=root)
+    jobs = [job(ModelSettings(hidden=(5,)))]
+    (run,) = train_runs(jobs, few_digits, settings, root=root, figures=False)
     return run
 
 
@@ -31,6 +32,7 @@ def test_the_same_settings_give_the_same_bits(trained: Run, few_digits: Dataset)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_what_differs_is_named(trained: Run, few_digits: Dataset) -> None:
     old = {**trained.record.versions, "numpy": "1.0"}
     write_json(trained.path / RECORD, replace(trained.record, versions=old, ensemble=8))
