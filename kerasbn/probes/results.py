@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from rich.text import Text
 
@@ -58,13 +57,11 @@ def pictures(runs: Sequence[Run]) -> dict[str, ProbeFigure]:
     """
     probed = [read_probes(run) for run in runs]
     drawn = {}
-    # Titles have fixed places: looking for what they might cover takes a sixth of the drawing.
-    with rc_context({"axes.titley": 1.0}):
-        for topic in (topic() for topic in TOPICS):
-            if figure := topic.draw(probed):
-                finding = topic.describe(probed)
-                words = [topic.caption, *((finding.claim, finding.details) if finding else ())]
-                drawn[topic.name] = ProbeFigure(figure, " ".join(filter(None, words)))
+    for topic in (topic() for topic in TOPICS):
+        if figure := topic.draw(probed):
+            finding = topic.describe(probed)
+            words = [topic.caption, *((finding.claim, finding.details) if finding else ())]
+            drawn[topic.name] = ProbeFigure(figure, " ".join(filter(None, words)))
     return drawn
 
 

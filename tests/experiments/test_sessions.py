@@ -19,6 +19,8 @@ from kerasbn.experiments import sessions
 from kerasbn.runs import CURVES, RECORD, Run, read_run
 from kerasbn.training import callbacks
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SETTINGS: dict[str, Any] = {"epochs": 4, "hidden": (8,)}
 
 
