@@ -5,13 +5,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sample_folders import Disk
 from sample_mirror import Answer, send, served, write_files
+from sample_runs import quick_training
 
 from kerasbn.data import datasets as files
 from kerasbn.data import download
@@ -92,11 +92,10 @@ def float64() -> Iterator[None]:
 
 
 @pytest.fixture
-def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write empty files for figures: drawing takes about as long as a small training."""
-    monkeypatch.setattr(
-        "matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).touch()
-    )
+def quick() -> Iterator[None]:
+    """Train and save figures quickly, for tests of something else."""
+    with quick_training():
+        yield
 
 
 @pytest.fixture
@@ -156,27 +155,6 @@ def kerasbn(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 
 
 @pytest.fixture
-def quick() -> Iterator[None]:
-    """Train without XLA and write figures as empty files: both take longer than a few epochs."""
-    from matplotlib.figure import Figure
-
-    from kerasbn.training import loop
-
-    savefig = Figure.savefig
-
-    def save(figure: Figure, file: Any, **options: Any) -> None:
-        if isinstance(file, Path):
-            file.write_bytes(bytes(100))
-        else:
-            savefig(figure, file, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "TrainingLoop", partial(loop.TrainingLoop, compiled=False))
-        patch.setattr(Figure, "savefig", save)
-        yield
-
-
-@pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A small disk, with room at first."""
     disk = Disk(tmp_path / "disk")
@@ -205,7 +183,8 @@ def comparison(
     from kerasbn.experiments.compare import compare
 
     root = tmp_path_factory.mktemp("comparison") / "saved_models"
-    return root, compare(sample_digits, epochs=3, seed=1, root=root)
+    with quick_training():
+        return root, compare(sample_digits, epochs=3, seed=1, root=root)
 
 
 @pytest.fixture(scope="session")
@@ -216,4 +195,5 @@ def probed_pair(
     from kerasbn.experiments.compare import compare
 
     root = tmp_path_factory.mktemp("looked") / "saved_models"
-    return root, compare(few_digits, hidden=(12, 9), epochs=3, seed=1, probe=True, root=root)
+    with quick_training():
+        return root, compare(few_digits, hidden=(12, 9), epochs=3, seed=1, probe=True, root=root)

@@ -1,11 +1,14 @@
 """Runs for tests: records without a training, and short trainings."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from kerasbn.common.records import write_csv, write_json
 from kerasbn.runs import HISTORY, HISTORY_COLUMNS, RECORD, DataRecord, Run, RunRecord, Status
@@ -16,6 +19,20 @@ if TYPE_CHECKING:
     from kerasbn.experiments.comparison import Comparison
     from kerasbn.experiments.train import TrainingJob
     from kerasbn.experiments.trained_model import TrainedModel
+
+
+@contextmanager
+def quick_training() -> Iterator[None]:
+    """Train without XLA in the block, and save figures without drawing them.
+
+    Compiling and drawing take more than half of the time of a small training.
+    """
+    from kerasbn.training import loop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "TrainingLoop", partial(loop.TrainingLoop, compiled=False))
+        patch.setattr("matplotlib.figure.Figure.draw", lambda *_: None)
+        yield
 
 
 def run_record(**changes: Any) -> RunRecord:

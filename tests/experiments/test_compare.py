@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from sample_runs import run_record, write_run
+from sample_runs import quick_training, run_record, write_run
 
 from kerasbn import runs
 from kerasbn.common.errors import ArgumentError, InputError
@@ -29,7 +29,7 @@ WILD: dict[str, Any] = {"init": "normal:1", "activation": "linear", "optimizer":
 def compared(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Three pairs, trained in groups of at most two."""
     root = tmp_path_factory.mktemp("seeds")
-    with pytest.MonkeyPatch.context() as patch:
+    with quick_training(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PAIRS_AT_ONCE", 2)
         return compare(few_digits, seeds=3, root=root, **SMALL)
 
@@ -83,6 +83,7 @@ def test_moving_statistics_were_updated(comparison: Compared) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_a_pair_is_what_its_seed_alone_gives(
     compared: Comparison, few_digits: Dataset, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def test_names_are_numbered_or_requested(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_some_models_diverge_and_the_others_go_on(few_digits: Dataset, tmp_path: Path) -> None:
     settings = WILD | {"lr": 0.3, "hidden": (12, 9)}
     result = compare(few_digits, seeds=2, root=tmp_path, run="wild", **settings)

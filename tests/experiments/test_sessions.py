@@ -19,7 +19,7 @@ from kerasbn.experiments import sessions
 from kerasbn.runs import CURVES, RECORD, Run, read_run
 from kerasbn.training import callbacks
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
+pytestmark = pytest.mark.usefixtures("quick")
 
 SETTINGS: dict[str, Any] = {"epochs": 4, "hidden": (8,)}
 

@@ -92,6 +92,7 @@ def test_a_deterministic_training_on_a_gpu_is_compiled_and_repeats(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_a_run_that_diverges_at_once_is_kept_without_a_model(
     few_digits: Dataset, tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_bad_input_leaves_nothing_behind(few_digits: Dataset, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_ctrl_c_while_a_run_is_written_keeps_it(
     few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +197,7 @@ def test_a_model_too_large_for_the_memory_is_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_a_requested_name_is_replaced_and_another_numbered(
     few_digits: Dataset, tmp_path: Path
 ) -> None:

@@ -329,6 +329,7 @@ def test_a_page_can_play_the_training_back(pair: Trained) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_one_member_of_an_ensemble_can_be_probed(
     pair: Trained, few_digits: Dataset, tmp_path: Path
 ) -> None:
@@ -344,6 +345,7 @@ def test_one_member_of_an_ensemble_can_be_probed(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_a_diverging_model_is_probed_until_then(few_digits: Dataset, tmp_path: Path) -> None:
     wild = replace(SMALL, bn=False, init="normal:1", activation="linear")
     training = TrainingSettings(optimizer="sgd", lr=0.3, epochs=2)
@@ -365,6 +367,7 @@ class PressCtrlC(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_ctrl_c_keeps_the_probes_so_far(few_digits: Dataset, tmp_path: Path) -> None:
     options: dict[str, Any] = {"root": tmp_path, "figures": False, "callbacks": [PressCtrlC()]}
     (run,) = train_runs([job(SMALL, probe=True)], few_digits, replace(SHORT, epochs=30), **options)
@@ -375,6 +378,7 @@ def test_ctrl_c_keeps_the_probes_so_far(few_digits: Dataset, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick")
 def test_one_step_is_enough_and_tensorboard_shows_it(few_digits: Dataset, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

