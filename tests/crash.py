@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `python -m tests.crash`
 
-from crash_processes import Command, ForkedCommand, FreshCommand
+from crash_processes import WITHOUT_XLA, Command, ForkedCommand, FreshCommand
 from sample_mirror import record_mirror, send, served, write_files
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -40,7 +40,10 @@ CODES = {signal.SIGKILL: (), signal.SIGTERM: (143,), signal.SIGINT: (130,)}
 POLL = 0.002  # seconds between two looks at the files
 TRAINING = "--dataset mnist-sample --quiet --hidden 8 --epochs"
 # So that each epoch can be resumed from; these trainings take less than three seconds.
-OFTEN = "from kerasbn.training import callbacks; callbacks.EVERY, callbacks.SHARE = 0.0, 1e9"
+OFTEN = f"""{WITHOUT_XLA}
+from kerasbn.training import callbacks
+callbacks.EVERY, callbacks.SHARE = 0.0, 1e9
+"""
 MIRROR = "from sample_mirror import use_recorded_mirror; use_recorded_mirror()"
 
 Start = Callable[[str, Path, str], Command]
@@ -75,6 +78,7 @@ CASES = {
         "sweep learning-rate --run x --dataset mnist-sample --steps 40 --seeds 1 --workers 1 "
         "--set lr=0.01 --set hidden=8 --quiet",
         "saved_models/studies/x",
+        setup=WITHOUT_XLA,
     ),
     "fetch": Case("data fetch --data-dir mnist", "mnist/*", setup=MIRROR),
 }  # fmt: skip
