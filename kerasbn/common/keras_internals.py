@@ -44,7 +44,7 @@ def quiet_tensorflow(verbose: bool = False) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(tensorflow|keras|tf2onnx|h5py)(\..*)?")
+    warnings.filterwarnings("ignore", module=r"(tensorflow|keras|tf2onnx|h5py)(\..*)?$")
     collects_garbage = gc.isenabled()
     gc.disable()  # while modules load, collecting frees nothing and takes half a second
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)

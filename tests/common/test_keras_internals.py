@@ -81,14 +81,18 @@ def test_convert_function_leaves_out_a_convolution_that_no_output_needs() -> Non
 
 
 @pytest.mark.slow
-def test_garbage_is_collected_again_once_tensorflow_is_loaded() -> None:
+def test_once_tensorflow_is_loaded_garbage_is_collected_and_kerasbn_can_warn() -> None:
     code = """
-import gc
+import gc, sys, warnings
 from kerasbn.common.keras_internals import quiet_tensorflow
 quiet_tensorflow()
 assert gc.isenabled()
+for module in ("keras.src.models.model", "keras", "kerasbn.runs"):
+    warnings.warn_explicit(f"from {module}", RuntimeWarning, "file.py", 1, module)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "kerasbn.runs" in done.stderr
+    assert "from keras" not in done.stderr.replace("kerasbn", "")
 
 
 def test_hide_package_makes_an_import_fail_within_the_block() -> None:
