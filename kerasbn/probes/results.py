@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 from rich.text import Text
 
@@ -18,6 +19,8 @@ from kerasbn.probes.topics.topic import Finding
 from kerasbn.runs import Run
 
 PROBE_DPI = 120  # 1,692 pixels for three panels side by side
+# Readings may be infinite or near the largest number; what follows from them is checked where used.
+_QUIETLY = np.errstate(all="ignore")
 
 
 class ProbeFigure(NamedTuple):
@@ -27,6 +30,7 @@ class ProbeFigure(NamedTuple):
     caption: str
 
 
+@_QUIETLY
 def findings_of(runs: Sequence[Run]) -> list[Finding]:
     """Return what the probes of one or two runs show by topic; nothing if a run has no probes.
 
@@ -46,6 +50,7 @@ def print_findings(found: Sequence[Finding], console: Terminal | None = None) ->
         console.print(text, soft_wrap=not console.is_terminal)
 
 
+@_QUIETLY
 @default_style
 def pictures(runs: Sequence[Run]) -> dict[str, ProbeFigure]:
     """Return the pictures of the probes of one or two runs, by name of the topic.

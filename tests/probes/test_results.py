@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -153,12 +154,24 @@ def test_a_diverged_run_is_drawn_and_described(probed_pair: Probed, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error:Attempt to set")  # an axis without any value
 def test_nothing_but_nan_is_drawn_too(probed_pair: Probed, tmp_path: Path) -> None:
     broken = [changed(run, tmp_path / run.name, 0, ("nan", "nan")) for run in both(probed_pair)]
     save_pictures(broken, tmp_path)
     for chosen in (broken[:1], broken[1:], broken):
         assert all("nan" not in each.claim.lower() for each in findings_of(chosen))
     assert (tmp_path / "probes-gradients.png").is_file()
+
+
+@pytest.mark.slow
+def test_readings_near_the_largest_number_give_no_warning(
+    probed_pair: Probed, tmp_path: Path
+) -> None:
+    huge = [changed(run, tmp_path / run.name, 0, ("1e308", "-1e308")) for run in both(probed_pair)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for chosen in (huge[:1], huge[1:], huge):
+            assert findings_of(chosen)
 
 
 def test_a_run_without_probes_is_refused(tmp_path: Path) -> None:

@@ -85,8 +85,7 @@ class Gradients(Topic):
 def _start_ratio(run: ProbedRun, quantity: str) -> float:
     """The first layer's gradient before training, relative to the last layer's."""
     first, last = (run.series(run.layers[i], quantity) for i in (0, -1))
-    with np.errstate(all="ignore"):
-        return float(first.start / last.start)
+    return float(first.start / last.start)
 
 
 def _is_extreme(ratio: float) -> bool:
@@ -263,6 +262,5 @@ def _turn(run: ProbedRun) -> float:
     """The median change of the gradient after the longest step, relative to its norm."""
     changed = run.series(MODEL, "change", run.record.step_sizes[-1])
     norms = dict(zip(*run.series(MODEL, "gradient"), strict=True))
-    with np.errstate(all="ignore"):
-        relative = changed.values / [norms.get(step, np.nan) for step in changed.steps]
+    relative = changed.values / [norms.get(step, np.nan) for step in changed.steps]
     return Series(changed.steps, relative).median()
