@@ -90,20 +90,25 @@ def _s_varies_by_position(kept: Kept) -> bool:
 def _takes_extreme(kept: Kept) -> bool:
     """A limit: the extreme of one value, or of a tensor and itself, is that value.
 
-    Where s varies between positions, there is one more obstacle, which is not reported.
+    Another: where s is 0, the inputs are constants, and so is their extreme. Where s varies between
+    positions, there is one more obstacle, which is not reported.
     """
     if len(set(kept.call.data)) < len(kept.call.data) or evidence.only_reshapes(kept.call):
         return True
     if kept.refusal.step == "backward" and _s_varies_by_position(kept):
         return True
     if kept.refusal.step == "forward":
+        first, *others = kept.refusal.maps
+        is_constant = (first.s == 0) & np.all([each.s == 0 for each in others], axis=0)
+        if is_constant.any():
+            return True
         return not evidence.map_goes_on(kept.call, kept.refusal.maps)
     sign = -1 if "Minimum" in kept.call.type_name else 1
     return not evidence.is_convex(kept.call, kept.refusal.maps[0], sign)
 
 
 def _activates(kept: Kept) -> bool:
-    if _is_sign(kept):
+    if _is_special(kept):
         return True
     if kept.refusal.step == "forward":  # a limit: a map that changes would take a clip along
         return not (kept.clips and evidence.map_goes_on(kept.call, kept.refusal.maps))
@@ -113,7 +118,7 @@ def _activates(kept: Kept) -> bool:
 
 
 def _has_activation(kept: Kept) -> bool:
-    if _is_sign(kept):
+    if _is_special(kept):
         return True
     if kept.refusal.step == "forward":
         return not evidence.map_goes_on(kept.call, kept.refusal.maps)
@@ -126,10 +131,14 @@ def _has_activation(kept: Kept) -> bool:
     return not evidence.activation_takes(run, a, _lengths(kept.call.outputs[0], a))
 
 
-def _is_sign(kept: Kept) -> bool:
-    """A limit: an odd function would let signs pass, and so would a sigmoid, with an offset."""
+def _is_special(kept: Kept) -> bool:
+    """Limits: an odd function would let signs pass, and so would a sigmoid, with an offset.
+
+    Any function lets a constant pass, if it reaches it.
+    """
     a = kept.refusal.maps[0]
-    return bool((np.abs(a.s) == 1).all() and not a.t.any())
+    signs = (np.abs(a.s) == 1).all() and not a.t.any()
+    return bool(signs or not a.s.any())
 
 
 def _lengths(value: Value, a: Affine) -> tuple[int, ...]:
@@ -170,7 +179,7 @@ def _pads_in(kept: Kept) -> bool:
 
 def _saturates(kept: Kept) -> bool:
     """Saturated states are among a few numbers for any weights, and the map's values are not."""
-    if _is_sign(kept):
+    if _is_special(kept):
         return True
     run, shapes = evidence.runner(kept.call)
     made = run(1e9 * evidence.examples([shapes[0]], 3)[0])
