@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `python -m tests.crash`
 
-from crash_processes import WITHOUT_XLA, Command, ForkedCommand, FreshCommand
+from command_processes import WITHOUT_XLA, Command, ForkedCommand, FreshCommand
 from sample_mirror import record_mirror, send, served, write_files
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import crash
 import pytest
-from crash_processes import ForkedCommand, FreshCommand
+from command_processes import ForkedCommand, FreshCommand
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from crash_processes import run_forked
+from command_processes import run_forked
 
 from kerasbn.cli.main import main
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from crash_processes import run_forked
+from command_processes import run_forked
 
 HOSTILE = {
     "floatx": "float16", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first",

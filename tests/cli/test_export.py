@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from crash_processes import WITHOUT_XLA, run_forked
+from command_processes import WITHOUT_XLA, run_forked
 from PIL import Image
 
 TRAIN = "train --bn --dataset mnist-sample --epochs 2 --quiet --run first"

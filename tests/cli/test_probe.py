@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash_processes import WITHOUT_XLA, run_forked
+from command_processes import WITHOUT_XLA, run_forked
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from crash_processes import WITHOUT_XLA, ForkedCommand
+from command_processes import WITHOUT_XLA, ForkedCommand
 
 QUICK = ["--dataset", "mnist-sample", "--hidden", "8", "--epochs", "1"]
 

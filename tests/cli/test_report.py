@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash_processes import WITHOUT_XLA, run_forked
+from command_processes import WITHOUT_XLA, run_forked
 from sample_runs import write_comparison
 
 from kerasbn.training.settings import ModelSettings, TrainingSettings

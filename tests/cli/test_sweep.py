@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash_processes import Command, ForkedCommand, FreshCommand, run_forked
+from command_processes import Command, ForkedCommand, FreshCommand, run_forked
 from sample_sweeps import made_up_backend
 
 from kerasbn.cli.main import main

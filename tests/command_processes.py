@@ -123,8 +123,8 @@ def _run(output: Connection, command: str, folder: Path, setup: str, errors: Pat
     os.dup2(output.fileno(), 1)
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if errors else 1, 2)
     output.close()
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - until the process ends
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - as above
     os.chdir(folder)
     os.environ["TMPDIR"] = str(_temporary(folder))
     tempfile.tempdir = None
