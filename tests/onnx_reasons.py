@@ -60,11 +60,12 @@ class Reasons:
         return self.nodes.get(name.split(" + ")[0])
 
     def reads(self, name: str, value: ir.Value) -> bool:
-        """Whether a node reads a tensor, perhaps by the Max ahead of the Min of a clip."""
+        """Whether a node reads a tensor, perhaps by the Max of a clip or the product of a bias."""
         node = self.node(name)
         if node is None:
             return False
-        ahead = [v.producer() for v in node.inputs if v] if node.op_type == "Min" else []
+        is_last = node.op_type in ("Min", "Add")
+        ahead = [v.producer() for v in node.inputs if v and is_last]
         read = [v for each in (node, *ahead) if each for v in (*each.inputs, *captured(each))]
         return value in read
 
