@@ -17,6 +17,9 @@ from kerasbn.common.files import check_file
 from kerasbn.data.arrays import Array, Shape
 from kerasbn.inference.metadata import Metadata, check_intact, read_metadata
 
+# Errors are raised. Beside a session's logger, this one writes some of them to standard error.
+onnxruntime.set_default_logger_severity(4)
+
 # onnxruntime's names of the element types.
 _DTYPES = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,

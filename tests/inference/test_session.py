@@ -33,6 +33,21 @@ def test_an_input_that_would_fill_the_memory_is_refused(
         Session(write_model(tmp_path / "model.onnx", *shape))
 
 
+def test_a_constant_of_more_elements_than_can_be_counted_is_refused_in_silence(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = write_model(tmp_path / "model.onnx", 1)
+    model = onnx.load(path)
+    constant = TensorProto(name="shape", dims=[5 << 60], data_type=TensorProto.INT64)
+    constant.raw_data = bytes(8)
+    model.graph.initializer.append(constant)
+    model.graph.node.append(helper.make_node("Reshape", ["same", "shape"], ["there"]))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"model\.onnx: received a"):
+        Session(path)
+    assert capfd.readouterr().err == ""
+
+
 def negate_in_bfloat16(model: onnx.ModelProto) -> None:
     model.graph.node[0].op_type = "Neg"
     for port in (*model.graph.input, *model.graph.output):
