@@ -17,7 +17,7 @@ from kerasbn.common.files import check_file
 from kerasbn.data.arrays import Array, Shape
 from kerasbn.inference.metadata import Metadata, check_intact, read_metadata
 
-# Errors are raised. Beside a session's logger, this one writes some of them to standard error.
+# The default logger also writes some errors to standard error; they are raised anyway.
 onnxruntime.set_default_logger_severity(4)
 
 # onnxruntime's names of the element types.
@@ -79,7 +79,7 @@ class Session:
             what, wanted = "file that onnxruntime cannot read", "an intact ONNX model"
             if _is_model(self.path):
                 what = f"model that onnxruntime {onnxruntime.__version__} cannot load"
-                wanted = "a valid one whose opset, operations and types it has"
+                wanted = "a valid one whose opset, operations and types it supports"
             found = f"a {what} ({runtime_message(error)})"
             raise expected(self.path, found, wanted, "kerasbn export writes one") from error
         if providers[0] not in used:  # onnxruntime only warns, and computes on the CPU

@@ -156,7 +156,7 @@ def verify(
         raise expected(
             path,
             f"a file that onnx cannot read ({quoted(error)})",
-            "an intact ONNX model of a version that it has",
+            "an intact ONNX model of a version that it supports",
         ) from error
     samples = samples_for(session, proto, inputs, LARGEST_BATCH)
     compared = samples if inputs is not None else [a[: batch_size(samples)] for a in samples]

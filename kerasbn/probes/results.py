@@ -19,7 +19,7 @@ from kerasbn.probes.topics.topic import Finding
 from kerasbn.runs import Run
 
 PROBE_DPI = 120  # 1,692 pixels for three panels side by side
-# Readings may be infinite or near the largest number; what follows from them is checked where used.
+# Readings may be infinite or overflow; findings and panels handle values that are not finite.
 _QUIETLY = np.errstate(all="ignore")
 
 

@@ -21,7 +21,7 @@ from kerasbn.inference.verify import PASSED
 
 @keras.saving.register_keras_serializable("tests")
 class Block(L.Layer):
-    """A custom layer of a convolution and a BN layer, as in many residual models."""
+    """A custom layer with a convolution and a BN layer, as in many residual models."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

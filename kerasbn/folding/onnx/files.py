@@ -44,7 +44,7 @@ def load_model(model: onnx.ModelProto | Path | str) -> ir.Model:
         raise expected(
             path,
             f"a file that onnx cannot read ({quoted(error)})",
-            "an intact ONNX model of a version that it has",
+            "an intact ONNX model of a version that it supports",
         ) from error
     for value in _with_free_axes(loaded).graph.inputs:
         axes = [axis for axis in value.shape or () if isinstance(axis, int)]

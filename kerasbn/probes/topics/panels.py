@@ -128,7 +128,7 @@ def draw_range(panel: Axes, group: Sequence[Series], color: str, *, log: bool = 
 
 
 def share_range(panels: Sequence[Axes]) -> None:
-    """Give all panels the same range of values; panels without any value have no say in it."""
+    """Give all panels the same range of values, which panels without values do not affect."""
     shown = [panel for panel in panels if np.isfinite(panel.dataLim.intervaly).all()]
     limits = [panel.get_ylim() for panel in shown] or [(0.1, 1.0)]  # which a log scale can show
     for panel in panels:
