@@ -99,8 +99,9 @@ def _takes_extreme(kept: Kept) -> bool:
         return True
     if kept.refusal.step == "forward":
         first, *others = kept.refusal.maps
-        is_constant = (first.s == 0) & np.all([each.s == 0 for each in others], axis=0)
-        if is_constant.any():
+        if all(
+            ((each.s == first.s) & ((each.t == first.t) | (first.s == 0))).all() for each in others
+        ):
             return True
         return not evidence.map_goes_on(kept.call, kept.refusal.maps)
     sign = -1 if "Minimum" in kept.call.type_name else 1
