@@ -29,6 +29,7 @@ _DTYPES = {
 }  # fmt: skip
 
 MOST_ELEMENTS = 1 << 27  # of an input with all its fixed axes: half a gigabyte of float32
+MOST_AXES = 64  # of an input: NumPy has no arrays with more
 
 _GPU_PROVIDERS = (
     "CUDAExecutionProvider", "ROCMExecutionProvider", "CoreMLExecutionProvider",
@@ -91,6 +92,10 @@ class Session:
         if not self.outputs:
             raise expected(self.path, "a model without outputs", "an ONNX model that has some")
         for port in self.inputs:
+            if (axes := len(port.shape)) > MOST_AXES:
+                raise expected(
+                    self.path, f"an input '{port.name}' of {axes} axes", f"at most {MOST_AXES}"
+                )
             if (size := prod(axis or 1 for axis in port.shape)) > MOST_ELEMENTS:
                 raise expected(
                     self.path, f"an input '{port.name}' of {size:,} numbers",

@@ -33,6 +33,12 @@ def test_an_input_that_would_fill_the_memory_is_refused(
         Session(write_model(tmp_path / "model.onnx", *shape))
 
 
+def test_an_input_of_more_axes_than_numpy_has_is_refused(tmp_path: Path) -> None:
+    Session(write_model(tmp_path / "most.onnx", *[1] * 64))
+    with pytest.raises(InputError, match=r"received an input 'image' of 65 axes, expected at most"):
+        Session(write_model(tmp_path / "more.onnx", *[1] * 65))
+
+
 def test_a_constant_of_more_elements_than_can_be_counted_is_refused_in_silence(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
